@@ -1,0 +1,42 @@
+# meterhub: one line each in the README.
+PY := .venv/bin/python
+SECONDS ?=
+
+.PHONY: run test check bench soak soak-short lock clean setup setup-test
+
+setup:            ## .venv with the locked packages
+	@deploy/setup.sh run
+
+setup-test:       ## that, and what the tests run against (mosquitto, node)
+	@deploy/setup.sh test
+
+run: setup        ## a hub with an emulated home and a broker, live; SECONDS=60 ends by itself
+	@$(PY) -m deploy.demo $(if $(SECONDS),--seconds $(SECONDS))
+
+check: setup      ## ruff, mypy --strict, the floors and the unit tests: under a minute
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest tests/hub tests/store tests/drivers tests/test_floors.py -m "not slow"
+
+test: setup-test  ## everything but the long forms
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -m "not slow"
+
+soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (about 15 minutes)
+	$(PY) -m pytest -m slow -s
+
+bench: setup      ## the figures the README quotes
+	$(PY) -m tests.bench
+
+lock:             ## resolve the locked packages anew
+	$(PY) -m pip -q install uv
+	$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url -q -o requirements.lock
+	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url -q -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .cache .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Deployment: what builds, provisions, demonstrates and updates hubs."""

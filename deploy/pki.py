@@ -1,0 +1,130 @@
+"""A development PKI: one CA, certificates for a broker, hubs and a head-end. For tests and demonstrations only.
+
+    python -m deploy.pki DIRECTORY [--hub NAME]
+
+Keys are made anew and lie unprotected beside their certificates; production keys live in hardware.
+"""
+
+import argparse
+import ipaddress
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_BACKDATED = timedelta(days=1)  # a hub that boots with a slow clock still finds its certificate valid
+
+
+class Authority:
+    """A certificate authority in a directory: `ca.pem`, and `NAME.pem` / `NAME.key` for whom it certifies."""
+
+    def __init__(self, directory: Path, name: str = "meterhub development CA") -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name(name)
+        key_id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        now = datetime.now(UTC)
+        self._certificate = (
+            _builder(self._name, self._name, self._key.public_key(), now - _BACKDATED, now + timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(is_ca=True), critical=True)
+            .add_extension(key_id, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.ca_file = directory / "ca.pem"
+        self.ca_file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(
+        self,
+        name: str,
+        *,
+        file_name: str | None = None,
+        hosts: Iterable[str] = (),
+        begins_in: timedelta = -_BACKDATED,
+        ends_in: timedelta = timedelta(days=730),
+    ) -> tuple[Path, Path]:
+        """Certify a new P-256 key for CN `name`; return `(certificate file, key file)`. `hosts`: a server's names."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
+        builder = (
+            _builder(_name(name), self._name, key.public_key(), now + begins_in, now + ends_in)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(is_ca=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        names = [_general_name(host) for host in hosts]
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        stem = file_name or name
+        cert_file, key_file = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
+        cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return cert_file, key_file
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: datetime, ends: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
+
+
+def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_ca,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="deploy.pki", description="Make a development PKI.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--hub", default="MTR-DEMO-1", help="CN of the hub (default: %(default)s)")
+    arguments = parser.parse_args()
+    authority = Authority(arguments.directory)
+    authority.issue("broker", hosts=["localhost", "127.0.0.1"])
+    authority.issue(arguments.hub, file_name="hub")
+    authority.issue("headend")
+    print(f"{arguments.directory}: ca.pem, and broker, hub ({arguments.hub}) and headend, each .pem and .key")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""meterhub: the hub inside a smart electricity meter."""

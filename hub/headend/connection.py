@@ -1,0 +1,49 @@
+"""The control point's MQTT connection: mutual TLS, a queue of what arrives."""
+
+import queue
+import ssl
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+QUEUE_LIMIT = 100_000
+
+
+class Connection:
+    """A subscriber that reconnects by itself: `messages` gets `(topic, payload)`, `notices` what the link does."""
+
+    def __init__(self, host: str, port: int, ca_file: Path, cert_file: Path, key_file: Path, client_id: str) -> None:
+        self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue(QUEUE_LIMIT)
+        self.notices: queue.Queue[str] = queue.Queue()
+        self._filters: list[tuple[str, int]] = []
+        self._address = (host, port)
+        # A named client keeps its session: what hubs send while the head-end is away is waiting when it comes back.
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id)
+        self._client.tls_set(str(ca_file), str(cert_file), str(key_file), tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        self._client.reconnect_delay_set(1, 4)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = lambda _client, _user, message: self.messages.put(
+            (message.topic, bytes(message.payload))
+        )
+
+    def _on_connect(self, client: mqtt.Client, _user: object, _flags: object, reason: object, _props: object) -> None:
+        if str(reason) == "Success":
+            client.subscribe(self._filters)
+            self.notices.put("connected")
+        else:
+            self.notices.put(f"the broker answered: {reason}")
+
+    def _on_disconnect(self, _c: object, _user: object, _flags: object, reason: object, _props: object) -> None:
+        self.notices.put(f"disconnected: {reason}")
+
+    def start(self, filters: list[str]) -> None:
+        """Connect in the background and subscribe at QoS 1. Raises OSError when the files or the first try fail."""
+        self._filters = [(topic_filter, 1) for topic_filter in filters]
+        self._client.connect(*self._address, keepalive=30)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

@@ -1,0 +1,88 @@
+"""What a control point does with a hub's message: verify, book, decode. No I/O; `watch` and the tests feed it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cbor2
+from cryptography import x509
+
+from hub.contract.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
+from hub.contract.identity import common_name
+from hub.contract.ledger import Altered, Lane, Ledger
+from hub.metering import event as events
+from hub.metering import pack
+from hub.metering.reading import Reading
+
+_SEALED = ("readings", "events", "receipts", "answers")
+
+
+@dataclass(slots=True)
+class Received:
+    """One message, understood. `fault` is empty when it is genuine and in order."""
+
+    hub: str
+    kind: str
+    is_new: bool = True
+    fault: str = ""
+    envelope: Envelope | None = None
+    readings: list[Reading] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Inbox:
+    """Verifies hubs by their certificates and keeps their ledger."""
+
+    def __init__(self, certificates: list[Path], *, from_start: bool = True) -> None:
+        self.ledger = Ledger(from_start=from_start)
+        self.announced: dict[Lane, int] = {}
+        self._keys: dict[bytes, tuple[str, PublicKey]] = {}
+        for file in certificates:
+            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            self._keys[kid_of(certificate)] = (common_name(certificate), certificate.public_key())  # type: ignore[assignment]
+
+    def _key_for(self, kid: bytes) -> PublicKey | None:
+        known = self._keys.get(kid)
+        return known[1] if known else None
+
+    def receive(self, topic: str, payload: bytes) -> Received:
+        """Take one message from `meters/{hub}/...`; never raises for what the payload holds."""
+        _, _, rest = topic.partition("/")
+        hub, _, kind = rest.partition("/")
+        if kind.startswith("han/"):
+            return Received(hub, kind, fields={"payload": payload})
+        try:
+            if kind == "state":
+                return Received(hub, kind, fields=dict(json.loads(payload)))
+            if kind == "heartbeat":
+                return self._heartbeat(hub, cbor2.loads(payload))
+            if kind in _SEALED:
+                return self._sealed(hub, kind, payload)
+            return Received(hub, kind, fault="a topic that the contract does not know")
+        except (BadEnvelope, Altered, pack.BadPack, ValueError, TypeError, KeyError, cbor2.CBORError) as error:
+            return Received(hub, kind, fault=str(error))
+
+    def _heartbeat(self, hub: str, beat: dict[str, Any]) -> Received:
+        for lane, number in beat["n"].items():
+            self.announced[Lane(hub, beat["epoch"], lane)] = int(number)
+        return Received(hub, "heartbeat", fields=beat)
+
+    def _sealed(self, hub: str, kind: str, payload: bytes) -> Received:
+        envelope = open_envelope(payload, self._key_for)
+        if envelope.hub != hub or self._keys[envelope.kid][0] != hub or envelope.lane != kind:
+            raise ValueError(f"sealed by {envelope.hub} for {envelope.lane}, but sent as {hub} {kind}")
+        received = Received(hub, kind, envelope=envelope, is_new=self.ledger.enter(envelope, payload))
+        if envelope.content_type == pack.CONTENT_TYPE:
+            received.readings = pack.decode_pack(envelope.payload)
+        elif kind == "events":
+            received.fields = events.decode_event(envelope.payload)
+        else:
+            received.fields = cbor2.loads(envelope.payload)
+        return received
+
+    def missing(self) -> dict[Lane, list[tuple[int, int]]]:
+        """Every lane with missing numbers, as inclusive ranges; counts what heartbeats announced."""
+        lanes = {key for key, _, _ in self.ledger.lanes()} | set(self.announced)
+        found = {key: self.ledger.missing_up_to(key, self.announced.get(key, 1)) for key in lanes}
+        return {key: ranges for key, ranges in found.items() if ranges}

@@ -1,0 +1,142 @@
+"""Health: a table of conditions, each with what it means and what an engineer can do about it.
+
+Code raises a condition by its code and adds the details of the moment; the words and the remedy stand here, so that
+`meterhub status`, `doctor` and the journal say the same. A condition whose cause is also raised hides behind it.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """One row of the table. severity: "error" (something does not work) or "warning" (it will not, or not well)."""
+
+    severity: str
+    title: str
+    remedy: str
+    depends_on: tuple[str, ...] = ()
+
+
+CONDITIONS: dict[str, Kind] = {
+    "uplink-dns": Kind(
+        "error",
+        "the broker's name cannot be resolved",
+        "check uplink.host in hub.toml and the DNS server that the modem hands out",
+    ),
+    "uplink-unreachable": Kind(
+        "error",
+        "the broker cannot be reached",
+        "check the modem and its antenna, then uplink.host and uplink.port in hub.toml",
+    ),
+    "uplink-server-untrusted": Kind(
+        "error",
+        "the broker's certificate is not accepted",
+        "compare the broker's certificate (issuer, names, dates) with uplink.ca_file and uplink.host; check the clock",
+    ),
+    "uplink-refused": Kind(
+        "error",
+        "the broker closes the connection before a session exists",
+        "check the dates and issuer of uplink.cert_file: the broker may not accept it; its log says why",
+        depends_on=("certificate-expired", "certificate-not-yet-valid"),
+    ),
+    "uplink-not-authorised": Kind(
+        "error",
+        "the broker does not let this hub in",
+        "let the utility enable this hub's identity at the broker",
+    ),
+    "uplink-busy": Kind("warning", "the broker asks hubs to stay away", "none: the hub comes back by itself, slowly"),
+    "uplink-lost": Kind("warning", "the session to the broker was lost", "none: the hub reconnects by itself"),
+    "uplink-message-refused": Kind(
+        "error",
+        "the broker refuses messages of this hub",
+        "check the broker's access list for meters/{hub}/# and its quota; nothing is lost, the hub keeps trying",
+    ),
+    "certificate-expired": Kind("error", "this hub's certificate has expired", "give the hub a new certificate"),
+    "certificate-not-yet-valid": Kind(
+        "error",
+        "this hub's certificate is not valid yet",
+        "check the hub's clock (date -u) before the certificate",
+    ),
+    "certificate-expires-soon": Kind("warning", "this hub's certificate expires soon", "renew the certificate"),
+    "store-full": Kind(
+        "error",
+        "no space is left for readings: adapters are told to wait",
+        "free space on the file system of hub.data_dir; the hub goes on by itself",
+    ),
+    "store-failing": Kind(
+        "error",
+        "the database cannot be written",
+        "look at the journal (journalctl -u meterhub) and the flash's health; the adapters keep what they have",
+    ),
+    "store-salvaged": Kind(
+        "warning",
+        "the database was damaged, set aside and salvaged",
+        "collect a support bundle; check the flash's health when it happens again",
+    ),
+    "radio-missing": Kind(
+        "error",
+        "the Zigbee radio's port cannot be opened",
+        "check radio.path in hub.toml and that the radio is plugged in",
+    ),
+    "radio-silent": Kind(
+        "error",
+        "the Zigbee radio does not answer",
+        "none at first: the hub resets it by itself; if it lasts, check radio.baudrate and the radio's firmware",
+    ),
+    "radio-starting": Kind("warning", "the Zigbee radio is starting", "wait"),
+    "link-unusable": Kind("error", "an address to listen on cannot be used", "check han.udp.listen in hub.toml"),
+    "clock-untrusted": Kind(
+        "warning",
+        "the clock is not synchronised; readings are flagged until it is",
+        "check NTP (chronyc tracking) and the network",
+    ),
+    "internal-error": Kind("error", "meterhub met an error of its own", "send a support bundle to the maintainers"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition that holds now."""
+
+    code: str
+    severity: str
+    text: str
+    remedy: str
+
+
+class Health:
+    """The conditions that hold now. Safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._details: dict[str, str] = {}
+
+    def raise_condition(self, code: str, detail: str = "") -> None:
+        """Say that a condition of the table holds; again with another detail replaces the detail."""
+        if code not in CONDITIONS:
+            raise KeyError(f"{code} is not in hub/health.py")
+        with self._lock:
+            self._details[code] = detail
+
+    def clear_condition(self, *codes: str) -> None:
+        with self._lock:
+            for code in codes:
+                self._details.pop(code, None)
+
+    def set_condition(self, code: str, holds: bool, detail: str = "") -> None:
+        if holds:
+            self.raise_condition(code, detail)
+        else:
+            self.clear_condition(code)
+
+    def conditions(self) -> list[Condition]:
+        """What holds, errors first, in the table's order; consequences of another condition are left out."""
+        with self._lock:
+            details = dict(self._details)
+        found = [
+            Condition(code, kind.severity, kind.title + (f": {details[code]}" if details[code] else ""), kind.remedy)
+            for code, kind in CONDITIONS.items()
+            if code in details and not any(cause in details for cause in kind.depends_on)
+        ]
+        return sorted(found, key=lambda condition: condition.severity != "error")

@@ -1,0 +1,45 @@
+"""Events: what happened at a hub, one CBOR map each, content type 60 (design 3.3)."""
+
+from typing import Any
+
+import cbor2
+
+CONTENT_TYPE = 60  # application/cbor, RFC 8949 section 9.5
+
+# Every event the hub can send, with its fields: an integrator's list, and a test's.
+EVENTS: dict[str, tuple[str, ...]] = {
+    "hub.started": ("boot", "version", "reason"),
+    "hub.stopped": ("boot", "reason"),
+    "adapter.joined": ("client", "link"),
+    "adapter.left": ("client", "reason"),
+    "adapter.lost": ("client",),
+    "adapter.alarm": ("client", "text"),
+    "adapter.limit_cleared": ("client",),
+    "radio.up": ("channel", "pan_id", "ieee"),
+    "radio.down": ("reason",),
+    "radio.formed": ("channel", "pan_id"),
+    "uplink.up": ("host", "protocol"),
+    "store.salvaged": ("reason", "kept", "set_aside"),
+    "store.gap": ("lane", "from", "to", "reason"),
+    "clock.stepped": ("step_ms",),
+}
+
+
+class UnknownEvent(ValueError):
+    """The name is not in EVENTS: an event that no document lists helps nobody."""
+
+
+def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
+    """Encode one event; `t_ms` is UTC epoch milliseconds. Raises UnknownEvent for a name or field not listed."""
+    listed = EVENTS.get(event)
+    if listed is None or not set(fields) <= {*listed, "clock"}:
+        raise UnknownEvent(f"{event} with {sorted(fields)} is not in hub/metering/event.py")
+    return cbor2.dumps({"t": t_ms, "event": event, **fields})
+
+
+def decode_event(data: bytes) -> dict[str, Any]:
+    """Decode one event into its map. Raises ValueError when it is not one."""
+    event = cbor2.loads(data)
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
+        raise ValueError("not an event: a map with t and event is expected")
+    return event

@@ -1,0 +1,126 @@
+"""The house: imports go downward only (design, part 4). Each banned import comes with its reason."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# room (a path prefix) -> (banned module prefix, reason). The first component decides for whole packages.
+_NO_IO = (
+    "asyncio",
+    "socket",
+    "threading",
+    "subprocess",
+    "sqlite3",
+    "time",
+    "select",
+    "serial",
+    "paho",
+    "zigpy",
+    "bellows",
+)
+RULES: list[tuple[str, tuple[str, ...], str]] = [
+    ("hub/metering", _NO_IO, "the ground floor has no I/O and no clock: a codec that waits cannot be fuzzed"),
+    ("hub/contract", _NO_IO, "integrators import hub/contract on its own, on any system"),
+    ("hub/mqttsn", _NO_IO, "machines get bytes and `now`; a clock or a socket in them ends virtual time"),
+    ("hub/uplink/policy.py", _NO_IO, "100,000 hubs are simulated with it"),
+    ("hub/uplink/window.py", _NO_IO, "a machine"),
+    ("hub/metering", ("hub.mqttsn", "hub.contract", "drivers", "store", "hub.uplink"), "the ground floor knows nobody"),
+    ("hub/contract", ("hub.mqttsn", "drivers", "store", "hub.uplink", "hub.daemon"), "shared with the head-end"),
+    (
+        "hub/mqttsn",
+        ("drivers", "store", "hub.uplink", "hub.bridge", "hub.daemon", "hub.config"),
+        "floor 1 is below floor 2",
+    ),
+    ("drivers", ("store",), "drivers and store never meet: a radio must not know a database"),
+    ("drivers", ("hub.bridge", "hub.uplink", "hub.daemon", "hub.cli", "hub.admin"), "drivers are below the loops"),
+    ("drivers", ("paho",), "the uplink alone talks MQTT"),
+    ("store", ("drivers",), "drivers and store never meet"),
+    (
+        "store",
+        ("hub.bridge", "hub.uplink", "hub.daemon", "hub.cli", "hub.admin", "asyncio"),
+        "the store is below the loops",
+    ),
+    ("hub/uplink", ("hub.bridge", "hub.mqttsn", "hub.daemon"), "the two loops meet in the store and nowhere else"),
+    ("hub/bridge.py", ("hub.uplink", "paho", "hub.daemon"), "the two loops meet in the store and nowhere else"),
+    ("hub/cli", ("zigpy", "bellows"), "a CLI verb must not cost 35 MB"),
+    ("tests/emulators/ezsp", ("zigpy", "bellows", "serialx"), "a peer built from its host's library proves nothing"),
+    ("hub", ("tests", "deploy"), "the product does not need its tests"),
+]
+# Only drivers/zigbee may know the radio stack's types.
+_RADIO_STACK = ("zigpy", "bellows", "serialx")
+# These run on MicroPython too: only what it has.
+_MICROPYTHON_ONLY = {"hub/mqttsn/codec.py", "hub/mqttsn/wire.py", "hub/mqttsn/client.py", "hub/mqttsn/exchange.py"}
+_MICROPYTHON_HAS = {"struct", "hub.mqttsn"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside a function; names under TYPE_CHECKING do not count."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def files_below(prefix: str) -> list[Path]:
+    place = ROOT / prefix
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))
+
+
+def is_in(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize(("room", "banned", "reason"), RULES, ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_go_downward_only(room: str, banned: tuple[str, ...], reason: str) -> None:
+    files = files_below(room)
+    assert files, f"{room} is not there: the rule guards nothing"
+    broken = [
+        f"{path.relative_to(ROOT)} imports {module}: {reason}"
+        for path in files
+        for module in imports_of(path)
+        if any(is_in(module, prefix) for prefix in banned)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_only_the_zigbee_driver_knows_the_radio_stack() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {module}: zigpy types stop at drivers/zigbee"
+        for room in ("hub", "drivers", "store")
+        for path in files_below(room)
+        if not path.is_relative_to(ROOT / "drivers/zigbee")
+        for module in imports_of(path)
+        if any(is_in(module, prefix) for prefix in _RADIO_STACK)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_the_adapters_half_imports_what_micropython_has() -> None:
+    for name in sorted(_MICROPYTHON_ONLY):
+        if (ROOT / name).exists():
+            foreign = {m for m in imports_of(ROOT / name) if not any(is_in(m, has) for has in _MICROPYTHON_HAS)}
+            assert not foreign, f"{name} imports {sorted(foreign)}, which MicroPython does not have"
+
+
+def test_sql_stands_in_sql_files() -> None:
+    words = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "CREATE TABLE")
+    for path in files_below("store"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not node.value.lstrip().startswith(words), (
+                    f"{path.name}: SQL belongs in a .sql file: {node.value!r}"
+                )
