@@ -1,0 +1,29 @@
+"""What a driver that carries MQTT-SN is to the bridge: a link."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+# A transport address, the link's name first; see hub/mqttsn/records.py.
+Peer = tuple[Any, ...]
+Datagrams = list[tuple[Peer, bytes]]
+# Called on the event loop with everything that arrived in one wake-up, in order.
+Arrived = Callable[[Datagrams], None]
+
+
+class Link(Protocol):
+    """One way to reach adapters. `name` is the first element of its peers; `max_octets` its longest message."""
+
+    name: str
+    max_octets: int | None
+
+    async def start(self, arrived: Arrived) -> None:
+        """Begin to receive. Raises OSError when the operator gave an address that cannot be used."""
+
+    def send(self, datagrams: Datagrams) -> None:
+        """Send as well as the link can; never raises, never blocks. What it drops it counts."""
+
+    async def close(self) -> None:
+        """Stop, and give back what was taken."""
+
+    def status(self) -> dict[str, Any]:
+        """Figures for `meterhub status`."""

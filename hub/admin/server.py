@@ -1,0 +1,65 @@
+"""The admin socket: the daemon's half. One JSON request a line, one JSON answer a line, over a Unix socket.
+
+Who may open the socket may ask: its directory and mode decide (owner and group, never others). Requests are small and
+answered from memory or by the store's writer; nothing here can stop the daemon.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# A handler gets the request's map and returns what can be written as JSON; ValueError is the asker's mistake.
+Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+
+MAX_REQUEST_OCTETS = 64 * 1024
+_IDLE_S = 60.0
+
+
+class AdminServer:
+    """Serves `handlers` on `path`."""
+
+    def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. A socket file left by a dead daemon is replaced. Raises OSError when the place cannot be used."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
+        self._path.chmod(0o660)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await asyncio.wait_for(reader.readline(), _IDLE_S):
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, TimeoutError, ValueError) as error:
+            log.debug("admin: a connection ended: %r", error)  # ValueError: a line beyond the limit
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            handler = self._handlers[request["ask"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {"error": f"not a request: expected a JSON map whose ask is one of {', '.join(self._handlers)}"}
+        try:
+            return {"answer": await handler(request)}
+        except ValueError as error:
+            return {"error": str(error)}
+        except Exception as error:
+            log.exception("admin: internal error")
+            return {"error": f"internal error: {error!r}"}

@@ -1,0 +1,73 @@
+"""What every verb shares: options, asking the daemon, printing, exit statuses (design 3.4)."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hub.admin.client import ask
+from hub.config import DEFAULT_PATH, Config, load_config
+
+FINE, PROBLEM, USAGE, NO_DAEMON = 0, 1, 2, 3
+
+Verb = Callable[[argparse.Namespace], int]
+Subparsers = Any  # argparse keeps the type of add_subparsers() private
+
+
+def add_verb(subparsers: Subparsers, name: str, verb: Verb, summary: str, **options: Any) -> argparse.ArgumentParser:
+    """Declare a verb with the options that all have."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=summary, **options)
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH),
+        help="the hub's configuration (default: $METERHUB_CONFIG, else %(default)s)",
+    )
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The configuration that the arguments name. Raises ConfigError."""
+    return load_config(arguments.config)
+
+
+def ask_daemon(arguments: argparse.Namespace, what: str, **request: Any) -> Any:
+    """Ask the running hub. Raises ConfigError, NoDaemon or Refused."""
+    return ask(config_of(arguments).run_dir / "admin.sock", what, **request)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, sort_keys=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as they need to be, no more."""
+    texts = [[str(cell) if cell is not None else "-" for cell in row] for row in rows]
+    widths = [max(len(header), *(len(row[at]) for row in texts), 0) for at, header in enumerate(headers)]
+    for line in ([*headers], *texts):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def format_time(t_ms: float) -> str:
+    """UTC, to the second, sortable."""
+    return datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def complain(text: str) -> None:
+    """One line for the operator, on standard error."""
+    print(f"meterhub: {text}", file=sys.stderr)

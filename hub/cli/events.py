@@ -1,0 +1,22 @@
+"""`meterhub events`: what happened at this hub; also on a stopped hub's database."""
+
+import argparse
+
+from hub.cli.common import FINE, Subparsers, add_verb, format_time, print_json
+from hub.cli.offline import ask_or_open
+
+
+def register(subparsers: Subparsers) -> None:
+    parser = add_verb(subparsers, "events", events, "the last events, newest last")
+    parser.add_argument("--limit", type=int, default=100, help="how many (default: %(default)s)")
+
+
+def events(arguments: argparse.Namespace) -> int:
+    rows = ask_or_open(arguments, "events", lambda view: view.events(arguments.limit), limit=arguments.limit)
+    if arguments.json:
+        print_json(rows)
+        return FINE
+    for row in rows:
+        fields = "  ".join(f"{key}={value}" for key, value in row.items() if key not in ("t", "event"))
+        print(f"{format_time(row['t'])}  {row['event']:22}  {fields}".rstrip())
+    return FINE

@@ -1,0 +1,63 @@
+"""`meterhub`: the list of verbs, and what an error becomes.
+
+Verbs are imported when they are asked for: `meterhub status` on a small ARM must not pay for the daemon's libraries.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from hub.admin.client import NoDaemon, Refused
+from hub.cli.common import NO_DAEMON, PROBLEM, USAGE, complain
+from hub.config import ConfigError
+from hub.version import VERSION
+
+# name: (module, summary). Each module has `register(subparsers)`.
+VERBS = {
+    "run": "hub.cli.run",
+    "check-config": "hub.cli.check_config",
+    "status": "hub.cli.status",
+    "adapters": "hub.cli.adapters",
+    "queue": "hub.cli.queue",
+    "readings": "hub.cli.readings",
+    "events": "hub.cli.events",
+    "radio": "hub.cli.radio",
+    "headend": "hub.cli.headend",
+}
+
+
+def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the verbs in `wanted`."""
+    parser = argparse.ArgumentParser(prog="meterhub", description="The hub inside a smart electricity meter.")
+    parser.add_argument("--version", action="version", version=f"meterhub {VERSION}")
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name in wanted:
+        import_module(VERBS[name]).register(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return its exit status: 0 fine, 1 a problem found, 2 wrong usage, 3 no daemon."""
+    argv = sys.argv[1:] if argv is None else argv
+    verb = next((word for word in argv if not word.startswith("-")), None)
+    arguments = build_parser([verb] if verb in VERBS else list(VERBS)).parse_args(argv)
+    try:
+        status: int = arguments.verb(arguments)
+        sys.stdout.flush()
+        return status
+    except ConfigError as error:
+        complain(str(error))
+        return USAGE
+    except NoDaemon as error:
+        complain(str(error))
+        return NO_DAEMON
+    except Refused as error:
+        complain(str(error))
+        return PROBLEM
+    except BrokenPipeError:  # `meterhub readings | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130

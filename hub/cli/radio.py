@@ -1,0 +1,32 @@
+"""`meterhub radio`: the Zigbee radio."""
+
+import argparse
+
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, print_json
+
+
+def register(subparsers: Subparsers) -> None:
+    radio = subparsers.add_parser("radio", help="the Zigbee radio", description="the Zigbee radio")
+    actions = radio.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add_verb(actions, "info", info, "the radio's state and network")
+    parser = add_verb(actions, "permit", permit, "let devices join for a while")
+    parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
+
+
+def info(arguments: argparse.Namespace) -> int:
+    radio = ask_daemon(arguments, "status")["radio"]
+    if arguments.json:
+        print_json(radio)
+    else:
+        for key, value in radio.items():
+            print(f"{key:10} {value if value is not None else '-'}")
+    return FINE if radio["state"] in ("up", "off") else PROBLEM
+
+
+def permit(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "radio.permit", duration_s=arguments.seconds)
+    if arguments.json:
+        print_json(answer)
+    else:
+        print(f"devices may join for {answer['duration_s']} s")
+    return FINE

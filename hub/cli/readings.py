@@ -1,0 +1,57 @@
+"""`meterhub readings`: the readings kept at this hub; also on a stopped hub's database."""
+
+import argparse
+from datetime import datetime
+
+from hub.cli.common import FINE, Subparsers, add_verb, format_time, print_json, print_table
+from hub.cli.offline import ask_or_open
+
+
+def _time(text: str) -> int:
+    """UTC epoch seconds, or ISO 8601 (UTC where it names no zone), as epoch milliseconds."""
+    try:
+        return int(float(text) * 1000)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 2026-01-31T12:00 or epoch seconds") from None
+    if moment.tzinfo is None:
+        moment = (
+            datetime.fromisoformat(text + "+00:00") if "T" in text else datetime.fromisoformat(text + "T00:00+00:00")
+        )
+    return int(moment.timestamp() * 1000)
+
+
+def register(subparsers: Subparsers) -> None:
+    parser = add_verb(subparsers, "readings", readings, "readings kept at this hub, in order of time")
+    parser.add_argument("--client", help="only this adapter's")
+    parser.add_argument("--quantity", help="only this quantity (power, energy, ...)")
+    parser.add_argument("--from", dest="from_ms", type=_time, metavar="TIME", help="from this time on")
+    parser.add_argument("--to", dest="to_ms", type=_time, metavar="TIME", help="up to this time")
+    parser.add_argument("--limit", type=int, default=1000, help="at most so many, the newest (default: %(default)s)")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="(default: %(default)s)")
+
+
+def readings(arguments: argparse.Namespace) -> int:
+    from hub.status import reading_row
+
+    query = {name: getattr(arguments, name) for name in ("client", "quantity", "from_ms", "to_ms", "limit")}
+    query["newest_first"] = True
+    rows = ask_or_open(
+        arguments, "readings", lambda view: [reading_row(reading) for reading in view.readings(**query)], **query
+    )
+    rows.reverse()
+    if arguments.json or arguments.format == "json":
+        print_json(rows)
+    elif arguments.format == "csv":
+        print("time,client,quantity,value,unit,flags")
+        for row in rows:
+            print(",".join([format_time(row["t_ms"]), *(str(row[key]) for key in _COLUMNS)]))
+    else:
+        print_table(("time", *_COLUMNS), [[format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows])
+    return FINE
+
+
+_COLUMNS = ("client", "quantity", "value", "unit", "flags")

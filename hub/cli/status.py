@@ -1,0 +1,38 @@
+"""`meterhub status`: how the hub is, on one screen."""
+
+import argparse
+from typing import Any
+
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json
+
+
+def register(subparsers: Subparsers) -> None:
+    add_verb(subparsers, "status", status, "how the hub is; exit status 1 when something does not work")
+
+
+def status(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "status")
+    if arguments.json:
+        print_json(answer)
+    else:
+        _print(answer)
+    return PROBLEM if any(c["severity"] == "error" for c in answer["conditions"]) else FINE
+
+
+def _print(answer: dict[str, Any]) -> None:
+    uplink, store, radio, han = answer["uplink"], answer["store"], answer["radio"], answer["han"]
+    print(f"hub      {answer['hub']}  version {answer['version']}  epoch {answer['epoch']}  boot {answer['boot']}")
+    print(f"process  up {answer['uptime_s']:.0f} s, {format_bytes(answer['process']['rss_bytes'])} resident")
+    since = f" since {format_time(uplink['since'] * 1000)}" if uplink["since"] else ""
+    rtt = f", {uplink['rtt_ms']} ms" if uplink["rtt_ms"] is not None else ""
+    print(f"uplink   {uplink['state']}{since}  {uplink['host']} MQTT {uplink['protocol']}{rtt}")
+    lanes = ", ".join(f"{lane} {figures['pending']}" for lane, figures in answer["queue"].items())
+    print(f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
+    print(
+        f"store    {format_bytes(store['bytes'])} of {format_bytes(store['max_bytes'])}, {store['readings']} readings "
+        f"taken, {format_bytes(store['written_bytes'])} written since start"
+    )
+    print(f"radio    {radio['state']}  channel {radio['channel']}  pan {radio['pan_id']}  resets {radio['resets']}")
+    print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
+    for condition in answer["conditions"]:
+        print(f"{condition['severity'].upper():8} {condition['text']}\n         what to do: {condition['remedy']}")

@@ -1,0 +1,236 @@
+"""The daemon: constructs every part, in the order that serves the home first, and takes them down again.
+
+Start-up order (design, part 4): configuration, store, gateway (the home is served), uplink, and only then the import of
+the radio stack, which costs 35 MB and, on a small ARM, more than ten seconds. Nothing waits for the uplink.
+"""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+from drivers.clock import Clock, monotonic, utc_ms
+from drivers.link import Link
+from drivers.udp import UdpLink
+from drivers.watchdog import notify, watchdog_interval_s
+from hub.admin.server import AdminServer
+from hub.bridge import Bridge
+from hub.config import Config, ConfigError
+from hub.contract.envelope import seal
+from hub.contract.identity import Identity
+from hub.health import Health
+from hub.mqttsn.gateway import Gateway
+from hub.mqttsn.limits import GatewayConfig
+from hub.mqttsn.topics import PREDEFINED
+from hub.preflight import identity_of
+from hub.status import Report
+from hub.uplink.loop import Uplink
+from hub.version import VERSION
+from store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+_CLOCK_PERIOD_S = 30.0
+_CERTIFICATE_WARNING_S = 60 * 86400
+_STORE_CLOSE_S = 3.0
+_UPLINK_CLOSE_S = 1.5
+
+
+class Daemon:
+    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT)."""
+
+    def __init__(self, config: Config, identity: Identity) -> None:
+        self.config = config
+        self.identity = identity
+        self.health = Health()
+        self.clock = Clock()
+        self.started_at = monotonic()
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Start everything, serve until told to stop, stop everything. Raises ConfigError or StoreError at start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self.store = self._open_store()
+        try:
+            await self._start_home()
+            await self._start_uplink()
+            notify(f"READY=1\nSTATUS=serving as {self.identity.hub_id}")
+            await self._start_radio()
+            await self._stopping.wait()
+        finally:
+            notify("STOPPING=1")
+            await self._stop()
+
+    # Start, in order
+
+    def _open_store(self) -> Store:
+        signer, hub_id = self.identity.signer, self.identity.hub_id
+
+        def seal_message(
+            lane: str, epoch: int, number: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
+        ) -> bytes:
+            return seal(signer, hub_id, epoch, lane, number, content_type, payload, extra)
+
+        config = self.config
+        store = Store(
+            config.data_dir,
+            seal=seal_message,
+            max_mb=config.max_mb,
+            retention_days=config.retention_days,
+            utc_ms=utc_ms,
+        )
+        store.start()
+        store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
+        store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": "start"})
+        return store
+
+    async def _start_home(self) -> None:
+        config = self.config
+        links: list[Link] = [UdpLink(*config.udp_listen)] if config.udp_listen else []
+        gateway_config = GatewayConfig(
+            predefined=PREDEFINED | config.predefined,
+            max_octets={"zigbee": 60},
+            broadcast_links=("zigbee",) if config.radio else (),
+            forward_filters=config.forward_out,
+        )
+        gateway = Gateway(gateway_config, monotonic())
+        gateway.restore(self.store.restored, monotonic())
+        self.store.restored.clear()
+        self.bridge = Bridge(gateway, self.store)
+        await self.bridge.start()
+        for link in links:
+            try:
+                await self.bridge.add_link(link)
+            except OSError as error:
+                # The rest of the home is served; an address that is taken or gone is the engineer's to see.
+                self.health.raise_condition("link-unusable", f"{link.name}: {error}")
+                log.error("%s: %s", link.name, error)
+
+    async def _start_uplink(self) -> None:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self.uplink = Uplink(
+            config.uplink, self.identity, self.store, self.health, heartbeat_s=config.heartbeat_s, version=VERSION
+        )
+
+        def on_change(what: set[str]) -> None:  # on the writer's thread
+            try:
+                loop.call_soon_threadsafe(self.uplink.store_changed, what)
+            except RuntimeError:  # the loop is closed: the hub stops
+                pass
+
+        self.store.on_change = on_change
+        self.report = Report(self)
+        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers())
+        try:
+            await self.admin.start()
+        except OSError as error:
+            raise ConfigError(f"{config.source}: hub.run_dir: {config.run_dir}: {error.strerror or error}") from None
+        self._spawn(self.uplink.run(), "uplink")
+        self._spawn(self._watch(), "watch")
+        self._spawn(self._feed_watchdog(), "watchdog")
+
+    async def _start_radio(self) -> None:
+        self.radio = None
+        if self.config.radio is None:
+            return
+        self.health.raise_condition("radio-starting")
+        # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
+        zigbee = await asyncio.to_thread(_import_zigbee)
+        self.radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
+        self.radio.reading = self.bridge.take_reading
+        await self.bridge.add_link(self.radio)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._on_task_end)
+        self._tasks.append(task)
+
+    def _on_task_end(self, task: "asyncio.Task[None]") -> None:
+        # A loop of the hub never ends by itself: if one does, systemd starts the hub anew, which is known to work.
+        if not task.cancelled() and not self._stopping.is_set():
+            log.critical("the %s loop ended: %r", task.get_name(), task.exception())
+            self.failed = True
+            self._stopping.set()
+
+    failed = False
+
+    # While it runs
+
+    async def _watch(self) -> None:
+        """Every half minute: the clock, the certificate, the store."""
+        while True:
+            trusted = self.clock.is_trusted()
+            self.store.set_clock(self.clock.offset_ms(), trusted)
+            self.health.set_condition("clock-untrusted", not trusted)
+            self._check_certificate(utc_ms() / 1000)
+            self._check_store()
+            await asyncio.sleep(_CLOCK_PERIOD_S if not self.health.conditions() else 2.0)
+
+    def _check_certificate(self, t: float) -> None:
+        certificate = self.identity.certificate
+        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        self.health.set_condition("certificate-expired", t > ends, f"on {until}")
+        self.health.set_condition("certificate-not-yet-valid", t < begins)
+        self.health.set_condition("certificate-expires-soon", t <= ends < t + _CERTIFICATE_WARNING_S, f"on {until}")
+
+    def _check_store(self) -> None:
+        status = self.store.status()
+        self.health.set_condition("store-full", bool(status.get("is_full")), str(status.get("last_error") or ""))
+        self.health.set_condition("store-failing", bool(status.get("is_failing")), str(status.get("last_error") or ""))
+        self.health.set_condition("store-salvaged", bool(status.get("salvaged")), str(status.get("salvaged") or ""))
+        errors = self.bridge.internal_errors
+        self.health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+
+    async def _feed_watchdog(self) -> None:
+        interval_s = watchdog_interval_s()
+        while True:
+            # It is fed from the loop that serves the home, and only while the writer answers too.
+            await asyncio.wrap_future(self.store.queue_status())
+            if interval_s is None:
+                await asyncio.sleep(3600)
+            else:
+                notify("WATCHDOG=1")
+                await asyncio.sleep(interval_s)
+
+    # Stop, in reverse
+
+    async def _stop(self) -> None:
+        if hasattr(self, "uplink"):
+            self.uplink.stop()
+            uplink = [task for task in self._tasks if task.get_name() == "uplink"]
+            await asyncio.wait(uplink, timeout=_UPLINK_CLOSE_S)
+        for task in self._tasks:
+            task.cancel()
+        if hasattr(self, "admin"):
+            await self.admin.close()
+        if hasattr(self, "bridge"):
+            await self.bridge.close()
+        self.store.record_event("hub.stopped", {"boot": self.store.boot, "reason": "stop"})
+        await asyncio.to_thread(self.store.close, _STORE_CLOSE_S)
+        await asyncio.sleep(0)  # answers that the last commit released
+
+
+def _import_zigbee() -> Any:
+    from drivers import zigbee
+
+    return zigbee
+
+
+def run_daemon(config: Config) -> int:
+    """Run a hub until it is told to stop; exit status 0, or 1 when it has to be started anew. Raises ConfigError."""
+    identity = identity_of(config)
+
+    async def main() -> int:
+        daemon = Daemon(config, identity)
+        await daemon.run()
+        return 1 if daemon.failed else 0
+
+    try:
+        return asyncio.run(main())
+    except StoreError as error:
+        raise ConfigError(f"{config.source}: hub.data_dir: {error}") from None

@@ -1,0 +1,226 @@
+"""What the parts of the gateway machine share: sessions, what is to be sent, what is to be made durable, timers.
+
+The rule of custody lives here: an answer that promises something waits in a `Completion` until the batch that holds the
+promise is durable (`committed`), and turns into its refusal when the store could not take it (`refused`).
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hub.mqttsn import session as states
+from hub.mqttsn.codec import Disconnect, Forward
+from hub.mqttsn.limits import GatewayConfig, tolerated_silence_s
+from hub.mqttsn.records import Batch, Change, EventRecorded, MessageDone, Peer, SessionChanged, SessionRemoved
+from hub.mqttsn.session import Message, SeenEntry, Session
+from hub.mqttsn.topics import Subscriptions
+
+# Events of the gateway's own: no client repeats them when the store refuses, so the gateway does, up to a bound.
+_OWN_EVENTS = ("adapter.joined", "adapter.lost")
+_MAX_OWED = 1000
+
+
+class Publication(NamedTuple):
+    """An accepted publish, ready to act on: what is retained and who gets it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    deliveries: tuple[tuple[Session, Message], ...]
+
+
+class Completion:
+    """What one request still owes its sender: `accepted` once durable, `refused` if the store cannot take it."""
+
+    __slots__ = ("accepted", "entry", "msg_id", "peer", "publication", "refused", "session", "then")
+
+    def __init__(
+        self,
+        peer: Peer | None,
+        accepted: bytes,
+        refused: bytes,
+        session: Session | None = None,
+        msg_id: int = 0,
+        entry: SeenEntry | None = None,
+        publication: Publication | None = None,
+        then: Callable[[float], None] | None = None,
+    ) -> None:
+        self.peer = peer
+        self.accepted = accepted
+        self.refused = refused
+        self.session = session
+        self.msg_id = msg_id
+        self.entry = entry
+        self.publication = publication
+        self.then = then
+
+
+class Core:
+    """The gateway's tables. Handlers in the sibling modules take it as their first argument."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.sessions: dict[str, Session] = {}
+        self.by_peer: dict[Peer, Session] = {}
+        self.subscriptions = Subscriptions()
+        self.retained: dict[str, tuple[bytes, int]] = {}
+        self.retained_octets = 0
+        self.counters: Counter[str] = Counter()
+        self.out: list[tuple[Peer, bytes]] = []
+        self.batch = Batch(1)
+        self.completions: list[Completion] = []
+        self.waiting: dict[int, list[Completion]] = {}
+        self.handed_over: dict[int, Batch] = {}
+        self.pending_requests = 0
+        self._timers: list[tuple[float, int, Session]] = []
+        self._timer_count = 0
+
+    # Sending
+
+    def send(self, peer: Peer, datagram: bytes) -> bool:
+        """Hand a message to its link; False when it is longer than the link carries (counted)."""
+        if type(peer[-1]) is bytes:  # behind a forwarder (section 5.5)
+            wireless_node_id = peer[-1]
+            peer = peer[:-1]
+            datagram = Forward(0, wireless_node_id, datagram).encode()
+        limit = self.config.max_octets.get(peer[0])
+        if limit is not None and len(datagram) > limit:
+            self.counters["too-long-for-link"] += 1
+            return False
+        self.out.append((peer, datagram))
+        return True
+
+    def send_to(self, session: Session, datagram: bytes) -> bool:
+        session.stats.frames_out += 1
+        return self.send(session.peer, datagram)
+
+    # Custody
+
+    def record(self, change: Change, urgent: bool = False) -> None:
+        self.batch.changes.append(change)
+        if urgent:
+            self.batch.urgent = True
+
+    def record_event(self, event: str, **fields: object) -> None:
+        self.record(EventRecorded(event, dict(fields)), urgent=True)
+
+    def when_durable(self, completion: Completion) -> None:
+        """Owe an answer until the present batch is durable."""
+        self.completions.append(completion)
+        self.batch.urgent = True
+        self.pending_requests += 1
+
+    @property
+    def is_congested(self) -> bool:
+        return self.pending_requests >= self.config.limits.pending_requests
+
+    def take_batch(self) -> Batch | None:
+        """The records gathered since the last call; the answers that hang on them wait under its id."""
+        batch = self.batch
+        if not batch and not self.completions:
+            return None
+        self.waiting[batch.id] = self.completions
+        self.handed_over[batch.id] = batch
+        self.completions = []
+        self.batch = Batch(batch.id + 1)
+        return batch
+
+    def settle(self, batch_id: int) -> tuple[Batch | None, list[Completion]]:
+        """What hung on a batch, once its fate is known."""
+        completions = self.waiting.pop(batch_id, [])
+        self.pending_requests -= len(completions)
+        return self.handed_over.pop(batch_id, None), completions
+
+    def owe_again(self, batch: Batch) -> None:
+        """A refused batch's changes that must not be forgotten go into the next one; requests are asked again."""
+        later = {change.client_id for change in self.batch.changes if isinstance(change, SessionChanged)}
+        owed: list[Change] = []
+        for change in reversed(batch.changes):
+            if isinstance(change, SessionChanged):
+                if change.client_id in later:
+                    continue  # only the last word about a session counts
+                later.add(change.client_id)
+            elif isinstance(change, EventRecorded):
+                if change.event not in _OWN_EVENTS:
+                    continue
+            elif not isinstance(change, (SessionRemoved, MessageDone)):
+                continue
+            owed.append(change)
+        self.batch.changes[:0] = reversed(owed[:_MAX_OWED])
+        if not batch.urgent:
+            self.batch.samples[:0] = batch.samples[-_MAX_OWED:]
+
+    def refuse(self, session: Session | None, reason: str) -> None:
+        """Count a refusal, in all and per adapter."""
+        self.counters["refused." + reason] += 1
+        if session is not None:
+            refused = session.stats.refused
+            refused[reason] = refused.get(reason, 0) + 1
+
+    # Sessions
+
+    def present(self, peer: Peer) -> Session | None:
+        """The session of a peer that is connected, awake or asleep; otherwise the peer is told DISCONNECT at once."""
+        session = self.by_peer.get(peer)
+        if session is not None and session.state in states.PRESENT:
+            return session
+        self.counters["refused.not-connected"] += 1
+        self.send(peer, Disconnect().encode())
+        return None
+
+    def bind(self, session: Session, peer: Peer) -> Session | None:
+        """Make `peer` the address of a session; return the session that it displaced there, if another one."""
+        displaced = self.by_peer.get(peer)
+        if self.by_peer.get(session.peer) is session:
+            del self.by_peer[session.peer]
+        session.peer = peer
+        self.by_peer[peer] = session
+        return displaced if displaced is not session else None
+
+    def drop_session(self, session: Session) -> None:
+        """Forget a session for good."""
+        for topic_filter in session.subscriptions:
+            self.subscriptions.remove(session.client_id, topic_filter)
+        del self.sessions[session.client_id]
+        if self.by_peer.get(session.peer) is session:
+            del self.by_peer[session.peer]
+        self.record(SessionRemoved(session.client_id))
+
+    # Timers: one lazy heap; a session that keeps talking moves no entry, its entry looks again when it comes up.
+
+    def due_at(self, session: Session) -> float | None:
+        """When this session needs attention next, or None."""
+        due: float | None = None
+        if session.state in states.PRESENT and session.duration_s:
+            due = session.last_heard + tolerated_silence_s(session.duration_s)
+        elif session.state in (states.WILL_TOPIC, states.WILL_MSG):
+            due = session.last_heard + self.config.will_dialogue_s
+        if session.inflight is not None and session.state in states.ON_AIR:
+            due = session.inflight.deadline if due is None else min(due, session.inflight.deadline)
+        return due
+
+    def arm(self, session: Session) -> None:
+        """See to it that the heap looks at this session in time."""
+        due = self.due_at(session)
+        if due is not None and (session.timer_at is None or due < session.timer_at):
+            session.timer_at = due
+            self._timer_count += 1
+            heapq.heappush(self._timers, (due, self._timer_count, session))
+
+    def get_timer(self) -> float | None:
+        return self._timers[0][0] if self._timers else None
+
+    def next_due(self, now: float) -> Session | None:
+        """The next session that is really due, popped from the heap; stale entries are moved on."""
+        while self._timers and self._timers[0][0] <= now:
+            at, _, session = heapq.heappop(self._timers)
+            if session.timer_at != at or self.sessions.get(session.client_id) is not session:
+                continue
+            session.timer_at = None
+            due = self.due_at(session)
+            if due is not None and due <= now:
+                return session
+            self.arm(session)
+        return None

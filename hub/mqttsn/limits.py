@@ -1,0 +1,48 @@
+"""What bounds the gateway: every table has a limit, every limit a clear answer (design P9; MQTT-SN 1.2 section 7.2)."""
+
+from dataclasses import dataclass, field
+
+from hub.mqttsn.topics import PREDEFINED
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
+
+    clients: int = 5000
+    topics_per_client: int = 2000
+    subscriptions_per_client: int = 200
+    queued_per_client: int = 200
+    queued_octets_per_client: int = 32 * 1024
+    retained: int = 2000
+    retained_octets: int = 1024 * 1024
+    fan_out: int = 500
+    # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
+    pending_requests: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Settings of the gateway machine; times in seconds, defaults within the ranges of section 7.2."""
+
+    gw_id: int = 1
+    advertise_s: int = 900
+    t_retry_s: float = 10.0
+    n_retry: int = 4
+    will_dialogue_s: float = 30.0
+    dup_window_s: float = 600.0
+    predefined: dict[int, str] = field(default_factory=lambda: dict(PREDEFINED))
+    # Largest MQTT-SN message per link, octets (a Zigbee tunnel carries 60); links not named carry any length.
+    max_octets: dict[str, int] = field(default_factory=dict)
+    # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
+    broadcast_links: tuple[str, ...] = ()
+    forward_filters: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+def tolerated_silence_s(duration_s: int) -> float:
+    """How long after the last word a client is declared lost: 50 % over up to a minute, 10 % over beyond (section 7.2).
+
+    Over a minute the tenth is never less than the half minute that a one-minute client gets.
+    """
+    return duration_s * 1.5 if duration_s <= 60 else duration_s + max(30.0, duration_s * 0.1)

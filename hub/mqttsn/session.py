@@ -1,0 +1,186 @@
+"""One client's session at the gateway: its state, as a table, and what it remembers.
+
+The states are those of MQTT-SN 1.2 section 6.14 (figure 3), plus the two steps of the will dialogue (section 6.3).
+Everything that moves a session between states is in `TRANSITIONS`; a pair that is not there cannot happen.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+from hub.mqttsn.records import Peer, SessionChanged
+from hub.mqttsn.topics import Route
+
+DISCONNECTED, ACTIVE, ASLEEP, AWAKE, LOST = "disconnected", "active", "asleep", "awake", "lost"
+WILL_TOPIC, WILL_MSG = "awaiting-will-topic", "awaiting-will-msg"
+
+# event: where it leads, from each state that knows it.
+TRANSITIONS: dict[tuple[str, str], str] = {
+    **{(s, "connect"): ACTIVE for s in (DISCONNECTED, ACTIVE, ASLEEP, AWAKE, LOST, WILL_TOPIC, WILL_MSG)},
+    **{(s, "connect-with-will"): WILL_TOPIC for s in (DISCONNECTED, ACTIVE, ASLEEP, AWAKE, LOST, WILL_TOPIC, WILL_MSG)},
+    (WILL_TOPIC, "will-topic"): WILL_MSG,
+    (WILL_TOPIC, "no-will"): ACTIVE,
+    (WILL_MSG, "will-msg"): ACTIVE,
+    **{(s, "sleep"): ASLEEP for s in (ACTIVE, ASLEEP, AWAKE)},
+    (ASLEEP, "wake"): AWAKE,
+    (AWAKE, "wake"): AWAKE,
+    (AWAKE, "served"): ASLEEP,
+    **{(s, "disconnect"): DISCONNECTED for s in (ACTIVE, ASLEEP, AWAKE, LOST, DISCONNECTED, WILL_TOPIC, WILL_MSG)},
+    **{(s, "silence"): LOST for s in (ACTIVE, ASLEEP, AWAKE)},
+    **{(s, "silence"): DISCONNECTED for s in (WILL_TOPIC, WILL_MSG)},
+}
+
+# In these states the client is listening, or will be when it wakes; in the others nothing is owed to it in real time.
+ON_AIR = (ACTIVE, AWAKE)
+PRESENT = (ACTIVE, ASLEEP, AWAKE)
+
+MAX_SEEN = 16
+
+
+class Message(NamedTuple):
+    """A message on its way to a client; `seq` is None when it is not kept across a restart (QoS 0)."""
+
+    seq: int | None
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    dup: bool = False  # may have reached the client before a restart
+    again: bool = False  # its topic id was refused once and registered anew
+
+
+class SeenEntry:
+    """An accepted QoS 1/2 publish: pending until its commit, open until its PUBREL for QoS 2."""
+
+    __slots__ = ("accepted_at", "digest", "open", "pending")
+
+    def __init__(self, digest: int, accepted_at: float, pending: bool, is_open: bool) -> None:
+        self.digest = digest
+        self.accepted_at = accepted_at
+        self.pending = pending
+        self.open = is_open
+
+
+class Inflight:
+    """The one outbound exchange that awaits the client's answer (section 6.13: one at a time)."""
+
+    __slots__ = ("awaits", "datagram", "deadline", "message", "msg_id", "tries")
+
+    def __init__(self, message: Message | None, awaits: str, msg_id: int, datagram: bytes, deadline: float) -> None:
+        self.message = message
+        self.awaits = awaits  # "regack" | "puback" | "pubrec" | "pubcomp"
+        self.msg_id = msg_id
+        self.datagram = datagram
+        self.deadline = deadline
+        self.tries = 1
+
+
+class Stats:
+    """What `meterhub adapters` tells about one adapter."""
+
+    __slots__ = ("accepted", "frames_in", "frames_out", "lost", "refused", "repeats", "retransmissions")
+
+    def __init__(self) -> None:
+        self.frames_in = 0
+        self.frames_out = 0
+        self.accepted = 0
+        self.repeats = 0
+        self.retransmissions = 0
+        self.lost = 0
+        self.refused: dict[str, int] = {}
+
+
+class Session:
+    """A client as the gateway knows it. Times are the machine's `now`, in seconds."""
+
+    __slots__ = (
+        "awaits_will_since",
+        "clean_session",
+        "client_id",
+        "deadline",
+        "duration_s",
+        "ids_by_topic",
+        "inflight",
+        "last_heard",
+        "next_msg_id",
+        "next_seq",
+        "next_topic_id",
+        "peer",
+        "predefined_topics",
+        "queue",
+        "routes",
+        "seen",
+        "state",
+        "stats",
+        "subscriptions",
+        "timer_at",
+        "topics_by_id",
+        "will",
+    )
+
+    def __init__(self, client_id: str, peer: Peer, now: float) -> None:
+        self.client_id = client_id
+        self.peer = peer
+        self.state = DISCONNECTED
+        self.clean_session = True
+        self.duration_s = 0
+        self.will: tuple[str, bytes, int, bool] | None = None
+        self.last_heard = now
+        self.deadline: float | None = None  # when silence means loss
+        self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
+        self.subscriptions: dict[str, int] = {}
+        self.topics_by_id: dict[int, str] = {}
+        self.ids_by_topic: dict[str, int] = {}
+        self.predefined_topics: dict[str, int] = {}
+        self.routes: dict[int, Route] = {}
+        self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
+        self.queue: deque[Message] = deque()
+        self.inflight: Inflight | None = None
+        self.next_topic_id = 1
+        self.next_msg_id = 1
+        self.next_seq = 1
+        self.stats = Stats()
+
+    def move(self, event: str) -> bool:
+        """Take one step of the table; False (and nothing happens) when the state does not know the event."""
+        state = TRANSITIONS.get((self.state, event))
+        if state is None:
+            return False
+        self.state = state
+        return True
+
+    def take_msg_id(self) -> int:
+        """The next message id for the gateway's own requests: 1..65535, never 0."""
+        msg_id = self.next_msg_id
+        self.next_msg_id = msg_id % 0xFFFF + 1
+        return msg_id
+
+    def remember(self, msg_id: int, entry: SeenEntry) -> None:
+        """Keep an accepted publish for duplicate detection; the oldest settled one makes room."""
+        seen = self.seen
+        seen.pop(msg_id, None)
+        seen[msg_id] = entry
+        if len(seen) > MAX_SEEN:
+            settled = next((key for key, old in seen.items() if not old.pending and not old.open), None)
+            seen.pop(next(iter(seen)) if settled is None else settled)
+
+    def learn_topic(self, topic_id: int, topic: str) -> None:
+        """Bind a normal topic id of this client to a name."""
+        self.topics_by_id[topic_id] = topic
+        self.ids_by_topic[topic] = topic_id
+        self.routes.pop(topic_id, None)
+        self.next_topic_id = max(self.next_topic_id, topic_id + 1)
+
+    def forget_topics(self) -> None:
+        self.topics_by_id.clear()
+        self.ids_by_topic.clear()
+        self.predefined_topics.clear()
+        self.routes.clear()
+        self.next_topic_id = 1
+
+    def record(self) -> SessionChanged:
+        """The session as the store keeps it; the will dialogue's steps are not states a restart could resume."""
+        topic, message, qos, retain = self.will or ("", b"", 0, False)
+        state = self.state if self.state in (*PRESENT, LOST) else DISCONNECTED
+        return SessionChanged(
+            self.client_id, self.peer, state, self.clean_session, self.duration_s, topic, message, qos, retain
+        )

@@ -1,0 +1,145 @@
+"""What the daemon answers on its admin socket: status, adapters, queue, readings, events (design 3.4)."""
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from drivers.clock import monotonic
+from hub.admin.server import Handler
+from hub.metering.reading import UNITS, Reading, format_decimal
+from hub.mqttsn import session as states
+from hub.mqttsn.session import Session
+from hub.process import rss_bytes
+from hub.version import VERSION
+
+if TYPE_CHECKING:
+    from hub.daemon import Daemon
+
+MAX_ROWS = 100_000
+
+
+def reading_row(reading: Reading) -> dict[str, Any]:
+    """A reading for people and JSON: exact value as text of a number, its unit, quality flags."""
+    return {
+        "client": reading.client_id,
+        "quantity": reading.quantity,
+        "t_ms": reading.t_ms,
+        "value": format_decimal(reading.mantissa, reading.exponent),
+        "unit": UNITS.get(reading.quantity, ""),
+        "flags": reading.flags,
+    }
+
+
+class Report:
+    """Answers questions about a running daemon."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+
+    def handlers(self) -> dict[str, Handler]:
+        """The questions by name."""
+        return {
+            "status": self.status,
+            "adapters": self.adapters,
+            "queue": self.queue,
+            "readings": self.readings,
+            "events": self.events,
+            "radio.permit": self.radio_permit,
+        }
+
+    async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        daemon = self._daemon
+        store = daemon.store.status()
+        radio = daemon.radio
+        return {
+            "hub": daemon.identity.hub_id,
+            "version": VERSION,
+            "epoch": daemon.store.epoch,
+            "boot": daemon.store.boot,
+            "uptime_s": round(monotonic() - daemon.started_at, 1),
+            "uplink": daemon.uplink.status(),
+            "queue": await asyncio.wrap_future(daemon.store.queue_status()),
+            "store": store,
+            "radio": radio.status() if radio is not None else {"state": "off", **_NO_RADIO},
+            "han": self._han(),
+            "limit": {"state": "none", "watts": None, "until": None},
+            "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
+            "conditions": [asdict(condition) for condition in daemon.health.conditions()],
+        }
+
+    def _han(self) -> dict[str, Any]:
+        bridge = self._daemon.bridge
+        sessions = bridge.gateway.sessions()
+        return {
+            "clients": sum(session.state in states.PRESENT for session in sessions),
+            "asleep": sum(session.state == states.ASLEEP for session in sessions),
+            "lost": sum(session.state == states.LOST for session in sessions),
+            "known": len(sessions),
+            "links": bridge.link_status(),
+            "counters": bridge.gateway.counters,
+            "internal_errors": bridge.internal_errors,
+        }
+
+    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
+        now = monotonic()
+        rows = [_adapter_row(session, now) for session in self._daemon.bridge.gateway.sessions()]
+        radio = self._daemon.radio
+        return rows + (radio.appliances() if radio is not None else [])
+
+    async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = await asyncio.wrap_future(self._daemon.store.queue_status())
+        return answer
+
+    async def readings(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        found = await asyncio.wrap_future(
+            self._daemon.store.readings(
+                client=request.get("client"),
+                quantity=request.get("quantity"),
+                from_ms=request.get("from_ms"),
+                to_ms=request.get("to_ms"),
+                limit=min(int(request.get("limit", 1000)), MAX_ROWS),
+                newest_first=bool(request.get("newest_first", False)),
+            )
+        )
+        return [reading_row(reading) for reading in found]
+
+    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await asyncio.wrap_future(
+            self._daemon.store.events(min(int(request.get("limit", 100)), MAX_ROWS))
+        )
+        return found
+
+    async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Let devices join for a while: the engineer at the meter does this, never a householder."""
+        duration_s = int(request.get("duration_s", 60))
+        if not 1 <= duration_s <= 254:
+            raise ValueError("duration: expected 1 to 254 seconds")
+        radio = self._daemon.radio
+        if radio is None:
+            raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
+        await radio.permit(duration_s)
+        return {"duration_s": duration_s}
+
+
+_NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}
+
+
+def _adapter_row(session: Session, now: float) -> dict[str, Any]:
+    stats = session.stats
+    return {
+        "client": session.client_id,
+        "link": session.peer[0],
+        "address": ":".join(part.hex() if isinstance(part, bytes) else str(part) for part in session.peer[1:]),
+        "state": session.state,
+        "last_seen_s": round(now - session.last_heard, 1),
+        "duration_s": session.duration_s,
+        "queued": len(session.queue) + (session.inflight is not None),
+        "subscriptions": sorted(session.subscriptions),
+        "frames_in": stats.frames_in,
+        "frames_out": stats.frames_out,
+        "accepted": stats.accepted,
+        "repeats": stats.repeats,
+        "retransmissions": stats.retransmissions,
+        "lost": stats.lost,
+        "refused": dict(stats.refused),
+    }

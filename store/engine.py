@@ -1,0 +1,335 @@
+"""What the writer thread does with the open database. One transaction a method; the memory follows what was committed.
+
+Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writer, which decides.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
+from hub.metering.event import encode_event
+from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
+from hub.metering.pack import encode_pack
+from hub.metering.reading import Reading
+from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
+from store.database import Database
+from store.errors import StoreFull
+from store.gateway_tables import apply_changes, restore_records
+from store.logbody import decode_seen, encode_body
+from store.logview import LogView
+from store.outbox import Outbox, Sealed, SealFunction, Span
+from store.queries import LANES
+from store.space import (
+    DUP_WINDOW_PRESSED_S,
+    DUP_WINDOW_S,
+    Budget,
+    DupWindow,
+    choose_lane,
+    log_pruning_pays,
+)
+
+MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/contract/envelope.py
+_CLOCK_STEP_MS = 100  # a smaller change of the offset is not worth a page
+_PRUNE_ROWS_AT_ONCE = 2000
+_PRUNE_MESSAGES_AT_ONCE = 64
+
+
+@dataclass
+class OwnEvent:
+    """An event of the hub itself, on the monotonic clock until it is sealed."""
+
+    mono_ms: int
+    event: str
+    fields: dict[str, Any]
+
+
+@dataclass
+class Group:
+    """What one transaction takes into custody."""
+
+    batches: list[Batch]
+    own_events: list[OwnEvent] = field(default_factory=list)
+
+    def is_bulk(self) -> bool:
+        """Whether it holds what must leave the reserve alone."""
+        return any(batch.samples or batch.seen or _has_forward(batch) for batch in self.batches)
+
+
+def _has_forward(batch: Batch) -> bool:
+    return any(isinstance(change, ForwardQueued) for change in batch.changes)
+
+
+class Engine(LogView):
+    """The open database and what of it is kept in memory. Belongs to the writer thread."""
+
+    def __init__(
+        self, db: Database, seal: SealFunction, budget: Budget, now_ms: Callable[[], int], offset_ms: int
+    ) -> None:
+        super().__init__(db)
+        self.budget = budget
+        self._now_ms = now_ms
+        self.outbox = Outbox(db, seal, self.epoch, self.marks)
+        self._pruned_samples = self.marks.get("pruned_samples", 0)
+        self.taken: int = self._pruned_samples + self.count_samples(0)
+        self._next_forward = int((db.one("forward_last") or (0,))[0]) + 1
+        self.window = DupWindow(now_ms(), self._next_seq)
+        self._look_at_log = True
+        self.boot += 1
+        self._begin_boot(offset_ms)
+
+    def _begin_boot(self, offset_ms: int) -> None:
+        with self.db.transaction():
+            self.db.run("hub_put", (self.epoch, self.boot))
+            self.db.run("boot_put", (self.boot, offset_ms, 0))
+            self.db.run("boots_prune", (self.boot,))
+            if self.log_is_empty:
+                self.db.run("series_clear")
+                self.db.run("client_clear")
+        self.boots[self.boot] = (offset_ms, False)
+        self.saved_clock = (offset_ms, False)
+
+    # --- clock
+
+    def utc_ms(self) -> int:
+        """UTC now, as far as this boot knows."""
+        return self._now_ms() + self.boots[self.boot][0]
+
+    def set_clock(self, offset_ms: int, trusted: bool) -> bool:
+        """Take a clock; True when it is worth writing down. A trusted clock is not replaced by an untrusted one."""
+        if self.boots[self.boot][1] and not trusted:
+            return False
+        self.boots[self.boot] = (offset_ms, trusted)
+        saved_ms, saved_trust = self.saved_clock
+        return trusted != saved_trust or abs(offset_ms - saved_ms) >= _CLOCK_STEP_MS
+
+    def save_clock(self) -> None:
+        """Write this boot's clock down."""
+        clock = self.boots[self.boot]
+        with self.transaction():
+            self.db.run("boot_put", (self.boot, *clock))
+        self.saved_clock = clock
+
+    # --- transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction; what memory knows of numbers and of pruning goes back when it does."""
+        numbers, pruned = dict(self.outbox.next), (self._first_seq, self._pruned_samples)
+        try:
+            with self.db.transaction():
+                yield
+        except BaseException:
+            self.outbox.next = numbers
+            self._first_seq, self._pruned_samples = pruned
+            raise
+
+    def commit_group(self, group: Group) -> None:
+        """Take a group into custody: all of it or, when this raises, nothing."""
+        batches, marks = group.batches, None
+        now_ms = self._now_ms()
+        samples, body = encode_body(self.names, now_ms, batches)
+        has_entries = any(batch.samples or batch.seen for batch in batches)
+        if self.outbox.marks_dirty:
+            marks = self.outbox.encode_marks()
+        changes = [change for batch in batches for change in batch.changes]
+        forward_id = self._next_forward
+        try:
+            with self.transaction():
+                self._save_names()
+                if has_entries or marks is not None:
+                    self.db.run("log_add", (self._next_seq, self.boot, now_ms, samples, body, marks))
+                self._apply(changes)
+                for own in group.own_events:
+                    self._seal_event(own.event, own.fields, own.mono_ms)
+        except BaseException:
+            self._next_forward = forward_id
+            raise
+        self.names.saved()
+        self.db.note_written(len(body), len(changes))
+        if has_entries or marks is not None:
+            self.outbox.marks_dirty = False
+            self._note_row(now_ms, samples, len(body))
+
+    def _save_names(self) -> None:
+        if self.names.unsaved_series:
+            self.db.many("series_add", self.names.unsaved_series)
+        if self.names.unsaved_clients:
+            self.db.many("client_add", self.names.unsaved_clients)
+
+    def _note_row(self, now_ms: int, samples: int, size: int) -> None:
+        self.taken += samples
+        self.unsealed += samples
+        self._look_at_log |= self.window.note(now_ms, self._next_seq, size)
+        self._next_seq += 1
+
+    def _apply(self, changes: list[Change]) -> None:
+        plain = [change for change in changes if not isinstance(change, EventRecorded)]
+        if plain:
+            apply_changes(self.db, plain, self._take_forward_id)
+        for change in changes:
+            if isinstance(change, EventRecorded):
+                self._seal_event(change.event, change.fields, self._now_ms())
+
+    def _take_forward_id(self) -> int:
+        # Never used twice in one run, unlike SQLite's own choice: the uplink's cursor would pass over a reused one.
+        self._next_forward += 1
+        return self._next_forward - 1
+
+    def _seal_event(self, event: str, fields: dict[str, Any], mono_ms: int) -> None:
+        offset_ms, trusted = self.boots[self.boot]
+        known = fields if trusted else {**fields, "clock": "unsynchronised"}
+        t_ms = mono_ms + offset_ms
+        self.outbox.add("events", t_ms, EVENT_TYPE, encode_event(t_ms, event, known))
+
+    def append(self, lane: str, content_type: int | str, payload: bytes, extra: dict[str, Any] | None) -> Sealed:
+        """Seal one message into a lane."""
+        if self.db.used_pages() >= self.budget.hard_pages and not self.make_room(self.budget.hard_pages):
+            raise StoreFull("store.max_mb is used up and nothing may be pruned")
+        with self.transaction():
+            sealed = self.outbox.add(lane, self.utc_ms(), content_type, payload, extra)
+        self.db.note_written(len(sealed.body), 0)
+        return sealed
+
+    def forward_done(self, forward_id: int) -> None:
+        """The broker has a raw forward."""
+        with self.transaction():
+            self.db.run("forward_drop", (forward_id,))
+        self.db.note_written(0, 1)
+
+    # --- sealing
+
+    def seal_pack(self, max_readings: int) -> Sealed | None:
+        """Seal the oldest unsealed samples as one pack and move the position, in one transaction."""
+        limit = max(1, max_readings)
+        while True:
+            readings, upto = self._take_samples(limit)
+            if not readings:
+                self.position = upto  # rows of seen entries alone; finding that out again costs nothing
+                return None
+            payload = encode_pack(readings)
+            if len(payload) <= MAX_PACK_BYTES or limit == 1:
+                break
+            limit = max(1, min(limit, len(readings)) // 2)
+        times = [reading.t_ms for reading in readings]
+        with self.transaction():
+            if self.db.used_pages() >= self.budget.bulk_pages:
+                self._prune_log_rows(pressed=True, least_rows=1)
+            pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload)
+            self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
+        self.position = upto
+        self.unsealed -= len(readings)
+        self.db.note_written(len(pack.body), 0)
+        self._look_at_log = True
+        return pack
+
+    def _take_samples(self, limit: int) -> tuple[list[Reading], tuple[int, int]]:
+        seq, index = self.position
+        readings: list[Reading] = []
+        upto = self.position
+        for row_seq, boot, mono_ms, _, body in self.db.run("log_from", (seq,)):
+            row = self.row_readings(boot, mono_ms, body)
+            start = index if row_seq == seq else 0
+            taken = row[start : start + limit - len(readings)]
+            readings += taken
+            end = start + len(taken)
+            upto = (row_seq + 1, 0) if end >= len(row) else (row_seq, end)
+            if len(readings) >= limit:
+                break
+        return readings, upto
+
+    # --- space
+
+    def prune_when_due(self) -> None:
+        """Prune the log if something changed since the last look."""
+        if self._look_at_log:
+            self._look_at_log = self.prune_log()
+
+    def prune_log(self, *, pressed: bool = False) -> bool:
+        """Forget rows that are sealed and older than the duplicate window, when there are enough to be worth it."""
+        floor = self._log_floor(pressed)
+        rows = floor[0] - self._first_seq
+        if not (log_pruning_pays(rows, floor[1]) or (pressed and rows > 0)):
+            return False
+        with self.transaction():
+            self._prune_log_rows(pressed=pressed, least_rows=1)
+        return True
+
+    def _log_floor(self, pressed: bool) -> tuple[int, int]:
+        window_s = DUP_WINDOW_PRESSED_S if pressed else DUP_WINDOW_S
+        seq, size = self.window.floor(self._now_ms(), window_s)
+        return min(seq, self.position[0]), size
+
+    def _prune_log_rows(self, *, pressed: bool, least_rows: int) -> None:
+        upto = min(self._log_floor(pressed)[0], self._first_seq + _PRUNE_ROWS_AT_ONCE)
+        if upto - self._first_seq < least_rows:
+            return
+        pruned = self._pruned_samples + int((self.db.one("log_count_before", (upto,)) or (0,))[0])
+        marks = {
+            **self.outbox.delivered,
+            "next_seq": self._next_seq,
+            "sealed_seq": self.position[0],
+            "sealed_index": self.position[1],
+            "pruned_samples": pruned,
+        }
+        self.db.many("mark_put", list(marks.items()))
+        self.db.run("log_prune", (upto,))
+        self.db.note_written(0, 8)
+        self._first_seq, self._pruned_samples = upto, pruned
+        self.window.pruned(upto)
+
+    def make_room(self, goal_pages: int) -> bool:
+        """Prune delivered messages, oldest first, then sealed rows of the log, until fewer than `goal_pages` are used.
+        True when that was reached."""
+        goal = goal_pages - self.budget.slice_pages
+        while self.db.used_pages() > goal:
+            if not self._prune_oldest(t_ms=1 << 62) and not self.prune_log(pressed=True):
+                break
+        return self.db.used_pages() < goal_pages
+
+    def _prune_oldest(self, t_ms: int) -> bool:
+        heads: dict[str, int | None] = {}
+        for lane in LANES:
+            head = self.db.one(f"sealed_head/{lane}", (self.outbox.delivered[lane],))
+            heads[lane] = head[1] if head is not None and head[1] <= t_ms else None
+        lane_of_oldest = choose_lane(heads)
+        if lane_of_oldest is None:
+            return False
+        with self.transaction():
+            self.db.run(
+                f"sealed_prune/{lane_of_oldest}", (self.outbox.delivered[lane_of_oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE)
+            )
+        self.db.note_written(0, 4)
+        return True
+
+    def prune_history(self, retention_ms: int) -> bool:
+        """Drop one slice of delivered messages older than the retention; False when there is none. Only a trusted
+        clock may decide that something is old."""
+        return self.boots[self.boot][1] and self._prune_oldest(self.utc_ms() - retention_ms)
+
+    # --- restart
+
+    def restore(self) -> list[Restored]:
+        """What the gateway needs back: its tables, and the seen entries of the duplicate window."""
+        return [*restore_records(self.db), *self._restore_seen()]
+
+    def _restore_seen(self) -> Iterator[Seen]:
+        since = self._window_start()
+        for _, _, _, _, body in self.db.run("log_from", (since,)):
+            yield from decode_seen(self.names, body)
+
+    def _window_start(self) -> int:
+        # Within the last boot its own clock says; an earlier boot's rows are no older than its last row, so one whole
+        # window of each is kept. How long the hub was off in between is not counted: rather too many than too few.
+        newest: dict[int, int] = {}
+        start = self._next_seq
+        for seq, boot, mono_ms in self.db.run("log_backward"):
+            if newest.setdefault(boot, mono_ms) - mono_ms > DUP_WINDOW_S * 1000:
+                break
+            start = seq
+        return start
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()

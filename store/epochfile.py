@@ -1,0 +1,62 @@
+"""The side file `epoch`: which epoch was the last, and whether the database is open, should the database be lost.
+
+One line, `epoch N open` or `epoch N closed`, replaced atomically. A number is never given twice: a database that is
+missing, damaged, or older than this file (a restored copy) starts the next epoch. `open` says that a WAL must be
+there; without it, acknowledged rows are gone and numbers may have been given that the database does not know.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+FILE_NAME = "epoch"
+_LINE = re.compile(r"epoch (\d{1,10}) (open|closed)\n")
+
+
+class EpochNote(NamedTuple):
+    """What the side file says."""
+
+    epoch: int
+    is_open: bool
+
+
+def read_note(data_dir: Path) -> EpochNote | None:
+    """Read the side file; None when it is not there or not whole."""
+    try:
+        match = _LINE.fullmatch((data_dir / FILE_NAME).read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return EpochNote(int(match[1]), match[2] == "open") if match else None
+
+
+def write_note(data_dir: Path, note: EpochNote) -> None:
+    """Replace the side file, durably. Raises OSError."""
+    path, fresh = data_dir / FILE_NAME, data_dir / f"{FILE_NAME}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, f"epoch {note.epoch} {'open' if note.is_open else 'closed'}\n".encode("ascii"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(fresh, path)
+    sync_folder(data_dir)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def next_epoch(note: EpochNote | None, known: int | None, utc_ms: int) -> int:
+    """The epoch of a database that has to start over. `known`: the highest epoch its predecessor still shows.
+
+    When neither tells, the UTC seconds: greater than any epoch counted from 1, and greater again next time. A clock
+    that lost its battery would say 1970, so no less than a million.
+    """
+    last = max(note.epoch if note else 0, known or 0)
+    return last + 1 if last else max(utc_ms // 1000, 1_000_000)

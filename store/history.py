@@ -1,0 +1,149 @@
+"""Questions about what was taken: readings of a time span, the newest events. Shared by the hub and the offline view.
+
+Each is a generator that yields None between slices, so that the writer can serve adapters in between, and returns its
+answer at the end. Packs are opened without verifying them: they are our own.
+"""
+
+import heapq
+from collections.abc import Generator, Iterable
+from typing import Any, Protocol
+
+import cbor2
+
+from hub.metering.event import decode_event
+from hub.metering.pack import BadPack, decode_pack
+from hub.metering.reading import Reading
+from store.database import Database
+from store.errors import StoreCorrupt
+from store.outbox import read_sealed
+
+_FOREVER_MS = 1 << 62
+
+
+class View(Protocol):
+    """A database with the names and clocks that its log needs."""
+
+    db: Database
+    position: tuple[int, int]
+
+    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
+        """A row of the log as readings."""
+
+
+class Wanted:
+    """Which readings are asked for, and the best `limit` of them so far."""
+
+    def __init__(
+        self,
+        client: str | None = None,
+        quantity: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        limit: int = 1000,
+        newest_first: bool = False,
+    ) -> None:
+        self.client = client
+        self.quantity = quantity
+        self.from_ms = -_FOREVER_MS if from_ms is None else from_ms
+        self.to_ms = _FOREVER_MS if to_ms is None else to_ms
+        self.limit = max(0, limit)
+        self.newest_first = newest_first
+        # A heap whose root is the worst kept: its key is the time, negated where early is good; ties by arrival.
+        self._kept: list[tuple[int, int, Reading]] = []
+        self._arrivals = 0
+
+    def may_hold(self, from_ms: int, to_ms: int) -> bool:
+        """Whether readings of that span could still be among the best."""
+        if self.limit == 0 or len(self._kept) < self.limit:
+            return self.limit > 0
+        best = to_ms if self.newest_first else -from_ms
+        return best >= self._kept[0][0]
+
+    def take(self, readings: Iterable[Reading]) -> None:
+        """Look at some readings."""
+        for reading in readings:
+            if self.client is not None and reading.client_id != self.client:
+                continue
+            if self.quantity is not None and reading.quantity != self.quantity:
+                continue
+            if self.from_ms <= reading.t_ms <= self.to_ms:
+                self._keep(reading)
+
+    def _keep(self, reading: Reading) -> None:
+        self._arrivals += 1
+        entry = (reading.t_ms if self.newest_first else -reading.t_ms, -self._arrivals, reading)
+        if len(self._kept) < self.limit:
+            heapq.heappush(self._kept, entry)
+        elif self._kept:
+            heapq.heappushpop(self._kept, entry)
+
+    def result(self) -> list[Reading]:
+        """What was found, in time order (newest first if so asked)."""
+        return [reading for _, _, reading in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
+
+
+def find_readings(view: View, wanted: Wanted) -> Generator[None, None, list[Reading]]:
+    """Look through the sealed packs and the log behind them. `to_ms` is included."""
+    position = view.position
+    last_id = (view.db.one("sealed_last/readings") or (None,))[0] or 0
+    last_seq = (view.db.one("log_ends") or (None, None))[1] or 0
+    # Ends taken first: a pack sealed meanwhile holds samples that the log shows as well, and is not looked at.
+    yield from _search_packs(view.db, wanted, last_id)
+    seq, index = position
+    while rows := view.db.run("log_from_some", (seq, last_seq + 1)).fetchall():
+        for row_seq, boot, mono_ms, _, body in rows:
+            readings = view.row_readings(boot, mono_ms, body)
+            wanted.take(readings[index:] if row_seq == position[0] else readings)
+        seq = rows[-1][0] + 1
+        yield
+    return wanted.result()
+
+
+def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None, None, None]:
+    query = "packs_down" if wanted.newest_first else "packs_up"
+    low, high = 0, last_id
+    while rows := db.run(query, (low, high, wanted.from_ms, wanted.to_ms)).fetchall():
+        for count, (pack_id, from_ms, to_ms) in enumerate(rows):
+            if wanted.may_hold(from_ms, to_ms):
+                wanted.take(_open_pack(db, pack_id))
+                if count % 8 == 7:
+                    yield
+        if wanted.newest_first:
+            high = rows[-1][0] - 1
+        else:
+            low = rows[-1][0]
+        yield
+
+
+def _open_pack(db: Database, pack_id: int) -> list[Reading]:
+    found = read_sealed("readings", db.run("pack_body", (pack_id,)))
+    try:
+        return [reading for sealed in found for reading in decode_pack(_payload(sealed.body))]
+    except BadPack as error:
+        raise StoreCorrupt(f"a pack of ours does not read: {error}") from None
+
+
+def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
+    """The newest events, oldest of them first, each with the epoch and number under which it went up."""
+    found = read_sealed("events", db.run("events_newest", (max(0, limit),)))
+    return [{**decode_event(_payload(s.body)), "epoch": s.epoch, "number": s.number} for s in reversed(found)]
+
+
+def _payload(envelope: bytes) -> bytes:
+    try:
+        payload = cbor2.loads(envelope).value[2]
+    except (ValueError, AttributeError, IndexError, TypeError, EOFError) as error:
+        raise StoreCorrupt(f"an envelope of ours does not read: {error}") from None
+    if not isinstance(payload, bytes):
+        raise StoreCorrupt("an envelope of ours has no payload")
+    return payload
+
+
+def finish(search: Generator[None, None, list[Reading]]) -> list[Reading]:
+    """Run a search to its end at once, where nobody waits."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as done:
+            found: list[Reading] = done.value
+            return found

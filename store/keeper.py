@@ -1,0 +1,237 @@
+"""Keeps an open database in the writer's hands: opens it, makes space, sets it aside when it is damaged, goes on.
+
+Nothing raised by the database ends the writer; it becomes a StoreError for whoever asked, and is counted.
+"""
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hub.metering.event import encode_event
+from hub.mqttsn.records import EventRecorded, ForwardQueued
+from store.ballast import Ballast
+from store.engine import Engine, Group, OwnEvent
+from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.meter import WriteMeter
+from store.opening import Place, note_closed, open_engine, set_aside
+
+RETRY_S = 30.0
+MAX_OWN_EVENTS = 256
+# Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
+_SALVAGE_EVERY_S = 60.0
+NEVER = float("inf")
+
+
+class Keeper:
+    """The engine and what cures it. Belongs to the writer thread."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.engine: Engine | None = None
+        self.own_events: deque[OwnEvent] = deque()
+        self.counts = {"commits": 0, "refused": 0, "errors": 0, "salvaged": 0}
+        self.last_error = ""
+        self.news: set[str] = set()
+        self.reopen_at = NEVER
+        self.meter = WriteMeter()
+        self._ballast = Ballast(place.data_dir, place.budget.ballast_bytes)
+        self._clock: tuple[int, bool] | None = None
+        self._salvaged_at = -NEVER
+
+    # --- life
+
+    def open(self) -> None:
+        """Open the database. Raises StoreError; after StoreFull it is tried again by itself."""
+        try:
+            try:
+                self.engine = open_engine(self.place)
+            except StoreFull:
+                self._ballast.drop()
+                self.engine = open_engine(self.place)
+        except StoreFull as full:
+            self.note_error(full)
+            self.reopen_at = time.monotonic() + RETRY_S
+            raise
+        self.reopen_at = NEVER
+        self._ballast.keep()
+        for fields in self.place.salvaged:
+            self.counts["salvaged"] += 1
+            self.add_own_event("store.salvaged", fields, self.place.now_ms())
+        self.place.salvaged.clear()
+        if self._clock is not None:
+            self.take_clock(*self._clock)
+
+    def reopen(self) -> None:
+        """Try again what did not open."""
+        self.reopen_at = time.monotonic() + RETRY_S
+        try:
+            self.open()
+        except Exception as error:
+            self.note_error(translate(error))
+
+    def close(self) -> None:
+        """Close for good. From here on a missing WAL is no loss."""
+        if self.engine is None:
+            return
+        try:
+            note_closed(self.place, self.engine.epoch)
+            self.engine.close()
+        except Exception as error:
+            self.note_error(translate(error))
+        self.engine = None
+
+    def require(self) -> Engine:
+        """The engine; StoreFull while there is none."""
+        if self.engine is None:
+            raise StoreFull(self.last_error or "the database could not be opened")
+        return self.engine
+
+    def recover(self, reason: str) -> bool:
+        """Set the damaged database aside and go on with what could be salvaged. False when that was just done."""
+        now_s = time.monotonic()
+        if now_s - self._salvaged_at < _SALVAGE_EVERY_S:
+            return False
+        self._salvaged_at = now_s
+        if self.engine is not None:
+            self._clock = self.engine.boots[self.engine.boot]
+            with suppress(sqlite3.Error):
+                self.engine.close()
+        self.engine = None
+        try:
+            set_aside(self.place, reason)
+            self.open()
+        except Exception as error:
+            self.note_error(translate(error))
+            self.reopen_at = now_s + RETRY_S
+            return False
+        return True
+
+    # --- space
+
+    def free_space(self, engine: Engine) -> None:
+        """The file system is full: give back the ballast, start the WAL over, and prune when the database itself has no
+        free page left; what is free in it serves the next commits."""
+        self._ballast.drop()
+        with suppress(sqlite3.Error):
+            engine.db.checkpoint(force=True)
+        if engine.db.free_pages() < engine.budget.slice_pages:
+            engine.make_room(max(1, engine.db.used_pages()))
+
+    def _with_space(self, group: Group) -> None:
+        engine = self.require()
+        limit = engine.budget.bulk_pages if group.is_bulk() else engine.budget.hard_pages
+        if engine.db.used_pages() >= limit and not engine.make_room(limit):
+            raise StoreFull("store.max_mb is used up and nothing may be pruned")
+        try:
+            engine.commit_group(group)
+        except Exception as raised:
+            if not isinstance(translate(raised), StoreFull):
+                raise
+            self.free_space(engine)
+            engine.commit_group(group)
+
+    # --- work
+
+    def commit(self, group: Group) -> StoreError | None:
+        """Take a group into custody; the error when nothing of it was stored."""
+        try:
+            self._with_space(group)
+        except Exception as raised:
+            error = self.note_error(translate(raised))
+            if isinstance(error, StoreCorrupt) and self.recover(str(error)):
+                return self.commit(Group(group.batches, list(self.own_events) if group.own_events else []))
+            return error
+        self.counts["commits"] += 1
+        self.meter.note(64 * len(group.batches))
+        self._note_news(group)
+        return None
+
+    def call(self, act: Callable[[Engine], Any], *, writes: bool) -> Any:
+        """Do one thing with the engine, once more after a cure. Raises StoreError."""
+        try:
+            return act(self.require())
+        except Exception as raised:
+            error = self.note_error(translate(raised))
+            if not self._may_pass_now(error, writes):
+                raise plain(error) from raised
+        try:
+            return act(self.require())
+        except Exception as raised:
+            raise plain(self.note_error(translate(raised))) from raised
+
+    def _may_pass_now(self, error: StoreError, writes: bool) -> bool:
+        if isinstance(error, StoreCorrupt):
+            return self.recover(str(error))
+        if isinstance(error, StoreFull) and writes and self.engine is not None:
+            self.guard(self.free_space)
+            return True
+        return False
+
+    def guard(self, act: Callable[[Engine], Any]) -> Any:
+        """Do some housekeeping that nobody waits for; None when it failed."""
+        if self.engine is None:
+            return None
+        try:
+            return act(self.engine)
+        except Exception as raised:
+            error = self.note_error(translate(raised))
+            if isinstance(error, StoreCorrupt):
+                self.recover(str(error))
+            return None
+
+    def tend(self, retention_ms: int | None) -> bool:
+        """Housekeeping after a round: checkpoint, pruning. With `retention_ms` history is looked at too; True when
+        there is more of it to prune."""
+        self._ballast.keep()
+        self.guard(lambda engine: engine.prune_when_due())
+        more = retention_ms is not None and bool(self.guard(lambda engine: engine.prune_history(retention_ms)))
+        self.guard(lambda engine: engine.db.checkpoint())
+        return more
+
+    def _note_news(self, group: Group) -> None:
+        if group.own_events:
+            self.news.add("events")
+        for batch in group.batches:
+            if batch.samples:
+                self.news.add("samples")
+            for change in batch.changes:
+                if isinstance(change, EventRecorded):
+                    self.news.add("events")
+                elif isinstance(change, ForwardQueued):
+                    self.news.add("forwards")
+
+    # --- notices
+
+    def add_own_event(self, event: str, fields: dict[str, Any], mono_ms: int) -> None:
+        """Queue an event of the hub's own; beyond the bound the newest give way, as the first tell what went wrong."""
+        try:
+            encode_event(mono_ms, event, fields)
+        except Exception as error:
+            self.note_error(translate(error))
+            return
+        if len(self.own_events) < MAX_OWN_EVENTS:
+            self.own_events.append(OwnEvent(mono_ms, event, fields))
+        else:
+            self.counts["refused"] += 1
+
+    def take_clock(self, offset_ms: int, trusted: bool) -> None:
+        """Take a clock, and write it down when it says something new."""
+        if self._clock is not None and self._clock[1] and not trusted:
+            return
+        self._clock = (offset_ms, trusted)
+        if self.engine is not None and self.engine.set_clock(offset_ms, trusted):
+            self.guard(lambda engine: engine.save_clock())
+
+    def note_error(self, error: StoreError) -> StoreError:
+        """Count an error and remember its text."""
+        self.counts["errors"] += 1
+        self.last_error = str(error)
+        return error
+
+
+def plain(error: StoreError) -> StoreError:
+    """The error as callers know it: damage is the store's own matter."""
+    return StoreError(str(error)) if isinstance(error, StoreCorrupt) else error

@@ -1,0 +1,44 @@
+"""What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
+this, and so does the offline view of a stopped hub."""
+
+from hub.metering.reading import CLOCK_UNSYNCHRONISED, Reading
+from store.database import Database
+from store.logbody import Names, decode_samples
+from store.outbox import load_marks
+
+
+class LogView:
+    """A database's log as it was when opened. Raises sqlite3 errors and StoreCorrupt."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.epoch, self.boot = (int(value) for value in db.one("hub_get") or (1, 0))
+        self.marks = load_marks(db)
+        first, last = db.one("log_ends") or (None, None)
+        self._first_seq: int = first or self.marks.get("next_seq", 1)
+        self.position = self._load_position()
+        # Never at or below what is sealed, even if a damaged database lost rows in between: they would pass for sealed.
+        beyond_sealed = self.position[0] + (1 if self.position[1] else 0)
+        self._next_seq: int = max((last or 0) + 1, self.marks.get("next_seq", 1), beyond_sealed)
+        self.boots: dict[int, tuple[int, bool]] = {b: (o, bool(t)) for b, o, t in db.run("boots_all")}
+        self.log_is_empty = first is None
+        self.names = Names([], []) if first is None else Names(db.run("series_all"), db.run("client_all"))
+        self.unsealed: int = self.count_samples(self.position[0]) - self.position[1]
+
+    def _load_position(self) -> tuple[int, int]:
+        newest = self.db.one("pack_position") or (0, 0)
+        marked = (self.marks.get("sealed_seq", 0), self.marks.get("sealed_index", 0))
+        return max(marked, (newest[0], newest[1]), (self._first_seq, 0))
+
+    def count_samples(self, seq: int) -> int:
+        """Samples in rows from `seq` on."""
+        return int((self.db.one("log_count", (seq,)) or (0,))[0])
+
+    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
+        """A row of the log as readings, on the clock of its boot."""
+        offset_ms, trusted = self.boots.get(boot) or (self.boots.get(self.boot, (0, False))[0], False)
+        flags = 0 if trusted else CLOCK_UNSYNCHRONISED
+        return [
+            Reading(client_id, quantity, at_ms + offset_ms, mantissa, exponent, flags)
+            for client_id, quantity, at_ms, mantissa, exponent in decode_samples(self.names, mono_ms, body)
+        ]

@@ -1,0 +1,218 @@
+"""Opening the database of a data_dir, whatever state it is in, and starting a new epoch where numbering must restart.
+
+                      hub.db           side file       then
+    first start       missing          missing         epoch 1
+    database lost     missing          epoch N         new database, epoch N+1
+    sound             epoch N          epoch N         go on
+    restored copy     epoch M < N      epoch N         go on in epoch N+1
+    WAL lost          sound            open, no WAL    go on in the next epoch, an event says so
+    damaged           does not open, fails its check, is of a newer schema: set aside, salvaged, next epoch, an event
+
+A new database is built as `hub.db.new` and renamed when it is whole, so a power cut in between starts this over.
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from store.database import Database, check_header
+from store.engine import Engine
+from store.epochfile import EpochNote, next_epoch, read_note, sync_folder, write_note
+from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.outbox import SealFunction
+from store.salvage import Kept, highest_epoch, open_damaged, salvage
+from store.space import Budget
+from store.walcheck import WalHeader, commits_beyond, read_header
+
+DB_NAME = "hub.db"
+# A full check reads the whole file: worth it while that takes about a second on the hub's flash; beyond that what every
+# commit and every restart depends on is checked, and damage in old packs is found when they are read.
+_FULL_CHECK_BYTES = 32 * 1024 * 1024
+_ESSENTIAL_TABLES = ("hub", "boots", "log", "series", "client", "mark", "session", "sealed_events", "sealed_receipts")
+
+
+@dataclass
+class Place:
+    """Where the database is and what opening it needs."""
+
+    data_dir: Path
+    seal: SealFunction
+    budget: Budget
+    now_ms: Callable[[], int]
+    utc_ms: Callable[[], int]
+    salvaged: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events yet to be recorded
+
+    @property
+    def db_path(self) -> Path:
+        return self.data_dir / DB_NAME
+
+    @property
+    def wal_path(self) -> Path:
+        return self.data_dir / f"{DB_NAME}-wal"
+
+    def connect(self, path: Path) -> Database:
+        """Open a connection. Raises StoreError of a kind."""
+        try:
+            return Database(path, wal_bytes=self.budget.wal_bytes, max_pages=self.budget.hard_pages)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+
+def check_folder(data_dir: Path) -> None:
+    """Raise StoreError, one clear line, when data_dir cannot be used: the operator's matter, not the hub's."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise StoreError(f"data_dir {data_dir} cannot be created: {error.strerror}") from None
+    if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreError(f"data_dir {data_dir} is not writable")
+
+
+def open_engine(place: Place) -> Engine:
+    """Open what is there, or start anew. Raises StoreBusy, StoreFull, or StoreError for what only a human can cure."""
+    _finish_renames(place)
+    try:
+        if not place.db_path.exists():
+            note = read_note(place.data_dir)
+            evidence = note is not None or any(place.data_dir.glob(f"{DB_NAME}.corrupt-*"))
+            _build(place, next_epoch(note, None, place.utc_ms()) if evidence else 1)
+        try:
+            return _open_sound(place)
+        except StoreCorrupt as fault:
+            set_aside(place, str(fault))
+            return _open_sound(place)
+    except (sqlite3.Error, OSError) as error:
+        raise translate(error) from error
+
+
+def _open_sound(place: Place) -> Engine:
+    note = read_note(place.data_dir)
+    header = read_header(place.wal_path)
+    was_unclean = place.wal_path.exists() or (note is not None and note.is_open)
+    check_header(place.db_path)
+    db = place.connect(place.db_path)
+    try:
+        db.identify()
+        lost = _lost_wal(place, db, header, note)
+        if was_unclean:
+            is_small = place.db_path.stat().st_size <= _FULL_CHECK_BYTES
+            db.check(() if is_small or lost else _ESSENTIAL_TABLES)
+        engine = _start_engine(place, db, note, lost)
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise translate(error) from error
+        raise
+    _write_note(place, EpochNote(engine.epoch, True))
+    return engine
+
+
+def _lost_wal(place: Place, db: Database, header: WalHeader | None, note: EpochNote | None) -> str:
+    """Why acknowledged transactions must be missing; "" when nothing says so."""
+    if header is None:
+        return "the WAL is lost" if note is not None and note.is_open else ""
+    try:
+        sound_frames = db.wal_frames()
+    except sqlite3.Error as error:
+        if isinstance(translate(error), StoreFull):
+            return ""  # counting checkpoints, which needs space; the hub must start without, too
+        raise
+    return "the WAL is damaged" if commits_beyond(place.wal_path, header, sound_frames) > 1 else ""
+
+
+def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str) -> Engine:
+    epoch, boot = db.one("hub_get") or (0, 0)
+    if not epoch:
+        raise StoreCorrupt("the database has no epoch")
+    if lost or (note is not None and note.epoch > epoch):
+        fresh = next_epoch(note, epoch, place.utc_ms())
+        _write_note(place, EpochNote(fresh, True))
+        with db.transaction():
+            db.run("hub_put", (fresh, boot))
+        reason = lost or "the database is older than its last epoch"
+        place.salvaged.append({"reason": reason, "kept": {}, "set_aside": ""})
+    now_ms, utc_ms = place.now_ms(), place.utc_ms()
+    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms)
+
+
+def _write_note(place: Place, note: EpochNote) -> None:
+    # A full file system must not keep the hub from starting; the database holds the epoch too.
+    with suppress(OSError):
+        if read_note(place.data_dir) != note:
+            write_note(place.data_dir, note)
+
+
+def note_closed(place: Place, epoch: int) -> None:
+    """Say that from here on a missing WAL is no loss: it is about to be checkpointed and removed."""
+    _write_note(place, EpochNote(epoch, False))
+
+
+def set_aside(place: Place, reason: str) -> None:
+    """Put the damaged database beside the new one that holds what could be salvaged, in a new epoch."""
+    source = open_damaged(place.db_path, place.budget.wal_bytes)
+    try:
+        known = highest_epoch(source) if source is not None else 0
+        epoch = next_epoch(read_note(place.data_dir), known, place.utc_ms())
+        kept = _build(place, epoch, source, move_old=True)
+    finally:
+        if source is not None:
+            with suppress(sqlite3.Error):
+                source.close()
+    place.salvaged.append({"reason": reason, "kept": kept.as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
+
+
+def _build(place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False) -> Kept:
+    _write_note(place, EpochNote(epoch, False))
+    fresh = place.data_dir / f"{DB_NAME}.new"
+    for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
+        leftover.unlink(missing_ok=True)
+    target = place.connect(fresh)
+    try:
+        target.migrate()
+        with target.transaction():
+            target.run("hub_put", (epoch, 0))
+        kept = salvage(source, target) if source is not None else Kept()
+    except sqlite3.Error as error:
+        raise translate(error) from error
+    finally:
+        target.close()
+    if source is not None:
+        with suppress(sqlite3.Error):
+            source.close()
+    if move_old:
+        _move_aside(place)
+    os.replace(fresh, place.db_path)
+    sync_folder(place.data_dir)
+    return kept
+
+
+def _move_aside(place: Place) -> None:
+    """hub.db becomes hub.db.corrupt-1, what was that becomes -2; two are kept, as each may be as large as max_mb."""
+    first, second = (place.data_dir / f"{DB_NAME}.corrupt-{n}" for n in (1, 2))
+    if first.exists():
+        Path(f"{second}-wal").unlink(missing_ok=True)
+        os.replace(first, second)
+        _rename_if_there(Path(f"{first}-wal"), Path(f"{second}-wal"))
+    _rename_if_there(place.db_path, first)
+    _rename_if_there(place.wal_path, Path(f"{first}-wal"))
+
+
+def _rename_if_there(source: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.replace(source, target)
+
+
+def _finish_renames(place: Place) -> None:
+    """A power cut between setting the old database aside and renaming the new one leaves only the latter."""
+    fresh = place.data_dir / f"{DB_NAME}.new"
+    if place.db_path.exists():
+        return
+    _rename_if_there(place.wal_path, place.data_dir / f"{DB_NAME}.corrupt-1-wal")
+    if fresh.exists() and (place.data_dir / f"{DB_NAME}.corrupt-1").exists():
+        os.replace(fresh, place.db_path)

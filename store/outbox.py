@@ -1,0 +1,182 @@
+"""The lanes: what is sealed, its numbers, what of it was delivered.
+
+A number is given in the transaction that stores its message; after a restart the next one follows from the newest row,
+which pruning therefore leaves. Delivery marks live in memory and ride along with the next row of the log: losing one
+means sending the same bytes again, which is harmless.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import cbor2
+
+from store.database import Database
+from store.errors import StoreCorrupt, StoreError
+from store.queries import LANES
+
+NUMBER_BITS = 31
+_NUMBER_MASK = (1 << NUMBER_BITS) - 1
+
+SealFunction = Callable[[str, int, int, int | str, bytes, dict[str, Any] | None], bytes]
+
+
+class Sealed(NamedTuple):
+    """One sealed message. `t_ms`: UTC epoch milliseconds when it was sealed; `body`: the envelope's bytes."""
+
+    lane: str
+    epoch: int
+    number: int
+    t_ms: int
+    body: bytes
+
+
+class Span(NamedTuple):
+    """What a pack covers: times of its readings, and the first sample of the log that it does not hold."""
+
+    from_ms: int
+    to_ms: int
+    upto_seq: int
+    upto_index: int
+
+
+def row_id(epoch: int, number: int) -> int:
+    """Where a message is kept; ids of a lane grow with (epoch, number)."""
+    return epoch << NUMBER_BITS | min(max(number, 0), _NUMBER_MASK)
+
+
+def split_id(key: int) -> tuple[int, int]:
+    """`(epoch, number)` of a row."""
+    return key >> NUMBER_BITS, key & _NUMBER_MASK
+
+
+def check_lane(lane: str) -> str:
+    """Raises StoreError for a lane that there is not."""
+    if lane not in LANES:
+        raise StoreError(f"there is no lane {lane!r}; the lanes are {', '.join(LANES)}")
+    return lane
+
+
+def read_sealed(lane: str, rows: Iterable[tuple[int, int, int, bytes]]) -> list[Sealed]:
+    """Rows `(id, t_ms, crc, body)` as messages. Raises StoreCorrupt for one that is not what was written."""
+    found = []
+    for key, t_ms, crc, body in rows:
+        if not isinstance(body, bytes) or zlib.crc32(body) != crc:
+            raise StoreCorrupt(f"{lane} {key & _NUMBER_MASK} of epoch {key >> NUMBER_BITS} fails its checksum")
+        found.append(Sealed(lane, *split_id(key), t_ms, body))
+    return found
+
+
+class Outbox:
+    """The lanes of one database. All methods run on the writer thread; those that seal, inside a transaction."""
+
+    def __init__(self, db: Database, seal: SealFunction, epoch: int, marks: dict[str, int]) -> None:
+        self._db = db
+        self._seal = seal
+        self.epoch = epoch
+        self.next: dict[str, int] = {}
+        self.delivered: dict[str, int] = {}
+        self._beyond: dict[str, set[int]] = {lane: set() for lane in LANES}
+        self.marks_dirty = False
+        for lane in LANES:
+            newest = (db.one(f"sealed_last/{lane}") or (None,))[0] or 0
+            newest_epoch, number = split_id(newest)
+            self.next[lane] = number + 1 if newest_epoch == epoch else 1
+            self.delivered[lane] = min(marks.get(lane, 0), newest)
+
+    def add(
+        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None = None
+    ) -> Sealed:
+        """Seal one message with the lane's next number (inside a transaction)."""
+        sealed = self._sealed(lane, t_ms, content_type, payload, extra)
+        key = row_id(sealed.epoch, sealed.number)
+        self._db.run(f"sealed_add/{lane}", (key, t_ms, zlib.crc32(sealed.body), sealed.body))
+        return sealed
+
+    def seal_pack(self, t_ms: int, content_type: int | str, payload: bytes) -> Sealed:
+        """Seal a pack without storing it yet, so that the caller can see how large it became."""
+        return self._sealed("readings", t_ms, content_type, payload, None)
+
+    def add_pack(self, pack: Sealed, span: Span) -> None:
+        """Store a pack (inside a transaction)."""
+        key = row_id(pack.epoch, pack.number)
+        self._db.run("pack_add", (key, pack.t_ms, zlib.crc32(pack.body), pack.body, *span))
+        self.next["readings"] = pack.number + 1
+
+    def _sealed(
+        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
+    ) -> Sealed:
+        number = self.next[lane]
+        body = self._seal(lane, self.epoch, number, content_type, payload, extra)
+        if lane != "readings":
+            self.next[lane] = number + 1
+        return Sealed(lane, self.epoch, number, t_ms, body)
+
+    def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> list[Sealed]:
+        """Undelivered messages strictly after (epoch, number), in order."""
+        beyond = self._beyond[check_lane(lane)]
+        after = max(self.delivered[lane], row_id(epoch, after_number))
+        rows = self._db.run(f"sealed_after/{lane}", (after, limit + len(beyond)))
+        return read_sealed(lane, (row for row in rows if row[0] not in beyond))[:limit]
+
+    def between(self, lane: str, epoch: int, first: int, last: int) -> list[Sealed]:
+        """Messages of a range of numbers, delivered or not, as far as they are still kept."""
+        rows = self._db.run(f"sealed_between/{check_lane(lane)}", (row_id(epoch, first), row_id(epoch, last)))
+        return read_sealed(lane, rows)
+
+    def mark(self, lane: str, epoch: int, number: int) -> None:
+        """A message was delivered; the mark advances over what is contiguous."""
+        beyond = self._beyond[check_lane(lane)]
+        key = row_id(epoch, number)
+        if key <= self.delivered[lane] or (epoch, number) >= (self.epoch, self.next[lane]):
+            return
+        beyond.add(key)
+        while beyond:
+            following = (self._db.one(f"sealed_next_id/{lane}", (self.delivered[lane],)) or (None,))[0]
+            if following not in beyond:
+                # A mark for what is not there (pruned, or lost with a page) must not be waited for.
+                self._beyond[lane] = {kept for kept in beyond if following is not None and kept > following}
+                return
+            beyond.discard(following)
+            self.delivered[lane] = following
+            self.marks_dirty = True
+
+    def encode_marks(self) -> bytes:
+        """The delivery marks, to ride along with a row of the log."""
+        return cbor2.dumps(self.delivered)
+
+    def pending(self, lane: str) -> tuple[int, int | None]:
+        """`(number of undelivered messages, t_ms of the oldest or None)`."""
+        mark = self.delivered[lane]
+        first = row_id(self.epoch, 1)
+        if mark >= first:
+            count = self.next[lane] - 1 - split_id(mark)[1]
+        else:
+            older = self._db.one(f"sealed_count/{lane}", (mark, first))
+            count = (older[0] if older else 0) + self.next[lane] - 1
+        oldest = self._db.one(f"sealed_oldest/{lane}", (mark,))
+        return count - len(self._beyond[lane]), oldest[0] if oldest else None
+
+    def status(self, lane: str, utc_ms: int) -> dict[str, int | float]:
+        """`{"pending": messages, "oldest_s": age of the oldest or 0, "next": number}`."""
+        pending, oldest_ms = self.pending(lane)
+        age_s = 0.0 if oldest_ms is None else max(0.0, (utc_ms - oldest_ms) / 1000)
+        return {"pending": pending, "oldest_s": age_s, "next": self.next[lane]}
+
+
+def read_marks(data: bytes) -> dict[str, int]:
+    """The delivery marks of a row of the log. Raises StoreCorrupt."""
+    try:
+        return {str(lane): int(key) for lane, key in cbor2.loads(data).items()}
+    except (ValueError, TypeError, AttributeError, EOFError) as error:
+        raise StoreCorrupt(f"delivery marks do not read: {error}") from None
+
+
+def load_marks(db: Database) -> dict[str, int]:
+    """Marks as of the last pruning, overtaken by those in the log. Keys: lanes, and names of store/engine.py."""
+    marks = {name: int(value) for name, value in db.run("marks_all")}
+    newest = db.one("log_marks")
+    if newest is not None:
+        for lane, key in read_marks(newest[0]).items():
+            marks[lane] = max(marks.get(lane, 0), key)
+    return marks

@@ -1,0 +1,213 @@
+"""The store: what the hub took custody of, durable before anybody is told so. See `Store`."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hub.metering.reading import Reading
+from hub.mqttsn.records import Batch, Restored
+from store.database import PAGE_SIZE
+from store.engine import Engine
+from store.errors import StoreError
+from store.history import Wanted, find_readings, newest_events
+from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
+from store.opening import Place, check_folder
+from store.outbox import Sealed, SealFunction, check_lane
+from store.queries import LANES
+from store.space import make_budget
+from store.writer import Writer
+
+
+def _utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Store:
+    """One data_dir's database and the thread that writes it.
+
+    `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
+    is the clock of `Sample.sampled_s`. Everything that returns a Future is executed on the writer thread and fails
+    with StoreFull or StoreError.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        seal: SealFunction,
+        max_mb: float = 256,
+        retention_days: float = 400,
+        group_window_s: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        utc_ms: Callable[[], int] = _utc_ms,
+    ) -> None:
+        self.on_change: Callable[[set[str]], None] | None = None
+        self.restored: list[Restored] = []
+        self._monotonic = monotonic
+        budget = make_budget(max_mb, PAGE_SIZE)
+        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms)
+        self._writer = Writer(
+            self._place, retention_days=retention_days, group_window_s=group_window_s, tell=self._changed
+        )
+        self._closed = False
+        self._gate = threading.Lock()  # nothing is queued behind the Stop
+
+    def _mono_ms(self) -> int:
+        return int(self._monotonic() * 1000 + 0.5)
+
+    def start(self) -> None:
+        """Open, salvage or create the database and start writing. Raises StoreError, one line, for what only a human
+        can cure: data_dir is not writable, another hub has it."""
+        check_folder(self._place.data_dir)
+        self._writer.start()
+        if self._writer.opened.result():
+            # What does not read even after a salvage must not keep the hub from serving the home.
+            with suppress(StoreError):
+                self.restored = self._ask(lambda engine: engine.restore()).result()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of what is sealed now; it grows when a damaged database is set aside. 0 before start()."""
+        return int(self._writer.snapshot["epoch"])
+
+    @property
+    def boot(self) -> int:
+        """How many times this database was opened."""
+        return int(self._writer.snapshot["boot"])
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Commit what waits, checkpoint, close."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._writer.jobs.put(Stop())
+        if self._writer.ident is not None:
+            self._writer.join(timeout_s)
+
+    def _put(self, job: Job) -> bool:
+        with self._gate:
+            if not self._closed:
+                self._writer.jobs.put(job)
+            return not self._closed
+
+    def _changed(self, news: set[str]) -> None:
+        if self.on_change is not None:
+            self.on_change(news)
+
+    # --- custody
+
+    def commit(self, batch: Batch, done: Done) -> None:
+        """Make a batch durable, all of it or nothing. `done(batch.id, None)` comes on the writer thread after fsync;
+        `done(batch.id, StoreFull or StoreError)` when nothing of it was stored. Urgent batches are grouped with
+        whatever else waits; others wait for the next urgent one, at most five seconds."""
+        if not self._put(Commit(batch, done)):
+            done(batch.id, StoreError("the store is closed"))
+
+    def record_event(self, event: str, fields: dict[str, Any]) -> None:
+        """Record an event of the hub's own at once. Never raises; waits in memory (256 at most) while there is no
+        space."""
+        now_ms = self._mono_ms()
+        self._put(Notice(lambda keeper: keeper.add_own_event(event, dict(fields), now_ms)))
+
+    def set_clock(self, offset_ms: int, trusted: bool) -> None:
+        """UTC milliseconds = monotonic milliseconds + offset_ms, for everything taken in this boot, also before. A
+        trusted clock is not replaced by an untrusted one."""
+        self._put(Notice(lambda keeper: keeper.take_clock(offset_ms, trusted)))
+
+    # --- lanes
+
+    def seal_pack(self, max_readings: int = 4000) -> "Future[Sealed | None]":
+        """Seal the oldest unsealed samples as the next pack of lane readings; None when there are none. A sample is in
+        exactly one pack, whatever happens in between."""
+        return self._ask(lambda engine: engine.seal_pack(max_readings), writes=True)
+
+    def append(
+        self, lane: str, content_type: int | str, payload: bytes, extra: dict[str, Any] | None = None
+    ) -> "Future[Sealed]":
+        """Seal one message into a lane (receipts, answers, events)."""
+        if check_lane(lane) == "readings":
+            raise StoreError("lane readings takes packs only: seal_pack")
+        return self._ask(lambda engine: engine.append(lane, content_type, payload, extra), news=lane, writes=True)
+
+    def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
+        """Undelivered messages of a lane strictly after (epoch, after_number), ordered by (epoch, number)."""
+        return self._ask(lambda engine: engine.outbox.unsent(lane, epoch, after_number, limit))
+
+    def delivered(self, lane: str, epoch: int, number: int) -> "Future[None]":
+        """A message was delivered; in any order. Durable with the next commit, or within a few seconds."""
+        return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number))
+
+    def sealed_range(self, lane: str, epoch: int, first: int, last: int) -> "Future[list[Sealed]]":
+        """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
+        return self._ask(lambda engine: engine.outbox.between(lane, epoch, first, last))
+
+    def forwards(self, after_id: int, limit: int) -> "Future[list[tuple[int, str, bytes]]]":
+        """Raw forwards that wait, beyond an id: `(id, topic, payload)`."""
+        return self._ask(lambda engine: engine.db.run("forward_after", (after_id, limit)).fetchall())
+
+    def forward_done(self, forward_id: int) -> "Future[None]":
+        """The broker has a raw forward."""
+        return self._ask(lambda engine: engine.forward_done(forward_id), writes=True)
+
+    # --- questions
+
+    def readings(
+        self,
+        *,
+        client: str | None = None,
+        quantity: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        limit: int = 1000,
+        newest_first: bool = False,
+    ) -> "Future[list[Reading]]":
+        """Readings of a time span (both ends included), sealed or not, in time order; with newest_first the newest
+        `limit`, newest first. Answered in slices, so adapters do not wait for it."""
+        wanted = Wanted(client, quantity, from_ms, to_ms, limit, newest_first)
+
+        def start(engine: Engine) -> Generator[None, None, list[Reading]]:
+            return find_readings(engine, wanted)
+
+        future: Future[list[Reading]] = Future()
+        if not self._put(Search(start, future)):
+            future.set_exception(StoreError("the store is closed"))
+        return future
+
+    def events(self, limit: int) -> "Future[list[dict[str, Any]]]":
+        """The newest `limit` events, oldest of them first: their maps, with `epoch` and `number` added."""
+        return self._ask(lambda engine: newest_events(engine.db, limit))
+
+    def queue_status(self) -> "Future[dict[str, dict[str, int | float]]]":
+        """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number}}`; readings also have "unsealed"."""
+        return self._ask(_queue_status)
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
+        commits, refused, errors, last_error, salvaged, epoch, boot."""
+        names = ("hub.db", "hub.db-wal", "ballast")
+        sizes = [_size(self._place.data_dir / name) for name in names]
+        return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
+
+    def _ask(self, act: Callable[[Engine], Any], *, news: str = "", writes: bool = False) -> "Future[Any]":
+        future: Future[Any] = Future()
+        if not self._put(Call(act, future, news, writes)):
+            future.set_exception(StoreError("the store is closed"))
+        return future
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _queue_status(engine: Engine) -> dict[str, dict[str, int | float]]:
+    utc_ms = engine.utc_ms()
+    status = {lane: engine.outbox.status(lane, utc_ms) for lane in LANES}
+    status["readings"]["unsealed"] = engine.unsealed
+    return status

@@ -1,0 +1,283 @@
+"""The writer thread: the only one that touches the database. It groups what is queued and answers after the fsync.
+
+Idle means blocked on the queue, without a timeout unless something is due: a lazy batch, delivery marks, an event that
+found no space.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from store.engine import Group
+from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.jobs import Call, Commit, Job, Notice, Search, answer
+from store.keeper import NEVER, RETRY_S, Keeper, plain
+from store.opening import Place
+
+log = logging.getLogger(__name__)
+
+LAZY_S = 5.0
+MARKS_S = 3.0
+_MAX_GROUP_ENTRIES = 16_384
+_RETENTION_EVERY_S = 3600.0
+
+
+class Writer(threading.Thread):
+    """Owns the keeper. Everything but `jobs`, `opened` and `snapshot` belongs to this thread."""
+
+    def __init__(
+        self, place: Place, *, retention_days: float, group_window_s: float, tell: Callable[[set[str]], None]
+    ) -> None:
+        super().__init__(name="store-writer", daemon=True)
+        self.place = place
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
+        self.snapshot: dict[str, Any] = {"epoch": 0, "boot": 0}
+        self.keeper: Keeper
+        self._tell = tell
+        self._retention_ms = int(retention_days * 86_400_000)
+        self._group_window_s = group_window_s
+        self._waiting: list[Commit] = []
+        self._calls: list[Call] = []
+        self._searches: deque[Search] = deque()
+        self._stopping = False
+        self._urgent = False
+        self._lazy_at = self._marks_at = self._retry_at = NEVER
+        self._tend_at = 0.0
+
+    def run(self) -> None:
+        """Until a Stop comes."""
+        self.keeper = Keeper(self.place)
+        try:
+            self.keeper.open()
+        except StoreFull:
+            pass  # the hub serves the home meanwhile; each round tries again
+        except BaseException as error:
+            self.opened.set_exception(error)
+            return
+        self._snap()
+        self.opened.set_result(self.keeper.engine is not None)
+        self._urgent = bool(self.keeper.own_events)
+        while not self._stopping:
+            try:
+                self._round()
+            except Exception as error:
+                log.exception("the writer goes on after an unexpected error")
+                self._refuse_all(self.keeper.note_error(translate(error)))
+        self._finish()
+
+    def _finish(self) -> None:
+        try:
+            while not self.jobs.empty():
+                self._collect()
+            self._act()
+        except Exception as error:
+            log.exception("the writer could not finish")
+            self._refuse_all(self.keeper.note_error(translate(error)))
+        for search in self._searches:
+            answer(search.future, error=StoreError("the store is closing"))
+        self.keeper.close()
+        self.keeper.meter.total()
+        self._snap()
+
+    # --- waiting
+
+    def _round(self) -> None:
+        first = self._wait()
+        if first is not None:
+            self._sort(first)
+        self._collect()
+        if self._urgent and self._group_window_s > 0:
+            self._collect_for(self._group_window_s)
+        self._act()
+
+    def _wait(self) -> Job | None:
+        due = min(self._lazy_at, self._marks_at, self._retry_at, self.keeper.reopen_at)
+        if self._searches or self._urgent or self._calls:
+            due = 0.0
+        try:
+            if due == NEVER:
+                return self.jobs.get()
+            left_s = due - time.monotonic()
+            return self.jobs.get(timeout=left_s) if left_s > 0 else self.jobs.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _collect(self) -> None:
+        entries = 0
+        while entries < _MAX_GROUP_ENTRIES:
+            try:
+                job = self.jobs.get_nowait()
+            except queue.Empty:
+                return
+            entries += self._sort(job)
+
+    def _collect_for(self, window_s: float) -> None:
+        until = time.monotonic() + window_s
+        while (left_s := until - time.monotonic()) > 0 and not self._stopping:
+            try:
+                self._sort(self.jobs.get(timeout=left_s))
+            except queue.Empty:
+                return
+
+    def _sort(self, job: Job) -> int:
+        """Put a job where it waits; return about how much it adds to the group."""
+        if isinstance(job, Commit):
+            self._waiting.append(job)
+            if job.batch.urgent:
+                self._urgent = True
+            elif self._lazy_at == NEVER:
+                self._lazy_at = time.monotonic() + LAZY_S
+            return len(job.batch.samples) + len(job.batch.seen) + len(job.batch.changes) + 1
+        if isinstance(job, Call):
+            self._calls.append(job)
+        elif isinstance(job, Search):
+            self._searches.append(job)
+        elif isinstance(job, Notice):
+            job.act(self.keeper)
+            self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
+            self._tend_at = 0.0
+        else:
+            self._stopping = True
+        return 1
+
+    # --- acting
+
+    def _act(self) -> None:
+        now_s = time.monotonic()
+        if self.keeper.engine is None and (self._waiting or now_s >= self.keeper.reopen_at):
+            self.keeper.reopen()
+        if self._urgent or self._stopping or now_s >= min(self._lazy_at, self._marks_at, self._retry_at):
+            commits, self._waiting = self._waiting, []
+            self._urgent, self._lazy_at, self._marks_at, self._retry_at = False, NEVER, NEVER, NEVER
+            self._commit_all(commits)
+        calls, self._calls = self._calls, []
+        for call in calls:
+            self._call(call)
+        if self._searches:
+            self._step(self._searches.popleft())
+        self._after()
+
+    def _after(self) -> None:
+        """What is done once everybody has an answer."""
+        if self.keeper.engine is not None and self.keeper.engine.outbox.marks_dirty and self._marks_at == NEVER:
+            self._marks_at = time.monotonic() + MARKS_S
+        if self.keeper.tend(self._retention_ms if time.monotonic() >= self._tend_at else None):
+            self._tend_at = 0.0
+        elif self._tend_at <= time.monotonic():
+            self._tend_at = time.monotonic() + _RETENTION_EVERY_S
+        # Curing something may have added an event; it is due at once.
+        self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
+        self._snap()
+        if self.keeper.news:
+            news, self.keeper.news = self.keeper.news, set()
+            try:
+                self._tell(news)
+            except Exception:
+                log.exception("on_change failed")
+
+    # --- commits
+
+    def _commit_all(self, commits: list[Commit]) -> None:
+        """Commit as one group; if that fails for one batch's own fault, one by one, so that each gets its answer."""
+        engine, events = self.keeper.engine, list(self.keeper.own_events)
+        if not commits and not events and not (engine is not None and engine.outbox.marks_dirty):
+            return
+        error = self.keeper.commit(Group([commit.batch for commit in commits], events))
+        if error is None:
+            if events:
+                self.keeper.own_events.clear()
+            self._answer(commits, None)
+        elif isinstance(error, StoreFull | StoreCorrupt):
+            self._answer_full(commits, error)
+        elif len(commits) > 1 or (commits and events):
+            for commit in commits:
+                self._answer([commit], self.keeper.commit(Group([commit.batch])))
+            self._commit_all([])
+        else:
+            self._answer(commits, error)
+            if events:
+                self.keeper.own_events.popleft()  # what cannot be written must not block what is behind it
+                self._retry_at = time.monotonic() + RETRY_S
+
+    def _answer_full(self, commits: list[Commit], error: StoreError) -> None:
+        # Events and sessions may use the reserve, so they are tried once more without the bulk.
+        light = [commit for commit in commits if not Group([commit.batch]).is_bulk()]
+        heavy = [commit for commit in commits if Group([commit.batch]).is_bulk()]
+        self._answer(heavy, error)
+        if heavy and (light or self.keeper.own_events):
+            self._commit_all(light)
+            return
+        self._answer(light, error)
+        if self.keeper.own_events:
+            self._retry_at = time.monotonic() + RETRY_S
+
+    def _answer(self, commits: list[Commit], error: StoreError | None) -> None:
+        if error is not None:
+            self.keeper.counts["refused"] += len(commits)
+            error = plain(error)
+        for commit in commits:
+            try:
+                commit.done(commit.batch.id, error)
+            except Exception:
+                log.exception("a commit's callback failed")
+
+    def _refuse_all(self, error: StoreError) -> None:
+        commits, self._waiting = self._waiting, []
+        calls, self._calls = self._calls, []
+        self._urgent, self._lazy_at = False, NEVER
+        self._answer(commits, error)
+        for call in calls:
+            answer(call.future, error=plain(error))
+
+    # --- calls
+
+    def _call(self, call: Call) -> None:
+        try:
+            result = self.keeper.call(call.act, writes=call.writes)
+        except StoreError as error:
+            answer(call.future, error=error)
+            return
+        if call.writes:
+            self.keeper.counts["commits"] += result is not None
+        if call.news:
+            self.keeper.news.add(call.news)
+        answer(call.future, result)
+
+    def _step(self, search: Search) -> None:
+        try:
+            if search.steps is None:
+                search.steps = search.start(self.keeper.require())
+            next(search.steps)
+        except StopIteration as done:
+            answer(search.future, done.value)
+        except Exception as raised:
+            error = self.keeper.note_error(translate(raised))
+            if isinstance(error, StoreCorrupt):
+                self.keeper.recover(str(error))
+            answer(search.future, error=plain(error))
+        else:
+            self._searches.append(search)
+
+    def status(self) -> dict[str, Any]:
+        """The snapshot and what was written, from any thread."""
+        if not self.opened.done():
+            return {**self.snapshot}
+        meter = self.keeper.meter
+        return {**self.snapshot, "written_bytes": meter.total(), "written_source": meter.source}
+
+    def _snap(self) -> None:
+        engine = self.keeper.engine
+        self.snapshot = {
+            **self.keeper.counts,
+            "last_error": self.keeper.last_error,
+            "readings": engine.taken if engine else 0,
+            "unsealed": engine.unsealed if engine else 0,
+            "epoch": engine.epoch if engine else self.snapshot["epoch"],
+            "boot": engine.boot if engine else self.snapshot["boot"],
+        }

@@ -1,0 +1,128 @@
+"""A control point written from the design document alone: paho, cbor2, `cryptography`; none of our code."""
+
+import queue
+import ssl
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import paho.mqtt.client as mqtt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from paho.mqtt.enums import CallbackAPIVersion
+
+
+def open_sign1(message: bytes, certificate: x509.Certificate) -> tuple[dict[Any, Any], bytes]:
+    """RFC 9052 section 4.2 and 4.4, by hand, for ES256: `(protected header, payload)`; raises when not genuine."""
+    tag = cbor2.loads(message)
+    assert tag.tag == 18
+    protected, unprotected, payload, signature = tag.value
+    assert not unprotected and len(signature) == 64
+    signed = cbor2.dumps(["Signature1", protected, b"", payload])
+    der = encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
+    public_key = certificate.public_key()
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    public_key.verify(der, signed, ec.ECDSA(hashes.SHA256()))
+    header = cbor2.loads(protected)
+    assert header[1] == -7
+    return header, payload
+
+
+def readings_of(pack: bytes) -> list[tuple[str, str, int, float, int]]:
+    """Design 3.3: `(client, quantity, t_ms, value, flags)` of every point of a pack."""
+    document = cbor2.loads(pack)
+    assert document[0] == 1
+    found = []
+    for series in document[2]:
+        client, quantity, exponent, dts, vs = series[:5]
+        t, v = document[1], 0
+        for dt, dv in zip(dts, vs, strict=True):
+            t, v = t + dt, v + dv
+            found.append((client, quantity, t, v * 10.0**exponent, series[5] if len(series) > 5 else 0))
+    return found
+
+
+@dataclass
+class Books:
+    """Everything that arrived, de-duplicated by (hub, epoch, lane, number); repeats compared byte for byte."""
+
+    messages: dict[tuple[str, int, str, int], bytes] = field(default_factory=dict)
+    repeats: int = 0
+    altered: list[tuple[str, int, str, int]] = field(default_factory=list)
+    readings: list[tuple[str, str, int, float, int]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def missing(self) -> dict[tuple[str, int, str], list[int]]:
+        """Numbers below the highest of each (hub, epoch, lane) that are not there; numbers start at 1."""
+        numbers = defaultdict(set)
+        for hub, epoch, lane, number in self.messages:
+            numbers[hub, epoch, lane].add(number)
+        gaps = {key: sorted(set(range(1, max(there) + 1)) - there) for key, there in numbers.items()}
+        return {key: gap for key, gap in gaps.items() if gap}
+
+
+class ControlPoint:
+    """Subscribes with a session that the broker keeps, and books what comes."""
+
+    def __init__(self, pki: Path, port: int, hub_cert: str = "hub") -> None:
+        self.books = Books()
+        self.lock = threading.Lock()
+        self.faults: list[str] = []
+        self.raw: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self.states: list[str] = []
+        self._certificate = x509.load_pem_x509_certificate((pki / f"{hub_cert}.pem").read_bytes())
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "control-point", clean_session=False)
+        self._client.tls_set(
+            str(pki / "ca.pem"), str(pki / "headend.pem"), str(pki / "headend.key"),
+            tls_version=ssl.PROTOCOL_TLS_CLIENT,
+        )  # fmt: skip
+        self._client.on_connect = lambda client, *_: client.subscribe([("meters/#", 1)])
+        self.subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: self.subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("localhost", port, keepalive=10)
+        self._client.loop_start()
+        assert self.subscribed.wait(30), "the control point could not subscribe"
+
+    def _on_message(self, _client: Any, _user: Any, message: Any) -> None:
+        tail = message.topic.split("/", 2)[2]
+        self.raw.put((message.topic, message.payload))
+        try:
+            with self.lock:
+                if tail in ("readings", "events", "receipts", "answers"):
+                    self._book(tail, message.payload)
+                elif tail == "state":
+                    self.states.append(message.payload.decode())
+        except Exception as error:
+            self.faults.append(f"{message.topic}: {error!r}")
+
+    def _book(self, lane: str, payload: bytes) -> None:
+        header, content = open_sign1(payload, self._certificate)
+        assert header["l"] == lane
+        key = (header["h"], header["e"], lane, header["n"])
+        known = self.books.messages.get(key)
+        if known is not None:
+            self.books.repeats += 1
+            if known != payload:
+                self.books.altered.append(key)
+            return
+        self.books.messages[key] = payload
+        if lane == "readings":
+            self.books.readings += readings_of(content)
+        elif lane == "events":
+            self.books.events.append(cbor2.loads(content))
+
+    def values(self, client: str | None = None) -> list[float]:
+        """Every value received so far, of one client or of all."""
+        with self.lock:
+            return [value for name, _, _, value, _ in self.books.readings if client in (None, name)]
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// node run.mjs INSTALLED SOURCES SCRIPT: runs a script on MicroPython, with the adapter's modules and the vectors.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [installed, sources, script] = process.argv.slice(2);
+const port = join(installed, "node_modules/@micropython/micropython-webassembly-pyscript/micropython.mjs");
+const { loadMicroPython } = await import(pathToFileURL(port).href);
+const micropython = await loadMicroPython({ heapsize: 512 * 1024, stdout: (line) => console.log(line) });
+
+micropython.FS.mkdir("/hub");
+micropython.FS.mkdir("/hub/mqttsn");
+for (const module of ["wire", "codec", "exchange", "client"]) {
+  micropython.FS.writeFile(`/hub/mqttsn/${module}.py`, readFileSync(join(sources, `${module}.py`)));
+}
+micropython.FS.writeFile("/vectors.json", readFileSync(join(import.meta.dirname, "..", "vectors.json")));
+try {
+  micropython.runPython("import sys\nsys.path.insert(0, '/')\n" + readFileSync(join(import.meta.dirname, script)));
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The adapter's modules under the official MicroPython port, which runs in node."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "micropython"
+ROOT = Path(__file__).parents[3]
+INSTALLED = ROOT / ".cache" / "micropython"
+
+# Octets of heap on this 32-bit port, from source. A regression guard, about a tenth above what was measured.
+CODEC_HEAP = 29_000
+CLIENT_HEAP = 23_000
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: no MicroPython to run on")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """The port in the version that package.json pins; installed anew only when that file changes."""
+    wanted, have = HERE / "package.json", INSTALLED / "package.json"
+    stamp = INSTALLED / "complete"
+    if stamp.exists() and have.read_bytes() == wanted.read_bytes():
+        return
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    shutil.copyfile(wanted, have)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    stamp.touch()
+
+
+def run(script: str) -> str:
+    command = ["node", str(HERE / "run.mjs"), str(INSTALLED), str(ROOT / "hub" / "mqttsn"), script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("script", ["vectors.py", "conversation.py"])
+def test_it_behaves_the_same(script: str) -> None:
+    assert run(script) == "ok"
+
+
+def test_it_fits() -> None:
+    codec, client = [int(octets) for octets in run("heap.py").split()]
+    assert codec < CODEC_HEAP
+    assert client < CLIENT_HEAP
