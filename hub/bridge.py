@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from drivers.clock import monotonic
@@ -33,6 +34,9 @@ class Bridge:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.internal_errors = 0
+        # Called with the store's last word on custody when it changes: None, or why it refuses.
+        self.custody_changed: Callable[[Exception | None], None] = lambda error: None
+        self._custody_error: Exception | None = None
 
     async def start(self) -> None:
         """Begin to drive; links are added afterwards, whenever they are ready."""
@@ -105,6 +109,9 @@ class Bridge:
                     self.gateway.refused(batch_id, now)
             except Exception:
                 self._count_internal_error("batch %d", batch_id)
+            if type(error) is not type(self._custody_error):
+                self._custody_error = error
+                self.custody_changed(error)
         self.flush()
 
     # Output

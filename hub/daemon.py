@@ -26,7 +26,7 @@ from hub.preflight import identity_of
 from hub.status import Report
 from hub.uplink.loop import Uplink
 from hub.version import VERSION
-from store import Store, StoreError
+from store import Store, StoreError, StoreFull
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ class Daemon:
         gateway.restore(self.store.restored, monotonic())
         self.store.restored.clear()
         self.bridge = Bridge(gateway, self.store)
+        self.bridge.custody_changed = self._on_custody
         await self.bridge.start()
         for link in links:
             try:
@@ -179,12 +180,14 @@ class Daemon:
         self.health.set_condition("certificate-expires-soon", t <= ends < t + _CERTIFICATE_WARNING_S, f"on {until}")
 
     def _check_store(self) -> None:
-        status = self.store.status()
-        self.health.set_condition("store-full", bool(status.get("is_full")), str(status.get("last_error") or ""))
-        self.health.set_condition("store-failing", bool(status.get("is_failing")), str(status.get("last_error") or ""))
-        self.health.set_condition("store-salvaged", bool(status.get("salvaged")), str(status.get("salvaged") or ""))
+        salvaged = self.store.status()["salvaged"]
+        self.health.set_condition("store-salvaged", salvaged > 0, "see the event store.salvaged")
         errors = self.bridge.internal_errors
         self.health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+
+    def _on_custody(self, error: Exception | None) -> None:
+        self.health.set_condition("store-full", isinstance(error, StoreFull), str(error))
+        self.health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
 
     async def _feed_watchdog(self) -> None:
         interval_s = watchdog_interval_s()

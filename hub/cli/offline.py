@@ -13,10 +13,11 @@ def ask_or_open(arguments: argparse.Namespace, what: str, query: Callable[[Any],
     try:
         return ask_daemon(arguments, what, **request)
     except NoDaemon as absent:
-        from store.offline import OfflineStore, OfflineUnavailable
+        from store import StoreError
+        from store.offline import OfflineStore
 
         try:
             with OfflineStore(config_of(arguments).data_dir) as view:
                 return query(view)
-        except OfflineUnavailable as error:
+        except StoreError as error:
             raise NoDaemon(f"{absent}; and its database cannot be read: {error}") from None

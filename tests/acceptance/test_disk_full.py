@@ -1,0 +1,88 @@
+"""P3, P9: a full disk is answered with congestion, loses nothing acknowledged, and is over when space returns."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.control_point import ControlPoint
+from tests.harness.hub import Hub
+from tests.harness.udp import UdpAdapter
+from tests.harness.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root"),
+]
+CONGESTION = 0x01
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _fill(place: Path) -> None:
+    with (place / "ballast").open("wb", buffering=0) as file:
+        for size in (65536, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+
+
+def test_a_full_disk_is_congestion_and_passes(
+    small_disk: Path, make_hub: Callable[..., Hub], control_point: ControlPoint
+) -> None:
+    hub = make_hub(hub__data_dir=str(small_disk / "data"), uplink__pack_interval_s=1).start()
+    hub.wait_uplink()
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0
+    assert adapter.publish(0x0001, b"0") == 0
+    _fill(small_disk)
+    acknowledged, refused = [0.0], 0
+    for value in range(1, 4000):
+        code = adapter.publish(0x0001, str(value).encode())
+        assert code in (0, CONGESTION), code
+        if code == 0:
+            acknowledged.append(float(value))
+        else:
+            refused += 1
+            if refused > 20:
+                break
+    assert refused > 20, "the disk never became full: the test tests nothing"
+    wait_for("the condition", lambda: "store-full" in hub.conditions())
+    # While it is full the hub is killed too: what it acknowledged is on the disk.
+    hub.kill()
+    (small_disk / "ballast").unlink()
+    hub.start()
+    assert wait_for("space to be used again", lambda: adapter.publish(0x0001, b"5000") == 0)
+    wait_for("every acknowledged reading", lambda: {*acknowledged, 5000.0} <= set(control_point.values()))
+    assert len(control_point.values()) == len(set(control_point.values()))
+    assert not control_point.books.missing()
+
+
+def test_it_recovers_without_a_restart(
+    small_disk: Path, make_hub: Callable[..., Hub], control_point: ControlPoint
+) -> None:
+    hub = make_hub(hub__data_dir=str(small_disk / "data")).start()
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    adapter.connect()
+    _fill(small_disk)
+    value = 0
+    while adapter.publish(0x0001, str(value).encode()) == 0:
+        value += 1
+        assert value < 10_000
+    assert hub.cli("status").returncode in (0, 1), "it answers while the disk is full"
+    (small_disk / "ballast").unlink()
+    wait_for("custody again", lambda: adapter.publish(0x0001, b"77777") == 0)
+    wait_for("the reading", lambda: 77777.0 in control_point.values())
+    wait_for("the condition to clear", lambda: "store-full" not in hub.conditions())
+    assert set(map(float, range(value))) <= set(control_point.values())

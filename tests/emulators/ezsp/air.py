@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The air between an NCP and its devices: joining, delivery, loss, delay, sleep. No I/O, one seeded dice."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from . import zdo
+from .device import COORDINATOR_NWK, ApsFrame, Device
+from .plug import Plug
+
+UPDATE_SECURED_REJOIN: Final = 0  # EmberDeviceUpdate (UG100)
+UPDATE_UNSECURED_JOIN: Final = 1
+UPDATE_LEFT: Final = 2
+DECISION_USE_PRECONFIGURED_KEY: Final = 0  # EmberJoinDecision
+DECISION_DENY_JOIN: Final = 2
+DECISION_NO_ACTION: Final = 3
+
+JOIN_S: Final = 0.05  # association and transport of the network key
+FAILURE_S: Final = 1.0  # a unicast nobody acknowledges, all retries included
+INDIRECT_TIMEOUT_S: Final = 7.68  # how long a parent keeps a message for a sleeping child (R22, nwkTransactionPersist)
+SCHEDULED_LIMIT: Final = 10_000
+
+Verdict = Literal["welcome", "denied", "wrong key"]
+TrustCenter = Callable[[bytes, bytes, float], Verdict]  # (ieee, the device's link key, now)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A frame that reached the coordinator."""
+
+    frame: ApsFrame
+    device: Device
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a frame the coordinator sent."""
+
+    handle: int
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A device joined, rejoined or left: what trustCenterJoinHandler reports."""
+
+    device: Device
+    nwk: int
+    update: int
+    decision: int
+    parent: int
+
+
+Event = Incoming | Sent | Moved
+
+
+class Air:
+    """All devices in reach, and what happens to frames on the way."""
+
+    def __init__(self, devices: Iterable[Device] = (), *, seed: int = 0, loss: float = 0.0) -> None:
+        self.devices: dict[bytes, Device] = {device.ieee: device for device in devices}
+        self.loss = loss
+        self.network_id: bytes | None = None  # None while the coordinator's radio is off
+        self.permit_until = 0.0
+        self.tc_ieee = b"\0" * 8
+        self.trust_center: TrustCenter = lambda _ieee, _key, _now: "welcome"
+        self.counters: dict[str, int] = {}
+        self.dirty = False  # what `to_dict` gives has changed
+        self._dice = random.Random(seed)
+        self._events: deque[Event] = deque()
+        self._order = itertools.count()
+        self._scheduled: list[tuple[float, int, Callable[[float], None]]] = []
+
+    # -- the coordinator's side --------------------------------------------------------------------------------
+
+    def network(self, network_id: bytes | None, tc_ieee: bytes, now: float) -> None:
+        """The coordinator's radio serves this network now (None: off)."""
+        self.network_id, self.tc_ieee = network_id, tc_ieee
+        if network_id is None:
+            self.permit_until = now
+
+    def permit(self, duration_s: float, now: float) -> None:
+        """Open the network for joining at the coordinator; devices that wait for that try at once."""
+        self.permit_until = now + duration_s
+        self._try_all(now)
+
+    def send(self, frame: ApsFrame, handle: int, now: float) -> None:
+        """Put a frame of the coordinator on the air; a `Sent` with this handle follows."""
+        if frame.mode == "unicast":
+            self._send_unicast(frame, handle, now)
+            return
+        self._count("broadcasts")
+        for device in self.devices.values():
+            if not self._reachable(device) or (frame.mode == "multicast" and frame.dst not in device.groups):
+                continue
+            if (device.poll_s is None or frame.dst == 0xFFFF) and not self._lost(device):
+                self._at(now + self._latency(device), self._deliver, device, frame)
+        self._at(now + 0.01, lambda _at: self._events.append(Sent(handle, True)))
+
+    def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
+        device = self.by_nwk(frame.dst)
+        latency = None if device is None or not self._reachable(device) else self._latency(device)
+        if device is None or latency is None or latency > INDIRECT_TIMEOUT_S or self._lost(device):
+            self._count("undelivered")
+            wait = INDIRECT_TIMEOUT_S if latency is not None and latency > INDIRECT_TIMEOUT_S else FAILURE_S
+            self._at(now + wait, lambda _at: self._events.append(Sent(handle, False)))
+            return
+        self._count("unicasts")
+        self._at(now + latency, self._deliver, device, frame)
+        # The acknowledgement can be lost on its way back: delivered, and reported as failed.
+        ok = not self._lost(device)
+        wait = latency + device.delay_s if ok else FAILURE_S
+        self._at(now + wait, lambda _at: self._events.append(Sent(handle, ok)))
+
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None
+
+    def by_nwk(self, nwk: int) -> Device | None:
+        return next((device for device in self.devices.values() if device.joined and device.nwk == nwk), None)
+
+    def neighbors(self) -> list[zdo.Neighbor]:
+        """The coordinator's neighbour table."""
+        pan = (self.network_id or b"\0" * 8)[:8]
+        return [
+            zdo.Neighbor(pan, d.ieee, d.nwk, d.logical_type, d.rx_on_when_idle, 1, d.lqi)
+            for d in self.devices.values()
+            if self._reachable(d)
+        ]
+
+    # -- devices come and go -----------------------------------------------------------------------------------
+
+    def join(self, device: Device, now: float) -> None:
+        """Somebody pressed the button: the device looks for an open network, now or when one opens."""
+        if device.joined:
+            self._forget(device, now)
+        device.wants_join = True
+        self._try_join(device, now)
+
+    def rejoin(self, device: Device, now: float, *, new_nwk: bool = True) -> None:
+        """The device lost touch and comes back with its keys, usually under another short address."""
+        if not device.joined or not self._reachable(device):
+            self._count("rejoin_refused")
+            return
+        if new_nwk:
+            device.nwk = self._free_nwk()
+        moved = Moved(device, device.nwk, UPDATE_SECURED_REJOIN, DECISION_NO_ACTION, COORDINATOR_NWK)
+        self._at(now + JOIN_S, lambda at: self._settle(device, moved, at))
+
+    def leave(self, device: Device, now: float) -> None:
+        """The device leaves and says so."""
+        if self._reachable(device):
+            self._events.append(Moved(device, device.nwk, UPDATE_LEFT, DECISION_NO_ACTION, COORDINATOR_NWK))
+        self._forget(device, now)
+
+    def press(self, plug: Plug, on: bool, now: float) -> None:
+        """Somebody presses the button of a plug."""
+        plug.switch(on, now)
+        self._pump(plug, now)
+
+    def _forget(self, device: Device, now: float) -> None:
+        if device.joined:
+            device.network_id = None
+            device.nwk = 0xFFFF
+            device.bindings.clear()
+            device.frames_to_send()
+            device.on_left(now)
+
+    def _try_all(self, now: float) -> None:
+        for device in self.devices.values():
+            if device.wants_join:
+                self._try_join(device, now)
+
+    def _parent(self, now: float) -> int | None:
+        """Who lets new devices in: the coordinator, or a router that was asked to."""
+        if self.permit_until > now:
+            return COORDINATOR_NWK
+        routers = (d for d in self.devices.values() if self._reachable(d) and d.poll_s is None)
+        return next((router.nwk for router in routers if router.permit_until > now), None)
+
+    def _try_join(self, device: Device, now: float) -> None:
+        parent = self._parent(now)
+        if self.network_id is None or parent is None or device.joined or not (device.powered and device.in_range):
+            return
+        verdict = self.trust_center(device.ieee, device.link_key, now)
+        decision = DECISION_DENY_JOIN if verdict == "denied" else DECISION_USE_PRECONFIGURED_KEY
+        moved = Moved(device, self._free_nwk(), UPDATE_UNSECURED_JOIN, decision, parent)
+        if verdict == "welcome":
+            device.wants_join = False
+            device.nwk = moved.nwk
+            self._at(now + JOIN_S, lambda at: self._settle(device, moved, at))
+        else:
+            # Denied, or it cannot read the network key: the coordinator hears of it, and of nothing more.
+            self._count(verdict.replace(" ", "_"))
+            self._events.append(moved)
+
+    def _settle(self, device: Device, moved: Moved, now: float) -> None:
+        if self.network_id is None:
+            device.wants_join = True
+            return
+        device.network_id, device.tc_ieee, device.nwk = self.network_id, self.tc_ieee, moved.nwk
+        self._events.append(moved)
+        device.announce()
+        device.on_joined(now)
+        self._pump(device, now)
+
+    def _free_nwk(self) -> int:
+        taken = {device.nwk for device in self.devices.values()}
+        return next(nwk for nwk in iter(lambda: self._dice.randint(1, 0xFFF7), 0) if nwk not in taken)
+
+    # -- delivery ----------------------------------------------------------------------------------------------
+
+    def _reachable(self, device: Device) -> bool:
+        same = device.network_id is not None and device.network_id == self.network_id
+        return same and device.powered and device.in_range
+
+    def _lost(self, device: Device) -> bool:
+        lost = self._dice.random() < max(self.loss, device.loss)
+        if lost:
+            self._count("lost")
+        return lost
+
+    def _latency(self, device: Device) -> float:
+        """Until a frame arrives: a sleeping device hears nothing before its next poll."""
+        return device.delay_s if device.poll_s is None else device.delay_s + self._dice.uniform(0, device.poll_s)
+
+    def _deliver(self, at: float, device: Device, frame: ApsFrame) -> None:
+        if self._reachable(device):
+            device.receive_aps(frame, at)
+            self._pump(device, at)
+
+    def _pump(self, device: Device, now: float) -> None:
+        for frame in device.frames_to_send():
+            self._uplink(device, frame, now)
+        self.dirty, device.dirty = self.dirty or device.dirty, False
+        if device.leaving:
+            how, device.leaving = device.leaving, ""
+            act = self.leave if how == "leave" else self.rejoin
+            self._at(now + JOIN_S, lambda at: act(device, at))
+
+    def _uplink(self, device: Device, frame: ApsFrame, now: float) -> None:
+        if not self._reachable(device) or self._lost(device):
+            self._count("uplink_lost")
+            return
+        frame = replace(frame, src=device.nwk)
+        if frame.mode == "unicast" and frame.dst != COORDINATOR_NWK:
+            peer = self.by_nwk(frame.dst)
+            if peer is not None:
+                self._at(now + self._latency(peer), self._deliver, peer, frame)
+            return
+        self._count("uplink")
+        self._at(now + device.delay_s, lambda _at: self._events.append(Incoming(frame, device)))
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _at(self, at: float, call: Callable[..., None], *args: Any) -> None:
+        if len(self._scheduled) >= SCHEDULED_LIMIT:
+            self._count("overrun")
+            return
+        heapq.heappush(self._scheduled, (at, next(self._order), lambda now: call(now, *args)))
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` is due, or None."""
+        due = [timer for device in self.devices.values() if (timer := device.get_timer()) is not None]
+        if self._scheduled:
+            due.append(self._scheduled[0][0])
+        return min(due, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Deliver what is due, in order, and let the devices do what is due."""
+        while self._scheduled and self._scheduled[0][0] <= now:
+            at, _, call = heapq.heappop(self._scheduled)
+            call(at)
+        for device in self.devices.values():
+            timer = device.get_timer()
+            if timer is not None and timer <= now:
+                device.handle_timer(now)
+                self._pump(device, now)
+
+    # -- what survives a restart of the emulator -----------------------------------------------------------------
+
+    def to_dict(self, now: float) -> dict[str, Any]:
+        """Who is on which network, under which address, and what each device keeps for itself."""
+        return {
+            d.ieee.hex(): {
+                "nwk": d.nwk,
+                "network_id": d.network_id.hex(),
+                "bindings": [[ep, cluster, ieee.hex(), to] for ep, cluster, ieee, to in d.bindings],
+                "tc_ieee": d.tc_ieee.hex(),
+                "kept": d.keep(now),
+            }
+            for d in self.devices.values()
+            if d.network_id is not None
+        }
+
+    def restore(self, saved: dict[str, Any], now: float) -> None:
+        """Put the devices back where `to_dict` found them; unknown ones are ignored."""
+        for ieee, entry in saved.items():
+            device = self.devices.get(bytes.fromhex(ieee))
+            if device is not None:
+                device.nwk, device.network_id = entry["nwk"], bytes.fromhex(entry["network_id"])
+                device.bindings = [(ep, cl, bytes.fromhex(to), dst) for ep, cl, to, dst in entry["bindings"]]
+                device.tc_ieee = bytes.fromhex(entry["tc_ieee"])
+                device.wants_join = False
+                device.recall(entry["kept"], now)
+                device.on_joined(now)
+
+    def _count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1

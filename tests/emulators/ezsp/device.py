@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One device on the simulated network: addresses, the device profile, and the seam that appliances fill in."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from . import zdo
+
+COORDINATOR_NWK: Final = 0x0000
+WELL_KNOWN_KEY: Final = b"ZigBeeAlliance09"
+APS_OPTIONS: Final = 0x0140  # retry, enable route discovery (UG100, EmberApsOption)
+
+Mode = Literal["unicast", "broadcast", "multicast"]
+
+
+@dataclass(frozen=True)
+class ApsFrame:
+    """One APS data frame. Addresses are NWK addresses; `dst` is a group for mode "multicast"."""
+
+    src: int
+    dst: int
+    profile: int
+    cluster: int
+    src_ep: int
+    dst_ep: int
+    payload: bytes
+    sequence: int = 0
+    options: int = APS_OPTIONS
+    mode: Mode = "unicast"
+
+
+@dataclass(eq=False)
+class Device(zdo.Node):
+    """A router, or an end device when `poll_s` says how often it asks its parent for messages.
+
+    `loss` is the chance, 0 to 1, that a frame is lost after all retries of the lower layers, each way.
+    """
+
+    name: str = ""
+    lqi: int = 180
+    rssi: int = -60
+    loss: float = 0.0
+    delay_s: float = 0.005
+    poll_s: float | None = None
+    link_key: bytes = WELL_KNOWN_KEY
+    groups: set[int] = field(default_factory=set)
+    powered: bool = True
+    in_range: bool = True
+    wants_join: bool = True
+    network_id: bytes | None = None
+    tc_ieee: bytes = b"\xff" * 8
+    leaving: Literal["", "leave", "rejoin"] = ""
+    permit_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._aps_sequence = 0
+        self._tsn = 0
+        self._frames: deque[ApsFrame] = deque()
+        self.dirty = False  # something that the device keeps through a power cut has changed
+
+    @property
+    def joined(self) -> bool:
+        return self.network_id is not None
+
+    # -- what appliances fill in ---------------------------------------------------------------------------------
+
+    def receive_data(self, frame: ApsFrame, now: float) -> None:
+        """A frame for one of the endpoints other than 0."""
+
+    def on_joined(self, now: float) -> None:
+        """The device is on the network, new or again."""
+
+    def on_left(self, now: float) -> None:
+        """The device is off the network."""
+
+    def keep(self, now: float) -> dict[str, Any]:
+        """What the device keeps through a power cut, beside its place on the network; ready for JSON."""
+        return {}
+
+    def recall(self, kept: dict[str, Any], now: float) -> None:
+        """Take back what `keep` gave."""
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` is due, or None."""
+        return None
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """State for people and tests, ready for JSON."""
+        return {
+            "ieee": self.ieee[::-1].hex(),
+            "name": self.name,
+            "kind": type(self).__name__.lower(),
+            "joined": self.joined,
+            "nwk": self.nwk,
+            "powered": self.powered,
+            "in_range": self.in_range,
+            "lqi": self.lqi,
+            "rssi": self.rssi,
+            "bindings": len(self.bindings),
+        }
+
+    # -- the air's side ------------------------------------------------------------------------------------------
+
+    def receive_aps(self, frame: ApsFrame, now: float) -> None:
+        """Take a frame from the air."""
+        if frame.profile == zdo.PROFILE and frame.dst_ep == 0:
+            self._receive_zdo(frame, now)
+        elif frame.dst_ep in self.endpoints or frame.dst_ep == 0xFF:
+            self.receive_data(frame, now)
+
+    def frames_to_send(self) -> list[ApsFrame]:
+        """Everything the device wants on the air, oldest first."""
+        frames = list(self._frames)
+        self._frames.clear()
+        return frames
+
+    def announce(self) -> None:
+        """Device_annce (R22 §2.4.3.1.11)."""
+        body = zdo.le16(self.nwk) + self.ieee + bytes((self.capability,))
+        payload = bytes((self.next_tsn(),)) + body
+        self.transmit(zdo.PROFILE, zdo.DEVICE_ANNCE, 0, 0, payload, dst=0xFFFD, mode="broadcast")
+
+    def transmit(
+        self,
+        profile: int,
+        cluster: int,
+        src_ep: int,
+        dst_ep: int,
+        payload: bytes,
+        *,
+        dst: int = COORDINATOR_NWK,
+        mode: Mode = "unicast",
+    ) -> None:
+        """Queue a frame for the air."""
+        self._aps_sequence = (self._aps_sequence + 1) & 0xFF
+        self._frames.append(
+            ApsFrame(self.nwk, dst, profile, cluster, src_ep, dst_ep, payload, self._aps_sequence, mode=mode)
+        )
+
+    def next_tsn(self) -> int:
+        self._tsn = (self._tsn + 1) & 0xFF
+        return self._tsn
+
+    def _receive_zdo(self, frame: ApsFrame, now: float) -> None:
+        response = zdo.answer(self, frame.cluster, frame.payload, broadcast=frame.mode != "unicast")
+        if (response is not None and frame.mode == "unicast") or (response is not None and self._answers(frame)):
+            self.transmit(zdo.PROFILE, frame.cluster | zdo.RESPONSE, 0, 0, response, dst=frame.src)
+        self.dirty = self.dirty or frame.cluster in (zdo.BIND_REQ, zdo.UNBIND_REQ)
+        if frame.cluster == zdo.MGMT_LEAVE_REQ and len(frame.payload) >= 10:
+            self.leaving = "rejoin" if frame.payload[9] & 0x80 else "leave"
+        elif frame.cluster == zdo.MGMT_PERMIT_JOINING_REQ and len(frame.payload) >= 2:
+            self.permit_until = now + frame.payload[1]
+
+    @staticmethod
+    def _answers(frame: ApsFrame) -> bool:
+        """Broadcast requests that are answered at all: Mgmt_Permit_Joining is not (R22 §2.4.3.3.7.2)."""
+        return frame.cluster != zdo.MGMT_PERMIT_JOINING_REQ
+
+
+def parse_ieee(text: str) -> bytes:
+    """An IEEE address as people write it, most significant first, with or without colons. Raises ValueError."""
+    octets = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    if len(octets) != 8:
+        raise ValueError(f"an IEEE address has 8 octets: {text!r}")
+    return octets[::-1]

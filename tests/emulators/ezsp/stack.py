@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The NCP's state between two commands: what is in its RAM, its flash (`nv`), and the air in front of its aerial."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from . import zdo
+from .air import Air, Incoming, Moved, Sent, Verdict
+from .codec import Fields
+from .device import COORDINATOR_NWK
+from .nv import COUNTER_BLOCK, NonVolatile
+
+NO_NETWORK: Final = 0  # EmberNetworkStatus (UG100)
+JOINED_NETWORK: Final = 2
+
+POLICY_TRUST_CENTER: Final = 0x00
+POLICY_MESSAGE_CONTENTS: Final = 0x04
+ALLOW_JOINS: Final = 0x01
+JOINS_USE_INSTALL_CODE_KEY: Final = 0x10
+NO_FRAME_COUNTER_RESET: Final = 0x1000
+
+CONFIG_APS_UNICAST_MESSAGE_COUNT: Final = 0x03
+CONFIG_ADDRESS_TABLE_SIZE: Final = 0x05
+CONFIG_MULTICAST_TABLE_SIZE: Final = 0x06
+CONFIG_KEY_TABLE_SIZE: Final = 0x1E
+CONFIG_APPLICATION_ZDO_FLAGS: Final = 0x2A
+CONFIG_TRANSIENT_KEY_TIMEOUT_S: Final = 0x36
+
+# What a freshly reset NCP says; the host raises what it needs. EzspConfigId: value.
+CONFIG_DEFAULTS: Final[dict[int, int]] = dict.fromkeys(range(0x01, 0x43), 0) | {
+    0x01: 255,
+    0x02: 26,
+    CONFIG_APS_UNICAST_MESSAGE_COUNT: 20,
+    0x04: 15,
+    CONFIG_ADDRESS_TABLE_SIZE: 8,
+    CONFIG_MULTICAST_TABLE_SIZE: 8,
+    0x07: 16,
+    0x08: 8,
+    0x0D: 5,
+    0x10: 30,
+    0x11: 6,
+    0x12: 3000,
+    0x1A: 100,
+    CONFIG_KEY_TABLE_SIZE: 4,
+    0x1F: 1600,
+    0x2D: 1,
+    CONFIG_TRANSIENT_KEY_TIMEOUT_S: 300,
+}
+
+WILDCARD: Final = b"\xff" * 8
+NULL_EUI: Final = b"\0" * 8
+NO_NODE: Final = 0xFFFF
+CALLBACK_LIMIT: Final = 200
+OPEN_FOR_GOOD: Final = 255
+
+# Places in the array of counters (EmberCounterType, UG100).
+COUNTERS: Final = 41
+TX_BROADCAST, RX_UNICAST, TX_UNICAST_SUCCESS, TX_UNICAST_FAILED = 7, 8, 9, 11
+JOIN_INDICATION: Final = 16
+
+
+@dataclass
+class Pending:
+    """A message of the host that is on its way."""
+
+    kind: int
+    destination: int
+    aps: Fields
+    tag: int
+    message: bytes
+
+
+@dataclass
+class TableEntry:
+    """One row of the address table."""
+
+    eui: bytes = NULL_EUI
+    nwk: int = NO_NODE
+    extended_timeout: bool = False
+
+
+class Stack:
+    """Everything a command can read or change."""
+
+    def __init__(self, nv: NonVolatile, air: Air, version: int, *, seed: int = 0) -> None:
+        self.nv, self.air, self.version = nv, air, version
+        self.dice = random.Random(seed)
+        self.callbacks: deque[tuple[str, Fields]] = deque()
+        self.overflowed = False
+        self.boot(0.0)
+
+    def boot(self, now: float) -> None:
+        """Everything in RAM is gone; the radio is off until the host starts it."""
+        self.state = NO_NETWORK
+        self.callbacks.clear()
+        self.config = dict(CONFIG_DEFAULTS)
+        self.values: dict[int, bytes] = {}
+        self.policies: dict[int, int] = {}
+        self.multicast: dict[int, Fields] = {}
+        self.addresses: dict[int, TableEntry] = {}
+        self.extended_timeouts: set[bytes] = set()
+        self.transient_keys: dict[bytes, tuple[bytes, float]] = {}
+        self.bindings: dict[int, Fields] = {}
+        self.counters = [0] * COUNTERS
+        self.initial_security: Fields | None = None
+        self.pending: dict[int, Pending] = {}
+        self.aps_sequence = 0
+        self.next_handle = 1
+        self.permit_until: float | None = None
+        self.frame_counter = self.nv.frame_counter
+        self.node = zdo.Node(self.nv.own_eui, COORDINATOR_NWK, zdo.COORDINATOR, capability=0x8F)
+        self.air.trust_center = self.trust_center
+        self.air.network(None, self.nv.own_eui, now)
+
+    def callback(self, name: str, **fields: Any) -> None:
+        """Tell the host something it did not ask for; what does not fit is lost and marked (UG100 §3.1)."""
+        if len(self.callbacks) >= CALLBACK_LIMIT:
+            self.overflowed = True
+            return
+        self.callbacks.append((name, fields))
+
+    # -- the network -------------------------------------------------------------------------------------------
+
+    @property
+    def network_id(self) -> bytes | None:
+        """What a device needs to have in common with us: extended PAN id and network key."""
+        if self.nv.network is None or self.nv.keys is None:
+            return None
+        return self.nv.network.extended_pan_id + self.nv.keys.network_key
+
+    def network_up(self, now: float) -> None:
+        self.state = JOINED_NETWORK
+        self.node.ieee = self.nv.own_eui
+        # Start at the stored bound, and store the next one: a counter value is never used twice.
+        self.frame_counter = self.nv.frame_counter
+        self.nv.frame_counter += COUNTER_BLOCK
+        self.nv.changed()
+        self.air.network(self.network_id, self.nv.own_eui, now)
+        self.callback("stackStatusHandler", status="NETWORK_UP")
+
+    def network_down(self, now: float) -> None:
+        self.state = NO_NETWORK
+        self.permit_until = None
+        self.air.network(None, self.nv.own_eui, now)
+        self.callback("stackStatusHandler", status="NETWORK_DOWN")
+
+    def count_frame(self) -> None:
+        """One more secured frame went out."""
+        self.frame_counter += 1
+        if self.frame_counter >= self.nv.frame_counter:
+            self.nv.frame_counter = self.frame_counter + COUNTER_BLOCK
+            self.nv.changed()
+
+    def permit(self, duration_s: int, now: float) -> None:
+        was_open = self.permit_until is not None
+        self.permit_until = now + duration_s if duration_s else None
+        if duration_s == OPEN_FOR_GOOD:
+            self.permit_until = math.inf
+        if duration_s and not was_open:
+            self.callback("stackStatusHandler", status="NETWORK_OPENED")
+        elif was_open and not duration_s:
+            self.callback("stackStatusHandler", status="NETWORK_CLOSED")
+        self.air.permit(math.inf if duration_s == OPEN_FOR_GOOD else duration_s, now)
+
+    def get_timer(self) -> float | None:
+        return None if self.permit_until == math.inf else self.permit_until
+
+    def handle_timer(self, now: float) -> None:
+        if self.permit_until is not None and now >= self.permit_until:
+            self.permit_until = None
+            self.callback("stackStatusHandler", status="NETWORK_CLOSED")
+
+    # -- joining -----------------------------------------------------------------------------------------------
+
+    def trust_center(self, ieee: bytes, link_key: bytes, now: float) -> Verdict:
+        """Whether a device with this link key gets in, under the policy and the transient keys of the moment."""
+        policy = self.policies.get(POLICY_TRUST_CENTER, 0)
+        if not policy & ALLOW_JOINS:
+            return "denied"
+        self.transient_keys = {eui: kept for eui, kept in self.transient_keys.items() if kept[1] > now}
+        own = self.transient_keys.get(ieee)
+        if own is None and policy & JOINS_USE_INSTALL_CODE_KEY:
+            return "denied"
+        entry = own or self.transient_keys.get(WILDCARD)
+        return "welcome" if entry is not None and entry[0] == link_key else "wrong key"
+
+    def device_moved(self, moved: Moved) -> None:
+        """trustCenterJoinHandler, and the table of children."""
+        if self.state != JOINED_NETWORK:
+            return
+        device = moved.device
+        self.counters[JOIN_INDICATION] += 1
+        for index in [i for i, child in self.nv.children.items() if child[0] == device.ieee]:
+            del self.nv.children[index]
+        if device.joined and device.poll_s is not None and moved.parent == COORDINATOR_NWK:
+            free = next(i for i in range(256) if i not in self.nv.children)
+            self.nv.children[free] = (device.ieee, moved.nwk, 4)
+        for entry in self.addresses.values():
+            if entry.eui == device.ieee and device.joined:
+                entry.nwk = moved.nwk
+        self.nv.changed()
+        self.callback(
+            "trustCenterJoinHandler",
+            id=moved.nwk,
+            eui=device.ieee,
+            update=moved.update,
+            decision=moved.decision,
+            parent=moved.parent,
+        )
+
+    def known_nwk(self, ieee: bytes) -> int:
+        """The short address the stack itself has for a device: from its children or the address table."""
+        for child, nwk, _kind in self.nv.children.values():
+            if child == ieee:
+                return nwk
+        return next((entry.nwk for entry in self.addresses.values() if entry.eui == ieee), NO_NODE)
+
+    def transient_key(self, eui: bytes, key: bytes, now: float) -> None:
+        self.transient_keys[eui] = (key, now + self.config[CONFIG_TRANSIENT_KEY_TIMEOUT_S])
+
+
+AirEvent = Incoming | Sent | Moved

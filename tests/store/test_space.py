@@ -1,0 +1,205 @@
+"""P3: bounded by max_mb and by the file system; a full disk refuses, and is over when there is space again."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.mqttsn import records as r
+from store import Store, StoreFull
+from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
+from tests.store.helpers import WAIT_S, batch, commit, every, sample, seal_all, take, until
+
+Opener = Callable[..., Store]
+BIG = [r.RetainedSet("x", b"", 1)]
+
+
+def bulk(number: int, clock: list[float]) -> r.Batch:
+    samples = [sample(f"plug-{i}", number * 1_000_003 + i * 7, at_s=clock[0]) for i in range(64)]
+    return batch(number, *samples, seen=64)
+
+
+def test_undelivered_data_is_refused_not_dropped(open_store: Opener) -> None:
+    clock = [1.0]
+    store = open_store(max_mb=2, monotonic=lambda: clock[0])
+    taken, error = 0, None
+    for number in range(3000):
+        clock[0] += 1
+        error = commit(store, bulk(number, clock))
+        if error is not None:
+            break
+        taken += 64
+    assert isinstance(error, StoreFull)
+    status = store.status()
+    assert status["bytes"] <= status["max_bytes"]
+    assert status["readings"] == taken > 20_000
+    # The reserve still takes events and receipts, and sealing, which makes room again.
+    store.record_event("adapter.lost", {"client": "a"})
+    store.append("receipts", 61, b"receipt").result(WAIT_S)
+    until(lambda: len(every(store, "events")) == 1)
+    clock[0] += 100
+    packs = seal_all(store, 2000)
+    assert commit(store, bulk(1, clock)) is None
+    assert sum(len(p.body) for p in packs) < status["max_bytes"]
+    assert len(store.readings(limit=1 << 20).result(WAIT_S)) == taken + 64
+    assert store.status()["bytes"] <= status["max_bytes"]
+
+
+def test_delivered_history_gives_way_oldest_first(open_store: Opener) -> None:
+    clock = [1.0]
+    store = open_store(max_mb=2, monotonic=lambda: clock[0])
+    for number in range(1200):
+        clock[0] += 10
+        assert commit(store, bulk(number, clock)) is None, number
+        pack = store.seal_pack().result(WAIT_S)
+        assert pack is not None
+        store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
+    kept = [s.number for s in every(store, "readings")]
+    assert kept[0] > 1 and kept == list(range(kept[0], 1201))
+    status = store.status()
+    assert status["readings"] == 1200 * 64
+    assert status["bytes"] <= status["max_bytes"]
+
+
+def test_retention_asks_a_trusted_clock(open_store: Opener) -> None:
+    day_ms, clock = 86_400_000, [1.0]
+    store = open_store(retention_days=10, monotonic=lambda: clock[0])
+    store.set_clock(1_700_000_000_000, True)
+    for number in range(3):
+        take(store, number)
+        pack = store.seal_pack().result(WAIT_S)
+        assert pack is not None
+        store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
+    store.close()
+    store = open_store(retention_days=10, monotonic=lambda: clock[0])
+    store.set_clock(1_700_000_000_000 + 11 * day_ms, False)
+    assert commit(store, batch(1, changes=BIG)) is None
+    assert len(every(store, "readings")) == 3
+    store.set_clock(1_700_000_000_000 + 9 * day_ms, True)
+    assert commit(store, batch(1, changes=BIG)) is None
+    assert len(every(store, "readings")) == 3
+    store.set_clock(1_700_000_000_000 + 11 * day_ms, True)
+    until(lambda: [s.number for s in every(store, "readings")] == [3])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts a tmpfs of 2 MB")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs root: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_refuses_and_is_over_by_itself(small_disk: Path, open_store: Opener) -> None:
+    clock = [1.0]
+    store = open_store(small_disk, max_mb=64, monotonic=lambda: clock[0])
+    assert commit(store, bulk(0, clock)) is None
+    hog = small_disk / "hog"
+    fill(hog)
+    taken, refused = 64, 0
+    for number in range(1, 1500):
+        clock[0] += 1
+        error = commit(store, bulk(number, clock))
+        if error is None:
+            taken += 64
+        else:
+            assert isinstance(error, StoreFull)
+            refused += 1
+        if refused == 5:
+            break
+    assert refused == 5
+    store.record_event("adapter.lost", {"client": "a"})
+    assert store.status()["last_error"]
+    hog.unlink()
+    assert commit(store, bulk(5000, clock)) is None
+    until(lambda: len(every(store, "events")) == 1)
+    assert store.status()["readings"] == taken + 64
+    assert len(store.readings(limit=1 << 20).result(WAIT_S)) == taken + 64
+    store.close()
+    store = open_store(small_disk, max_mb=64)
+    assert (store.epoch, store.status()["readings"]) == (1, taken + 64)
+
+
+@pytest.mark.root
+def test_a_hub_starts_on_a_full_disk(small_disk: Path, open_store: Opener) -> None:
+    store = open_store(small_disk, max_mb=64)
+    take(store, 1, 2)
+    store.close()
+    hog = small_disk / "hog"
+    fill(hog)
+    store = open_store(small_disk, max_mb=64)
+    commit(store, batch(1, sample(value=3)))
+    hog.unlink()
+    until(lambda: commit(store, batch(1, sample(value=4))) is None)
+    assert store.epoch == 1
+    assert len(store.readings().result(WAIT_S)) >= 3
+
+
+@pytest.mark.root
+def test_a_new_hub_on_a_full_disk_waits_for_space(small_disk: Path, open_store: Opener) -> None:
+    hog = small_disk / "hog"
+    fill(hog)
+    store = open_store(small_disk, max_mb=64)
+    assert store.restored == []
+    assert isinstance(commit(store, batch(1, sample())), StoreFull)
+    with pytest.raises(StoreFull):
+        store.seal_pack().result(WAIT_S)
+    hog.unlink()
+    assert commit(store, batch(2, sample())) is None
+    assert len(store.readings().result(WAIT_S)) == 1
+
+
+def fill(path: Path) -> None:
+    """Take all the space that is left."""
+    with path.open("ab", buffering=0) as file:
+        for size in (65536, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def test_the_budget_leaves_a_reserve_at_every_size() -> None:
+    for max_mb in (1, 2, 8, 256):
+        budget = make_budget(max_mb, 2048)
+        assert 0 < budget.bulk_pages < budget.hard_pages
+        assert budget.hard_pages * 2048 + 2 * budget.wal_bytes + budget.ballast_bytes <= budget.max_bytes
+        assert (budget.hard_pages - budget.bulk_pages) * 2048 >= 256 * 1024 - 2048
+
+
+def test_the_oldest_lane_gives_way() -> None:
+    assert choose_lane({"readings": 5, "events": 3, "answers": None}) == "events"
+    assert choose_lane({"readings": None}) is None
+
+
+def test_the_window_forgets_in_steps() -> None:
+    window = DupWindow(0, 1)
+    assert window.floor(0, DUP_WINDOW_S) == (0, 0)
+    for seq in range(1, 101):
+        window.note(seq * 1000, seq, 30)
+    assert window.floor(DUP_WINDOW_S * 1000, DUP_WINDOW_S) == (1, 0)
+    seq, size = window.floor(50_000 + DUP_WINDOW_S * 1000, DUP_WINDOW_S)
+    assert (seq, size) == (51, 1500)
+    window.pruned(51)
+    assert window.floor(50_000 + DUP_WINDOW_S * 1000, DUP_WINDOW_S) == (51, 0)
+    assert window.floor(10**9, DUP_WINDOW_S) == (101, 1500)
+
+
+def test_pruning_is_done_in_bulk() -> None:
+    assert not log_pruning_pays(10, 1000)
+    assert log_pruning_pays(512, 0)
+    assert log_pruning_pays(1, 1 << 20)
+    assert not log_pruning_pays(0, 1 << 20)
