@@ -23,6 +23,7 @@ from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig
 from hub.mqttsn.topics import PREDEFINED
 from hub.preflight import identity_of
+from hub.process import give_back_memory, share_one_arena
 from hub.status import Report
 from hub.uplink.loop import Uplink
 from hub.version import VERSION
@@ -59,6 +60,7 @@ class Daemon:
             await self._start_uplink()
             notify(f"READY=1\nSTATUS=serving as {self.identity.hub_id}")
             await self._start_radio()
+            give_back_memory()
             await self._stopping.wait()
         finally:
             notify("STOPPING=1")
@@ -226,6 +228,7 @@ def _import_zigbee() -> Any:
 
 def run_daemon(config: Config) -> int:
     """Run a hub until it is told to stop; exit status 0, or 1 when it has to be started anew. Raises ConfigError."""
+    share_one_arena()
     identity = identity_of(config)
 
     async def main() -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Callable
 
 from drivers.clock import monotonic, utc_ms
@@ -14,7 +13,7 @@ from hub.uplink.policy import Backoff
 from hub.uplink.sender import Sender
 from hub.uplink.session import MqttSession, UplinkFailure, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
-from hub.uplink.tls import client_context
+from hub.uplink.tls import ResumingContext, client_context
 from hub.uplink.window import Position, Tail
 from store import Store
 
@@ -48,7 +47,7 @@ class Uplink:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._sender: Sender | None = None
-        self._context: tuple[list[int], ssl.SSLContext] | None = None
+        self._context: tuple[list[int], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._attempt = 0
         self._goodbye: tuple[int, asyncio.Event] | None = None
@@ -98,8 +97,9 @@ class Uplink:
             await session.connect(host, port)
         except UplinkFailure as failure:
             self._attempt += 1
-            if self._config.protocol == "auto" and failure.kind in ("uplink-protocol", "uplink-refused"):
-                self._protocol = "3.1.1" if self._protocol == "5" else "5"
+            if self._context is not None:
+                self._context[1].forget_session()
+            failure = self._reconsider_protocol(failure)
             return failure
         except Exception as error:  # whatever paho or ssl thought of: the hub tries again, and says so
             return self._internal(error)
@@ -112,6 +112,14 @@ class Uplink:
             self._sender = None
             await session.close()
             self._backoff.connected_for(monotonic() - connected_at)
+
+    def _reconsider_protocol(self, failure: UplinkFailure) -> UplinkFailure:
+        """With `auto`, a broker that ends the connection before CONNACK may only speak the other version."""
+        if self._config.protocol != "auto" or failure.kind not in ("uplink-protocol", "uplink-refused"):
+            return failure
+        self._protocol = "3.1.1" if self._protocol == "5" else "5"
+        # The other version is worth one try at once; when both were refused it is a refusal like any other.
+        return UplinkFailure("uplink-protocol", str(failure)) if self._protocol == "3.1.1" else failure
 
     def _internal(self, error: Exception) -> UplinkFailure:
         log.exception("uplink: internal error")
@@ -179,7 +187,7 @@ class Uplink:
             published=self._published,
         )
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
         files = (self._config.ca_file, self._config.cert_file, self._config.key_file)
         try:

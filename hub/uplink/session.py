@@ -164,7 +164,7 @@ class MqttSession:
         if not self._connack.done():
             if self._ended.done():
                 raise UplinkFailure("uplink-refused", "the broker closed the connection without an answer")
-            raise UplinkFailure("uplink-unreachable", f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
+            raise UplinkFailure("uplink-refused", f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
         code = self._connack.result()
         if code in _PROTOCOL_CODES:
             raise UplinkFailure("uplink-protocol", "the broker does not speak this version of MQTT")

@@ -21,6 +21,10 @@ class ResumingContext(ssl.SSLContext):
         self._last_socket = super().wrap_socket(*args, **kwargs)
         return self._last_socket
 
+    def forget_session(self) -> None:
+        """Make the next handshake a full one: after a failed one, should resuming have been the trouble."""
+        self._last_socket = None
+
 
 def client_context(ca_file: Path, cert_file: Path, key_file: Path) -> ResumingContext:
     """A context that verifies the broker against `ca_file` (name included) and shows the hub's certificate.
