@@ -24,6 +24,7 @@ VERBS = {
     "readings": "hub.cli.readings",
     "events": "hub.cli.events",
     "radio": "hub.cli.radio",
+    "bench": "hub.cli.bench",
     "headend": "hub.cli.headend",
 }
 

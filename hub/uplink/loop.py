@@ -50,6 +50,7 @@ class Uplink:
         self._context: tuple[list[int], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._attempt = 0
+        self._has_worked = False
         self._goodbye: tuple[int, asyncio.Event] | None = None
         self._status = UplinkStatus()
         self._tail = Tail()
@@ -114,8 +115,13 @@ class Uplink:
             self._backoff.connected_for(monotonic() - connected_at)
 
     def _reconsider_protocol(self, failure: UplinkFailure) -> UplinkFailure:
-        """With `auto`, a broker that ends the connection before CONNACK may only speak the other version."""
-        if self._config.protocol != "auto" or failure.kind not in ("uplink-protocol", "uplink-refused"):
+        """With `auto`, a broker that ends the connection before CONNACK may only speak the other version.
+
+        A version that has worked is kept, unless the broker says in so many words that it does not speak it.
+        """
+        if self._config.protocol != "auto":
+            return failure
+        if failure.kind != "uplink-protocol" and (failure.kind != "uplink-refused" or self._has_worked):
             return failure
         self._protocol = "3.1.1" if self._protocol == "5" else "5"
         # The other version is worth one try at once; when both were refused it is a refusal like any other.
@@ -128,6 +134,7 @@ class Uplink:
 
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
         self._health.clear_condition(*_CONDITIONS)
+        self._has_worked = True
         self._status.up(utc_ms())
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(

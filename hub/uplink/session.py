@@ -155,6 +155,8 @@ class MqttSession:
             raise UplinkFailure("uplink-dns", f"{host}: {error.strerror}") from None
         except ssl.SSLCertVerificationError as error:
             raise UplinkFailure("uplink-server-untrusted", f"{host}: {error.verify_message}") from None
+        except ssl.SSLEOFError:  # not a refusal: TLS says those; the line went in the middle
+            raise UplinkFailure("uplink-unreachable", f"{host}:{port}: closed during the TLS handshake") from None
         except ssl.SSLError as error:
             raise UplinkFailure("uplink-refused", f"{host}:{port}: TLS: {error.reason or error}") from None
         except (OSError, ValueError) as error:

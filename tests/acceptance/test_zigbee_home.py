@@ -1,0 +1,85 @@
+"""The main job over Zigbee: unmodified zigpy and bellows on a pty, an emulated NCP, adapters from the real client."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.control_point import ControlPoint
+from tests.harness.hub import Hub
+from tests.harness.radio import Radio
+from tests.harness.waiting import wait_for
+
+PLUG = "000d6f0000000001"
+HOME = [
+    {"kind": "plug", "ieee": "00:0d:6f:00:00:00:00:01", "name": "Kettle", "appliance": "kettle"},
+    {"kind": "adapter", "ieee": "00:0d:6f:00:00:00:00:02", "client_id": "boiler", "period_s": 1,
+     "appliance": {"kind": "boiler", "nominal_w": 2000}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def radio() -> Iterator[Radio]:
+    radio = Radio(HOME).start()
+    yield radio
+    radio.close()
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub], radio: Radio, control_point: ControlPoint) -> Hub:
+    hub = make_hub(radio__path=str(radio.path)).start()
+    wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+    hub.ask("radio.permit", duration_s=60)
+    wait_for("the boiler's first reading", lambda: control_point.values("boiler"))
+    return hub
+
+
+def test_an_adapters_readings_and_a_plugs_reach_the_control_point(hub: Hub, control_point: ControlPoint) -> None:
+    wait_for("the plug's power", lambda: ("zb-" + PLUG, "power") in {r[:2] for r in control_point.books.readings})
+    assert ("boiler", "power") in {r[:2] for r in control_point.books.readings}
+    events = [event["event"] for event in control_point.books.events]
+    assert "radio.formed" in events and "radio.up" in events
+    assert events.count("adapter.joined") == 2
+    assert not control_point.faults and not control_point.books.missing()
+    rows = {row["client"]: row for row in hub.ask("adapters")}
+    assert rows["boiler"]["link"] == "zigbee" and rows["zb-" + PLUG]["link"] == "zigbee"
+    assert hub.cli("radio", "info").returncode == 0
+
+
+def test_kills_and_resets_lose_nothing(hub: Hub, radio: Radio, control_point: ControlPoint) -> None:
+    for disturb in (hub.kill, lambda: radio.do("reset", code=6), hub.kill, lambda: _replug(radio)):
+        before = len(radio.published("boiler"))
+        disturb()
+        if disturb == hub.kill:
+            hub.start()
+        radio.wait_published("boiler", before + 3)
+    wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+    acknowledged = [row for row in radio.published("boiler") if row[2] == 0 and row[0] == 1]
+    assert len(acknowledged) >= 4
+    expected = len(acknowledged)
+    wait_for("every acknowledged reading", lambda: _count(control_point, "boiler", "power") >= expected)
+    assert not control_point.books.missing()
+    assert not control_point.books.altered
+
+
+def _replug(radio: Radio) -> None:
+    radio.do("unplug")
+    radio.do("plug")
+
+
+def _count(control_point: ControlPoint, client: str, quantity: str) -> int:
+    return sum(row[:2] == (client, quantity) for row in control_point.books.readings)
+
+
+def test_the_home_is_served_while_the_radio_is_missing(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(radio__path="/dev/no-such-radio").start()
+    hub.wait_uplink()
+    wait_for("the condition", lambda: "radio-missing" in hub.conditions())
+    assert hub.cli("radio", "info").returncode == 1
+
+
+def test_the_radio_stack_is_not_imported_to_serve_the_home() -> None:
+    code = "import sys, hub.daemon; sys.exit(any(name in sys.modules for name in ('zigpy', 'bellows', 'aiohttp')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
