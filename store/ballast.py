@@ -22,11 +22,11 @@ class Ballast:
         self._next_try_s = 0.0
         self._is_there = False
 
-    def keep(self) -> None:
-        """Allocate it unless it is there; without space that is tried again a minute later."""
+    def keep(self) -> bool:
+        """Allocate it unless it is there, and say whether it is; without space that is tried again a minute later."""
         now_s = time.monotonic()
         if self._is_there or now_s < self._next_try_s:
-            return
+            return self._is_there
         self._next_try_s = now_s + _RETRY_S
         with suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -35,6 +35,15 @@ class Ballast:
                 self._is_there = True
             finally:
                 os.close(descriptor)
+        return self._is_there
+
+    def fits(self) -> bool:
+        """Whether the file system has room for it, and as much again."""
+        try:
+            state = os.statvfs(self._path.parent)
+        except OSError:
+            return False
+        return state.f_bavail * state.f_frsize >= 2 * self._size_bytes
 
     def drop(self) -> None:
         """Give its blocks back."""

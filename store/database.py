@@ -23,9 +23,9 @@ PAGE_SIZE = 2048
 _FRAME = PAGE_SIZE + 24
 
 _PRAGMAS = (
+    "locking_mode = EXCLUSIVE",  # first: the others already look into a WAL, and would do it through a -shm file
     f"page_size = {PAGE_SIZE}",
     "auto_vacuum = NONE",  # the file never outgrows max_mb, and free pages in it are space that nobody else can take
-    "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
     "synchronous = FULL",
     "secure_delete = OFF",  # overwriting what is deleted would be wear; privacy at rest is the partition's matter
@@ -44,7 +44,7 @@ class Database:
         self.path = path
         self._queries = queries if queries is not None else load_queries()
         self._wal_frames = max(16, wal_bytes // _FRAME)
-        self._frames = 0  # an upper estimate of what is in the WAL since it was last started over
+        self._frames = 0.0  # about what is in the WAL since it was last started over
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.2, cached_statements=64)
         try:
@@ -58,7 +58,7 @@ class Database:
         """A database over a connection that is open already (the offline view)."""
         self = cls.__new__(cls)
         self.path, self._queries, self._connection = path, load_queries(), connection
-        self._wal_frames = self._frames = 0
+        self._wal_frames, self._frames = 0, 0.0
         self._cursors = WeakSet()
         return self
 
@@ -69,7 +69,7 @@ class Database:
         # trigger stays as a backstop should our estimate be wrong.
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {4 * self._wal_frames}").fetchall()
         self._connection.execute(f"PRAGMA journal_size_limit = {2 * wal_bytes}").fetchall()
-        self._connection.execute(f"PRAGMA max_page_count = {max_pages}").fetchall()
+        self.limit_pages(max_pages)
 
     def run(self, name: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Execute a named query."""
@@ -114,12 +114,14 @@ class Database:
 
     def note_written(self, payload_bytes: int, changes: int) -> None:
         """Tell about how much a transaction wrote: it decides when the next checkpoint is due."""
-        self._frames += 2 + changes + payload_bytes // PAGE_SIZE
+        self._frames += 1.5 + changes
+        if payload_bytes > PAGE_SIZE // 8:  # takes new pages: the list of free ones, the parent, page 1 change as well
+            self._frames += 3 + payload_bytes // (PAGE_SIZE - 4)
 
     def checkpoint(self, *, force: bool = False) -> None:
         """Copy the WAL into the database when it has grown to its bound; the next commit then starts it over."""
         if force or self._frames >= self._wal_frames:
-            self._frames = 0
+            self._frames = 0.0
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def wal_frames(self) -> int:
@@ -130,6 +132,15 @@ class Database:
     def used_pages(self) -> int:
         """Pages that hold something."""
         return int(self.pragma("page_count")) - int(self.pragma("freelist_count"))
+
+    def limit_pages(self, max_pages: int) -> None:
+        """Let the database grow to so many pages (never fewer than it has); beyond, SQLite answers FULL."""
+        self._connection.execute(f"PRAGMA max_page_count = {max_pages}").fetchall()
+
+    def stop_growing(self) -> None:
+        """Let the database use what its file has and no more: a page that a checkpoint cannot place would keep the WAL
+        from ever starting over."""
+        self.limit_pages(self.path.stat().st_size // PAGE_SIZE)
 
     def free_pages(self) -> int:
         """Pages in the file that hold nothing."""

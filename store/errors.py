@@ -30,12 +30,15 @@ _CORRUPT = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_TOOBIG,  # a damaged length; the largest batch is a thousand times smaller
 }
 # A page that cannot be read is lost whatever the reason; a write that fails may pass when there is space again.
 _UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-# How sqlite3 says that a text column does not hold text: we only ever wrote text there.
-_UNDECODABLE = "Could not decode to UTF-8"
+# How sqlite3 says that a text column does not hold text, and SQLite that a table or column of our fixed schema is gone:
+# damage, though it has no error code of its own.
+_DAMAGED_TEXTS = ("Could not decode to UTF-8", "no such column", "no such table")
+_DAMAGED_SCHEMA = "has no column named"
 _FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
@@ -46,6 +49,8 @@ def translate(error: BaseException) -> StoreError:
     text = f"{error}" or type(error).__name__
     if isinstance(error, sqlite3.Error):
         return _translate_sqlite(error, text)
+    if isinstance(error, UnicodeDecodeError):
+        return StoreCorrupt(text)  # sqlite3 could not even read SQLite's message: it quotes a damaged schema
     if isinstance(error, OSError) and error.errno in _FULL_ERRNO:
         return StoreFull(text)
     return StoreError(f"{type(error).__name__}: {text}")
@@ -53,7 +58,7 @@ def translate(error: BaseException) -> StoreError:
 
 def _translate_sqlite(error: sqlite3.Error, text: str) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
-    if text.startswith(_UNDECODABLE):
+    if text.startswith(_DAMAGED_TEXTS) or _DAMAGED_SCHEMA in text:
         return StoreCorrupt(text)
     if code is None:
         return StoreError(text)

@@ -7,6 +7,7 @@ from typing import Any
 import cbor2
 
 from hub.mqttsn import records as r
+from store.cbor import load_own
 from store.database import Database
 from store.errors import StoreCorrupt
 
@@ -72,10 +73,7 @@ def restore_records(db: Database) -> Iterator[r.Restored]:
 
 def read_peer(data: bytes) -> r.Peer:
     """A peer as it was given."""
-    try:
-        peer = cbor2.loads(data)
-    except (ValueError, EOFError) as error:
-        raise StoreCorrupt(f"a peer does not read: {error}") from None
+    peer = load_own(data, "a peer")
     if not isinstance(peer, list):
         raise StoreCorrupt("a peer is not a list")
     return tuple(peer)

@@ -8,11 +8,10 @@ import heapq
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
-import cbor2
-
 from hub.metering.event import decode_event
 from hub.metering.pack import BadPack, decode_pack
 from hub.metering.reading import Reading
+from store.cbor import load_own
 from store.database import Database
 from store.errors import StoreCorrupt
 from store.outbox import read_sealed
@@ -116,7 +115,7 @@ def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None,
 
 
 def _open_pack(db: Database, pack_id: int) -> list[Reading]:
-    found = read_sealed("readings", db.run("pack_body", (pack_id,)))
+    found = read_sealed("readings", db.run("pack_body", (pack_id,)), skip=True)
     try:
         return [reading for sealed in found for reading in decode_pack(_payload(sealed.body))]
     except BadPack as error:
@@ -125,18 +124,15 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
 
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
     """The newest events, oldest of them first, each with the epoch and number under which it went up."""
-    found = read_sealed("events", db.run("events_newest", (max(0, limit),)))
+    found = read_sealed("events", db.run("events_newest", (max(0, limit),)), skip=True)
     return [{**decode_event(_payload(s.body)), "epoch": s.epoch, "number": s.number} for s in reversed(found)]
 
 
 def _payload(envelope: bytes) -> bytes:
-    try:
-        payload = cbor2.loads(envelope).value[2]
-    except (ValueError, AttributeError, IndexError, TypeError, EOFError) as error:
-        raise StoreCorrupt(f"an envelope of ours does not read: {error}") from None
-    if not isinstance(payload, bytes):
+    parts = getattr(load_own(envelope, "an envelope of ours"), "value", None)
+    if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[2], bytes):
         raise StoreCorrupt("an envelope of ours has no payload")
-    return payload
+    return parts[2]
 
 
 def finish(search: Generator[None, None, list[Reading]]) -> list[Reading]:

@@ -40,19 +40,21 @@ class Keeper:
         self._ballast = Ballast(place.data_dir, place.budget.ballast_bytes)
         self._clock: tuple[int, bool] | None = None
         self._salvaged_at = -NEVER
+        self._is_tight = False
 
     # --- life
 
     def open(self) -> None:
-        """Open the database. Raises StoreError; after StoreFull it is tried again by itself."""
+        """Open the database. Raises StoreError; after StoreFull and StoreCorrupt (a medium on which not even a new
+        database reads) it is tried again by itself."""
         try:
             try:
                 self.engine = open_engine(self.place)
             except StoreFull:
                 self._ballast.drop()
                 self.engine = open_engine(self.place)
-        except StoreFull as full:
-            self.note_error(full)
+        except (StoreFull, StoreCorrupt) as error:
+            self.note_error(error)
             self.reopen_at = time.monotonic() + RETRY_S
             raise
         self.reopen_at = NEVER
@@ -97,7 +99,7 @@ class Keeper:
         self._salvaged_at = now_s
         if self.engine is not None:
             self._clock = self.engine.boots[self.engine.boot]
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, UnicodeDecodeError):
                 self.engine.close()
         self.engine = None
         try:
@@ -112,13 +114,22 @@ class Keeper:
     # --- space
 
     def free_space(self, engine: Engine) -> None:
-        """The file system is full: give back the ballast, start the WAL over, and prune when the database itself has no
-        free page left; what is free in it serves the next commits."""
+        """The file system is full: give back the ballast, start the WAL over with it, and prune when the database has
+        no free page left. Until there is room for the ballast again the database lives within its file."""
+        if self._is_tight and self._ballast.fits():
+            self._loosen(engine)
+            return
         self._ballast.drop()
+        self._is_tight = True
         with suppress(sqlite3.Error):
             engine.db.checkpoint(force=True)
+        engine.db.stop_growing()
         if engine.db.free_pages() < engine.budget.slice_pages:
             engine.make_room(max(1, engine.db.used_pages()))
+
+    def _loosen(self, engine: Engine) -> None:
+        self._is_tight = False
+        engine.db.limit_pages(engine.budget.hard_pages)
 
     def _with_space(self, group: Group) -> None:
         engine = self.require()
@@ -185,7 +196,8 @@ class Keeper:
     def tend(self, retention_ms: int | None) -> bool:
         """Housekeeping after a round: checkpoint, pruning. With `retention_ms` history is looked at too; True when
         there is more of it to prune."""
-        self._ballast.keep()
+        if self._ballast.keep() and self._is_tight:
+            self.guard(self._loosen)
         self.guard(lambda engine: engine.prune_when_due())
         more = retention_ms is not None and bool(self.guard(lambda engine: engine.prune_history(retention_ms)))
         self.guard(lambda engine: engine.db.checkpoint())

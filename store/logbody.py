@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cbor2
 
 from hub.mqttsn.records import Batch, Seen
+from store.cbor import load_own
 from store.errors import StoreCorrupt
 
 SeriesKey = tuple[str, str, int]
@@ -103,16 +104,8 @@ def _load(body: bytes) -> tuple[list[int], list[int]]:
     data = body[4:]
     if zlib.crc32(data).to_bytes(4, "big") != body[:4]:
         raise StoreCorrupt("a row of the log fails its checksum")
-    samples, seen = cbor2.loads(data)
+    samples, seen = load_own(data, "a row of the log")
     return samples, seen
-
-
-def check_body(body: bytes) -> int:
-    """Return how many samples a sound body holds. Raises StoreCorrupt for any other."""
-    try:
-        return len(_load(body)[0]) // 3
-    except (ValueError, TypeError, EOFError) as error:
-        raise StoreCorrupt(f"a row of the log does not read: {error}") from None
 
 
 def decode_samples(names: Names, mono_ms: int, body: bytes) -> list[LogSample]:

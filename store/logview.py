@@ -3,6 +3,7 @@ this, and so does the offline view of a stopped hub."""
 
 from hub.metering.reading import CLOCK_UNSYNCHRONISED, Reading
 from store.database import Database
+from store.errors import StoreCorrupt
 from store.logbody import Names, decode_samples
 from store.outbox import load_marks
 
@@ -12,6 +13,12 @@ class LogView:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        try:
+            self._load(db)
+        except (TypeError, ValueError) as error:
+            raise StoreCorrupt(f"a column holds what it cannot: {error}") from None
+
+    def _load(self, db: Database) -> None:
         self.epoch, self.boot = (int(value) for value in db.one("hub_get") or (1, 0))
         self.marks = load_marks(db)
         first, last = db.one("log_ends") or (None, None)

@@ -59,7 +59,7 @@ class Place:
         """Open a connection. Raises StoreError of a kind."""
         try:
             return Database(path, wal_bytes=self.budget.wal_bytes, max_pages=self.budget.hard_pages)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error) from error
 
 
@@ -106,7 +106,7 @@ def _open_sound(place: Place) -> Engine:
         engine = _start_engine(place, db, note, lost)
     except BaseException as error:
         db.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             raise translate(error) from error
         raise
     _write_note(place, EpochNote(engine.epoch, True))
@@ -162,7 +162,7 @@ def set_aside(place: Place, reason: str) -> None:
         kept = _build(place, epoch, source, move_old=True)
     finally:
         if source is not None:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, UnicodeDecodeError):
                 source.close()
     place.salvaged.append({"reason": reason, "kept": kept.as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
 
@@ -183,7 +183,7 @@ def _build(place: Place, epoch: int, source: Database | None = None, *, move_old
     finally:
         target.close()
     if source is not None:
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, UnicodeDecodeError):
             source.close()
     if move_old:
         _move_aside(place)

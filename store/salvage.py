@@ -15,7 +15,7 @@ from typing import Any
 from store.database import PAGE_SIZE, Database, Row
 from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
 from store.gateway_tables import read_peer
-from store.logbody import check_body
+from store.logbody import Names, decode_samples, decode_seen
 from store.outbox import load_marks, read_marks, split_id
 from store.queries import LANES
 
@@ -45,7 +45,7 @@ def open_damaged(path: Path, wal_bytes: int) -> Database | None:
         return None  # SQLite would make a new database of it
     try:
         return Database(path, wal_bytes=wal_bytes, max_pages=1 << 30)
-    except sqlite3.Error as raised:
+    except (sqlite3.Error, UnicodeDecodeError) as raised:
         error = translate(raised)
         if isinstance(error, StoreBusy | StoreFull):
             raise error from raised
@@ -75,7 +75,10 @@ def salvage(source: Database, target: Database) -> Kept:
             rows = (row for row in _both_ways(source, f"salvage_sealed/{lane}") if row[0] > marks.get(lane, 0))
             kept.messages += _copy(target, f"sealed_put_back/{lane}", rows, _is_sealed)
         kept.messages += _copy_packs(source, target, marks)
-        _copy(target, "log_put_back", _both_ways(source, "salvage_log"), _is_log_row)
+        names = Names(target.run("series_all"), target.run("client_all"))
+        # Their delivery marks are among `marks` already, and may be what is damaged.
+        entries = ((*row[:5], None) for row in _both_ways(source, "salvage_log"))
+        _copy(target, "log_put_back", entries, lambda row: _is_log_row(names, row))
         kept.records += _copy_home(source, target)
         _copy(target, "mark_put", marks.items())
     except sqlite3.OperationalError as error:
@@ -88,13 +91,19 @@ def salvage(source: Database, target: Database) -> Kept:
 def _marks(source: Database) -> dict[str, int]:
     try:
         return load_marks(source)
-    except (sqlite3.Error, StoreCorrupt):
+    except (sqlite3.Error, StoreCorrupt, UnicodeDecodeError, ValueError, TypeError):
         marks = {str(name): value for name, value in _both_ways(source, "salvage_mark") if isinstance(value, int)}
         for row in _both_ways(source, "salvage_log"):
-            if row[5] is not None and _is_log_row(row):
-                for lane, key in read_marks(row[5]).items():
-                    marks[lane] = max(marks.get(lane, 0), key)
+            for lane, key in _row_marks(row).items():
+                marks[lane] = max(marks.get(lane, 0), key)
         return marks
+
+
+def _row_marks(row: Row) -> dict[str, int]:
+    try:
+        return read_marks(row[5]) if row[5] is not None else {}
+    except StoreCorrupt:
+        return {}
 
 
 def _copy_packs(source: Database, target: Database, marks: dict[str, int]) -> int:
@@ -129,10 +138,13 @@ def _is_sealed(row: Row) -> bool:
     return isinstance(row[3], bytes) and zlib.crc32(row[3]) == row[2]
 
 
-def _is_log_row(row: Row) -> bool:
+def _is_log_row(names: Names, row: Row) -> bool:
+    """Whether a row reads, names and all: one that did not would be damage to the new database as well."""
     try:
-        return bool(check_body(row[4]) == row[3])
-    except (StoreCorrupt, TypeError):
+        samples = decode_samples(names, row[2], row[4])
+        all(decode_seen(names, row[4]))
+        return len(samples) == row[3] and all(isinstance(number, int) for number in row[:4])
+    except (StoreCorrupt, TypeError, ValueError):
         return False
 
 

@@ -12,7 +12,7 @@ from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Restored
 from store.database import PAGE_SIZE
 from store.engine import Engine
-from store.errors import StoreError
+from store.errors import StoreBusy, StoreError
 from store.history import Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.opening import Place, check_folder
@@ -64,7 +64,13 @@ class Store:
         can cure: data_dir is not writable, another hub has it."""
         check_folder(self._place.data_dir)
         self._writer.start()
-        if self._writer.opened.result():
+        try:
+            is_open = self._writer.opened.result()
+        except StoreBusy:
+            raise StoreError(f"data_dir {self._place.data_dir}: another hub has the database open") from None
+        except StoreError as error:
+            raise StoreError(f"data_dir {self._place.data_dir}: {error}") from None
+        if is_open:
             # What does not read even after a salvage must not keep the hub from serving the home.
             with suppress(StoreError):
                 self.restored = self._ask(lambda engine: engine.restore()).result()
@@ -167,10 +173,9 @@ class Store:
     ) -> "Future[list[Reading]]":
         """Readings of a time span (both ends included), sealed or not, in time order; with newest_first the newest
         `limit`, newest first. Answered in slices, so adapters do not wait for it."""
-        wanted = Wanted(client, quantity, from_ms, to_ms, limit, newest_first)
 
         def start(engine: Engine) -> Generator[None, None, list[Reading]]:
-            return find_readings(engine, wanted)
+            return find_readings(engine, Wanted(client, quantity, from_ms, to_ms, limit, newest_first))
 
         future: Future[list[Reading]] = Future()
         if not self._put(Search(start, future)):

@@ -25,6 +25,7 @@ LAZY_S = 5.0
 MARKS_S = 3.0
 _MAX_GROUP_ENTRIES = 16_384
 _RETENTION_EVERY_S = 3600.0
+_COUNTERS = ("commits", "refused", "errors", "salvaged", "written_bytes", "readings", "unsealed", "epoch", "boot")
 
 
 class Writer(threading.Thread):
@@ -37,7 +38,7 @@ class Writer(threading.Thread):
         self.place = place
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
-        self.snapshot: dict[str, Any] = {"epoch": 0, "boot": 0}
+        self.snapshot: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"last_error": "", "written_source": ""}
         self.keeper: Keeper
         self._tell = tell
         self._retention_ms = int(retention_days * 86_400_000)
@@ -55,7 +56,7 @@ class Writer(threading.Thread):
         self.keeper = Keeper(self.place)
         try:
             self.keeper.open()
-        except StoreFull:
+        except (StoreFull, StoreCorrupt):
             pass  # the hub serves the home meanwhile; each round tries again
         except BaseException as error:
             self.opened.set_exception(error)
@@ -258,9 +259,11 @@ class Writer(threading.Thread):
             answer(search.future, done.value)
         except Exception as raised:
             error = self.keeper.note_error(translate(raised))
-            if isinstance(error, StoreCorrupt):
-                self.keeper.recover(str(error))
-            answer(search.future, error=plain(error))
+            if isinstance(error, StoreCorrupt) and self.keeper.recover(str(error)):
+                search.steps = None  # from the start, with what was salvaged
+                self._searches.append(search)
+            else:
+                answer(search.future, error=plain(error))
         else:
             self._searches.append(search)
 

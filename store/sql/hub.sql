@@ -26,7 +26,3 @@ SELECT name, value FROM mark;
 -- name: mark_put
 -- Keep one position or total.
 INSERT INTO mark (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
-
--- name: tables
--- Names of our tables, to tell an empty file from a database.
-SELECT name FROM sqlite_master WHERE type = 'table';

@@ -92,7 +92,7 @@ def test_close_commits_what_waits(open_store: Opener) -> None:
 
 def test_a_batch_at_fault_does_not_take_others_with_it(store: Store) -> None:
     answers, release = Answers(), hold(store)
-    bad = [r.RetainedSet("a", b"1", 1), r.EventRecorded("no.such.event", {})]
+    bad = [r.EventRecorded("adapter.lost", {"client": "bad"}), r.EventRecorded("no.such.event", {})]
     store.commit(batch(1, sample()), answers)
     store.commit(batch(2, sample(), changes=bad), answers)
     store.commit(batch(3, sample()), answers)
@@ -102,6 +102,8 @@ def test_a_batch_at_fault_does_not_take_others_with_it(store: Store) -> None:
     assert errors[1] is None and errors[3] is None
     assert isinstance(errors[2], StoreError)
     until(lambda: len(store.events(9).result(WAIT_S)) == 1)
+    found = store.events(9).result(WAIT_S)[0]
+    assert (found["client"], found["number"]) == ("plug-1", 1), "the number that was rolled back is given again"
     status = store.status()
     assert (status["readings"], status["refused"]) == (3, 1)
     assert "no.such.event" in status["last_error"]

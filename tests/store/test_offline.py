@@ -76,7 +76,7 @@ def test_a_running_hub_is_left_alone(data_dir: Path) -> None:
         assert child.stdout is not None and child.stdout.readline() == "ready\n"
         with pytest.raises(StoreError, match="the hub is running"):
             OfflineStore(data_dir)
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="another hub"):
             Store(data_dir, seal=lambda *_: b"").start()
     with OfflineStore(data_dir) as offline:
         assert offline.epoch == 1

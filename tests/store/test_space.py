@@ -133,6 +133,32 @@ def test_a_full_disk_refuses_and_is_over_by_itself(small_disk: Path, open_store:
 
 
 @pytest.mark.root
+def test_delivered_history_gives_way_on_a_full_disk_too(small_disk: Path, open_store: Opener) -> None:
+    clock = [1.0]
+    store = open_store(small_disk, max_mb=64, monotonic=lambda: clock[0])
+
+    def live(first: int, count: int) -> list[Exception | None]:
+        errors = []
+        for number in range(first, first + count):
+            clock[0] += 20
+            errors.append(commit(store, bulk(number, clock)))
+            pack = store.seal_pack().result(WAIT_S)
+            if pack is not None:
+                store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
+        return errors
+
+    # A WAL that has grown to its bound is given its place back at a clean end.
+    assert set(live(0, 300)) == {None}
+    store.close()
+    store = open_store(small_disk, max_mb=64, monotonic=lambda: clock[0])
+    assert set(live(300, 30)) == {None}
+    fill(small_disk / "hog")
+    assert set(live(330, 300)) == {None}
+    kept = [s.number for s in every(store, "readings")]
+    assert kept == list(range(kept[0], 631)) and kept[0] > 1
+
+
+@pytest.mark.root
 def test_a_hub_starts_on_a_full_disk(small_disk: Path, open_store: Opener) -> None:
     store = open_store(small_disk, max_mb=64)
     take(store, 1, 2)
