@@ -24,6 +24,7 @@ from store.database import Database, check_header
 from store.engine import Engine
 from store.epochfile import EpochNote, next_epoch, read_note, sync_folder, write_note
 from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.migrate import create_in_child
 from store.outbox import SealFunction
 from store.salvage import Kept, highest_epoch, open_damaged, salvage
 from store.space import Budget
@@ -172,9 +173,11 @@ def _build(place: Place, epoch: int, source: Database | None = None, *, move_old
     fresh = place.data_dir / f"{DB_NAME}.new"
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
         leftover.unlink(missing_ok=True)
+    created = create_in_child(fresh)
     target = place.connect(fresh)
     try:
-        target.migrate()
+        if not created:
+            target.migrate()
         with target.transaction():
             target.run("hub_put", (epoch, 0))
         kept = salvage(source, target) if source is not None else Kept()
