@@ -64,7 +64,9 @@ async def _serve(pipe: Connection, directory: Path) -> None:
         )
 
 
-class _Child:
+class Served:
+    """A child process that serves on `port` of the loopback."""
+
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -76,9 +78,25 @@ class _Child:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def figures(self) -> dict[str, Any]:
+        """What the gateway says of itself: commits, bytes written, resident memory."""
+        self.pipe.send("figures")
+        answer: dict[str, Any] = self.pipe.recv()
+        return answer
+
     def stop(self) -> None:
         self.process.kill()
         self.process.join()
+
+
+def serve_gateway(directory: Path) -> Served:
+    """The hub's home side alone, its database in `directory`."""
+    return Served(_gateway, str(directory))
+
+
+def serve_echo() -> Served:
+    """A peer that answers each PUBLISH with its PUBACK and does nothing else."""
+    return Served(_echo)
 
 
 def bench_gateway(
@@ -88,7 +106,7 @@ def bench_gateway(
     rows = []
     for count in clients:
         place = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir=directory))
-        gateway, echo = _Child(_gateway, str(place)), _Child(_echo)
+        gateway, echo = serve_gateway(place), serve_echo()
         try:
             limit = run_load(("127.0.0.1", echo.port), count, payload, duration_s, handshake=False)
             before = gateway.cpu_s()
@@ -102,9 +120,8 @@ def bench_gateway(
     return rows
 
 
-def _row(figures: Figures, limit: Figures, gateway: _Child, cpu_s: float) -> dict[str, Any]:
-    gateway.pipe.send("figures")
-    inside = gateway.pipe.recv()
+def _row(figures: Figures, limit: Figures, gateway: Served, cpu_s: float) -> dict[str, Any]:
+    inside = gateway.figures()
     return {
         "clients": figures.clients,
         "rate": round(figures.rate),

@@ -1,0 +1,296 @@
+"""The radio's application: bellows' one, which serves only members, routes the tunnel, and keeps the door shut.
+
+It overrides where zigpy would trust anybody that answers, broadcast a question per unknown frame, or leave the
+well-known key in the radio after every start.
+"""
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+import bellows.ash
+import bellows.zigbee.application
+import zigpy.application
+from zigpy import types as t
+from zigpy.device import ZigbeeDevice
+
+from drivers.clock import monotonic
+from drivers.zigbee.address import hex_of, ieee_of
+from drivers.zigbee.frames import (
+    FIRST_RESERVED_NWK,
+    NO_NWK,
+    Preset,
+    as_home_automation,
+    ieee_addr_req,
+    is_introduction,
+    nwk_of,
+    tunnel_broadcast,
+    tunnel_unicast,
+)
+from drivers.zigbee.strangers import Strangers
+
+log = logging.getLogger(__name__)
+
+# The trust centre's key of the open join: everybody knows it (Zigbee R22, 4.4.1.2), so it lives as long as the window.
+_WELL_KNOWN_KEY = t.KeyData(b"ZigBeeAlliance09")
+_ANY_IEEE = t.EUI64.convert("ff:ff:ff:ff:ff:ff:ff:ff")
+_NO_IEEE = t.EUI64.convert("00:00:00:00:00:00:00:00")
+_POLICY_ALLOW_JOINS = 0x03  # ALLOW_JOINS | ALLOW_UNSECURED_REJOINS (EzspDecisionBitmask, EZSP 8 and later)
+_WINDOW_GRACE_S = 2.0
+
+WATCHDOG_PERIOD_S = 10
+# Longer than the 4.8 s after which the serial protocol itself gives up: its verdict is the better one.
+_WATCHDOG_ANSWER_S = 6.0
+_WATCHDOG_FAILURES = 2
+_LAST_SEEN_PERIOD_S = 60.0
+
+
+class Observer(Protocol):
+    """Whoever owns the application."""
+
+    preset: Preset
+
+    def admits(self, ieee: str) -> bool:
+        """Whether this device may be served."""
+
+    def joined(self, ieee: str) -> None:
+        """A device that may be served is on the network, new or again."""
+
+    def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
+        """A frame of the tunnel arrived."""
+
+    def count(self, what: str) -> None:
+        """Something happened that is only counted: "malformed", "refused"."""
+
+
+def _forget_broken_frames() -> None:
+    """Let go of earlier lives: bellows breaks off every pending frame with one and the same exception object.
+
+    It is the default of an argument, so its traceback grows with each loss of the radio and keeps all that was running.
+    """
+    for default in bellows.ash.AshProtocol._cancel_pending_data_frames.__defaults__ or ():
+        if isinstance(default, BaseException):
+            default.__traceback__ = default.__context__ = None
+
+
+class Application(bellows.zigbee.application.ControllerApplication):  # type: ignore[misc]
+    """One life of the radio: from opening the port to its loss. `lost` is done when it ends, with the reason."""
+
+    _watchdog_period = WATCHDOG_PERIOD_S
+    _dblistener: Any
+
+    def __init__(self, config: dict[str, Any], observer: Observer) -> None:
+        super().__init__(config)
+        _forget_broken_frames()
+        self.observer = observer
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.formed = False
+        self.rewritten = False
+        self._strangers: Strangers[t.ZigbeePacket] = Strangers()
+        self._window_lock = asyncio.Lock()
+        self._window: asyncio.Task[None] | None = None
+
+    async def open_database(self) -> None:
+        """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
+        try:
+            await self._load_db()
+        except BaseException:
+            await self.close_database()
+            raise
+
+    async def close_database(self) -> None:
+        """For when `shutdown` could not: its thread would keep the process alive."""
+        listener, self._dblistener = self._dblistener, None
+        if listener is not None:
+            await listener.shutdown()
+
+    @property
+    def has_database(self) -> bool:
+        """Without one nobody knows whether a blank radio is a new one or a replacement."""
+        return self._dblistener is not None
+
+    # The life's end
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(exc)
+
+    async def _watchdog_feed(self) -> None:
+        # bellows reads forty counters each time and forgives five failures of ten seconds each.
+        try:
+            async with asyncio.timeout(_WATCHDOG_ANSWER_S):
+                await self._ezsp.nop()
+            self._watchdog_failures = 0
+        except TimeoutError:
+            self._watchdog_failures += 1
+            if self._watchdog_failures >= _WATCHDOG_FAILURES:
+                raise
+
+    async def form_network(self, *, fast: bool = False) -> None:
+        await super().form_network(fast=fast)
+        self.formed = True
+
+    async def write_network_info(self, **network: Any) -> None:
+        # It resets the radio, after which nobody registers the endpoints again and bellows hears every frame twice:
+        # an application that has been here is good for nothing but being followed by a new one.
+        await super().write_network_info(**network)
+        self.rewritten = True
+
+    # Frames
+
+    def packet_received(self, packet: t.ZigbeePacket) -> None:
+        try:
+            self._route(packet)
+        except Exception as error:  # octets from the air never raise into the serial protocol
+            self.observer.count("malformed")
+            log.debug("frame from %s: %r", packet.src, error)
+
+    def _route(self, packet: t.ZigbeePacket) -> None:
+        nwk = nwk_of(packet)
+        device = self.device_at(nwk)
+        if self.observer.preset.carries(packet):
+            if device is None:
+                self._stranger(nwk, packet)
+            elif device.ieee != self.state.node_info.ieee:
+                now = monotonic()
+                self._touch(device, packet, now)
+                self.observer.datagram(hex_of(device.ieee), packet, now)
+        elif device is None and not is_introduction(packet):
+            self._stranger(nwk, None)
+        else:
+            super().packet_received(as_home_automation(packet))
+
+    def device_at(self, nwk: int) -> ZigbeeDevice | None:
+        """The device with this NWK address, or None."""
+        try:
+            device: ZigbeeDevice = self.get_device(nwk=nwk)
+        except KeyError:
+            return None
+        return device
+
+    def device_of(self, ieee: str) -> ZigbeeDevice | None:
+        """The device with this IEEE address (16 hex digits), or None."""
+        try:
+            device = self.devices.get(ieee_of(ieee))
+        except ValueError:
+            return None
+        return device if isinstance(device, ZigbeeDevice) else None
+
+    @staticmethod
+    def _touch(device: ZigbeeDevice, packet: t.ZigbeePacket, now: float) -> None:
+        device.lqi, device.rssi = packet.lqi, packet.rssi
+        # Setting last_seen queues an UPDATE in another thread: once a minute says enough.
+        if now - getattr(device, "touched_at", -_LAST_SEEN_PERIOD_S) >= _LAST_SEEN_PERIOD_S:
+            device.touched_at = now  # type: ignore[attr-defined]
+            device.last_seen = packet.timestamp
+
+    def unicast(self, ieee: str, data: bytes) -> t.ZigbeePacket | None:
+        """The tunnel's frame for a device (16 hex digits); None when it is not known, or nobody knows where it is."""
+        device = self.device_of(ieee)
+        if device is None or device.nwk >= FIRST_RESERVED_NWK:
+            return None
+        sleepy = device.node_desc is None or bool(device.node_desc.is_end_device)
+        return tunnel_unicast(self.observer.preset, device.nwk, self.get_sequence(), data, sleepy=sleepy)
+
+    def broadcast_frame(self, data: bytes) -> t.ZigbeePacket:
+        """The tunnel's frame for everybody."""
+        return tunnel_broadcast(self.observer.preset, self.get_sequence(), data)
+
+    # Strangers
+
+    @property
+    def dropped(self) -> int:
+        """Frames of strangers that went nowhere."""
+        return self._strangers.dropped
+
+    def _stranger(self, nwk: t.NWK, packet: t.ZigbeePacket | None) -> None:
+        if self._strangers.heard(nwk, packet, monotonic()):
+            self.create_task(self._ask_for_ieee(nwk), f"ask_for_ieee-{nwk:#06x}")
+
+    async def _ask_for_ieee(self, nwk: t.NWK) -> None:
+        """Whose is this address? The radio may know; else the device is asked, and it alone."""
+        try:
+            status, ieee = await self._ezsp.lookupEui64ByNodeId(nodeId=nwk)
+            if not int(status) and ieee not in (_ANY_IEEE, _NO_IEEE):
+                self.handle_join(nwk, t.EUI64(ieee), None, handle_rejoin=False)
+            else:
+                await self.send_packet(ieee_addr_req(nwk, self.get_sequence()))
+        except Exception as error:  # the radio is going, or nobody is there
+            log.debug("asking %s for its IEEE address: %r", nwk, error)
+
+    async def _discover_unknown_device(self, nwk: t.NWK) -> None:
+        # zigpy comes here for frames and route records alike, and would broadcast.
+        self._stranger(nwk, None)
+
+    def handle_relays(self, nwk: t.NWK, relays: list[t.NWK]) -> None:
+        if self.device_at(nwk) is not None:
+            super().handle_relays(nwk, relays)
+
+    # Who comes and goes
+
+    def handle_join(self, nwk: t.NWK, ieee: t.EUI64, parent_nwk: t.NWK | None, *, handle_rejoin: bool = True) -> None:
+        ieee = t.EUI64(ieee)
+        if ieee not in self.devices and not self.observer.admits(hex_of(ieee)):
+            self._strangers.refused(nwk, monotonic())
+            self.observer.count("refused")
+            return
+        for other in self.devices.values():
+            # An address is given to one device at a time: whoever had it will tell us the new one.
+            if other.nwk == nwk and other.ieee != ieee:
+                other.nwk = NO_NWK
+        super().handle_join(nwk, ieee, parent_nwk, handle_rejoin=handle_rejoin)
+        self.observer.joined(hex_of(ieee))
+        for packet in self._strangers.known(nwk):
+            self.packet_received(packet)
+
+    def gp_packet_received(self, packet: t.ZigbeeGpPacket) -> None:
+        """Green Power has no place in this home: nothing of it is served, and nothing commissioned."""
+
+    async def permit_gp(self, time_s: int) -> None:
+        """Never open."""
+
+    # The join window
+
+    async def permit(self, time_s: int = 60, node: t.EUI64 | str | None = None) -> None:
+        """Open the network for `time_s` seconds, or shut it (0). A later call replaces the window of an earlier one.
+
+        Not bellows' own: that one lets every call, the start-up's permit(0) too, put the well-known key into the radio
+        and shut the window two seconds after its own time, whoever opened it since.
+        """
+        async with self._window_lock:
+            if self._window is not None:
+                self._window.cancel()
+                self._window = None
+            try:
+                if time_s:
+                    await self._let_in()
+                await zigpy.application.ControllerApplication.permit(self, time_s, node)
+            except BaseException:
+                await self._restore_policy()
+                raise
+            if time_s:
+                self._window = self.create_task(self._shut_later(time_s + _WINDOW_GRACE_S), "shut_window")
+            else:
+                await self._restore_policy()
+
+    async def _let_in(self) -> None:
+        self._strangers.reconsider()
+        await self._ezsp.add_transient_link_key(_ANY_IEEE, _WELL_KNOWN_KEY)
+        await self._set_policy(_POLICY_ALLOW_JOINS)
+
+    async def _shut_later(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        async with self._window_lock:
+            await self._restore_policy()
+
+    async def _restore_policy(self) -> None:
+        await self._set_policy(self._ezsp.tc_policy)
+        try:
+            await self._ezsp.clearTransientLinkKeys()
+        except Exception as error:  # not in every firmware; the radio forgets them by itself after minutes
+            log.debug("clearTransientLinkKeys: %r", error)
+
+    async def _set_policy(self, decision: int) -> None:
+        if self._ezsp.ezsp_version >= 8:
+            policy = bellows.types.EzspPolicyId.TRUST_CENTER_POLICY
+            await self._ezsp.setPolicy(policyId=policy, decisionId=decision)

@@ -1,0 +1,102 @@
+"""APS frames as zigpy has them: the few that the hub makes itself, and what it reads off those that arrive."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from zigpy import types as t
+from zigpy.zdo import types as zdo_t
+
+_t: Any = t  # zigpy's integers carry no annotations of their constructors
+
+SMART_ENERGY = 0x0109
+HOME_AUTOMATION = 0x0104
+ZDO_PROFILE = 0x0000
+ZDO_ENDPOINT = 0
+NO_NWK: t.NWK = _t.NWK(0xFFFE)  # "unknown", and not a broadcast address (Zigbee R22, 3.6.1.4)
+FIRST_RESERVED_NWK = 0xFFF8
+# ZDO messages that say whose an address is: the only ones that are read from a stranger.
+_INTRODUCTIONS = (zdo_t.ZDOCmd.Device_annce, zdo_t.ZDOCmd.IEEE_addr_rsp, zdo_t.ZDOCmd.NWK_addr_rsp)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Where in APS the MQTT-SN messages travel."""
+
+    profile_id: int
+    cluster_id: int
+    endpoint_id: int
+
+    def carries(self, packet: t.ZigbeePacket) -> bool:
+        """Whether this frame is one of the tunnel's."""
+        return (
+            packet.profile_id == self.profile_id
+            and packet.cluster_id == self.cluster_id
+            and packet.dst_ep == self.endpoint_id
+        )
+
+
+def nwk_of(packet: t.ZigbeePacket) -> t.NWK:
+    """The sender's NWK address; bellows never gives another kind."""
+    assert packet.src is not None
+    nwk: t.NWK = _t.NWK(packet.src.address)
+    return nwk
+
+
+def is_introduction(packet: t.ZigbeePacket) -> bool:
+    """Whether a stranger may say this."""
+    return packet.dst_ep == ZDO_ENDPOINT and packet.cluster_id in _INTRODUCTIONS
+
+
+def as_home_automation(packet: t.ZigbeePacket) -> t.ZigbeePacket:
+    """The frame as zigpy can parse it: it reads ZCL on the Home Automation profile alone, the octets are the same."""
+    if packet.profile_id != SMART_ENERGY or packet.src_ep == ZDO_ENDPOINT:
+        return packet
+    replaced: t.ZigbeePacket = packet.replace(profile_id=_t.uint16_t(HOME_AUTOMATION))
+    return replaced
+
+
+def tunnel_unicast(preset: Preset, nwk: t.NWK, sequence: int, data: bytes, *, sleepy: bool) -> t.ZigbeePacket:
+    """A message for one device, acknowledged end to end. A sleepy one fetches it when it wakes: the verdict is late."""
+    return _frame(
+        t.AddrModeAddress(t.AddrMode.NWK, nwk),
+        (preset.profile_id, preset.cluster_id, preset.endpoint_id),
+        sequence,
+        data,
+        tx_options=t.TransmitOptions.ACK,
+        extended_timeout=sleepy,
+    )
+
+
+def tunnel_broadcast(preset: Preset, sequence: int, data: bytes) -> t.ZigbeePacket:
+    """A message for every device that listens all the time."""
+    return _frame(
+        t.AddrModeAddress(t.AddrMode.Broadcast, t.BroadcastAddress.RX_ON_WHEN_IDLE),
+        (preset.profile_id, preset.cluster_id, preset.endpoint_id),
+        sequence,
+        data,
+        tx_options=t.TransmitOptions.NONE,
+    )
+
+
+def ieee_addr_req(nwk: t.NWK, sequence: int) -> t.ZigbeePacket:
+    """Ask a device for its IEEE address (Zigbee R22, 2.4.3.1.2): for itself alone, from index 0."""
+    data = bytes((sequence,)) + nwk.serialize() + b"\x00\x00"
+    dst = t.AddrModeAddress(t.AddrMode.NWK, nwk)
+    return _frame(dst, (ZDO_PROFILE, zdo_t.ZDOCmd.IEEE_addr_req, ZDO_ENDPOINT), sequence, data)
+
+
+def _frame(
+    dst: t.AddrModeAddress, place: tuple[int, int, int], sequence: int, data: bytes, **options: Any
+) -> t.ZigbeePacket:
+    profile_id, cluster_id, endpoint_id = place
+    return t.ZigbeePacket(
+        src=t.AddrModeAddress(t.AddrMode.NWK, _t.NWK(0)),
+        src_ep=_t.uint8_t(endpoint_id),
+        dst=dst,
+        dst_ep=_t.uint8_t(endpoint_id),
+        tsn=_t.uint8_t(sequence),
+        profile_id=_t.uint16_t(profile_id),
+        cluster_id=_t.uint16_t(cluster_id),
+        data=t.SerializableBytes(data),
+        **options,
+    )

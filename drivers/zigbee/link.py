@@ -1,0 +1,209 @@
+"""The Zigbee link: what the bridge and the daemon see of the radio. It joins supervisor, tunnel and appliances."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zigpy import types as t
+
+from drivers.clock import monotonic
+from drivers.link import Arrived, Datagrams
+from drivers.zigbee.address import hex_of
+from drivers.zigbee.appliances import Appliances
+from drivers.zigbee.application import Application
+from drivers.zigbee.members import Members
+from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
+from drivers.zigbee.supervisor import Health, Supervisor
+from drivers.zigbee.tunnel import MAX_OCTETS, Tunnel
+
+log = logging.getLogger(__name__)
+
+# A device that joins in the last second announces itself a little later.
+_JOIN_GRACE_S = 10.0
+_SHUT = -_JOIN_GRACE_S  # when a window closed that never was: before the monotonic clock began
+_DISK_TROUBLE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_NOMEM,
+)
+
+
+class ZigbeeLink:
+    """Adapters and appliances on Zigbee. Peers are `("zigbee", 16 hex digits)`, everybody is `("zigbee", "*")`.
+
+    `reading(client_id, quantity, decimal text)` is called for what ZCL appliances report; set it before `start`.
+    """
+
+    name = "zigbee"
+    max_octets: int | None = MAX_OCTETS
+
+    def __init__(
+        self,
+        config: RadioSettings,
+        data_dir: Path,
+        health: Health,
+        record_event: Callable[[str, dict[str, Any]], Any],
+    ) -> None:
+        self.reading: Callable[[str, str, str], None] = lambda *_reading: None
+        self._config = config
+        self._data_dir = data_dir
+        self.preset = preset_of(config)
+        self._tunnel = Tunnel()
+        self._members = Members(data_dir)
+        self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event)
+        self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
+        self._counts = {"malformed": 0, "refused": 0}
+        self._strangers_dropped = 0
+        self._open_until = _SHUT
+        self._task: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+
+    # The link (drivers/link.py)
+
+    async def start(self, arrived: Arrived) -> None:
+        """Begin; the radio comes up whenever it can."""
+        self._tunnel.open(arrived)
+        self._task = asyncio.get_running_loop().create_task(self._supervisor.run(), name="zigbee-supervisor")
+
+    def send(self, datagrams: Datagrams) -> None:
+        self._tunnel.send(datagrams)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
+
+    def status(self) -> dict[str, Any]:
+        figures = self._tunnel.status()
+        figures["dropped"] += self._counts["refused"] + self._counts["malformed"] + self._dropped_of_strangers()
+        return {
+            "state": self._supervisor.radio.state,
+            **self._supervisor.network,
+            "resets": self._supervisor.resets,
+            **figures,
+            **self._counts,
+            "members": len(self._members),
+            "permit_s": max(0, round(self._open_until - monotonic())),
+            "devices": self._devices(),
+        }
+
+    # What else the daemon asks for
+
+    async def permit(self, duration_s: int) -> None:
+        """Let devices join for a while (1 to 254 s). Raises ValueError while the radio is not up."""
+        application = self._application()
+        self._open_until = monotonic() + duration_s
+        try:
+            await application.permit(duration_s)
+        except Exception as error:
+            self._open_until = _SHUT
+            raise ValueError(f"the radio did not open the network: {error!r}") from error
+
+    def appliances(self) -> list[dict[str, Any]]:
+        """Rows for `meterhub adapters`: the devices that speak ZCL and no MQTT-SN."""
+        return self._appliances.rows()
+
+    async def switch(self, client_id: str, on: bool) -> None:
+        """Switch a ZCL appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
+        await self._appliances.switch(client_id, on)
+
+    def _application(self) -> Application:
+        application = self._supervisor.application
+        if application is None:
+            raise ValueError(f"the radio is not up: it is {self._supervisor.radio.state}")
+        return application
+
+    # The supervisor's owner
+
+    async def _build(self) -> Application:
+        database = self._data_dir / DATABASE
+        try:
+            return await self._open(database)
+        except OSError:
+            raise
+        except Exception as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_TROUBLE:
+                # The file is not at fault. The network lives in the radio, and who may speak in the members' file: the
+                # home is served without the database, until the radio's next life.
+                log.error("%s: %s; going on without it", database, error)
+                return await self._open(None)
+            await asyncio.to_thread(_set_aside, database, error)
+            return await self._open(database)
+
+    async def _open(self, database: Path | None) -> Application:
+        application = Application(zigpy_config(self._config, database), self)
+        await application.open_database()
+        self._members.add(hex_of(ieee) for ieee in application.devices)
+        return application
+
+    def attach(self, application: Application) -> None:
+        self._tunnel.attach(application)
+        self._appliances.attach(application)
+        self._save_members()
+        left_s = int(self._open_until - monotonic())
+        if left_s > 0:  # a window that the engineer opened outlasts a reset of the radio
+            application.create_task(application.permit(left_s), "reopen_window")
+
+    def detach(self) -> None:
+        application = self._supervisor.application
+        if application is not None:
+            self._strangers_dropped += application.dropped
+        self._tunnel.detach()
+        self._appliances.detach()
+
+    def _dropped_of_strangers(self) -> int:
+        application = self._supervisor.application
+        return self._strangers_dropped + (0 if application is None else application.dropped)
+
+    def _devices(self) -> dict[str, dict[str, Any]]:
+        application = self._supervisor.application
+        if application is None:
+            return {}
+        return {
+            hex_of(device.ieee): {"nwk": f"0x{int(device.nwk):04X}", "lqi": device.lqi, "rssi": device.rssi}
+            for device in application.devices.values()
+            if device.ieee != application.state.node_info.ieee
+        }
+
+    # The application's observer
+
+    def admits(self, ieee: str) -> bool:
+        return ieee in self._members or monotonic() < self._open_until + _JOIN_GRACE_S
+
+    def joined(self, ieee: str) -> None:
+        self._members.add([ieee])
+        self._save_members()
+
+    def _save_members(self) -> None:
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.get_running_loop().create_task(self._save(), name="save-members")
+
+    async def _save(self) -> None:
+        try:
+            while (members := self._members.take_unsaved()) is not None:
+                await asyncio.to_thread(self._members.write, members)
+        except OSError as error:  # tried again at the next join; zigpy's database has most of them too
+            log.warning("saving the members: %s", error)
+
+    def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
+        self._tunnel.receive(ieee, packet, now)
+
+    def count(self, what: str) -> None:
+        self._counts[what] += 1
+
+
+def _set_aside(database: Path, error: Exception) -> None:
+    log.error("%s is set aside, it cannot be read: %r", database, error)
+    for suffix in ("", "-wal", "-shm"):
+        path = database.with_name(database.name + suffix)
+        if path.exists():
+            path.replace(path.with_name(path.name + ".damaged"))

@@ -1,0 +1,82 @@
+"""The radio's state, what a failure means, and how long to wait before the next attempt. No I/O.
+
+          start            up                       lost
+off ----------> starting ------> up ------------------------> down
+                |   ^  |                                       |
+        missing |   |  +---------------- lost ---------------->+
+                v   |                                          |
+             missing+-------------------- start <--------------+
+"""
+
+STATES = ("off", "starting", "up", "down", "missing")
+EVENTS = ("start", "up", "lost", "missing", "stop")
+_TRANSITIONS = {
+    ("off", "start"): "starting",
+    ("down", "start"): "starting",
+    ("missing", "start"): "starting",
+    ("starting", "up"): "up",
+    ("starting", "lost"): "down",
+    ("starting", "missing"): "missing",
+    ("up", "lost"): "down",
+    ("up", "missing"): "missing",
+}
+
+MISSING = "radio-missing"
+SILENT = "radio-silent"
+
+FIRST_DELAY_S = 0.2
+LAST_DELAY_S = 30.0
+# A radio that stayed up this long has recovered: the next trouble is a new one.
+STEADY_S = 60.0
+
+
+class Radio:
+    """Where the radio is in its life."""
+
+    def __init__(self) -> None:
+        self.state = "off"
+
+    def on(self, event: str) -> str:
+        """Take an event. What a state has no use for changes nothing; "stop" always leads to off."""
+        self.state = "off" if event == "stop" else _TRANSITIONS.get((self.state, event), self.state)
+        return self.state
+
+
+class Backoff:
+    """Doubles from FIRST_DELAY_S to LAST_DELAY_S; forgets after a steady life."""
+
+    def __init__(self) -> None:
+        self._delay_s = FIRST_DELAY_S
+
+    def next_delay_s(self) -> float:
+        delay_s = self._delay_s
+        self._delay_s = min(2 * delay_s, LAST_DELAY_S)
+        return delay_s
+
+    def lived(self, duration_s: float) -> None:
+        """The radio was up for so long."""
+        if duration_s >= STEADY_S:
+            self.reset()
+
+    def reset(self) -> None:
+        self._delay_s = FIRST_DELAY_S
+
+
+def diagnose(error: BaseException | None) -> str:
+    """The condition (hub/health.py) behind a failure: the port is not there, or nobody answers on it."""
+    cause = error.__cause__ if error is not None and error.__cause__ is not None else error
+    if cause is None or (isinstance(cause, OSError) and not isinstance(cause, TimeoutError)):
+        return MISSING
+    return SILENT
+
+
+def reason_of(error: BaseException | None) -> str:
+    """A failure in a few words, for events and conditions."""
+    if error is None:
+        return "the port was closed"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = getattr(getattr(error, "code", None), "name", None)  # bellows' NcpFailure: why the radio restarted
+    return (code or str(error) or type(error).__name__)[:120]

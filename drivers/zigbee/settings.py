@@ -1,0 +1,63 @@
+"""What zigpy and bellows are told: the hub's choices, each with its reason."""
+
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+
+from drivers.zigbee.frames import Preset
+from drivers.zigbee.tunnel import PRESETS
+
+DATABASE = "radio.db"
+# Joins are committed at once whatever this says; the rest (last seen, cached attributes) may be lost in a power cut
+# and is not worth a flash page every half minute.
+_COMMIT_INTERVAL_S = 1800
+_BACKUP_PERIOD_MIN = 24 * 60
+_IN_FLIGHT = 8
+_LAST_PAN_ID = 0xFFF0  # 0xFFFF is the broadcast PAN (IEEE 802.15.4), which zigpy's own choice includes
+
+
+class RadioSettings(Protocol):
+    """The [radio] table of hub.toml."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def baudrate(self) -> int: ...
+    @property
+    def tunnel(self) -> str: ...
+
+
+def preset_of(radio: RadioSettings) -> Preset:
+    """Where MQTT-SN travels. Raises KeyError for a name that hub/config.py would have refused."""
+    return PRESETS[radio.tunnel]
+
+
+def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
+    """The configuration of one zigpy application. The PAN id counts only when a network has to be formed."""
+    preset = preset_of(radio)
+    return {
+        "device": {"path": radio.path, "baudrate": radio.baudrate},
+        "database_path": None if database is None else str(database),
+        "database_commit_interval": _COMMIT_INTERVAL_S,
+        "network": {"pan_id": 1 + secrets.randbelow(_LAST_PAN_ID)},
+        "additional_endpoints": [
+            {
+                "endpoint": preset.endpoint_id,
+                "profile": preset.profile_id,
+                "device_type": 0x0001,
+                "device_version": 0,
+                "input_clusters": [preset.cluster_id],
+                "output_clusters": [preset.cluster_id],
+            }
+        ],
+        "max_concurrent_requests": _IN_FLIGHT,
+        # The hub's firmware reaches its devices by other ways than zigpy's lists on the Internet.
+        "ota": {"enabled": False, "broadcast_enabled": False, "providers": []},
+        # A scan asks every router for its neighbours: airtime and flash for a map that nobody looks at.
+        "topology_scan_enabled": False,
+        # A blank replacement radio gets the network back from the newest backup.
+        "backup_enabled": True,
+        "backup_period": _BACKUP_PERIOD_MIN,
+        # The serial port is served by the hub's own loop: a second one costs a thread and two hops per frame.
+        "use_thread": False,
+    }

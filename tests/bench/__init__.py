@@ -1,0 +1,1 @@
+"""The figures that the README quotes, and how they are measured: `make bench`."""
