@@ -17,7 +17,7 @@ check: setup      ## ruff, mypy --strict, the floors and the unit tests: under a
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest tests/hub tests/store tests/drivers tests/test_floors.py -m "not slow"
+	$(PY) -m pytest tests/hub tests/test_floors.py tests/drivers/zigbee/test_machines.py -m "not slow"
 
 test: setup-test  ## everything but the long forms
 	$(PY) -m ruff check .

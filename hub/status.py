@@ -60,12 +60,15 @@ class Report:
             "uplink": daemon.uplink.status(),
             "queue": await asyncio.wrap_future(daemon.store.queue_status()),
             "store": store,
-            "radio": radio.status() if radio is not None else {"state": "off", **_NO_RADIO},
+            "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
             "han": self._han(),
             "limit": {"state": "none", "watts": None, "until": None},
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }
+
+    def _absent_radio(self) -> str:
+        return "off" if self._daemon.config.radio is None else "starting"  # its libraries are being imported
 
     def _han(self) -> dict[str, Any]:
         bridge = self._daemon.bridge

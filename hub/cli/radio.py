@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, print_json, print_table
 
 
 def register(subparsers: Subparsers) -> None:
@@ -19,7 +19,11 @@ def info(arguments: argparse.Namespace) -> int:
         print_json(radio)
     else:
         for key, value in radio.items():
-            print(f"{key:10} {value if value is not None else '-'}")
+            if key != "devices":
+                print(f"{key:12} {value if value is not None else '-'}")
+        rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
+        if rows:
+            print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
     return FINE if radio["state"] in ("up", "off") else PROBLEM
 
 

@@ -16,8 +16,8 @@ def main() -> None:
     print(f"| one durable commit, all told | {figures['flash_bytes_per_commit']:.0f} B of flash |")
     for row in gateway.measure(seconds):
         print(
-            f"| QoS 1, {row['payload']}, {row['clients']} clients | {row['rate']:,.0f}/s durable, p50 {row['p50_ms']:.2f} ms, "
-            f"p99 {row['p99_ms']:.2f} ms, {row['cpu_s_per_10000']:.2f} CPU s per 10,000; "
+            f"| QoS 1, {row['payload']}, {row['clients']} clients | {row['rate']:,.0f}/s durable, "
+            f"p50 {row['p50_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms, {row['cpu_s_per_10000']:.2f} CPU s per 10,000; "
             f"{row['ratio_to_echo']:.2f} of a bare echo |",
             flush=True,
         )

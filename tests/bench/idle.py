@@ -1,4 +1,4 @@
-"""An idle hub: CPU and memory, with and without the radio loaded; and what one reading costs on the wire and on flash."""
+"""An idle hub: CPU and memory with the radio loaded; and what one reading costs on the wire and on flash."""
 
 import json
 import os
