@@ -56,7 +56,8 @@ def _die_with_parent() -> None:
 class Demo:
     """Starts the parts, shows what the control point sees, and takes everything down again."""
 
-    def __init__(self, directory: Path, pack_interval_s: float) -> None:
+    def __init__(self, directory: Path, pack_interval_s: float, *, embedded_broker: bool = False) -> None:
+        self._embedded_broker = embedded_broker
         self._directory = directory
         self._children: list[subprocess.Popen[bytes]] = []
         self._cleanups: list[Callable[[], None]] = []
@@ -93,7 +94,7 @@ class Demo:
         self._start_hub(pki)
 
     def _start_broker(self, authority: Authority) -> int:
-        if MOSQUITTO:
+        if MOSQUITTO and not self._embedded_broker:
             broker = Broker(self._directory / "broker", authority).start()
             self._cleanups.append(broker.stop)
             self.protocol = "auto"
@@ -289,10 +290,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--seconds", type=float, help="end by itself; exit status 0 only if every number arrived")
     parser.add_argument("--pack-interval", type=float, default=3.0, help="seconds of readings per pack (default: 3)")
+    parser.add_argument("--embedded-broker", action="store_true", help="even where mosquitto is installed")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="meterhub-", dir="/tmp"))
-    demo = Demo(directory, arguments.pack_interval)
+    demo = Demo(directory, arguments.pack_interval, embedded_broker=arguments.embedded_broker)
     fine = False
     try:
         demo.start()

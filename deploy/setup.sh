@@ -31,9 +31,11 @@ fi
 stamp=.venv/.locked
 if ! cat requirements-dev.lock pyproject.toml | cmp -s - "$stamp"; then
     say "installing the locked Python packages"
-    .venv/bin/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock
-    .venv/bin/pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e . 2>/dev/null ||
-        .venv/bin/pip -q install --disable-pip-version-check --no-deps -e .
+    log=.venv/install.log
+    {
+        .venv/bin/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock &&
+            .venv/bin/pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e .
+    } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
     cat requirements-dev.lock pyproject.toml >"$stamp"
 fi
 
