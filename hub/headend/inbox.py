@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cbor2
 from cryptography import x509
 
 from hub.contract.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
@@ -13,6 +12,7 @@ from hub.contract.identity import common_name
 from hub.contract.ledger import Altered, Lane, Ledger
 from hub.metering import event as events
 from hub.metering import pack
+from hub.metering.cbor import loads_one
 from hub.metering.reading import Reading
 
 _SEALED = ("readings", "events", "receipts", "answers")
@@ -56,11 +56,11 @@ class Inbox:
             if kind == "state":
                 return Received(hub, kind, fields=dict(json.loads(payload)))
             if kind == "heartbeat":
-                return self._heartbeat(hub, cbor2.loads(payload))
+                return self._heartbeat(hub, loads_one(payload))
             if kind in _SEALED:
                 return self._sealed(hub, kind, payload)
             return Received(hub, kind, fault="a topic that the contract does not know")
-        except (BadEnvelope, Altered, pack.BadPack, ValueError, TypeError, KeyError, cbor2.CBORError) as error:
+        except (BadEnvelope, Altered, pack.BadPack, ValueError, TypeError, KeyError) as error:
             return Received(hub, kind, fault=str(error))
 
     def _heartbeat(self, hub: str, beat: dict[str, Any]) -> Received:
@@ -78,7 +78,7 @@ class Inbox:
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
         else:
-            received.fields = cbor2.loads(envelope.payload)
+            received.fields = loads_one(envelope.payload)
         return received
 
     def missing(self) -> dict[Lane, list[tuple[int, int]]]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import cbor2
 
+from hub.metering.cbor import loads_one
+
 CONTENT_TYPE = 60  # application/cbor, RFC 8949 section 9.5
 
 # Every event the hub can send, with its fields: an integrator's list, and a test's.
@@ -39,7 +41,7 @@ def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
 
 def decode_event(data: bytes) -> dict[str, Any]:
     """Decode one event into its map. Raises ValueError when it is not one."""
-    event = cbor2.loads(data)
+    event = loads_one(data)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
         raise ValueError("not an event: a map with t and event is expected")
     return event

@@ -10,6 +10,7 @@ from typing import Any
 
 import cbor2
 
+from hub.metering.cbor import BadCbor, loads_one
 from hub.metering.reading import Reading
 
 CONTENT_TYPE = "application/vnd.meterhub.pack+cbor"
@@ -64,9 +65,9 @@ def _finest_exponents(readings: Iterable[Reading]) -> dict[tuple[str, str], int]
 def decode_pack(data: bytes) -> list[Reading]:
     """Decode a pack into readings, series by series. Raises BadPack with a reason."""
     try:
-        pack = cbor2.loads(data)
-    except (cbor2.CBORDecodeError, ValueError, EOFError, RecursionError) as error:
-        raise BadPack(f"not CBOR: {error}") from None
+        pack = loads_one(data)
+    except BadCbor as error:
+        raise BadPack(str(error)) from None
     if not isinstance(pack, dict) or pack.get(0) != VERSION or not isinstance(pack.get(1), int):
         raise BadPack("not a pack of version 1")
     rows = pack.get(2)
