@@ -34,6 +34,11 @@ _PRAGMAS = (
     "trusted_schema = OFF",
 )
 
+# Between two looks at how full the database is: so many commits, each of so many pages at the most but for giants,
+# which max_page_count stops.
+_LOOK_EVERY = 32
+_PAGES_PER_COMMIT = 8
+
 Row = tuple[Any, ...]
 
 
@@ -45,6 +50,7 @@ class Database:
         self._queries = queries if queries is not None else load_queries()
         self._wal_frames = max(16, wal_bytes // _FRAME)
         self._frames = 0.0  # about what is in the WAL since it was last started over
+        self._used_estimate, self._looks_left = max_pages, 0  # see may_use
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.2, cached_statements=64)
         try:
@@ -59,6 +65,7 @@ class Database:
         self = cls.__new__(cls)
         self.path, self._queries, self._connection = path, load_queries(), connection
         self._wal_frames, self._frames = 0, 0.0
+        self._used_estimate, self._looks_left = 0, 0
         self._cursors = WeakSet()
         return self
 
@@ -131,7 +138,15 @@ class Database:
 
     def used_pages(self) -> int:
         """Pages that hold something."""
-        return int(self.pragma("page_count")) - int(self.pragma("freelist_count"))
+        used = int(self.pragma("page_count")) - int(self.pragma("freelist_count"))
+        self._used_estimate, self._looks_left = used, _LOOK_EVERY
+        return used
+
+    def may_use(self, limit: int) -> bool:
+        """Whether `limit` pages may be in use. Asking SQLite costs a tenth of a lone commit: only when it is near."""
+        self._looks_left -= 1
+        near = self._used_estimate + _LOOK_EVERY * _PAGES_PER_COMMIT >= limit
+        return (near or self._looks_left < 0) and self.used_pages() >= limit
 
     def limit_pages(self, max_pages: int) -> None:
         """Let the database grow to so many pages (never fewer than it has); beyond, SQLite answers FULL."""

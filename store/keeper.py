@@ -134,7 +134,7 @@ class Keeper:
     def _with_space(self, group: Group) -> None:
         engine = self.require()
         limit = engine.budget.bulk_pages if group.is_bulk() else engine.budget.hard_pages
-        if engine.db.used_pages() >= limit and not engine.make_room(limit):
+        if engine.db.may_use(limit) and not engine.make_room(limit):
             raise StoreFull("store.max_mb is used up and nothing may be pruned")
         try:
             engine.commit_group(group)
