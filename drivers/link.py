@@ -11,10 +11,15 @@ Arrived = Callable[[Datagrams], None]
 
 
 class Link(Protocol):
-    """One way to reach adapters. `name` is the first element of its peers; `max_octets` its longest message."""
+    """One way to reach adapters. `name` is the first element of its peers; `max_octets` its longest message.
+
+    `is_up`: whether adapters can be heard now; `changed` is called, on the loop, when that changes.
+    """
 
     name: str
     max_octets: int | None
+    is_up: bool
+    changed: Callable[[bool], None]
 
     async def start(self, arrived: Arrived) -> None:
         """Begin to receive. Raises OSError when the operator gave an address that cannot be used."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from drivers.link import Arrived, Datagrams
@@ -18,11 +19,13 @@ class UdpLink:
 
     name = "udp"
     max_octets: int | None = None
+    is_up = True  # a socket is always there
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
+        self.changed: Callable[[bool], None] = lambda is_up: None
         self._counters = {"received": 0, "sent": 0, "dropped": 0}
 
     @property

@@ -46,7 +46,17 @@ class Bridge:
     async def add_link(self, link: Link) -> None:
         """Open one way into the home."""
         self._links[link.name] = link
+
+        def changed(is_up: bool) -> None:
+            if is_up:
+                self.gateway.link_up(link.name, monotonic())
+            else:
+                self.gateway.link_down(link.name)
+            self.flush()
+
+        link.changed = changed
         await link.start(self.arrived)
+        changed(link.is_up)
 
     async def close(self) -> None:
         """Close the links: nothing more arrives. Commits under way still settle while the loop runs."""

@@ -99,6 +99,8 @@ class Daemon:
             forward_filters=config.forward_out,
         )
         gateway = Gateway(gateway_config, monotonic())
+        if config.radio is not None:
+            gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
         self.store.restored.clear()
         self.bridge = Bridge(gateway, self.store)

@@ -51,6 +51,8 @@ class ZigbeeLink:
         record_event: Callable[[str, dict[str, Any]], Any],
     ) -> None:
         self.reading: Callable[[str, str, str], None] = lambda *_reading: None
+        self.changed: Callable[[bool], None] = lambda is_up: None
+        self.is_up = False
         self._config = config
         self._data_dir = data_dir
         self.preset = preset_of(config)
@@ -148,6 +150,8 @@ class ZigbeeLink:
     def attach(self, application: Application) -> None:
         self._tunnel.attach(application)
         self._appliances.attach(application)
+        self.is_up = True
+        self.changed(True)
         self._save_members()
         left_s = int(self._open_until - monotonic())
         if left_s > 0:  # a window that the engineer opened outlasts a reset of the radio
@@ -159,6 +163,9 @@ class ZigbeeLink:
             self._strangers_dropped += application.dropped
         self._tunnel.detach()
         self._appliances.detach()
+        if self.is_up:
+            self.is_up = False
+            self.changed(False)
 
     def _dropped_of_strangers(self) -> int:
         application = self._supervisor.application

@@ -2,7 +2,8 @@
 """An adapter's half of MQTT-SN 1.2 (section 6): a machine without I/O or clock, on CPython and MicroPython alike.
 
 The caller passes each datagram to `receive_datagram`, calls `handle_timer` when `get_timer` says so, and after every
-call sends `datagrams_to_send` and drains `next_event`. `now` is in seconds, from any clock that never goes back.
+call sends `datagrams_to_send` and drains `next_event`. `now` is in seconds, from any clock that never goes back. Where
+floats have 24 bits, pass int for `now` and for all settings in seconds: then no time here is a float, which would stop.
 SEARCHGW (its second octet is 0x01) is to be broadcast, all else goes to the gateway.
 
 Events: ("connected",), ("refused", return_code), ("published", msg_id, return_code), ("subscribed", msg_id, topic_id,
@@ -60,6 +61,22 @@ class Client(Exchange):
             return 0
         self._require("publish", "")
         return self._enqueue(topic, payload, qos, retain, now)
+
+    def withdraw(self, msg_id: int, now: float) -> bool:
+        """Forget a QoS 1 publish that has no outcome, say because its payload has aged; False when there is none.
+
+        Sent or not: the gateway may have it, and an answer that still comes is ignored.
+        """
+        for at, item in enumerate(self._queue):
+            if item.qos == 1 and item.msg_id == msg_id:
+                if at == 0:
+                    self._pending.pop("publish", None)
+                    self._pending.pop("register", None)
+                self._queue.pop(at)
+                if self.state == "active":
+                    self._pump(now)
+                return True
+        return False
 
     def subscribe(self, topic: "str | int", qos: int, now: float) -> int:
         """SUBSCRIBE (6.9), one at a time; the message id."""

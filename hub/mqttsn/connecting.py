@@ -1,6 +1,6 @@
 """How a client comes and goes: CONNECT with its will dialogue, keep-alive, sleep, DISCONNECT, loss.
 
-MQTT-SN 1.2 sections 6.2 to 6.4, 6.7, 6.14; the address rule for the home network is ours (design 3.2).
+MQTT-SN 1.2 sections 6.2 to 6.4, 6.11, 6.12, 6.14; the address rule for the home network is ours (design 3.2).
 """
 
 from hub.mqttsn import session as states
@@ -23,17 +23,21 @@ from hub.mqttsn.codec import (
     WillTopicUpd,
 )
 from hub.mqttsn.core import Completion, Core
-from hub.mqttsn.delivery import clear_queue, pump, put_back, retransmit
+from hub.mqttsn.delivery import clear_queue, pump, put_back, retransmit, send_again
 from hub.mqttsn.publishing import publish_will
-from hub.mqttsn.records import Peer, SubscriptionRemoved
+from hub.mqttsn.records import Peer, SessionRemoved
 from hub.mqttsn.session import Session
-from hub.mqttsn.topics import is_client_id, is_reserved_client_id, is_topic_name
+from hub.mqttsn.topics import FORBIDDEN, is_client_id, is_reserved_client_id, route_for
 
 _MAX_WILL_OCTETS = 1024
+_GONE = (states.DISCONNECTED, states.LOST)
 
 
 def on_connect(core: Core, peer: Peer, message: Connect, now: float) -> None:
-    """Section 6.2; answers CONNACK once the session is durable, or asks for the will first."""
+    """Section 6.2; answers CONNACK once the session is durable, or asks for the will first.
+
+    Out of asleep or awake it only brings the client back (6.14): its CleanSession and Will flags are for set-up alone.
+    """
     code, reason = _judge(core, peer, message)
     if code != ACCEPTED:
         core.refuse(core.sessions.get(message.client_id), reason)
@@ -46,13 +50,19 @@ def on_connect(core: Core, peer: Peer, message: Connect, now: float) -> None:
     _settle_address(core, session, peer, now)
     session.stats.frames_in += 1
     session.last_heard = now
-    if message.clean_session:
+    session.duration_s = message.duration
+    session.msg_ids_counted = 0
+    resumes = session.state in (states.ASLEEP, states.AWAKE)
+    if not resumes:
+        session.clean_session = message.clean_session
+    if message.clean_session and not resumes:
         _start_clean(core, session)
     else:
         put_back(session)
-    session.clean_session = message.clean_session
-    session.duration_s = message.duration
-    if message.will:
+        # Section 6.10: after a CONNECT that is not clean the client may have forgotten what its ids stand for.
+        session.stale_topics = None if resumes or not session.ids_by_topic else set(session.ids_by_topic)
+    if message.will and not resumes:
+        session.pending_will = None
         session.move("connect-with-will")
         core.send_to(session, WillTopicReq().encode())
     else:
@@ -76,13 +86,14 @@ def _judge(core: Core, peer: Peer, message: Connect) -> tuple[int, str]:
 
 
 def _has_room(core: Core) -> bool:
-    """Room for one more client; at the limit the longest-gone clean session makes place."""
+    """Room for one more client; at the limit the longest-gone session makes place, clean ones before kept ones."""
     if len(core.sessions) < core.config.limits.clients:
         return True
-    gone = (s for s in core.sessions.values() if s.state not in states.PRESENT and s.clean_session)
-    oldest = min(gone, key=lambda s: s.last_heard, default=None)
+    gone = (s for s in core.sessions.values() if s.state in _GONE)
+    oldest = min(gone, key=lambda s: (not s.clean_session, s.last_heard), default=None)
     if oldest is None:
         return False
+    core.counters["dropped.session"] += 1
     core.drop_session(oldest)
     return True
 
@@ -98,10 +109,11 @@ def _settle_address(core: Core, session: Session, peer: Peer, now: float) -> Non
 
 
 def _start_clean(core: Core, session: Session) -> None:
-    clear_queue(core, session)
+    if session.next_seq > session.first_seq or session.subscriptions or session.topics_by_id:
+        core.record(SessionRemoved(session.client_id))  # and with it all that belongs to it; whoever cleans records it
+    clear_queue(session)
     for topic_filter in session.subscriptions:
         core.subscriptions.remove(session.client_id, topic_filter)
-        core.record(SubscriptionRemoved(session.client_id, topic_filter))
     session.subscriptions.clear()
     session.forget_topics()
     session.will = None
@@ -111,48 +123,75 @@ def _start_clean(core: Core, session: Session) -> None:
 
 def _acknowledge(core: Core, session: Session) -> None:
     core.record(session.record(), urgent=True)
-    core.when_durable(
-        Completion(
-            session.peer,
-            ConnAck(ACCEPTED).encode(),
-            ConnAck(CONGESTION).encode(),
-            session,
-            then=lambda now: pump(core, session, now),
-        )
+    completion = Completion(
+        session.peer,
+        ConnAck(ACCEPTED).encode(),
+        ConnAck(CONGESTION).encode(),
+        session,
+        then=lambda now: _connected(core, session, completion, now),
+        otherwise=lambda now: _not_connected(core, session, completion),
     )
+    session.connack = completion
+    core.when_durable(completion)
+
+
+def _connected(core: Core, session: Session, completion: Completion, now: float) -> None:
+    if session.connack is completion:
+        session.connack = None
+    pump(core, session, now)
+
+
+def _not_connected(core: Core, session: Session, completion: Completion) -> None:
+    # The client was told congestion and will come again: until then it is not connected, so it cannot be lost either.
+    if session.connack is completion and session.state == states.ACTIVE:
+        put_back(session)
+        session.move("disconnect")
+        core.record(session.record())
+
+
+def _refuse_will(core: Core, session: Session, reason: str) -> None:
+    session.move("disconnect")
+    core.record(session.record())
+    core.refuse(session, reason)
+    core.send_to(session, ConnAck(NOT_SUPPORTED).encode())
 
 
 def on_will_topic(core: Core, session: Session, message: WillTopic, now: float) -> None:
-    """Section 6.3: an empty WILLTOPIC means no will after all, and no WILLMSGREQ follows."""
-    if session.state != states.WILL_TOPIC:
+    """Section 6.3: an empty WILLTOPIC means no will after all, and no WILLMSGREQ follows. Repeats are answered."""
+    if session.state == states.ACTIVE and not message.topic and session.will is None:
+        _acknowledge(core, session)
+    elif session.state not in (states.WILL_TOPIC, states.WILL_MSG):
         core.refuse(session, "out-of-place")
     elif not message.topic:
         session.will = None
         session.move("no-will")
         _acknowledge(core, session)
-    elif not is_topic_name(message.topic):
-        session.move("disconnect")
-        core.refuse(session, "forbidden-topic")
-        core.send_to(session, ConnAck(NOT_SUPPORTED).encode())
+    elif route_for(session.client_id, message.topic).kind == FORBIDDEN:
+        _refuse_will(core, session, "forbidden-topic")
     else:
-        session.will = (message.topic, b"", message.qos, message.retain)
+        session.pending_will = (message.topic, message.qos, message.retain)
         session.move("will-topic")
         core.send_to(session, WillMsgReq().encode())
 
 
 def on_will_msg(core: Core, session: Session, message: WillMsg, now: float) -> None:
-    if session.state != states.WILL_MSG or session.will is None:
+    """The will takes the stored one's place only now that it is whole."""
+    if session.state == states.ACTIVE and session.will is not None and session.will[1] == message.message:
+        _acknowledge(core, session)
+    elif session.state != states.WILL_MSG or session.pending_will is None:
         core.refuse(session, "out-of-place")
-        return
-    topic, _, qos, retained = session.will
-    session.will = (topic, message.message[:_MAX_WILL_OCTETS], qos, retained)
-    session.move("will-msg")
-    _acknowledge(core, session)
+    elif len(message.message) > _MAX_WILL_OCTETS:
+        _refuse_will(core, session, "will-too-long")
+    else:
+        topic, qos, retained = session.pending_will
+        session.will, session.pending_will = (topic, message.message, qos, retained), None
+        session.move("will-msg")
+        _acknowledge(core, session)
 
 
 def on_will_topic_upd(core: Core, session: Session, message: WillTopicUpd, now: float) -> None:
     """Section 6.4: a new will topic, or none at all; the will message stays."""
-    if message.topic and not is_topic_name(message.topic):
+    if message.topic and route_for(session.client_id, message.topic).kind == FORBIDDEN:
         core.refuse(session, "forbidden-topic")
         core.send_to(session, WillTopicResp(NOT_SUPPORTED).encode())
         return
@@ -162,12 +201,13 @@ def on_will_topic_upd(core: Core, session: Session, message: WillTopicUpd, now: 
 
 
 def on_will_msg_upd(core: Core, session: Session, message: WillMsgUpd, now: float) -> None:
-    if session.will is None:
-        core.refuse(session, "out-of-place")
+    """Section 6.4; there is no message without a topic to publish it to."""
+    if session.will is None or len(message.message) > _MAX_WILL_OCTETS:
+        core.refuse(session, "out-of-place" if session.will is None else "will-too-long")
         core.send_to(session, WillMsgResp(NOT_SUPPORTED).encode())
         return
     topic, _, qos, retained = session.will
-    session.will = (topic, message.message[:_MAX_WILL_OCTETS], qos, retained)
+    session.will = (topic, message.message, qos, retained)
     _answer_will(core, session, WillMsgResp(ACCEPTED).encode(), WillMsgResp(CONGESTION).encode())
 
 
@@ -177,15 +217,14 @@ def _answer_will(core: Core, session: Session, accepted: bytes, refused: bytes) 
 
 
 def on_pingreq(core: Core, peer: Peer, message: PingReq, now: float) -> None:
-    """Section 6.11 keep-alive; with a ClientId, a sleeper that wakes to collect its messages (6.14)."""
+    """Section 6.11 keep-alive; from a sleeper, by its ClientId or its address, a wish for its messages (6.14)."""
     if not message.client_id:
         session = core.present(peer)
         if session is not None:
-            heard(core, session, now)
-            core.send(peer, PingResp().encode())
+            _wake(core, session, now)
         return
     session = core.sessions.get(message.client_id)
-    if session is None or session.state not in (states.ASLEEP, states.AWAKE, states.ACTIVE):
+    if session is None or session.state not in states.PRESENT:
         core.refuse(session, "not-connected")
         core.send(peer, Disconnect().encode())
         return
@@ -199,11 +238,17 @@ def on_pingreq(core: Core, peer: Peer, message: PingReq, now: float) -> None:
         if displaced is not None and displaced.state in states.PRESENT:
             lose(core, displaced, now)
         core.record(session.record())
+    _wake(core, session, now)
+
+
+def _wake(core: Core, session: Session, now: float) -> None:
     heard(core, session, now)
-    if session.move("wake"):
-        pump(core, session, now)
-    else:
+    if not session.move("wake"):
         core.send_to(session, PingResp().encode())
+    elif session.inflight is not None and session.inflight.awaits != "release":
+        send_again(core, session, session.inflight, now)  # it pings anew because what we sent did not arrive
+    else:
+        pump(core, session, now)
 
 
 def heard(core: Core, session: Session, now: float) -> None:
@@ -213,13 +258,11 @@ def heard(core: Core, session: Session, now: float) -> None:
 
 
 def on_disconnect(core: Core, session: Session, message: Disconnect, now: float) -> None:
-    """With a duration the client sleeps (6.14), else it leaves (6.7); its will is not published either way."""
+    """With a duration the client sleeps (6.14), else it leaves (6.12); its will is not published either way."""
     put_back(session)
     if message.duration:
         session.duration_s = message.duration
-        if not session.move("sleep"):
-            core.refuse(session, "out-of-place")
-            return
+        session.move("sleep")
     else:
         session.move("disconnect")
         if session.clean_session:
@@ -250,6 +293,8 @@ def on_due(core: Core, session: Session, now: float) -> None:
     inflight = session.inflight
     waits_for_answer = inflight is not None and session.state in states.ON_AIR and inflight.deadline <= now
     if waits_for_answer and retransmit(core, session, now):
-        core.arm(session)
+        return
+    if waits_for_answer and session.move("unanswered"):
+        put_back(session)  # a sleeper limits its own tries too and sleeps on (6.14): the sleep timer judges it
         return
     lose(core, session, now)

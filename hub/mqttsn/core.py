@@ -12,13 +12,14 @@ from typing import NamedTuple
 from hub.mqttsn import session as states
 from hub.mqttsn.codec import Disconnect, Forward
 from hub.mqttsn.limits import GatewayConfig, tolerated_silence_s
-from hub.mqttsn.records import Batch, Change, EventRecorded, MessageDone, Peer, SessionChanged, SessionRemoved
+from hub.mqttsn.records import Batch, Change, EventRecorded, Peer, SessionRemoved
+from hub.mqttsn.restate import Key, key_of, restate
 from hub.mqttsn.session import Message, SeenEntry, Session
 from hub.mqttsn.topics import Subscriptions
 
-# Events of the gateway's own: no client repeats them when the store refuses, so the gateway does, up to a bound.
-_OWN_EVENTS = ("adapter.joined", "adapter.lost")
-_MAX_OWED = 1000
+# What is owed to the store while it refuses is bounded too.
+_MAX_KEPT = 1000
+_MAX_UNSAVED = 20_000
 
 
 class Publication(NamedTuple):
@@ -32,9 +33,12 @@ class Publication(NamedTuple):
 
 
 class Completion:
-    """What one request still owes its sender: `accepted` once durable, `refused` if the store cannot take it."""
+    """What one request still owes its sender: `accepted` once durable, `refused` if the store cannot take it.
 
-    __slots__ = ("accepted", "entry", "msg_id", "peer", "publication", "refused", "session", "then")
+    `then` is called once durable, `otherwise` when refused.
+    """
+
+    __slots__ = ("accepted", "entry", "msg_id", "otherwise", "peer", "publication", "refused", "session", "then")
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Completion:
         entry: SeenEntry | None = None,
         publication: Publication | None = None,
         then: Callable[[float], None] | None = None,
+        otherwise: Callable[[float], None] | None = None,
     ) -> None:
         self.peer = peer
         self.accepted = accepted
@@ -55,6 +60,7 @@ class Completion:
         self.entry = entry
         self.publication = publication
         self.then = then
+        self.otherwise = otherwise
 
 
 class Core:
@@ -68,12 +74,19 @@ class Core:
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.retained_octets = 0
         self.counters: Counter[str] = Counter()
+        self.down_links: set[str] = set()
         self.out: list[tuple[Peer, bytes]] = []
         self.batch = Batch(1)
         self.completions: list[Completion] = []
         self.waiting: dict[int, list[Completion]] = {}
         self.handed_over: dict[int, Batch] = {}
         self.pending_requests = 0
+        self.nameless: set[str] = set()
+        self.rates = config.publishes_per_s or None
+        # Changes that no client will repeat when the store refuses them, by identity, until they are durable.
+        self._kept: dict[int, Change] = {}
+        # What a refused batch would have changed; said again, as it is by then, in a later batch.
+        self._unsaved: dict[Key, None] = {}
         self._timers: list[tuple[float, int, Session]] = []
         self._timer_count = 0
 
@@ -104,7 +117,16 @@ class Core:
             self.batch.urgent = True
 
     def record_event(self, event: str, **fields: object) -> None:
-        self.record(EventRecorded(event, dict(fields)), urgent=True)
+        change = EventRecorded(event, dict(fields))
+        self.keep(change)
+        self.record(change, urgent=True)
+
+    def keep(self, change: Change) -> None:
+        """Nobody would repeat this change when the store refuses it: the gateway does, up to a bound."""
+        self._kept[id(change)] = change
+        if len(self._kept) > _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+            self.counters["dropped.unsaved"] += 1
 
     def when_durable(self, completion: Completion) -> None:
         """Owe an answer until the present batch is durable."""
@@ -119,6 +141,9 @@ class Core:
     def take_batch(self) -> Batch | None:
         """The records gathered since the last call; the answers that hang on them wait under its id."""
         batch = self.batch
+        if self._unsaved:
+            again, self._unsaved = restate(self, self._unsaved, not self.handed_over)
+            batch.changes[:0] = again
         if not batch and not self.completions:
             return None
         self.waiting[batch.id] = self.completions
@@ -133,24 +158,24 @@ class Core:
         self.pending_requests -= len(completions)
         return self.handed_over.pop(batch_id, None), completions
 
+    def saved(self, batch: Batch) -> None:
+        """This batch is durable."""
+        if self._kept:
+            for change in batch.changes:
+                self._kept.pop(id(change), None)
+
     def owe_again(self, batch: Batch) -> None:
-        """A refused batch's changes that must not be forgotten go into the next one; requests are asked again."""
-        later = {change.client_id for change in self.batch.changes if isinstance(change, SessionChanged)}
-        owed: list[Change] = []
-        for change in reversed(batch.changes):
-            if isinstance(change, SessionChanged):
-                if change.client_id in later:
-                    continue  # only the last word about a session counts
-                later.add(change.client_id)
-            elif isinstance(change, EventRecorded):
-                if change.event not in _OWN_EVENTS:
-                    continue
-            elif not isinstance(change, (SessionRemoved, MessageDone)):
-                continue
-            owed.append(change)
-        self.batch.changes[:0] = reversed(owed[:_MAX_OWED])
+        """A refused batch: what the gateway has already acted on is said again later; requests are asked again."""
+        for change in batch.changes:
+            if id(change) in self._kept:
+                self.batch.changes.append(change)
+            elif (key := key_of(change)) is not None:
+                self._unsaved[key] = None
+        while len(self._unsaved) > _MAX_UNSAVED:
+            del self._unsaved[next(iter(self._unsaved))]
+            self.counters["dropped.unsaved"] += 1
         if not batch.urgent:
-            self.batch.samples[:0] = batch.samples[-_MAX_OWED:]
+            self.batch.samples[:0] = batch.samples[-_MAX_KEPT:]
 
     def refuse(self, session: Session | None, reason: str) -> None:
         """Count a refusal, in all and per adapter."""
@@ -193,6 +218,8 @@ class Core:
     def due_at(self, session: Session) -> float | None:
         """When this session needs attention next, or None."""
         due: float | None = None
+        if session.peer[0] in self.down_links:
+            return None  # it may be talking: nobody here could hear it
         if session.state in states.PRESENT and session.duration_s:
             due = session.last_heard + tolerated_silence_s(session.duration_s)
         elif session.state in (states.WILL_TOPIC, states.WILL_MSG):
@@ -201,6 +228,20 @@ class Core:
             due = session.inflight.deadline if due is None else min(due, session.inflight.deadline)
         return due
 
+    def link_is(self, link: str, up: bool, now: float) -> None:
+        """A link went down, or is up again: silence on a link that is down is no fault of its clients."""
+        if not up:
+            self.down_links.add(link)
+            return
+        if link in self.down_links:
+            self.down_links.discard(link)
+            for session in self.sessions.values():
+                if session.peer[0] == link:
+                    session.last_heard = now
+                    if session.inflight is not None:
+                        session.inflight.deadline = now + self.config.t_retry_s
+                    self.arm(session)
+
     def arm(self, session: Session) -> None:
         """See to it that the heap looks at this session in time."""
         due = self.due_at(session)
@@ -208,6 +249,13 @@ class Core:
             session.timer_at = due
             self._timer_count += 1
             heapq.heappush(self._timers, (due, self._timer_count, session))
+            if len(self._timers) > 4 * len(self.sessions) + 64:
+                self._sweep_timers()
+
+    def _sweep_timers(self) -> None:
+        # Entries that nothing waits for: a sleeper that wakes every minute leaves one for hours each time.
+        self._timers = [e for e in self._timers if e[2].timer_at == e[0] and self.sessions.get(e[2].client_id) is e[2]]
+        heapq.heapify(self._timers)
 
     def get_timer(self) -> float | None:
         return self._timers[0][0] if self._timers else None

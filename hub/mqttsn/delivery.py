@@ -19,9 +19,9 @@ from hub.mqttsn.codec import (
     Register,
     encode_publish,
 )
-from hub.mqttsn.core import Core
-from hub.mqttsn.records import MessageDone, MessageQueued, TopicRegistered
-from hub.mqttsn.session import Inflight, Message, Session
+from hub.mqttsn.core import Completion, Core
+from hub.mqttsn.records import MessageDone, MessageQueued, SubscriptionRemoved, TopicRegistered
+from hub.mqttsn.session import RELEASED_TOPIC, Inflight, Message, Session
 from hub.mqttsn.topics import short_topic_id
 
 _PINGRESP = PingResp().encode()
@@ -42,22 +42,26 @@ def offer(core: Core, session: Session, message: Message, now: float) -> None:
     """Queue a message for a client and send what can be sent."""
     if message.qos == 0 and session.state not in states.PRESENT:
         return  # nobody is owed a QoS 0 message that they are not there to hear
-    session.queue.append(message)
+    if message.seq is not None and message.seq < session.first_seq:
+        return  # its session was cleaned between the publish and its commit
+    session.enqueue(message)
     _keep_bounds(core, session)
     pump(core, session, now)
 
 
 def _keep_bounds(core: Core, session: Session) -> None:
     limits = core.config.limits
-    octets = sum(len(m.payload) for m in session.queue) if len(session.queue) > 8 else 0
-    while len(session.queue) > limits.queued_per_client or octets > limits.queued_octets_per_client:
-        # The oldest QoS 0 message goes first; among promises, the oldest is the least worth.
-        index = next((i for i, m in enumerate(session.queue) if m.qos == 0), 0)
-        dropped = session.queue[index]
-        del session.queue[index]
-        octets -= len(dropped.payload)
+    queue = session.queue
+    while len(queue) > limits.queued_per_client or (
+        session.queued_octets > limits.queued_octets_per_client and len(queue) > 1
+    ):
+        # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
+        # stays: it is only the PUBREL that the client waits for.
+        index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
+        if index is None:
+            index = next((i for i, m in enumerate(queue) if m.topic != RELEASED_TOPIC), 0)
         core.counters["dropped.queue-full"] += 1
-        _done(core, session, dropped)
+        _done(core, session, session.dequeue(index))
 
 
 def _done(core: Core, session: Session, message: Message) -> None:
@@ -69,13 +73,15 @@ def pump(core: Core, session: Session, now: float) -> None:
     """Send queued messages until one awaits an answer; an awake client with nothing left is let back to sleep."""
     while session.queue and session.inflight is None and session.state in states.ON_AIR:
         message = session.queue[0]
+        if message.topic == RELEASED_TOPIC:
+            _send_pubrel(core, session, session.dequeue(), now)
+            continue
         found = _topic_id_for(session, message.topic)
         if found is None:
             if not _register(core, session, message.topic, now):
-                _done(core, session, session.queue.popleft())
+                _done(core, session, session.dequeue())
             continue
-        session.queue.popleft()
-        _publish(core, session, message, found, now)
+        _publish(core, session, session.dequeue(), found, now)
     if session.state == states.AWAKE and session.inflight is None:
         session.move("served")
         core.send_to(session, _PINGRESP)
@@ -89,7 +95,7 @@ def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
         return TOPIC_PREDEFINED, predefined
     topic_id = session.ids_by_topic.get(topic)
     if topic_id is not None:
-        return TOPIC_NORMAL, topic_id
+        return (TOPIC_NORMAL, topic_id) if not session.stale_topics or topic not in session.stale_topics else None
     short = short_topic_id(topic)
     return None if short is None else (TOPIC_SHORT, short)
 
@@ -106,7 +112,7 @@ def allocate_topic_id(core: Core, session: Session) -> int | None:
 
 
 def _register(core: Core, session: Session, topic: str, now: float) -> bool:
-    topic_id = allocate_topic_id(core, session)
+    topic_id = session.ids_by_topic.get(topic) or allocate_topic_id(core, session)
     if topic_id is None:
         core.refuse(session, "too-many-topics")
         return False
@@ -114,13 +120,13 @@ def _register(core: Core, session: Session, topic: str, now: float) -> bool:
     datagram = Register(topic_id, msg_id, topic).encode()
     if not core.send_to(session, datagram):
         return False
-    session.inflight = Inflight(None, "regack", msg_id, datagram, now + core.config.t_retry_s)
+    inflight = session.inflight = Inflight(None, "regack", msg_id, datagram, now + core.config.t_retry_s)
+    inflight.topic, inflight.topic_id = topic, topic_id
     return True
 
 
 def _publish(core: Core, session: Session, message: Message, found: tuple[int, int], now: float) -> None:
-    # The id follows from the message's durable seq: sent again after a restart, the client recognises it.
-    msg_id = 0 if message.seq is None else (message.seq - 1) % 0xFFFF + 1
+    msg_id = _msg_id_of(message)
     datagram = encode_publish(*found, msg_id, message.payload, message.qos, message.retain, message.dup)
     if not core.send_to(session, datagram):
         _done(core, session, message)
@@ -129,45 +135,72 @@ def _publish(core: Core, session: Session, message: Message, found: tuple[int, i
         session.inflight = Inflight(message, awaits, msg_id, datagram, now + core.config.t_retry_s)
 
 
+def _msg_id_of(message: Message) -> int:
+    # It follows from the message's durable seq: sent again after a restart, the client recognises it.
+    return 0 if message.seq is None else (message.seq - 1) % 0xFFFF + 1
+
+
+def _send_pubrel(core: Core, session: Session, released: Message, now: float) -> None:
+    msg_id = _msg_id_of(released)
+    datagram = PubRel(msg_id).encode()
+    session.inflight = Inflight(released, "pubcomp", msg_id, datagram, now + core.config.t_retry_s)
+    core.send_to(session, datagram)
+
+
+def _answered_congestion(core: Core, inflight: Inflight, now: float) -> None:
+    """The client is there and asks for time: the exchange waits, and none of its tries is used up."""
+    inflight.deadline = now + core.config.t_retry_s
+    inflight.tries = 0
+
+
 def _awaited(session: Session, kind: str, msg_id: int) -> Inflight | None:
     inflight = session.inflight
     return inflight if inflight is not None and inflight.awaits == kind and inflight.msg_id == msg_id else None
 
 
 def on_regack(core: Core, session: Session, message: RegAck, now: float) -> None:
+    """The id is the one that was offered, whatever the REGACK repeats. A refusal unsubscribes (section 6.10)."""
     inflight = _awaited(session, "regack", message.msg_id)
     if inflight is None:
         return
     if message.return_code == CONGESTION:
-        inflight.deadline = now + core.config.t_retry_s
+        _answered_congestion(core, inflight, now)
         return
     session.inflight = None
-    if not session.queue:
-        pump(core, session, now)
-        return
-    topic = session.queue[0].topic
     if message.return_code == 0:
-        session.learn_topic(message.topic_id, topic)
-        core.record(TopicRegistered(session.client_id, message.topic_id, topic))
+        session.learn_topic(inflight.topic_id, inflight.topic)
+        core.record(TopicRegistered(session.client_id, inflight.topic_id, inflight.topic))
     else:
         core.refuse(session, "client-refused-topic")
-        _done(core, session, session.queue.popleft())
+        _drop_topic(core, session, inflight.topic)
     pump(core, session, now)
 
 
+def _drop_topic(core: Core, session: Session, topic: str) -> None:
+    if session.subscriptions.pop(topic, None) is not None:
+        core.subscriptions.remove(session.client_id, topic)
+        core.record(SubscriptionRemoved(session.client_id, topic))
+    for index in range(len(session.queue) - 1, -1, -1):
+        if session.queue[index].topic == topic:
+            _done(core, session, session.dequeue(index))
+
+
 def on_puback(core: Core, session: Session, message: PubAck, now: float) -> None:
+    """Completes QoS 1; carries every refusal: congestion, an unknown topic id (also of a QoS 0 publish), others."""
     inflight = _awaited(session, "puback", message.msg_id) or _awaited(session, "pubrec", message.msg_id)
     if inflight is None or inflight.message is None:
+        if message.return_code == INVALID_TOPIC_ID and not message.msg_id:
+            _doubt_topic_id(session, message.topic_id)
         return
     if message.return_code == CONGESTION:
-        inflight.deadline = now + core.config.t_retry_s
+        _answered_congestion(core, inflight, now)
         return
     if message.return_code == 0 and inflight.awaits == "pubrec":
         return  # a PUBACK does not complete a QoS 2 exchange
     session.inflight = None
     if message.return_code == INVALID_TOPIC_ID and not inflight.message.again:
-        _forget_topic_id(session, inflight.message.topic)
-        session.queue.appendleft(inflight.message._replace(again=True))
+        session.doubt_topic(inflight.message.topic)
+        session.put_first(inflight.message._replace(again=True))
     else:
         if message.return_code:
             core.refuse(session, "client-refused-message")
@@ -175,29 +208,67 @@ def on_puback(core: Core, session: Session, message: PubAck, now: float) -> None
     pump(core, session, now)
 
 
-def _forget_topic_id(session: Session, topic: str) -> None:
-    topic_id = session.ids_by_topic.pop(topic, None)
-    session.predefined_topics.pop(topic, None)
-    if topic_id is not None:
-        session.topics_by_id.pop(topic_id, None)
-        session.routes.pop(topic_id, None)
+def _doubt_topic_id(session: Session, topic_id: int) -> None:
+    """A QoS 0 publish is gone, but the next one on its topic is registered first. PUBACK does not say the id's type."""
+    doubted = [topic for topic, predefined in session.predefined_topics.items() if predefined == topic_id]
+    if topic_id in session.topics_by_id:
+        doubted.append(session.topics_by_id[topic_id])
+    for topic in doubted:
+        session.doubt_topic(topic)
 
 
 def on_pubrec(core: Core, session: Session, message: PubRec, now: float) -> None:
-    inflight = _awaited(session, "pubrec", message.msg_id)
-    datagram = PubRel(message.msg_id).encode()
+    """The client has the message. PUBREL lets it forget the MsgId, so that must not be sent before we have forgotten
+    the message durably: else a restart in between would deliver it twice."""
+    msg_id = message.msg_id
+    if _awaited(session, "release", msg_id) is not None:
+        return  # the commit is under way
+    inflight = _awaited(session, "pubrec", msg_id)
     if inflight is None or inflight.message is None:
-        core.send_to(session, datagram)  # ours was lost: the exchange still has to end (section 6.12)
+        if all(m.qos != 2 or m.topic == RELEASED_TOPIC or _msg_id_of(m) != msg_id for m in session.queue):
+            # Ours was lost, or the exchange is none of ours: it has to end for the client all the same.
+            core.send_to(session, PubRel(msg_id).encode())
+        return  # a queued one is sent with DUP first, and its PUBREC comes again
+    delivered = inflight.message
+    assert delivered.seq is not None  # every QoS 2 message has one
+    released = Message(delivered.seq, RELEASED_TOPIC, b"", 2, False)
+    inflight.awaits = "release"
+    core.record(MessageQueued(session.client_id, delivered.seq, RELEASED_TOPIC, b"", 2, False), urgent=True)
+    core.when_durable(
+        Completion(
+            None,
+            b"",
+            b"",
+            session,
+            then=lambda later: _release(core, session, inflight, released, later),
+            otherwise=lambda later: _unrelease(inflight, later),
+        )
+    )
+
+
+def _release(core: Core, session: Session, inflight: Inflight, released: Message, now: float) -> None:
+    if session.inflight is inflight:
+        _send_pubrel(core, session, released, now)
+        core.arm(session)
         return
-    _done(core, session, inflight.message)
-    session.inflight = Inflight(None, "pubcomp", message.msg_id, datagram, now + core.config.t_retry_s)
-    core.send_to(session, datagram)
-    core.arm(session)
+    for index, message in enumerate(session.queue):  # the client went away meanwhile
+        if message.seq == released.seq:
+            session.dequeue(index)
+            session.put_first(released)
+            return
+
+
+def _unrelease(inflight: Inflight, now: float) -> None:
+    # Sent again with DUP after T_retry, to be answered PUBREC again; the client has shown that it is there.
+    inflight.awaits = "pubrec"
+    inflight.tries = 0
 
 
 def on_pubcomp(core: Core, session: Session, message: PubComp, now: float) -> None:
-    if _awaited(session, "pubcomp", message.msg_id) is not None:
+    inflight = _awaited(session, "pubcomp", message.msg_id)
+    if inflight is not None and inflight.message is not None:
         session.inflight = None
+        _done(core, session, inflight.message)
         pump(core, session, now)
 
 
@@ -206,31 +277,39 @@ def retransmit(core: Core, session: Session, now: float) -> bool:
     inflight = session.inflight
     if inflight is None or inflight.deadline > now:
         return True
+    if inflight.awaits == "release":  # it is we who take our time
+        inflight.deadline = now + core.config.t_retry_s
+        return True
     if inflight.tries > core.config.n_retry:
         return False
     inflight.tries += 1
+    send_again(core, session, inflight, now)
+    return True
+
+
+def send_again(core: Core, session: Session, inflight: Inflight, now: float) -> None:
+    """The same octets as before, but for DUP in a PUBLISH."""
     inflight.deadline = now + core.config.t_retry_s
     if inflight.awaits in ("puback", "pubrec"):
         inflight.datagram = with_dup(inflight.datagram)
     session.stats.retransmissions += 1
     core.counters["retransmissions"] += 1
     core.send_to(session, inflight.datagram)
-    return True
 
 
 def put_back(session: Session) -> None:
     """Take what is in flight back to the head of the queue: the client went away, or started anew."""
     inflight, session.inflight = session.inflight, None
     if inflight is not None and inflight.message is not None:
-        session.queue.appendleft(inflight.message._replace(dup=True))
+        session.put_first(inflight.message._replace(dup=True))
 
 
-def clear_queue(core: Core, session: Session) -> None:
-    """Drop everything that waits for a client whose session is clean."""
-    put_back(session)
-    for message in session.queue:
-        _done(core, session, message)
+def clear_queue(session: Session) -> None:
+    """Forget everything that waits, or will wait once its commit is through, for a client whose session is clean."""
+    session.inflight = None
     session.queue.clear()
+    session.queued_octets = 0
+    session.first_seq = session.next_seq
 
 
 def with_dup(publish: bytes) -> bytes:

@@ -78,8 +78,8 @@ class Exchange:
 
     def __init__(
         self, client_id: str, *, keepalive_s: int = 60, clean: bool = True,
-        will: "tuple[str, bytes, int, bool] | None" = None, t_retry_s: float = 10.0, n_retry: int = 4,
-        t_wait_s: float = 10.0, max_queue: int = 16,
+        will: "tuple[str, bytes, int, bool] | None" = None, t_retry_s: float = 10, n_retry: int = 4,
+        t_wait_s: float = 10, max_queue: int = 16,
     ) -> None:  # fmt: skip
         self.client_id, self.keepalive_s, self.clean, self.will = client_id, keepalive_s, clean, will
         self.t_retry_s, self.n_retry, self.t_wait_s, self.max_queue = t_retry_s, n_retry, t_wait_s, max_queue
@@ -92,7 +92,8 @@ class Exchange:
         self._out: list[bytes] = []
         self._events: list[tuple[object, ...]] = []
         self._msg_id = 0
-        self._sent_at = self._heard_at = 0.0
+        self._sent_at: float = 0
+        self._heard_at: float = 0
 
     def _require(self, event: str, kind: str) -> None:
         if (self.state, event) not in TRANSITIONS or kind in self._pending or "disconnect" in self._pending:
@@ -141,7 +142,7 @@ class Exchange:
         if self.state != "active" or not self.keepalive_s or "ping" in self._pending:
             return None
         # Early enough for one retransmission; also when we talk at QoS 0 and hear nothing: is anyone there?
-        margin = min(self.t_retry_s, self.keepalive_s / 2)
+        margin = min(self.t_retry_s, self.keepalive_s // 2)
         return min(self._sent_at, self._heard_at) + self.keepalive_s - margin
 
     def _new_msg_id(self) -> int:

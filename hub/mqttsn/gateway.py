@@ -11,6 +11,7 @@ from typing import Any
 from hub.mqttsn import connecting, delivery, publishing, subscribing
 from hub.mqttsn import session as states
 from hub.mqttsn.codec import (
+    TOPIC_PREDEFINED,
     Advertise,
     Connect,
     Disconnect,
@@ -110,7 +111,10 @@ class Gateway:
             else:
                 publishing.on_nameless_publish(core, peer, message, now)
         elif type(message) is Disconnect:
-            core.send(peer, Disconnect().encode())  # it repeats a goodbye whose answer was lost
+            if session is not None and session.state in (states.WILL_TOPIC, states.WILL_MSG):
+                connecting.on_disconnect(core, session, Disconnect(), now)
+            else:
+                core.send(peer, Disconnect().encode())  # it repeats a goodbye whose answer was lost
         else:
             core.present(peer)
 
@@ -127,14 +131,16 @@ class Gateway:
             self._receive_forwarded(peer, message, now)
         elif kind in _OF_WILL_DIALOGUE:
             session = core.by_peer.get(peer)
-            if session is None:
+            if session is None or session.state in (states.DISCONNECTED, states.LOST):
                 core.present(peer)
             else:
                 connecting.heard(core, session, now)
                 _OF_WILL_DIALOGUE[kind](core, session, message, now)
                 core.arm(session)
         elif kind is PingResp:
-            core.present(peer)
+            session = core.present(peer)
+            if session is not None:
+                connecting.heard(core, session, now)
         else:
             core.refuse(core.by_peer.get(peer), "out-of-place")  # a message that only a gateway sends
 
@@ -162,7 +168,9 @@ class Gateway:
     def committed(self, batch_id: int, now: float) -> None:
         """The store made this batch durable: send what hung on it, let its publishes take effect."""
         core = self._core
-        _, completions = core.settle(batch_id)
+        batch, completions = core.settle(batch_id)
+        if batch is not None:
+            core.saved(batch)
         for completion in completions:
             session = completion.session
             entry = completion.entry
@@ -186,9 +194,9 @@ class Gateway:
         if batch is not None:
             core.owe_again(batch)
         for completion in completions:
-            self._refuse(completion)
+            self._refuse(completion, now)
 
-    def _refuse(self, completion: Completion) -> None:
+    def _refuse(self, completion: Completion, now: float) -> None:
         core = self._core
         session = completion.session
         entry = completion.entry
@@ -197,6 +205,16 @@ class Gateway:
         core.refuse(session, "congestion")
         if completion.peer is not None and completion.refused:
             core.send(completion.peer, completion.refused)
+        if completion.otherwise is not None:
+            completion.otherwise(now)
+
+    def link_down(self, link: str) -> None:
+        """A link's own hardware is away: its clients are not lost for being silent, nothing is sent again meanwhile."""
+        self._core.link_is(link, False, 0.0)
+
+    def link_up(self, link: str, now: float) -> None:
+        """The link works (again): the clients' silence begins anew."""
+        self._core.link_is(link, True, now)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
@@ -215,8 +233,7 @@ class Gateway:
             _RESTORE[type(record)](self._core, record, now)
         for session in self._core.sessions.values():
             if session.queue:
-                first = session.queue[0]
-                session.queue[0] = first._replace(dup=True)
+                session.put_first(session.dequeue()._replace(dup=True))
                 delivery.pump(self._core, session, now)
             self._core.arm(session)
 
@@ -255,17 +272,23 @@ class Gateway:
 def _restore_session(core: Core, record: SessionChanged, now: float) -> None:
     session = Session(record.client_id, tuple(record.peer), now)
     session.state = record.state
+    session.may_obey_limit = True
     session.clean_session = record.clean_session
     session.duration_s = record.duration_s
     if record.will_topic:
         session.will = (record.will_topic, record.will_message, record.will_qos, record.will_retain)
     core.sessions[record.client_id] = session
-    core.by_peer[session.peer] = session
+    if session.state in states.PRESENT or session.peer not in core.by_peer:
+        core.by_peer[session.peer] = session  # of several that once had this address, the one that has it now
 
 
 def _restore_topic(core: Core, record: TopicRegistered, now: float) -> None:
     session = core.sessions.get(record.client_id)
-    if session is not None:
+    if session is None:
+        return
+    if record.topic_id >> 16 == TOPIC_PREDEFINED:
+        session.predefined_topics[record.topic_name] = record.topic_id & 0xFFFF
+    else:
         session.learn_topic(record.topic_id, record.topic_name)
 
 
@@ -283,14 +306,14 @@ def _restore_retained(core: Core, record: RetainedSet, now: float) -> None:
 def _restore_message(core: Core, record: MessageQueued, now: float) -> None:
     session = core.sessions.get(record.client_id)
     if session is not None:
-        session.queue.append(Message(record.seq, record.topic, record.payload, record.qos, record.retain))
+        session.enqueue(Message(record.seq, record.topic, record.payload, record.qos, record.retain))
         session.next_seq = max(session.next_seq, record.seq + 1)
 
 
 def _restore_seen(core: Core, record: Seen, now: float) -> None:
     session = core.sessions.get(record.client_id)
     if session is not None:
-        session.remember(record.msg_id, SeenEntry(record.digest, now, False, record.qos == 2))
+        session.remember(record.msg_id, SeenEntry(record.digest, now, False, record.qos == 2, restored=True))
 
 
 _RESTORE: dict[type, Callable[[Core, Any, float], None]] = {

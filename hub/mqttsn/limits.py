@@ -17,6 +17,7 @@ class Limits:
     retained: int = 2000
     retained_octets: int = 1024 * 1024
     fan_out: int = 500
+    nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
     pending_requests: int = 20_000
 
@@ -34,6 +35,9 @@ class GatewayConfig:
     predefined: dict[int, str] = field(default_factory=lambda: dict(PREDEFINED))
     # Largest MQTT-SN message per link, octets (a Zigbee tunnel carries 60); links not named carry any length.
     max_octets: dict[str, int] = field(default_factory=dict)
+    # PUBLISHes a second that one client of a link may send in the long run, ten seconds' worth at once; links not
+    # named: any number. Beyond it QoS 1 and 2 are answered congestion, QoS 0 and -1 are dropped (counted).
+    publishes_per_s: dict[str, float] = field(default_factory=dict)
     # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
     broadcast_links: tuple[str, ...] = ()
     forward_filters: tuple[str, ...] = ()

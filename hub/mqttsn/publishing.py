@@ -36,16 +36,24 @@ from hub.mqttsn.topics import (
 )
 
 _MAX_ALARM_OCTETS = 256
+_MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
 _UNKNOWN = Route("", UNKNOWN)
+
+MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
 
 
 def on_publish(core: Core, session: Session, message: Publish, now: float) -> None:
     """A PUBLISH of a client that is connected (QoS -1 included)."""
+    if core.rates is not None and _babbles(core.rates, session, now):
+        core.refuse(session, "rate")
+        if message.qos > 0:
+            core.send_to(session, encode_puback(message.topic_id, message.msg_id, CONGESTION))
+        return
     key = message.topic_id_type << 16 | message.topic_id
     route = session.routes.get(key)
     if route is None:
         route = resolve(core, session, session.client_id, message)
-        if route.kind != UNKNOWN:
+        if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
             session.routes[key] = route
     qos = message.qos
     if route.kind == UNKNOWN or route.kind == FORBIDDEN:
@@ -67,6 +75,19 @@ def on_publish(core: Core, session: Session, message: Publish, now: float) -> No
         return
     session.stats.accepted += 1
     act_on(core, publication, now)
+
+
+def _babbles(rates: dict[str, float], session: Session, now: float) -> bool:
+    """Whether this PUBLISH is one too many: a bucket a client, of the size that limits.py says."""
+    rate = rates.get(session.peer[0])
+    if rate is None:
+        return False
+    session.credit = min(rate * 10.0, session.credit + (now - session.credit_at) * rate)
+    session.credit_at = now
+    if session.credit < 1.0:
+        return True
+    session.credit -= 1.0
+    return False
 
 
 def resolve(core: Core, session: Session | None, client_id: str, message: Publish) -> Route:
@@ -110,14 +131,16 @@ def _is_repeat(core: Core, session: Session, message: Publish, digest: int, now:
     """Whether this publish was accepted before; a repeat is answered again and never stored twice (P2).
 
     The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is open, or
-    when the client says DUP within the window. Without DUP, after the answer, a MsgId is free to be used again.
+    when the client says DUP within the window. Without DUP, after the answer, a MsgId is free to be used again; only
+    of a client that provably counts its MsgIds is it known to be the network's repeat, or one that forgot DUP.
     """
     entry = session.seen.get(message.msg_id)
     if entry is None or entry.digest != digest:
         return False
     if not entry.pending:
         is_recent = now - entry.accepted_at <= core.config.dup_window_s
-        if not ((entry.open and message.qos == 2) or (message.dup and is_recent)):
+        is_open = entry.open and message.qos == 2 and (message.dup or not entry.restored)
+        if not (is_open or (is_recent and (message.dup or session.counts_msg_ids))):
             return False
         if message.qos == 1:
             core.send_to(session, encode_puback(message.topic_id, message.msg_id, ACCEPTED))
@@ -154,10 +177,17 @@ def admit(core: Core, client_id: str, route: Route, payload: bytes, qos: int, re
 
 
 def _admit_reading(core: Core, client_id: str, route: Route, payload: bytes, now: float) -> None:
-    if not payload and route.quantity == "limit":
-        # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells it.
-        core.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
-        return
+    if route.quantity == "limit":
+        session = core.sessions.get(client_id)
+        if not payload:
+            # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells the change.
+            if session is None or session.may_obey_limit:
+                core.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
+            if session is not None:
+                session.may_obey_limit = False
+            return
+        if session is not None:
+            session.may_obey_limit = True
     samples = core.batch.samples
     for ago_ms, mantissa, exponent in parse_payload(payload):
         samples.append(Sample(client_id, route.quantity, now - ago_ms / 1000 if ago_ms else now, mantissa, exponent))
@@ -191,6 +221,10 @@ def retain(core: Core, topic: str, payload: bytes, qos: int) -> None:
     if payload:
         core.retained[topic] = (payload, max(qos, 0))
         core.retained_octets += len(payload)
+        if len(core.retained) > core.config.limits.retained:  # many at once, each admitted before the others counted
+            core.counters["dropped.retained-full"] += 1
+            retain(core, topic, b"", 0)
+            core.record(RetainedSet(topic, b"", 0))
 
 
 def on_pubrel(core: Core, session: Session, message: PubRel, now: float) -> None:
@@ -204,7 +238,7 @@ def on_pubrel(core: Core, session: Session, message: PubRel, now: float) -> None
 def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) -> None:
     """QoS -1 from a node that is not connected (section 6.8): it is named after its address, never after a client."""
     client_id = nameless_client_id(peer)
-    if client_id is None:
+    if client_id is None or not _has_room_for(core, client_id):
         core.refuse(None, "nameless-sender")
         return
     route = resolve(core, None, client_id, message)
@@ -219,6 +253,15 @@ def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) ->
     act_on(core, publication, now)
 
 
+def _has_room_for(core: Core, client_id: str) -> bool:
+    """Nameless senders become names in the store's tables: their number is bounded."""
+    if client_id not in core.nameless:
+        if len(core.nameless) >= core.config.limits.nameless:
+            return False
+        core.nameless.add(client_id)
+    return True
+
+
 def nameless_client_id(peer: Peer) -> str | None:
     """`zb-` + IEEE address, or `udp-` + IPv4 address; None where that gives no ClientId (IPv6, forwarders)."""
     if peer[0] == "zigbee" and len(peer) == 2:
@@ -229,21 +272,36 @@ def nameless_client_id(peer: Peer) -> str | None:
 
 
 def publish_own(core: Core, topic: str, payload: bytes, qos: int, retained: bool, now: float) -> None:
-    """The hub's own publish (control, prices, time): no rules to pass, the same custody for QoS 1 and 2."""
+    """The hub's own publish (control, prices, time): no rules to pass, the same custody for QoS 1 and 2.
+
+    Raises ValueError when it is longer than a PUBLISH can be.
+    """
+    if len(payload) > MAX_DATA_OCTETS or not topic:
+        raise ValueError("not a publish: no topic, or too long")
     publication = admit(core, "hub", Route(topic, PLAIN), payload, qos, retained, now)
     if qos > 0:
-        core.when_durable(Completion(None, b"", b"", publication=publication))
+        _act_when_durable(core, publication)
     else:
         act_on(core, publication, now)
 
 
+def _act_when_durable(core: Core, publication: Publication) -> None:
+    """Custody for what no client would send again: if the store refuses, it takes effect at home all the same (P7)."""
+    core.when_durable(
+        Completion(None, b"", b"", publication=publication, otherwise=lambda now: act_on(core, publication, now))
+    )
+
+
 def publish_will(core: Core, session: Session, now: float) -> None:
-    """Section 6.3: the will of a client that was lost, published as its own publish would be; then it is spent."""
+    """Section 6.3: the will of a client that was lost, published as its own publish would be.
+
+    The will stays with the session, as subscriptions do; a loss is a step that a session takes once.
+    """
     if session.will is None:
         return
     topic, payload, qos, retained = session.will
-    session.will = None
     route = route_for(session.client_id, topic)
+    before = len(core.batch.changes)
     if route.kind == FORBIDDEN:
         core.refuse(session, "forbidden-topic")
         return
@@ -252,4 +310,7 @@ def publish_will(core: Core, session: Session, now: float) -> None:
     except BadReading:
         core.refuse(session, "bad-reading")
         return
-    core.when_durable(Completion(None, b"", b"", publication=publication))
+    for change in core.batch.changes[before:]:
+        if isinstance(change, (EventRecorded, ForwardQueued)):
+            core.keep(change)
+    _act_when_durable(core, publication)

@@ -59,7 +59,7 @@ class TopicRegistered(NamedTuple):
     """A topic id handed out to, or learnt from, this client."""
 
     client_id: str
-    topic_id: int
+    topic_id: int  # the topic id type above bit 16: 0x1xxxx is a predefined id that the client subscribed by
     topic_name: str
 
 
@@ -85,7 +85,10 @@ class RetainedSet(NamedTuple):
 
 
 class MessageQueued(NamedTuple):
-    """A QoS 1/2 message that waits for a client. `seq` grows per client and orders the queue."""
+    """A QoS 1/2 message that waits for a client. `seq` grows per client and orders the queue.
+
+    Topic "": the message is with the client, its QoS 2 exchange awaits PUBCOMP; `seq` keeps the MsgId taken.
+    """
 
     client_id: str
     seq: int

@@ -20,6 +20,7 @@ from hub.mqttsn.codec import (
 from hub.mqttsn.core import Completion, Core
 from hub.mqttsn.delivery import address, allocate_topic_id, offer
 from hub.mqttsn.records import SubscriptionAdded, SubscriptionRemoved, TopicRegistered
+from hub.mqttsn.restate import predefined_topic
 from hub.mqttsn.session import Session
 from hub.mqttsn.topics import has_wildcard, is_topic_filter, is_topic_name, matches, short_topic
 
@@ -113,6 +114,7 @@ def _granted_id(core: Core, session: Session, message: Subscribe, topic_filter: 
     if message.topic_id_type == TOPIC_PREDEFINED:
         assert isinstance(message.topic, int)
         session.predefined_topics[topic_filter] = message.topic
+        core.record(predefined_topic(session.client_id, message.topic, topic_filter))
         return message.topic
     if message.topic_id_type != TOPIC_NORMAL or has_wildcard(topic_filter):
         return 0
@@ -123,8 +125,13 @@ def _send_retained(core: Core, session: Session, topic_filter: str, now: float) 
     granted = session.subscriptions.get(topic_filter)
     if granted is None:
         return
+    room = core.config.limits.queued_per_client - len(session.queue)
     for topic, (payload, qos) in list(core.retained.items()):
         if matches(topic_filter, topic):
+            if room <= 0:
+                core.counters["dropped.retained-over-queue"] += 1
+                continue
+            room -= 1
             offer(core, session, address(core, session, topic, payload, min(qos, granted), True), now)
 
 

@@ -1,0 +1,115 @@
+"""What is fuzzed: the decoder alone, and the gateway machine with everything around it."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from hub.mqttsn.codec import Malformed, decode
+from hub.mqttsn.gateway import Gateway
+from hub.mqttsn.limits import GatewayConfig, Limits
+from tests.hub.mqttsn.playbook import ModelStore
+
+CORPUS = Path(__file__).with_name("corpus")
+
+
+class Found(AssertionError):
+    """A target broke its promise; the octets that did it are in `data`."""
+
+    def __init__(self, target: str, data: bytes, error: BaseException) -> None:
+        super().__init__(f"{target}: {error!r} after {data.hex()}")
+        self.data = data
+
+
+def corpus() -> list[bytes]:
+    """One datagram a file, as hex; in the order of their names."""
+    return [bytes.fromhex(path.read_text()) for path in sorted(CORPUS.glob("*.hex"))]
+
+
+def mutated(rng: random.Random, seeds: list[bytes]) -> Iterator[bytes]:
+    """Datagrams for ever: as they are, changed, cut, joined, and noise."""
+    while True:
+        data = bytearray(rng.choice(seeds))
+        for _ in range(rng.choice((0, 0, 1, 2, 5))):
+            kind = rng.randrange(6)
+            at = rng.randrange(len(data) + 1)
+            if kind == 0 and at < len(data):
+                data[at] ^= 1 << rng.randrange(8)
+            elif kind == 1 and at < len(data):
+                data[at] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256)))
+            elif kind == 2:
+                del data[at : at + rng.randrange(1, 5)]
+            elif kind == 3:
+                data[at:at] = rng.randbytes(rng.randrange(1, 9))
+            elif kind == 4:
+                data += rng.choice(seeds)
+            else:
+                data = bytearray(rng.randbytes(rng.randrange(64)))
+        if data and rng.random() < 0.7:
+            data[0] = len(data) & 0xFF
+        yield bytes(data)
+
+
+def fuzz_decode(data: bytes) -> None:
+    """A message or Malformed, nothing else; and a message survives its own encoding."""
+    try:
+        message = decode(data)
+    except Malformed:
+        return
+    assert decode(message.encode()) == message
+
+
+class GatewayTarget:
+    """One machine that lives through everything; its store answers, refuses, is slow, and the hub dies now and then."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.now = 0.0
+        self.config = GatewayConfig(
+            limits=Limits(clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50)
+        )
+        self.peers = [("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 2), ("zigbee", "0011223344556677")]
+        self.store = ModelStore()
+        self.start()
+
+    def start(self) -> None:
+        self.gateway = Gateway(self.config, self.now)
+        self.gateway.restore(self.store.restored(), self.now)
+
+    def take(self, data: bytes) -> None:
+        rng = self.rng
+        self.gateway.receive_datagram(rng.choice(self.peers), data, self.now)
+        event = rng.random()
+        if event < 0.5:
+            self.settle(refuses=rng.random() < 0.1)
+        elif event < 0.55:
+            self.now += rng.choice((0.1, 1.0, 10.0, 60.0, 700.0))
+        elif event < 0.56:
+            self.gateway.publish("x/y", data[:20], self.now, qos=rng.randrange(3), retain=rng.random() < 0.5)
+        elif event < 0.561:
+            self.store.samples.clear()
+            self.store.seen = self.store.seen[-50:]
+            self.store.events.clear()
+            self.start()
+        due = self.gateway.get_timer()
+        if due is not None and due <= self.now:
+            self.gateway.handle_timer(self.now)
+            after = self.gateway.get_timer()
+            assert after is None or after > self.now, "a timer that fires for ever"
+        self.gateway.datagrams_to_send()
+        self.check()
+
+    def settle(self, refuses: bool) -> None:
+        batch = self.gateway.take_batch()
+        if batch is None:
+            return
+        if refuses:
+            self.gateway.refused(batch.id, self.now)
+        else:
+            self.store.commit(batch)
+            self.gateway.committed(batch.id, self.now)
+
+    def check(self) -> None:
+        core = self.gateway._core
+        assert len(core.sessions) <= self.config.limits.clients
+        assert len(core._timers) <= 4 * len(core.sessions) + 100
+        assert len(core.counters) < 100, "counters by reason, not by what a stranger sends"
