@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SECONDS ?=
 
-.PHONY: run test check bench soak soak-short lock clean setup setup-test
+.PHONY: run test check bench fuzz soak lock clean setup setup-test
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -30,6 +30,9 @@ soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (abo
 
 bench: setup      ## the figures the README quotes
 	$(PY) -m tests.bench
+
+fuzz: setup       ## any octets at the codec and the gateway; FUZZ_SECONDS=3600 for the long form
+	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

@@ -95,6 +95,8 @@ class Daemon:
         gateway_config = GatewayConfig(
             predefined=PREDEFINED | config.predefined,
             max_octets={"zigbee": 60},
+            # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
+            publishes_per_s={"zigbee": 10.0},
             broadcast_links=("zigbee",) if config.radio else (),
             forward_filters=config.forward_out,
         )
