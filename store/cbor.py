@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import cbor2
-
+from hub.metering.cbor import BadCbor, loads_one
 from store.errors import StoreCorrupt
 
 
@@ -12,7 +11,6 @@ def load_own(data: Any, what: str) -> Any:
     if not isinstance(data, bytes):
         raise StoreCorrupt(f"{what} is not bytes")
     try:
-        return cbor2.loads(data)
-    # cbor2 has a dozen ways to refuse damaged bytes: its own errors, bad dates under tags, odd keys, deep nesting.
-    except (cbor2.CBORError, ValueError, TypeError, EOFError, RecursionError, ArithmeticError) as error:
+        return loads_one(data)
+    except BadCbor as error:
         raise StoreCorrupt(f"{what} does not read: {error}") from None
