@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // node run.mjs INSTALLED SOURCES SCRIPT: runs a script on MicroPython, with the adapter's modules and the vectors.
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+// Debian 12 has node 18, which knows no import.meta.dirname.
+const here = dirname(fileURLToPath(import.meta.url));
 
 const [installed, sources, script] = process.argv.slice(2);
 const port = join(installed, "node_modules/@micropython/micropython-webassembly-pyscript/micropython.mjs");
@@ -14,9 +17,9 @@ micropython.FS.mkdir("/hub/mqttsn");
 for (const module of ["wire", "codec", "exchange", "client"]) {
   micropython.FS.writeFile(`/hub/mqttsn/${module}.py`, readFileSync(join(sources, `${module}.py`)));
 }
-micropython.FS.writeFile("/vectors.json", readFileSync(join(import.meta.dirname, "..", "vectors.json")));
+micropython.FS.writeFile("/vectors.json", readFileSync(join(here, "..", "vectors.json")));
 try {
-  micropython.runPython("import sys\nsys.path.insert(0, '/')\n" + readFileSync(join(import.meta.dirname, script)));
+  micropython.runPython("import sys\nsys.path.insert(0, '/')\n" + readFileSync(join(here, script)));
 } catch (error) {
   console.error(error.message);
   process.exit(1);
