@@ -122,7 +122,8 @@ def _copy_packs(source: Database, target: Database, marks: dict[str, int]) -> in
 
 
 def _copy_home(source: Database, target: Database) -> int:
-    count = _copy(target, "session_put", _both_ways(source, "salvage_session"), _is_session)
+    sessions = "salvage_session_1" if _is_first_schema(source) else "salvage_session"
+    count = _copy(target, "session_put", _both_ways(source, sessions), _is_session)
     for query, table in (
         ("topic_put", "topic"),
         ("subscription_put", "subscription"),
@@ -132,6 +133,14 @@ def _copy_home(source: Database, target: Database) -> int:
     ):
         count += _copy(target, query, _both_ways(source, f"salvage_{table}"))
     return count
+
+
+def _is_first_schema(source: Database) -> bool:
+    """Whether damage was found before the database could be migrated."""
+    try:
+        return bool(source.pragma("user_version") == 1)
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
 
 
 def _is_sealed(row: Row) -> bool:

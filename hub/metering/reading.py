@@ -68,6 +68,9 @@ def parse_decimal(text: bytes) -> tuple[int, int]:
     """Read an ASCII decimal number as `(mantissa, exponent)`; raise BadReading for anything else."""
     if text.isdigit() and len(text) <= MAX_DIGITS:
         return int(text), 0
+    whole, _, fraction = text.partition(b".")
+    if whole.isdigit() and fraction.isdigit() and len(text) <= MAX_DIGITS:  # what most adapters send
+        return int(whole + fraction), -len(fraction)
     match = _DECIMAL.match(text)
     if match is None:
         raise BadReading("not a decimal number")

@@ -122,6 +122,7 @@ def _start_clean(core: Core, session: Session) -> None:
 
 
 def _acknowledge(core: Core, session: Session) -> None:
+    session.dialect = core.dialect.kept(session.peer)
     core.record(session.record(), urgent=True)
     completion = Completion(
         session.peer,
@@ -237,6 +238,7 @@ def on_pingreq(core: Core, peer: Peer, message: PingReq, now: float) -> None:
         displaced = core.bind(session, peer)
         if displaced is not None and displaced.state in states.PRESENT:
             lose(core, displaced, now)
+        session.dialect = core.dialect.kept(peer)
         core.record(session.record())
     _wake(core, session, now)
 
@@ -260,6 +262,7 @@ def heard(core: Core, session: Session, now: float) -> None:
 def on_disconnect(core: Core, session: Session, message: Disconnect, now: float) -> None:
     """With a duration the client sleeps (6.14), else it leaves (6.12); its will is not published either way."""
     put_back(session)
+    session.dialect = core.dialect.kept(session.peer)  # the goodbye may have changed the session's expiry
     if message.duration:
         session.duration_s = message.duration
         session.move("sleep")

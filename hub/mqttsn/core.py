@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hub.mqttsn import session as states
-from hub.mqttsn.codec import Disconnect, Forward
+from hub.mqttsn.codec import Disconnect
+from hub.mqttsn.dialect import Dialect
 from hub.mqttsn.limits import GatewayConfig, tolerated_silence_s
 from hub.mqttsn.records import Batch, Change, EventRecorded, Peer, SessionRemoved
 from hub.mqttsn.restate import Key, key_of, restate
@@ -70,6 +71,8 @@ class Core:
         self.config = config
         self.sessions: dict[str, Session] = {}
         self.by_peer: dict[Peer, Session] = {}
+        self.dialect = Dialect(self.sessions, self.by_peer, config)
+        self.speakers_2_0 = self.dialect.peers  # the same table: asked for each datagram that comes or goes
         self.subscriptions = Subscriptions()
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.retained_octets = 0
@@ -92,12 +95,20 @@ class Core:
 
     # Sending
 
-    def send(self, peer: Peer, datagram: bytes) -> bool:
-        """Hand a message to its link; False when it is longer than the link carries (counted)."""
+    def send(self, peer: Peer, datagram: bytes, as_it_is: bool = False) -> bool:
+        """Hand a message to its link; False when it is longer than its hearer takes or the link carries (counted).
+
+        A 2.0 client hears it in 2.0. `as_it_is`: these octets are what that client is to hear.
+        """
+        if self.speakers_2_0 and not as_it_is and peer in self.speakers_2_0:
+            said = self.dialect.say(peer, datagram)
+            if said is None:
+                self.counters["too-long-for-client"] += 1
+                return False
+            return not said or self.send(peer, said, as_it_is=True)
         if type(peer[-1]) is bytes:  # behind a forwarder (section 5.5)
-            wireless_node_id = peer[-1]
+            datagram = self.dialect.wrap(peer, datagram)
             peer = peer[:-1]
-            datagram = Forward(0, wireless_node_id, datagram).encode()
         limit = self.config.max_octets.get(peer[0])
         if limit is not None and len(datagram) > limit:
             self.counters["too-long-for-link"] += 1

@@ -48,7 +48,7 @@ class Dialect:
         self.clients: dict[str, Speaker] = {}  # also those that are gone: when their sessions expire
         self.forwarders: set[Peer] = set()
         self._answers: list[tuple[Peer, bytes]] = []
-        self._messages: deque[tuple[Peer, Any]] = deque()
+        self.messages: deque[tuple[Peer, Any]] = deque()  # to be looked at from outside, not taken
 
     # In
 
@@ -111,8 +111,8 @@ class Dialect:
 
     def next_message(self) -> tuple[Peer, Any] | None:
         """The next message that the gateway is to receive, and from whom; None when there is none (for now)."""
-        while self._messages:
-            peer, message = self._messages.popleft()
+        while self.messages:
+            peer, message = self.messages.popleft()
             if type(message) is not ByName:
                 return peer, message
             found = hearing.publish_by_name(self, peer, message)
@@ -163,6 +163,7 @@ class Dialect:
             session = self.by_peer.get(peer)
             if session is not None and session.client_id == client_id:
                 self.peers[peer] = speaker
+                speaker.recall_ids(list(session.seen))
 
     # For hearing and saying
 
@@ -173,7 +174,7 @@ class Dialect:
 
     def tell(self, peer: Peer, *messages: Any) -> None:
         """Have the gateway receive these."""
-        self._messages.extend((peer, message) for message in messages)
+        self.messages.extend((peer, message) for message in messages)
 
     def answer(self, peer: Peer, message: codec2.Message) -> None:
         self._answers.append((peer, message.encode()))
@@ -202,6 +203,15 @@ class Dialect:
             _prune(self.clients, lambda client_id: client_id == speaker.client_id or client_id in self.sessions)
         if len(self.forwarders) > limit:
             self.forwarders.clear()  # each is learnt again from its next datagram
+
+    def dismiss(self, peer: Peer) -> None:
+        """The CONNECT from this peer was refused: what it is spoken to in is what the session there has, if any."""
+        session = self.session_at(peer)
+        owner = None if session is None else self.clients.get(session.client_id)
+        if owner is not None:
+            self.peers[peer] = owner
+        else:
+            self.peers.pop(peer, None)
 
     def predefined(self, alias: Any, client_id: str) -> str | None:
         """The topic of a predefined alias, for this client."""

@@ -50,8 +50,10 @@ from hub.mqttsn.records import (
     TopicRegistered,
 )
 from hub.mqttsn.session import Message, SeenEntry, Session
+from hub.mqttsn.speaker import Gone
 from hub.mqttsn.topics import READING, route_for
 
+_PUBLISH = b"\x0c"  # where its number is
 _Handler = Callable[[Core, Session, Any, float], None]
 
 # Messages that only a client with a session may send.
@@ -84,11 +86,49 @@ class Gateway:
     def receive_datagram(self, peer: Peer, data: bytes, now: float) -> None:
         """Take one datagram. Anything may come: what is not understood is counted and dropped, nothing is raised."""
         core = self._core
+        # While nobody speaks 2.0, what looks like a 1.2 PUBLISH (nine datagrams in ten) is one; anything else may be a
+        # client's first word in 2.0.
+        if (core.speakers_2_0 or data[1:2] != _PUBLISH or not 4 < len(data) < 256) and core.dialect.concerns(
+            peer, data
+        ):
+            self._receive_2_0(peer, data, now)
+            return
         try:
             message = decode(data)
         except Malformed as error:
-            core.refuse(core.by_peer.get(peer), f"malformed.{error}".replace(" ", "-"))
+            self._count_malformed(peer, error)
             return
+        self._receive(peer, message, now)
+
+    def _receive_2_0(self, peer: Peer, data: bytes, now: float) -> None:
+        try:
+            self._core.dialect.hear(peer, data, now)
+        except Malformed as error:
+            self._count_malformed(peer, error)
+        self._interpret(now)
+
+    def _count_malformed(self, peer: Peer, error: Malformed) -> None:
+        self._core.refuse(self._core.by_peer.get(peer), f"malformed.{error}".replace(" ", "-"))
+
+    def _interpret(self, now: float) -> None:
+        """Receive what a 2.0 client has said as 1.2 has it, and send what the dialect answers by itself.
+
+        Message by message: what the dialect makes of one depends on what the one before has done to the session.
+        """
+        core = self._core
+        dialect = core.dialect
+        while (heard := dialect.next_message()) is not None:
+            peer, message = heard
+            if type(message) is not Gone:
+                self._receive(peer, message, now)
+            elif (session := core.by_peer.get(peer)) is not None:
+                session.dialect = dialect.kept(peer)
+                connecting.lose(core, session, now)
+        for peer, answer in dialect.take_answers():
+            core.send(peer, answer, as_it_is=True)
+
+    def _receive(self, peer: Peer, message: Any, now: float) -> None:
+        core = self._core
         kind = type(message)
         handler = _OF_SESSION.get(kind)
         if handler is None:
@@ -186,6 +226,8 @@ class Gateway:
                 publishing.act_on(core, completion.publication, now)
             if completion.then is not None:
                 completion.then(now)
+        if core.dialect.messages:
+            self._interpret(now)  # a 2.0 CONNECT is several of 1.2: each goes on from the answer to the last
 
     def refused(self, batch_id: int, now: float) -> None:
         """The store could not take this batch: nothing of it counts, and its senders are told to come again."""
@@ -195,6 +237,8 @@ class Gateway:
             core.owe_again(batch)
         for completion in completions:
             self._refuse(completion, now)
+        if core.dialect.messages:
+            self._interpret(now)
 
     def _refuse(self, completion: Completion, now: float) -> None:
         core = self._core
@@ -231,6 +275,9 @@ class Gateway:
         """Take up the sessions of the last run; every client counts as just heard, whatever time has passed."""
         for record in records:
             _RESTORE[type(record)](self._core, record, now)
+        for session in self._core.sessions.values():
+            if session.dialect:  # all of them, before anything is said to anybody
+                self._core.dialect.restore(session.client_id, session.peer, session.dialect, now)
         for session in self._core.sessions.values():
             if session.queue:
                 session.put_first(session.dequeue()._replace(dup=True))
@@ -275,6 +322,7 @@ def _restore_session(core: Core, record: SessionChanged, now: float) -> None:
     session.may_obey_limit = True
     session.clean_session = record.clean_session
     session.duration_s = record.duration_s
+    session.dialect = record.dialect
     if record.will_topic:
         session.will = (record.will_topic, record.will_message, record.will_qos, record.will_retain)
     core.sessions[record.client_id] = session

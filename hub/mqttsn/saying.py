@@ -40,8 +40,7 @@ def connack(dialect: "Dialect", peer: Peer, speaker: Speaker, message: codec.Con
     packet_id, speaker.connect_id = speaker.connect_id, 0
     speaker.steps.clear()
     if message.return_code:
-        if dialect.session_at(peer) is None:
-            dialect.peers.pop(peer, None)
+        dialect.dismiss(peer)
         return codec2.ConnAck(packet_id, reason_of(message.return_code, NOT_AUTHORIZED))
     assigned = speaker.client_id if speaker.assigned else ""
     return codec2.ConnAck(packet_id, 0, speaker.session_present, assigned_client_id=assigned)

@@ -110,6 +110,7 @@ class Session:
         "connack",
         "credit",
         "credit_at",
+        "dialect",
         "duration_s",
         "first_seq",
         "ids_by_topic",
@@ -146,6 +147,7 @@ class Session:
         self.will: tuple[str, bytes, int, bool] | None = None
         self.pending_will: tuple[str, int, bool] | None = None  # between WILLTOPIC and WILLMSG
         self.connack: object = None  # the completion of the latest CONNECT
+        self.dialect = ""  # as SessionChanged has it
         self.last_heard = now
         self.may_obey_limit = False  # what it last said on readings/limit; unknown after a restart
         self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
@@ -207,8 +209,10 @@ class Session:
         seen.pop(msg_id, None)
         seen[msg_id] = entry
         if len(seen) > MAX_SEEN:
-            settled = next((key for key, old in seen.items() if not old.pending and not old.open), None)
-            seen.pop(next(iter(seen)) if settled is None else settled)
+            oldest = next(iter(seen))
+            if seen[oldest].pending or seen[oldest].open:
+                oldest = next((key for key, old in seen.items() if not old.pending and not old.open), oldest)
+            del seen[oldest]
 
     @property
     def counts_msg_ids(self) -> bool:
@@ -245,5 +249,6 @@ class Session:
         topic, message, qos, retain = self.will or ("", b"", 0, False)
         state = self.state if self.state in (*PRESENT, LOST) else DISCONNECTED
         return SessionChanged(
-            self.client_id, self.peer, state, self.clean_session, self.duration_s, topic, message, qos, retain
-        )
+            self.client_id, self.peer, state, self.clean_session, self.duration_s, topic, message, qos, retain,
+            self.dialect,
+        )  # fmt: skip

@@ -56,7 +56,7 @@ class Speaker:
         self.forgotten: set[int] = set()  # session aliases that the client dropped for its sleep (3.15.2.1)
         # Evidence that the client changes its Packet Identifier with every request.
         self.last_id = 0
-        self.last_digest = 0
+        self.last_digest: int | None = 0  # None: not known, after a restart
         self.id_changes = 0
 
     @classmethod
@@ -102,6 +102,14 @@ class Speaker:
         if len(self.open_qos2) > _MAX_OPEN:
             del self.open_qos2[next(iter(self.open_qos2))]
 
+    def recall_ids(self, packet_ids: list[int]) -> None:
+        """The evidence that a restart left: the identifiers of accepted publishes, oldest first, none of them twice.
+
+        The content of the last one is not known here; the gateway compares that itself.
+        """
+        if packet_ids:
+            self.last_id, self.last_digest, self.id_changes = packet_ids[-1], None, len(packet_ids) - 1
+
     def repeats(self, packet_id: int, octets: bytes) -> bool:
         """Whether this request is the last one once more.
 
@@ -111,7 +119,8 @@ class Speaker:
         digest = crc32(octets)
         if packet_id != self.last_id:
             self.id_changes += 1
-        elif digest == self.last_digest:
+        elif self.last_digest is None or digest == self.last_digest:
+            self.last_digest = digest
             return self.id_changes > 1
         else:
             self.id_changes = 0

@@ -1,8 +1,8 @@
 -- name: session_put
 -- Keep a client's session as it is now.
 INSERT OR REPLACE INTO session
-  (client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+  (client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: session_drop
 -- End a session.
@@ -66,7 +66,8 @@ SELECT coalesce(max(id), 0) FROM forward;
 
 -- name: sessions_all
 -- Every session, for a restart.
-SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain FROM session
+SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect
+FROM session
 ORDER BY client_id;
 
 -- name: topics_all

@@ -31,7 +31,14 @@ SELECT id, t_ms, crc, body FROM sealed_{lane} ORDER BY rowid;
 
 -- name: salvage_session
 -- Sessions.
-SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain FROM session
+SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect
+FROM session
+ORDER BY client_id;
+
+-- name: salvage_session_1
+-- Sessions of the first schema.
+SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, ''
+FROM session
 ORDER BY client_id;
 
 -- name: salvage_topic

@@ -6,7 +6,7 @@ import random
 import sys
 import time
 
-from tests.fuzz.targets import CORPUS, Found, GatewayTarget, corpus, fuzz_decode, mutated
+from tests.fuzz.targets import CORPUS, Found, GatewayTarget, corpus, fuzz_decode, fuzz_decode2, mutated
 
 
 def fuzz(seconds: float, seed: int) -> int:
@@ -19,6 +19,7 @@ def fuzz(seconds: float, seed: int) -> int:
         tried += 1
         try:
             fuzz_decode(data)
+            fuzz_decode2(data)
             target.take(data)
         except Exception as error:
             raise Found(type(error).__name__, data, error) from error

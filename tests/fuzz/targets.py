@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.mqttsn.codec import Malformed, decode
+from hub.mqttsn.codec2 import decode2
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig, Limits
 from tests.hub.mqttsn.playbook import ModelStore
@@ -56,6 +57,15 @@ def fuzz_decode(data: bytes) -> None:
     except Malformed:
         return
     assert decode(message.encode()) == message
+
+
+def fuzz_decode2(data: bytes) -> None:
+    """The same for 2.0."""
+    try:
+        message = decode2(data)
+    except Malformed:
+        return
+    assert decode2(message.encode()) == message
 
 
 class GatewayTarget:
@@ -112,4 +122,8 @@ class GatewayTarget:
         core = self.gateway._core
         assert len(core.sessions) <= self.config.limits.clients
         assert len(core._timers) <= 4 * len(core.sessions) + 100
+        dialect = core.dialect
+        assert not dialect.messages, "everything that was heard is taken up at once"
+        assert len(dialect.peers) <= 2 * self.config.limits.clients
+        assert len(dialect.clients) <= 2 * self.config.limits.clients
         assert len(core.counters) < 100, "counters by reason, not by what a stranger sends"

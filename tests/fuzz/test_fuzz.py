@@ -3,13 +3,14 @@
 import random
 
 from tests.fuzz.__main__ import fuzz
-from tests.fuzz.targets import GatewayTarget, corpus, fuzz_decode
+from tests.fuzz.targets import GatewayTarget, corpus, fuzz_decode, fuzz_decode2
 
 
 def test_the_corpus() -> None:
     target = GatewayTarget(random.Random(1))
     for data in corpus() * 20:
         fuzz_decode(data)
+        fuzz_decode2(data)
         target.take(data)
 
 

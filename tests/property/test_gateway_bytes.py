@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.mqttsn import codec2
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig, Limits
 from hub.mqttsn.records import Peer
@@ -12,12 +13,40 @@ from tests.property.test_states import MESSAGES
 
 PEERS: tuple[Peer, ...] = (("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 1), ("zigbee", "0011223344556677"), ("x", b"n"))
 VALID = [message.encode() for message in MESSAGES.values()]
+MESSAGES_2_0: tuple[codec2.Message, ...] = (
+    codec2.Connect("plug-1", 60, 7),
+    codec2.Connect("plug-1", 60, 8, False, 600, max_packet_size=20),
+    codec2.Connect("plug-2", 60, 7, False, 600, True, will=codec2.Will(codec2.TOPIC_NAME, "x/will", b"bye", 1)),
+    codec2.Connect("", 60, 9),
+    codec2.Register(1, "x/z"),
+    codec2.RegAck(1),
+    codec2.Publish(codec2.PREDEFINED_ALIAS, 1, 2, b"5", 1),
+    codec2.Publish(codec2.SESSION_ALIAS, 1, 3, b"5", 2),
+    codec2.Publish(codec2.TOPIC_NAME, "x/y", 4, b"5", 1),
+    codec2.PubWos(codec2.PREDEFINED_ALIAS, 1, b"5"),
+    codec2.PubAck(1),
+    codec2.PubRec(1),
+    codec2.PubRel(3),
+    codec2.PubComp(1),
+    codec2.Subscribe(codec2.TOPIC_NAME, "x/y", 5, 2),
+    codec2.Unsubscribe(codec2.TOPIC_NAME, "x/y", 6),
+    codec2.PingReq(7),
+    codec2.SleepReq(8, 600),
+    codec2.SleepReq(9, 600, False),
+    codec2.Disconnect(),
+    codec2.Disconnect(0x04, 0),
+    codec2.Protection(bytes(20)),
+    codec2.Connection("plug-2", codec2.PingReq(10).encode()),
+    codec2.Forwarder(b"7", codec2.Connect("plug-3", 60, 7).encode()),
+    codec2.Forwarder(b"7", codec2.PingReq(8).encode()),
+)
+VALID_2_0 = [message.encode() for message in MESSAGES_2_0]
 
 
 @st.composite
 def datagrams(draw: st.DrawFn) -> bytes:
     """Sound messages, sound messages with octets changed, and noise; the Length mostly right."""
-    data = bytearray(draw(st.sampled_from(VALID)))
+    data = bytearray(draw(st.sampled_from(draw(st.sampled_from((VALID, VALID_2_0))))))
     kind = draw(st.sampled_from(("sound", "sound", "changed", "noise")))
     if kind == "noise":
         data = bytearray(draw(st.binary(max_size=40)))
@@ -82,6 +111,9 @@ class House:
             assert {i: t for t, i in session.ids_by_topic.items()}.items() <= session.topics_by_id.items()
             if session.inflight is not None:
                 assert session.state in ("active", "awake")
+        dialect = core.dialect
+        assert not dialect.messages, "everything that was heard is taken up at once"
+        assert len(dialect.peers) <= 2 * limits.clients and len(dialect.clients) <= 2 * limits.clients
         for _, data in self.gateway.datagrams_to_send():
             assert data
 

@@ -31,7 +31,7 @@ from hub.mqttsn.codec2 import (
 )
 from hub.mqttsn.limits import tolerated_silence_s
 from hub.mqttsn.speaker import Speaker, keep_alive_of
-from tests.hub.mqttsn.bilingual import Talk2, subscribed
+from tests.hub.mqttsn.playbook2 import Talk2, subscribed
 
 POWER = 0x0001
 
@@ -207,7 +207,7 @@ def test_both_versions_at_one_gateway() -> None:
 def test_one_address_may_change_its_mind() -> None:
     """After a 1.2 CONNECT the same address is spoken to in 1.2."""
     talk = Talk2().speaks2("n", "plug-1")
-    peer = next(iter(talk.gateway.dialect.peers))
+    peer = next(iter(talk.gateway._core.dialect.peers))
     talk.gateway.receive_datagram(peer, codec.Connect("plug-1", 60).encode(), talk.now)
     batch = talk.gateway.take_batch()
     assert batch is not None

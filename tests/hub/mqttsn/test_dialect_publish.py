@@ -20,7 +20,7 @@ from hub.mqttsn.codec2 import (
     UnsubAck,
     Unsubscribe,
 )
-from tests.hub.mqttsn.bilingual import Talk2, subscribed
+from tests.hub.mqttsn.playbook2 import Talk2, subscribed
 
 POWER = 0x0001
 CONTROL = 0x0030
