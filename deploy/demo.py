@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ctypes
 import json
+import queue
 import shutil
 import signal
 import subprocess
@@ -130,7 +131,7 @@ class Demo:
             f'cert_file = "{pki}/hub.pem"\nkey_file = "{pki}/hub.key"\nprotocol = "{self.protocol}"\n'
             f"pack_interval_s = {self._pack_interval_s}\n"
         )
-        self._hub = self._spawn("hub", "-m", "hub", "run", "--config", str(config))
+        self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         self._wait("the hub to serve", lambda: self._socket.exists())
         self.say("hub", f"serving; try: .venv/bin/meterhub status --config {config}")
         self._wait("the radio to come up", lambda: self._ask("status")["radio"]["state"] == "up")
@@ -168,8 +169,6 @@ class Demo:
 
     def show(self, timeout_s: float = 0.1) -> None:
         """Print what arrived within a moment."""
-        import queue
-
         try:
             topic, payload = self.control_point.messages.get(timeout=timeout_s)
         except queue.Empty:

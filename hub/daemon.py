@@ -48,6 +48,8 @@ class Daemon:
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
+        self.failed = False
 
     async def run(self) -> None:
         """Start everything, serve until told to stop, stop everything. Raises ConfigError or StoreError at start."""
@@ -141,7 +143,6 @@ class Daemon:
         self._spawn(self._feed_watchdog(), "watchdog")
 
     async def _start_radio(self) -> None:
-        self.radio = None
         if self.config.radio is None:
             return
         self.health.raise_condition("radio-starting")
@@ -162,8 +163,6 @@ class Daemon:
             log.critical("the %s loop ended: %r", task.get_name(), task.exception())
             self.failed = True
             self._stopping.set()
-
-    failed = False
 
     # While it runs
 

@@ -6,7 +6,6 @@ limit that sockets, the load and the interpreter set on this machine.
 
 import asyncio
 import multiprocessing
-import os
 import shutil
 import socket
 import tempfile
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hub.bench.load import Figures, run_load
-from hub.process import rss_bytes
+from hub.process import cpu_s, rss_bytes
 
 PAYLOADS = {
-    # 64 octets each. A reading that an adapter buffered while it slept; every value becomes a row of the log.
-    "samples": b",".join(b"%d:%d" % (ago, 2000 + ago) for ago in (70, 60, 50, 40, 30, 20, 10))[:63].ljust(64, b"5"),
+    # 64 octets: seven readings that an adapter buffered while it slept.
+    "samples": b"60:2000,50:2010,40:2020,30:2030,20:2040,10:2050,0:2060.123456789",
     "number": b"230.1",
 }
 
@@ -75,8 +74,8 @@ class Served:
         self.port: int = self.pipe.recv()
 
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        assert self.process.pid is not None
+        return cpu_s(self.process.pid)
 
     def figures(self) -> dict[str, Any]:
         """What the gateway says of itself: commits, bytes written, resident memory."""

@@ -27,11 +27,10 @@ class Figures(NamedTuple):
 
 
 class _Client:
-    __slots__ = ("datagram", "flags_dup", "msg_id", "number", "sent_at", "sock", "waiting_since")
+    __slots__ = ("datagram", "msg_id", "sent_at", "sock")
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.number = number
         self.msg_id = 0
         self.sent_at = 0.0
         self.datagram = b""
@@ -62,7 +61,7 @@ def run_load(address: tuple[str, int], clients: int, payload: bytes, duration_s:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.connect(address)
             sock.setblocking(False)
-        client = _Client(sock, number)
+        client = _Client(sock)
         selector.register(sock, selectors.EVENT_READ, client)
         fleet.append(client)
     try:

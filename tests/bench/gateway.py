@@ -8,11 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hub.bench.gateway import serve_echo, serve_gateway
+from hub.bench.gateway import PAYLOADS, serve_echo, serve_gateway
 
 HERE = Path(__file__).resolve().parent
-PAYLOAD = "60:2000,50:2010,40:2020,30:2030,20:2040,10:2050,0:2060.123456789"  # 64 octets, seven samples
-assert len(PAYLOAD) == 64
+PAYLOAD = PAYLOADS["samples"].decode()
 
 
 def build_load(directory: Path) -> Path | None:
@@ -42,7 +41,7 @@ def measure(seconds: float = 3.0, clients: tuple[int, ...] = (1, 20, 100)) -> li
         load = build_load(directory)
         if load is None:
             raise SystemExit("bench: a C compiler is needed (apt-get install gcc); or use: meterhub bench gateway")
-        for name, payload in (("number", "230.1"), ("64 octets", PAYLOAD)):
+        for name, payload in (("number", PAYLOADS["number"].decode()), ("64 octets", PAYLOAD)):
             rows += [
                 {"payload": name, "clients": count, **_one(load, directory, count, seconds, payload)}
                 for count in clients

@@ -1,24 +1,19 @@
 """An idle hub: CPU and memory with the radio loaded; and what one reading costs on the wire and on flash."""
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
+from hub.process import cpu_s
 from tests.harness.broker import Broker
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(idle_s: float = 30.0) -> dict[str, Any]:
@@ -36,10 +31,10 @@ def measure(idle_s: float = 30.0) -> dict[str, Any]:
         hub.wait_uplink()
         wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
         time.sleep(5)
-        before, begun = _cpu_s(hub.pid), time.monotonic()
+        before, begun = cpu_s(hub.pid), time.monotonic()
         time.sleep(idle_s)
         idle = {
-            "idle_cpu_percent": 100 * (_cpu_s(hub.pid) - before) / (time.monotonic() - begun),
+            "idle_cpu_percent": 100 * (cpu_s(hub.pid) - before) / (time.monotonic() - begun),
             "rss_mib_with_radio": hub.status()["process"]["rss_bytes"] / 2**20,
         }
         return {**idle, **_readings(hub, proxy)}

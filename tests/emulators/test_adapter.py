@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("hub.mqttsn.client")
-
 from tests.emulators import appliances
 from tests.emulators.ezsp import adapter as tunnel
 from tests.emulators.ezsp.adapter import Adapter, Reading, batch_payload

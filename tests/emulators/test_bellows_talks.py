@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("bellows")
-
 import zigpy.config as zigpy_config
 import zigpy.types
 from bellows.zigbee.application import ControllerApplication
