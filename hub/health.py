@@ -52,6 +52,11 @@ CONDITIONS: dict[str, Kind] = {
         "the broker refuses messages of this hub",
         "check the broker's access list for meters/{hub}/# and its quota; nothing is lost, the hub keeps trying",
     ),
+    "uplink-commands-refused": Kind(
+        "error",
+        "the broker does not let this hub hear commands",
+        "check the broker's access list: the hub subscribes to its commands, its groups' and everybody's",
+    ),
     "certificate-expired": Kind("error", "this hub's certificate has expired", "give the hub a new certificate"),
     "certificate-not-yet-valid": Kind(
         "error",

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from drivers.clock import monotonic, utc_ms
 from hub.config import UplinkConfig
@@ -35,6 +35,8 @@ class Uplink:
         *,
         heartbeat_s: int,
         version: str,
+        groups: Sequence[str] = (),
+        command: Callable[[bytes, Callable[[], None]], None] | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
@@ -43,6 +45,12 @@ class Uplink:
         self._health = health
         self._heartbeat_s = heartbeat_s
         self._version = version
+        # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
+        # durable what became of it. None: nobody here takes commands, so none are asked for.
+        self._command = command
+        hub_id = identity.hub_id
+        names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
+        self._command_topics = [f"{name}/commands" for name in names]
         self._backoff = Backoff(random_source)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -151,6 +159,7 @@ class Uplink:
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
+        await self._listen(session)
         over = asyncio.create_task(self._wake_at_end(session))
         try:
             await sender.run(self._stopping)
@@ -163,6 +172,17 @@ class Uplink:
         suspect = [] if session.ended_in_order else self._tail.broke(monotonic())
         self._again = list(dict.fromkeys([*sender.owed_again, *suspect]))
         return UplinkFailure("uplink-lost", await session.ended())
+
+    async def _listen(self, session: MqttSession) -> None:
+        """Ask for commands. A broker that refuses still takes readings, so it is a condition and no end."""
+        if self._command is None:
+            return
+        refused = await session.subscribe(self._command_topics)
+        self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
+
+    def _received(self, session: MqttSession, message: bytes, mid: int) -> None:
+        if self._command is not None:
+            self._command(message, lambda: session.acknowledge(mid))
 
     async def _wake_at_end(self, session: MqttSession) -> None:
         await session.ended()
@@ -185,14 +205,16 @@ class Uplink:
             self._sender.published(mid, reason)
 
     def _build_session(self) -> MqttSession:
-        return MqttSession(
+        session: MqttSession = MqttSession(
             client_id=self._identity.hub_id,
             protocol=self._protocol,
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
             will=Will(self._topic("state"), self._state("offline")),
             published=self._published,
+            received=lambda message, mid: self._received(session, message, mid),
         )
+        return session
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 20.0
 # The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
 SESSION_EXPIRY_S = 7 * 86400
+# How many commands the broker may have under way to us: each is judged and made durable before the next ones come.
+RECEIVE_MAXIMUM = 16
 _BUSY_CODES = {0x88, 0x89, 0x97, 0x9C, 0x9D, 0x9F}
 _AUTH_CODES = {0x85, 0x86, 0x87, 0x8A, 0x8C}
 _PROTOCOL_CODES = {0x84}
@@ -55,11 +57,14 @@ class MqttSession:
         keepalive_s: int,
         will: Will,
         published: Callable[[int, int], None],
+        received: Callable[[bytes, int], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
         self._keepalive_s = keepalive_s
         self._published = published
+        self._received = received
+        self._subscribed: asyncio.Future[list[int]] = self._loop.create_future()
         self._connack: asyncio.Future[int] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._socket: ssl.SSLSocket | None = None
@@ -78,6 +83,8 @@ class MqttSession:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
@@ -96,6 +103,13 @@ class MqttSession:
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         # A PUBACK may carry a refusal, which paho itself counts as published.
         self._published(mid, reason.value)
+
+    def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        self._received(bytes(message.payload), message.mid if message.qos else 0)
+
+    def _on_subscribe(self, _c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        if not self._subscribed.done():
+            self._subscribed.set_result([reason.value for reason in reasons])
 
     def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         # A broker that says DISCONNECT (MQTT 5) stops in order; one that is just gone may have forgotten something.
@@ -147,6 +161,7 @@ class MqttSession:
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
             options = {"clean_start": False, "properties": properties}
         try:
             # Names and handshakes block; the home must not wait for them.
@@ -206,6 +221,21 @@ class MqttSession:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Publish at QoS 1; return the message id that `published` will name."""
         return self.client.publish(topic, payload, qos=1, retain=retain).mid
+
+    async def subscribe(self, topics: Sequence[str]) -> list[str]:
+        """Subscribe at QoS 1; return the topics that the broker refused. Raises UplinkFailure."""
+        self.client.subscribe([(topic, 1) for topic in topics])
+        waited: set[asyncio.Future[Any]] = {self._subscribed, self._ended}
+        await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not self._subscribed.done():
+            raise UplinkFailure("uplink-lost", "the broker did not answer the SUBSCRIBE for commands")
+        reasons = self._subscribed.result()
+        return [topic for topic, reason in zip(topics, reasons) if reason >= 0x80]
+
+    def acknowledge(self, mid: int) -> None:
+        """Send the PUBACK of a message that was received; nothing happens where the connection has ended."""
+        if mid and not self.is_over:
+            self.client.ack(mid, 1)
 
     async def ended(self) -> str:
         """Wait for the end of the connection; says why."""
