@@ -74,6 +74,23 @@ class Authority:
         )
         return cert_file, key_file
 
+    def revoke(self, *cert_files: Path, file_name: str = "crl") -> Path:
+        """Write a revocation list, good for a month, that names these certificates; return its file."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - _BACKDATED)
+            .next_update(now + timedelta(days=30))
+        )
+        for cert_file in cert_files:
+            serial = x509.load_pem_x509_certificate(cert_file.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _BACKDATED)
+            builder = builder.add_revoked_certificate(revoked.build())
+        crl_file = self.directory / f"{file_name}.pem"
+        crl_file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return crl_file
+
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])

@@ -1,9 +1,12 @@
 """Time: the monotonic clock for machines, UTC for people and packs, and whether UTC can be trusted."""
 
 import ctypes
+import os
 import time
 
 _TIME_ERROR = 5  # ntp_adjtime(3): the clock is not synchronised
+SOURCE_VARIABLE = "METERHUB_CLOCK"
+_BUILT_MS = 1_760_000_000_000  # October 2025: this code was written later
 _TIMEX_OCTETS = 256  # struct timex is 208 octets on 64-bit Linux, 128 on 32-bit; room to spare
 
 
@@ -18,15 +21,27 @@ def utc_ms() -> int:
 
 
 class Clock:
-    """Relates the monotonic clock to UTC. `offset_ms`: UTC minus monotonic, in milliseconds."""
+    """Relates the monotonic clock to UTC. `offset_ms`: UTC minus monotonic, in milliseconds.
 
-    def __init__(self) -> None:
+    What makes UTC trustworthy depends on the machine, and only who built it knows. "ntp", which the image and the
+    systemd unit say: the kernel's clock is kept by NTP; until then a board without a battery only guesses. "system":
+    also a clock that nobody synchronises here but that is not obviously wrong, as on a virtual machine, whose host
+    keeps it. `floor_ms`: UTC before this cannot be right (the hub's certificate begins then).
+    """
+
+    def __init__(self, source: str | None = None, floor_ms: int = 0) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._needs_ntp = (source or os.environ.get(SOURCE_VARIABLE, "system")) == "ntp"
+        self._floor_ms = max(floor_ms, _BUILT_MS)
 
     def offset_ms(self) -> int:
         return utc_ms() - int(monotonic() * 1000)
 
     def is_trusted(self) -> bool:
-        """Whether the kernel's clock is being kept by NTP or better (ntp_adjtime); reading it changes nothing."""
+        """Whether UTC may be believed: for commands, for stamping readings, for telling the home the time."""
+        return utc_ms() >= self._floor_ms and (not self._needs_ntp or self._is_synchronised())
+
+    def _is_synchronised(self) -> bool:
+        # Reading it (ntp_adjtime) changes nothing.
         answer: int = self._libc.ntp_adjtime(ctypes.create_string_buffer(_TIMEX_OCTETS))
         return 0 <= answer != _TIME_ERROR

@@ -66,13 +66,15 @@ class UdpLink:
         if sock is None:
             return
         send = sock.sendto
+        dropped = 0
         for peer, data in datagrams:
             try:
                 send(data, peer[1:3])
-                self._counters["sent"] += 1
             except OSError:
                 # The kernel's queue is full or the host is gone: the adapter retransmits, as it would on a lossy radio.
-                self._counters["dropped"] += 1
+                dropped += 1
+        self._counters["sent"] += len(datagrams) - dropped
+        self._counters["dropped"] += dropped
 
     async def close(self) -> None:
         if self._socket is not None:

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 from drivers.clock import monotonic
 from drivers.link import Datagrams, Link
 from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.records import Batch
+from hub.mqttsn.records import Batch, Change, Sample
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ class Custodian(Protocol):
     """What the bridge needs of the store."""
 
     def commit(self, batch: Batch, done: Any) -> None:
-        """Make a batch durable; `done(batch.id, error or None)` comes from the writer's thread."""
+        """Make a batch durable; `done(batch.id, error or None)` comes from the writer's thread, or at once."""
 
 
 class Bridge:
@@ -31,16 +32,20 @@ class Bridge:
         self._settled: deque[tuple[int, Exception | None]] = deque()
         self._settle_is_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.internal_errors = 0
         # Called with the store's last word on custody when it changes: None, or why it refuses.
         self.custody_changed: Callable[[Exception | None], None] = lambda error: None
         self._custody_error: Exception | None = None
+        # Called with what was handed to the store, once the answers are on their way.
+        self.observed: Callable[[list[Sample], list[Change]], None] = lambda samples, changes: None
 
     async def start(self) -> None:
         """Begin to drive; links are added afterwards, whenever they are ready."""
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self.flush()
 
     async def add_link(self, link: Link) -> None:
@@ -89,6 +94,12 @@ class Bridge:
             self._count_internal_error("a reading of %s from %s", quantity, client_id)
         self.flush()
 
+    def forget(self, client_id: str) -> bool:
+        """Drop a client for good (an engineer replaces the device that bore the name); False: no such client."""
+        is_gone = self.gateway.forget(client_id)
+        self.flush()
+        return is_gone
+
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None
         try:
@@ -98,8 +109,10 @@ class Bridge:
         self.flush()
 
     def _from_writer(self, batch_id: int, error: Exception | None) -> None:
-        # On the writer's thread. One wake-up of the loop serves every batch that settled meanwhile.
         self._settled.append((batch_id, error))
+        if get_ident() == self._thread:
+            return  # the store was quick: `flush` goes on with it
+        # On the writer's thread. One wake-up of the loop serves every batch that settled meanwhile.
         if not self._settle_is_scheduled and self._loop is not None:
             self._settle_is_scheduled = True
             try:
@@ -109,6 +122,10 @@ class Bridge:
 
     def _settle(self) -> None:
         self._settle_is_scheduled = False
+        self._take_settled()
+        self.flush()
+
+    def _take_settled(self) -> None:
         now = monotonic()
         while self._settled:
             batch_id, error = self._settled.popleft()
@@ -122,19 +139,24 @@ class Bridge:
             if type(error) is not type(self._custody_error):
                 self._custody_error = error
                 self.custody_changed(error)
-        self.flush()
 
     # Output
 
     def flush(self) -> None:
         """Hand on what the machine wants: records to the store, datagrams to their links, one timer."""
-        batch = self.gateway.take_batch()
-        if batch is not None:
+        taken: list[Batch] = []
+        while (batch := self.gateway.take_batch()) is not None:
+            taken.append(batch)
             self._store.commit(batch, self._from_writer)
+            if not self._settled:
+                break
+            self._take_settled()
         datagrams = self.gateway.datagrams_to_send()
         if datagrams:
             self._send(datagrams)
         self._rearm()
+        for batch in taken:
+            self.observed(batch.samples, batch.changes)
 
     def _send(self, datagrams: Datagrams) -> None:
         if len(self._links) == 1:

@@ -6,6 +6,7 @@ the radio stack, which costs 35 MB and, on a small ARM, more than ten seconds. N
 
 import asyncio
 import logging
+import random
 import signal
 from typing import Any
 
@@ -18,12 +19,18 @@ from hub.bridge import Bridge
 from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
+from hub.control.controller import Controller
+from hub.errands import Errands
+from hub.governor import Governor
 from hub.health import Health
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig
+from hub.mqttsn.records import MessageQueued, Seen
 from hub.mqttsn.topics import PREDEFINED
-from hub.preflight import identity_of
+from hub.preflight import OPERATORS_ITEM, identity_of, operators_item, operators_of
 from hub.process import give_back_memory, share_one_arena
+from hub.settings import ITEM as SETTINGS_ITEM
+from hub.settings import Settings
 from hub.status import Report
 from hub.uplink.loop import Uplink
 from hub.version import VERSION
@@ -44,7 +51,7 @@ class Daemon:
         self.config = config
         self.identity = identity
         self.health = Health()
-        self.clock = Clock()
+        self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -59,6 +66,7 @@ class Daemon:
         self.store = self._open_store()
         try:
             await self._start_home()
+            await self._start_control()
             await self._start_uplink()
             notify(f"READY=1\nSTATUS=serving as {self.identity.hub_id}")
             await self._start_radio()
@@ -106,7 +114,6 @@ class Daemon:
         if config.radio is not None:
             gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
-        self.store.restored.clear()
         self.bridge = Bridge(gateway, self.store)
         self.bridge.custody_changed = self._on_custody
         await self.bridge.start()
@@ -118,11 +125,50 @@ class Daemon:
                 self.health.raise_condition("link-unusable", f"{link.name}: {error}")
                 log.error("%s: %s", link.name, error)
 
+    async def _start_control(self) -> None:
+        """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
+        state = await asyncio.wrap_future(self.store.control_state())
+        self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
+        config = self.config = self.settings.config
+        now = monotonic()
+        controller = Controller(
+            self.identity.hub_id,
+            config.groups,
+            operators_of(config, state.pop(OPERATORS_ITEM, None)),
+            now,
+            heartbeat_s=config.heartbeat_s,
+            failsafe_w=None if isinstance(config.failsafe, str) else float(config.failsafe),
+            random=random.random,
+        )
+        controller.operators_item = lambda text: operators_item(config, text)
+        for name in controller.restore(state):
+            log.error("control's item %s does not read; it is left out", name)
+        changes = [record for record in self.store.restored if not isinstance(record, Seen | MessageQueued)]
+        controller.observe([], changes, now)
+        self.store.restored.clear()
+        self.errands = Errands(self)
+        self.governor = Governor(
+            controller,
+            self.store,
+            self.bridge,
+            self.health,
+            resend=lambda lane, epoch, first, last: self.uplink.send_again(lane, epoch, first, last),
+            errand=self.errands.run,
+        )
+        self.bridge.observed = self.governor.observed
+
     async def _start_uplink(self) -> None:
         config = self.config
         loop = asyncio.get_running_loop()
         self.uplink = Uplink(
-            config.uplink, self.identity, self.store, self.health, heartbeat_s=config.heartbeat_s, version=VERSION
+            config.uplink,
+            self.identity,
+            self.store,
+            self.health,
+            heartbeat_s=config.heartbeat_s,
+            version=VERSION,
+            groups=config.groups,
+            command=self.governor.command,
         )
 
         def on_change(what: set[str]) -> None:  # on the writer's thread
@@ -138,6 +184,10 @@ class Daemon:
             await self.admin.start()
         except OSError as error:
             raise ConfigError(f"{config.source}: hub.run_dir: {config.run_dir}: {error.strerror or error}") from None
+        self.settings.apply = lambda changed: self.uplink.reconfigure(changed.uplink, changed.heartbeat_s)
+        self.settings.is_up = lambda: self.uplink.has_session_since_reconfigured
+        self.governor.set_clock(self.clock.offset_ms() / 1000, self.clock.is_trusted())
+        self._spawn(self.governor.run(), "control")
         self._spawn(self.uplink.run(), "uplink")
         self._spawn(self._watch(), "watch")
         self._spawn(self._feed_watchdog(), "watchdog")
@@ -171,6 +221,7 @@ class Daemon:
         while True:
             trusted = self.clock.is_trusted()
             self.store.set_clock(self.clock.offset_ms(), trusted)
+            self.governor.set_clock(self.clock.offset_ms() / 1000, trusted)
             self.health.set_condition("clock-untrusted", not trusted)
             self._check_certificate(utc_ms() / 1000)
             self._check_store()

@@ -46,6 +46,19 @@ CONDITIONS: dict[str, Kind] = {
         "let the utility enable this hub's identity at the broker",
     ),
     "uplink-busy": Kind("warning", "the broker asks hubs to stay away", "none: the hub comes back by itself, slowly"),
+    "uplink-redirected": Kind(
+        "warning", "the broker sends hubs to another server", "none: the hub goes to a server of uplink.hosts that was named"
+    ),
+    "uplink-taken-over": Kind(
+        "error",
+        "another client uses this hub's identity",
+        "find the second device with this hub's certificate, and revoke it: the key has been copied",
+    ),
+    "uplink-portal": Kind(
+        "error",
+        "something that is not the broker answers at its address",
+        "check the modem: a captive portal or a proxy may be in the way; then uplink.port in hub.toml",
+    ),
     "uplink-lost": Kind("warning", "the session to the broker was lost", "none: the hub reconnects by itself"),
     "uplink-message-refused": Kind(
         "error",

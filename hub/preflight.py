@@ -1,7 +1,18 @@
 """What is checked before a hub starts, and by `meterhub check-config`: the identity that the configuration names."""
 
+import hashlib
+import logging
+
+import cbor2
+
 from hub.config import Config, ConfigError
 from hub.contract.identity import BadIdentity, Identity, load_identity
+from hub.contract.operators import BadOperators, Operators, parse_operators
+from hub.metering.cbor import loads_one
+
+log = logging.getLogger(__name__)
+
+OPERATORS_ITEM = "operators"
 
 
 def identity_of(config: Config) -> Identity:
@@ -21,3 +32,45 @@ def identity_of(config: Config) -> Identity:
     except OSError as error:
         raise ConfigError(f"{config.source}: uplink.ca_file: {config.uplink.ca_file}: {error.strerror}") from None
     return identity
+
+
+def operators_of(config: Config, kept: bytes | None = None) -> Operators:
+    """Who may command: operators.toml, or what a `trust` command put in its place (`kept`, the store's item).
+
+    A file that was changed after that command wins: somebody stood at the meter. No file: nobody may command. Raises
+    ConfigError.
+    """
+    text, digest = _operators_file(config)
+    if kept is not None:
+        try:
+            kept_digest, trusted = loads_one(kept)
+            if kept_digest == digest:
+                return parse_operators(trusted)
+        except (ValueError, TypeError) as error:
+            log.error("the operators of the last `trust` command do not read (%s): the file holds", error)
+    try:
+        return parse_operators(text)
+    except BadOperators as error:
+        raise ConfigError(f"{config.source}: control.operators_file: {config.operators_file}: {error}") from None
+
+
+def operators_item(config: Config, text: str) -> bytes:
+    """The store's item for operators that a `trust` command brought."""
+    return cbor2.dumps([_operators_file(config)[1], text])
+
+
+def _operators_file(config: Config) -> tuple[str, bytes]:
+    try:
+        data = config.operators_file.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise ConfigError(
+            f"{config.source}: control.operators_file: {config.operators_file}: {error.strerror or error}"
+        ) from None
+    try:
+        return data.decode(), hashlib.sha256(data).digest()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{config.source}: control.operators_file: {config.operators_file}: not a text file"
+        ) from None

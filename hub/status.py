@@ -44,6 +44,7 @@ class Report:
             "queue": self.queue,
             "readings": self.readings,
             "events": self.events,
+            "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
         }
 
@@ -62,7 +63,7 @@ class Report:
             "store": store,
             "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
             "han": self._han(),
-            "limit": {"state": "none", "watts": None, "until": None},
+            "limit": daemon.governor.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }
@@ -88,6 +89,13 @@ class Report:
         rows = [_adapter_row(session, now) for session in self._daemon.bridge.gateway.sessions()]
         radio = self._daemon.radio
         return rows + (radio.appliances() if radio is not None else [])
+
+    async def adapters_forget(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Free a ClientId, and the radio address it is bound to, for the device that replaces this one."""
+        client_id = str(request.get("client"))
+        if not self._daemon.bridge.forget(client_id):
+            raise ValueError(f"no adapter {client_id!r}: `meterhub adapters` lists them (zb-... are no MQTT-SN clients)")
+        return {"client": client_id}
 
     async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = await asyncio.wrap_future(self._daemon.store.queue_status())

@@ -16,13 +16,13 @@ from store.errors import StoreCorrupt
 from store.queries import load_queries, schema_statements
 
 APPLICATION_ID = 0x4D545248  # "MTRH"
-SCHEMA = 2
+SCHEMA = 3
 # 2 KiB pages: a WAL frame of 2072 bytes falls on 1.5 blocks of 4 KiB on average (6.3 KB of flash a commit, measured);
 # a frame of 4120 bytes always falls on two and a bit (8.4 KB).
 PAGE_SIZE = 2048
 _FRAME = PAGE_SIZE + 24
 
-_PRAGMAS = (
+PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # first: the others already look into a WAL, and would do it through a -shm file
     f"page_size = {PAGE_SIZE}",
     "auto_vacuum = NONE",  # the file never outgrows max_mb, and free pages in it are space that nobody else can take
@@ -52,7 +52,10 @@ class Database:
         self._frames = 0.0  # about what is in the WAL since it was last started over
         self._used_estimate, self._looks_left = max_pages, 0  # see may_use
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.2, cached_statements=64)
+        # Whoever has the writer's turn may use it (store/writer.py): one thread at a time, not always the same.
+        self._connection = sqlite3.connect(
+            path, isolation_level=None, timeout=0.2, cached_statements=64, check_same_thread=False
+        )
         try:
             self._prepare(wal_bytes, max_pages)
         except BaseException:
@@ -70,7 +73,7 @@ class Database:
         return self
 
     def _prepare(self, wal_bytes: int, max_pages: int) -> None:
-        for pragma in _PRAGMAS:
+        for pragma in PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         # SQLite's own checkpoints run inside COMMIT and would keep adapters waiting; ours run after the answers. Its
         # trigger stays as a backstop should our estimate be wrong.

@@ -5,35 +5,31 @@ Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writ
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.control.records import Journal
 from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
 from hub.metering.event import encode_event
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
 from hub.metering.pack import encode_pack
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
-from store.database import Database
+from store.control import Chain, write_journal
+from store.database import PAGE_SIZE, Database
 from store.errors import StoreFull
+from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
-from store.logbody import decode_seen, encode_body
+from store.logbody import decode_row, decode_seen, encode_body
 from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
-from store.queries import LANES
-from store.space import (
-    DUP_WINDOW_PRESSED_S,
-    DUP_WINDOW_S,
-    Budget,
-    DupWindow,
-    choose_lane,
-    log_pruning_pays,
-)
+from store.relief import Relief
+from store.space import DUP_WINDOW_S, Budget, DupWindow
 
 MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/contract/envelope.py
+_PACKED_BYTES = 8  # what a reading in a pack may take, to have room for the pack
 _CLOCK_STEP_MS = 100  # a smaller change of the offset is not worth a page
-_PRUNE_ROWS_AT_ONCE = 2000
-_PRUNE_MESSAGES_AT_ONCE = 64
 
 
 @dataclass
@@ -69,13 +65,15 @@ class Engine(LogView):
     ) -> None:
         super().__init__(db)
         self.budget = budget
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self.outbox = Outbox(db, seal, self.epoch, self.marks)
-        self._pruned_samples = self.marks.get("pruned_samples", 0)
-        self.taken: int = self._pruned_samples + self.count_samples(0)
+        self.pruned_samples = self.marks.get("pruned_samples", 0)
+        self.taken: int = self.pruned_samples + self.count_samples(0)
         self._next_forward = int((db.one("forward_last") or (0,))[0]) + 1
         self.window = DupWindow(now_ms(), self._next_seq)
-        self._look_at_log = True
+        self.relief = Relief(self)
+        self.news: set[str] = set()  # lanes that got something besides what was asked for
+        self.chain = Chain(db)
         self.boot += 1
         self._begin_boot(offset_ms)
 
@@ -94,7 +92,7 @@ class Engine(LogView):
 
     def utc_ms(self) -> int:
         """UTC now, as far as this boot knows."""
-        return self._now_ms() + self.boots[self.boot][0]
+        return self.now_ms() + self.boots[self.boot][0]
 
     def set_clock(self, offset_ms: int, trusted: bool) -> bool:
         """Take a clock; True when it is worth writing down. A trusted clock is not replaced by an untrusted one."""
@@ -116,19 +114,19 @@ class Engine(LogView):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A transaction; what memory knows of numbers and of pruning goes back when it does."""
-        numbers, pruned = dict(self.outbox.next), (self._first_seq, self._pruned_samples)
+        numbers, pruned = dict(self.outbox.next), (self.first_seq, self.pruned_samples)
         try:
             with self.db.transaction():
                 yield
         except BaseException:
             self.outbox.next = numbers
-            self._first_seq, self._pruned_samples = pruned
+            self.first_seq, self.pruned_samples = pruned
             raise
 
     def commit_group(self, group: Group) -> None:
         """Take a group into custody: all of it or, when this raises, nothing."""
         batches, marks = group.batches, None
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         samples, body = encode_body(self.names, now_ms, batches)
         has_entries = any(batch.samples or batch.seen for batch in batches)
         if self.outbox.marks_dirty:
@@ -161,7 +159,8 @@ class Engine(LogView):
     def _note_row(self, now_ms: int, samples: int, size: int) -> None:
         self.taken += samples
         self.unsealed += samples
-        self._look_at_log |= self.window.note(now_ms, self._next_seq, size)
+        if self.window.note(now_ms, self._next_seq, size):
+            self.relief.look_at_log()
         self._next_seq += 1
 
     def _apply(self, changes: list[Change]) -> None:
@@ -170,7 +169,7 @@ class Engine(LogView):
             apply_changes(self.db, plain, self._take_forward_id)
         for change in changes:
             if isinstance(change, EventRecorded):
-                self._seal_event(change.event, change.fields, self._now_ms())
+                self._seal_event(change.event, change.fields, self.now_ms())
 
     def _take_forward_id(self) -> int:
         # Never used twice in one run, unlike SQLite's own choice: the uplink's cursor would pass over a reused one.
@@ -192,6 +191,20 @@ class Engine(LogView):
         self.db.note_written(len(sealed.body), 0)
         return sealed
 
+    def commit_control(self, journal: Journal) -> list[Sealed]:
+        """Make one step of control durable; return the receipts as they were sealed."""
+        if self.db.used_pages() >= self.budget.hard_pages and not self.make_room(self.budget.hard_pages):
+            raise StoreFull("store.max_mb is used up and nothing may be pruned")
+        chain = copy(self.chain)
+        now_ms = self.now_ms()
+        with self.transaction():
+            sealed = write_journal(self.db, self.outbox, chain, journal, self.utc_ms())
+            for event, fields in journal.events:
+                self._seal_event(event, fields, now_ms)
+        self.chain = chain
+        self.db.note_written(sum(len(message.body) for message in sealed), len(journal.kept) + len(sealed))
+        return sealed
+
     def forward_done(self, forward_id: int) -> None:
         """The broker has a raw forward."""
         with self.transaction():
@@ -203,8 +216,13 @@ class Engine(LogView):
     def seal_pack(self, max_readings: int) -> Sealed | None:
         """Seal the oldest unsealed samples as one pack and move the position, in one transaction."""
         limit = max(1, max_readings)
+        self._tell_of_forwards()
+        # Before anything is taken: making room may rewrite the rows that a pack is made of.
+        limit_pages = self.budget.hard_pages - (limit * _PACKED_BYTES // PAGE_SIZE + 8)
+        if self.db.used_pages() >= limit_pages:
+            self.make_room(limit_pages)
         while True:
-            readings, upto = self._take_samples(limit)
+            readings, upto, gaps = self._take_samples(limit)
             if not readings:
                 self.position = upto  # rows of seen entries alone; finding that out again costs nothing
                 return None
@@ -215,98 +233,77 @@ class Engine(LogView):
         times = [reading.t_ms for reading in readings]
         with self.transaction():
             if self.db.used_pages() >= self.budget.bulk_pages:
-                self._prune_log_rows(pressed=True, least_rows=1)
+                self.relief.prune_rows(pressed=True)
             pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload)
             self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
+            for fields in gaps.fields():
+                self._seal_gap(fields)
         self.position = upto
         self.unsealed -= len(readings)
         self.db.note_written(len(pack.body), 0)
-        self._look_at_log = True
+        self.relief.look_at_log()
         return pack
 
-    def _take_samples(self, limit: int) -> tuple[list[Reading], tuple[int, int]]:
+    def _take_samples(self, limit: int) -> tuple[list[Reading], tuple[int, int], Gaps]:
         seq, index = self.position
         readings: list[Reading] = []
-        upto = self.position
+        upto, gaps = self.position, Gaps()
         for row_seq, boot, mono_ms, _, body in self.db.run("log_from", (seq,)):
-            row = self.row_readings(boot, mono_ms, body)
+            decoded = decode_row(self.names, mono_ms, body)
+            row = self.readings_of(boot, decoded)
             start = index if row_seq == seq else 0
+            if decoded.dropped and not start:
+                gaps.add(row, decoded.dropped, decoded.resolution_s)
             taken = row[start : start + limit - len(readings)]
             readings += taken
             end = start + len(taken)
             upto = (row_seq + 1, 0) if end >= len(row) else (row_seq, end)
             if len(readings) >= limit:
                 break
-        return readings, upto
+        return readings, upto, gaps
 
-    # --- space
+    def _tell_of_forwards(self) -> None:
+        fields = self.relief.untold()
+        if fields is not None:
+            told = self.relief.told()
+            with self.transaction():
+                self.write_marks(told)
+                self._seal_gap(fields)
+            self.relief.forwards.update(told)
 
-    def prune_when_due(self) -> None:
-        """Prune the log if something changed since the last look."""
-        if self._look_at_log:
-            self._look_at_log = self.prune_log()
+    def _seal_gap(self, fields: dict[str, Any]) -> None:
+        self._seal_event("store.gap", fields, self.now_ms())
+        self.news.add("events")
 
-    def prune_log(self, *, pressed: bool = False) -> bool:
-        """Forget rows that are sealed and older than the duplicate window, when there are enough to be worth it."""
-        floor = self._log_floor(pressed)
-        rows = floor[0] - self._first_seq
-        if not (log_pruning_pays(rows, floor[1]) or (pressed and rows > 0)):
-            return False
-        with self.transaction():
-            self._prune_log_rows(pressed=pressed, least_rows=1)
-        return True
+    # --- space (store/relief.py)
 
-    def _log_floor(self, pressed: bool) -> tuple[int, int]:
-        window_s = DUP_WINDOW_PRESSED_S if pressed else DUP_WINDOW_S
-        seq, size = self.window.floor(self._now_ms(), window_s)
-        return min(seq, self.position[0]), size
+    def make_room(self, goal_pages: int) -> bool:
+        """Give way until fewer than `goal_pages` are used; whether that was reached."""
+        return self.relief.make_room(goal_pages)
 
-    def _prune_log_rows(self, *, pressed: bool, least_rows: int) -> None:
-        upto = min(self._log_floor(pressed)[0], self._first_seq + _PRUNE_ROWS_AT_ONCE)
-        if upto - self._first_seq < least_rows:
-            return
-        pruned = self._pruned_samples + int((self.db.one("log_count_before", (upto,)) or (0,))[0])
+    def write_marks(self, more: dict[str, int]) -> None:
+        """Write where everything has come to (inside a transaction): rows that carried it may be about to go."""
         marks = {
             **self.outbox.delivered,
             "next_seq": self._next_seq,
             "sealed_seq": self.position[0],
             "sealed_index": self.position[1],
-            "pruned_samples": pruned,
+            "pruned_samples": self.pruned_samples,
+            **more,
         }
         self.db.many("mark_put", list(marks.items()))
-        self.db.run("log_prune", (upto,))
-        self.db.note_written(0, 8)
-        self._first_seq, self._pruned_samples = upto, pruned
-        self.window.pruned(upto)
 
-    def make_room(self, goal_pages: int) -> bool:
-        """Prune delivered messages, oldest first, then sealed rows of the log, until fewer than `goal_pages` are used.
-        True when that was reached."""
-        goal = goal_pages - self.budget.slice_pages
-        while self.db.used_pages() > goal:
-            if not self._prune_oldest(t_ms=1 << 62) and not self.prune_log(pressed=True):
-                break
-        return self.db.used_pages() < goal_pages
-
-    def _prune_oldest(self, t_ms: int) -> bool:
-        heads: dict[str, int | None] = {}
-        for lane in LANES:
-            head = self.db.one(f"sealed_head/{lane}", (self.outbox.delivered[lane],))
-            heads[lane] = head[1] if head is not None and head[1] <= t_ms else None
-        lane_of_oldest = choose_lane(heads)
-        if lane_of_oldest is None:
-            return False
+    def save_mark(self, name: str, value: int) -> None:
+        """Keep one position or total by itself."""
         with self.transaction():
-            self.db.run(
-                f"sealed_prune/{lane_of_oldest}", (self.outbox.delivered[lane_of_oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE)
-            )
-        self.db.note_written(0, 4)
-        return True
+            self.db.run("mark_put", (name, value))
+        self.db.note_written(0, 1)
 
-    def prune_history(self, retention_ms: int) -> bool:
-        """Drop one slice of delivered messages older than the retention; False when there is none. Only a trusted
-        clock may decide that something is old."""
-        return self.boots[self.boot][1] and self._prune_oldest(self.utc_ms() - retention_ms)
+    def note_rewritten(self, gone: int) -> None:
+        """Rows became others, with so many samples fewer."""
+        self.pruned_samples += gone
+        self.unsealed -= gone
+        self.rewrites += 1
 
     # --- restart
 

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from hub.metering.event import decode_event
 from hub.metering.pack import BadPack, decode_pack
 from hub.metering.reading import Reading
-from store.cbor import load_own
 from store.database import Database
+from store.envelopes import payload_of
 from store.errors import StoreCorrupt
 from store.outbox import read_sealed
 
 _FOREVER_MS = 1 << 62
+_MOST_BEGINNINGS = 8  # a store that thins with every slice of ours is worth an answer that misses some of it
 
 
 class View(Protocol):
@@ -24,6 +25,7 @@ class View(Protocol):
 
     db: Database
     position: tuple[int, int]
+    rewrites: int
 
     def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
         """A row of the log as readings."""
@@ -50,6 +52,10 @@ class Wanted:
         # A heap whose root is the worst kept: its key is the time, negated where early is good; ties by arrival.
         self._kept: list[tuple[int, int, Reading]] = []
         self._arrivals = 0
+
+    def afresh(self) -> "Wanted":
+        """The same question, nothing found yet."""
+        return Wanted(self.client, self.quantity, self.from_ms, self.to_ms, self.limit, self.newest_first)
 
     def may_hold(self, from_ms: int, to_ms: int) -> bool:
         """Whether readings of that span could still be among the best."""
@@ -82,20 +88,31 @@ class Wanted:
 
 
 def find_readings(view: View, wanted: Wanted) -> Generator[None, None, list[Reading]]:
-    """Look through the sealed packs and the log behind them. `to_ms` is included."""
+    """Look through the sealed packs and the log behind them. `to_ms` is included.
+
+    When rows of the log become others meanwhile (pressed for space; otherwise that waits for us) it begins again.
+    """
+    for _ in range(_MOST_BEGINNINGS):
+        fresh, rewrites = wanted.afresh(), view.rewrites
+        yield from _search_all(view, fresh, rewrites)
+        if view.rewrites == rewrites:
+            break
+    return fresh.result()
+
+
+def _search_all(view: View, wanted: Wanted, rewrites: int) -> Generator[None, None, None]:
     position = view.position
     last_id = (view.db.one("sealed_last/readings") or (None,))[0] or 0
     last_seq = (view.db.one("log_ends") or (None, None))[1] or 0
     # Ends taken first: a pack sealed meanwhile holds samples that the log shows as well, and is not looked at.
     yield from _search_packs(view.db, wanted, last_id)
     seq, index = position
-    while rows := view.db.run("log_from_some", (seq, last_seq + 1)).fetchall():
+    while view.rewrites == rewrites and (rows := view.db.run("log_from_some", (seq, last_seq + 1)).fetchall()):
         for row_seq, boot, mono_ms, _, body in rows:
             readings = view.row_readings(boot, mono_ms, body)
             wanted.take(readings[index:] if row_seq == position[0] else readings)
         seq = rows[-1][0] + 1
         yield
-    return wanted.result()
 
 
 def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None, None, None]:
@@ -117,7 +134,7 @@ def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None,
 def _open_pack(db: Database, pack_id: int) -> list[Reading]:
     found = read_sealed("readings", db.run("pack_body", (pack_id,)), skip=True)
     try:
-        return [reading for sealed in found for reading in decode_pack(_payload(sealed.body))]
+        return [reading for sealed in found for reading in decode_pack(payload_of(sealed.body))]
     except BadPack as error:
         raise StoreCorrupt(f"a pack of ours does not read: {error}") from None
 
@@ -125,14 +142,7 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
     """The newest events, oldest of them first, each with the epoch and number under which it went up."""
     found = read_sealed("events", db.run("events_newest", (max(0, limit),)), skip=True)
-    return [{**decode_event(_payload(s.body)), "epoch": s.epoch, "number": s.number} for s in reversed(found)]
-
-
-def _payload(envelope: bytes) -> bytes:
-    parts = getattr(load_own(envelope, "an envelope of ours"), "value", None)
-    if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[2], bytes):
-        raise StoreCorrupt("an envelope of ours has no payload")
-    return parts[2]
+    return [{**decode_event(payload_of(s.body)), "epoch": s.epoch, "number": s.number} for s in reversed(found)]
 
 
 def finish(search: Generator[None, None, list[Reading]]) -> list[Reading]:

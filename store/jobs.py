@@ -26,7 +26,7 @@ class Call:
 
     act: Callable[[Engine], Any]
     future: "Future[Any]"
-    news: str = ""
+    news: tuple[str, ...] = ()
     writes: bool = False
 
 
@@ -47,11 +47,16 @@ class Notice:
 
 
 @dataclass(slots=True)
+class Tend:
+    """Look after the database: commits were made on their callers' thread."""
+
+
+@dataclass(slots=True)
 class Stop:
     """Commit what waits, close, end."""
 
 
-Job = Commit | Call | Search | Notice | Stop
+Job = Commit | Call | Search | Notice | Tend | Stop
 
 
 def answer(future: "Future[Any]", result: Any = None, error: BaseException | None = None) -> None:

@@ -15,6 +15,7 @@ import cbor2
 
 from hub.mqttsn.records import Batch, Seen
 from store.cbor import load_own
+from store.dense import UNTHINNED, Point, Thinned, decode_dense, is_dense
 from store.errors import StoreCorrupt
 
 SeriesKey = tuple[str, str, int]
@@ -28,6 +29,15 @@ class LogSample(NamedTuple):
     mono_ms: int
     mantissa: int
     exponent: int
+
+
+class LogRow(NamedTuple):
+    """A row decoded. `dropped`: how many samples of which (client, quantity) were thinned out of it, on a grid of
+    `resolution_s`; {} and 0 in most."""
+
+    samples: list[LogSample]
+    dropped: dict[tuple[str, str], int]
+    resolution_s: int
 
 
 class Names:
@@ -83,12 +93,14 @@ def encode_body(names: Names, mono_ms: int, batches: Iterable[Batch]) -> tuple[i
     seen: list[int] = []
     series, clients = names.series, names.clients
     for batch in batches:
+        sampled_at, ago_ms = -1.0, 0
         for client_id, quantity, sampled_s, mantissa, exponent in batch.samples:
-            key = (client_id, quantity, exponent)
-            number = series.get(key)
+            number = series.get((client_id, quantity, exponent))
             if number is None:
-                number = names.add_series(key)
-            samples += (number, mono_ms - int(sampled_s * 1000 + 0.5), mantissa)
+                number = names.add_series((client_id, quantity, exponent))
+            if sampled_s != sampled_at:  # most of a batch was sampled when it came
+                sampled_at, ago_ms = sampled_s, mono_ms - int(sampled_s * 1000 + 0.5)
+            samples += (number, ago_ms, mantissa)
         for client_id, msg_id, digest, qos in batch.seen:
             number = clients.get(client_id)
             if number is None:
@@ -108,21 +120,45 @@ def _load(body: bytes) -> tuple[list[int], list[int]]:
     return samples, seen
 
 
-def decode_samples(names: Names, mono_ms: int, body: bytes) -> list[LogSample]:
-    """The samples of a row, in order. Raises StoreCorrupt when it is not what was written."""
+def decode_points(mono_ms: int, body: bytes) -> tuple[list[Point], Thinned]:
+    """The samples of a row of either form, in order, their series as numbers. Raises StoreCorrupt when it is not what
+    was written."""
+    if isinstance(body, bytes) and is_dense(body):
+        return decode_dense(mono_ms, body)
     flat = iter(_load(body)[0])
+    return [Point(number, mono_ms - ago_ms, mantissa) for number, ago_ms, mantissa in zip(flat, flat, flat)], UNTHINNED
+
+
+def decode_row(names: Names, mono_ms: int, body: bytes) -> LogRow:
+    """A row of either form. Raises StoreCorrupt when it is not what was written."""
     by_id = names.series_by_id
     try:
-        return [
-            LogSample(*by_id[number][:2], mono_ms - ago_ms, mantissa, by_id[number][2])
-            for number, ago_ms, mantissa in zip(flat, flat, flat)
-        ]
+        if isinstance(body, bytes) and is_dense(body):
+            points, thinned = decode_dense(mono_ms, body)
+            samples = [LogSample(*by_id[number][:2], at_ms, value, by_id[number][2]) for number, at_ms, value in points]
+            dropped: dict[tuple[str, str], int] = {}
+            for number, count in thinned.dropped.items():
+                series = by_id[number][:2]
+                dropped[series] = dropped.get(series, 0) + count
+            return LogRow(samples, dropped, thinned.resolution_s)
+        flat = iter(_load(body)[0])
+        return LogRow(
+            [
+                LogSample(*by_id[number][:2], mono_ms - ago_ms, mantissa, by_id[number][2])
+                for number, ago_ms, mantissa in zip(flat, flat, flat)
+            ],
+            {},
+            0,
+        )
     except KeyError as missing:
         raise StoreCorrupt(f"series {missing} has no name") from None
 
 
 def decode_seen(names: Names, body: bytes) -> Iterator[Seen]:
-    """The seen entries of a row, in order. Raises StoreCorrupt when it is not what was written."""
+    """The seen entries of a row, in order (a dense row has none). Raises StoreCorrupt when it is not what was
+    written."""
+    if isinstance(body, bytes) and is_dense(body):
+        return
     flat = iter(_load(body)[1])
     for head, msg_id, digest in zip(flat, flat, flat):
         client_id = names.client_by_id.get(head >> 2)

@@ -1,10 +1,10 @@
 """What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
 this, and so does the offline view of a stopped hub."""
 
-from hub.metering.reading import CLOCK_UNSYNCHRONISED, Reading
+from hub.metering.reading import CLOCK_UNSYNCHRONISED, THINNED, Reading
 from store.database import Database
 from store.errors import StoreCorrupt
-from store.logbody import Names, decode_samples
+from store.logbody import LogRow, Names, decode_row
 from store.outbox import load_marks
 
 
@@ -13,6 +13,7 @@ class LogView:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.rewrites = 0  # how often rows were merged, thinned or pruned: who reads in slices must begin again
         try:
             self._load(db)
         except (TypeError, ValueError) as error:
@@ -22,7 +23,7 @@ class LogView:
         self.epoch, self.boot = (int(value) for value in db.one("hub_get") or (1, 0))
         self.marks = load_marks(db)
         first, last = db.one("log_ends") or (None, None)
-        self._first_seq: int = first or self.marks.get("next_seq", 1)
+        self.first_seq: int = first or self.marks.get("next_seq", 1)
         self.position = self._load_position()
         # Never at or below what is sealed, even if a damaged database lost rows in between: they would pass for sealed.
         beyond_sealed = self.position[0] + (1 if self.position[1] else 0)
@@ -35,7 +36,7 @@ class LogView:
     def _load_position(self) -> tuple[int, int]:
         newest = self.db.one("pack_position") or (0, 0)
         marked = (self.marks.get("sealed_seq", 0), self.marks.get("sealed_index", 0))
-        return max(marked, (newest[0], newest[1]), (self._first_seq, 0))
+        return max(marked, (newest[0], newest[1]), (self.first_seq, 0))
 
     def count_samples(self, seq: int) -> int:
         """Samples in rows from `seq` on."""
@@ -43,9 +44,16 @@ class LogView:
 
     def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
         """A row of the log as readings, on the clock of its boot."""
+        return self.readings_of(boot, decode_row(self.names, mono_ms, body))
+
+    def readings_of(self, boot: int, row: LogRow) -> list[Reading]:
+        """A decoded row as readings, on the clock of its boot."""
         offset_ms, trusted = self.boots.get(boot) or (self.boots.get(self.boot, (0, False))[0], False)
         flags = 0 if trusted else CLOCK_UNSYNCHRONISED
-        return [
+        readings = [
             Reading(client_id, quantity, at_ms + offset_ms, mantissa, exponent, flags)
-            for client_id, quantity, at_ms, mantissa, exponent in decode_samples(self.names, mono_ms, body)
+            for client_id, quantity, at_ms, mantissa, exponent in row.samples
         ]
+        if row.dropped:
+            return [r._replace(flags=flags | THINNED) if r[:2] in row.dropped else r for r in readings]
+        return readings

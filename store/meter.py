@@ -1,21 +1,20 @@
-"""How many bytes the writer thread made the kernel write to storage: the honest figure for wear.
+"""How many bytes the hub made the kernel write to storage: the honest figure for wear.
 
-Linux counts the pages that each thread dirties (`/proc/self/task/TID/io`, write_bytes), so checkpoints, salvage and the
-two blocks that one WAL frame can fall on are all in it. Where the kernel does not count, an estimate of two blocks a
-commit and the body twice (WAL and checkpoint) stands in.
+Linux counts the pages that a process dirties (`/proc/self/io`, write_bytes), so checkpoints, merging, salvage and the
+two blocks that one WAL frame can fall on are all in it, whichever thread committed, and what the radio keeps as well.
+Where the kernel does not count, an estimate of two blocks a commit and the body twice (WAL and checkpoint) stands in.
 """
 
-import threading
 from pathlib import Path
 
 BLOCK_BYTES = 4096
+_IO = Path("/proc/self/io")
 
 
 class WriteMeter:
-    """Bytes written by the thread that made it, since then."""
+    """Bytes written by this process since then."""
 
     def __init__(self) -> None:
-        self._io = Path(f"/proc/self/task/{threading.get_native_id()}/io")
         self._estimate = 0
         self._last = 0
         start = self._read()
@@ -24,7 +23,7 @@ class WriteMeter:
 
     def _read(self) -> int | None:
         try:
-            for line in self._io.read_text().splitlines():
+            for line in _IO.read_text().splitlines():
                 name, _, value = line.partition(": ")
                 if name == "write_bytes":
                     return int(value)
@@ -37,7 +36,7 @@ class WriteMeter:
         self._estimate += 2 * BLOCK_BYTES + 2 * body_bytes
 
     def total(self) -> int:
-        """Bytes so far, from any thread; once the thread has ended, what was last asked for."""
+        """Bytes so far, from any thread."""
         if self.source == "estimate":
             return self._estimate
         now = self._read()

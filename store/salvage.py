@@ -15,7 +15,7 @@ from typing import Any
 from store.database import PAGE_SIZE, Database, Row
 from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
 from store.gateway_tables import read_peer
-from store.logbody import Names, decode_samples, decode_seen
+from store.logbody import Names, decode_row, decode_seen
 from store.outbox import load_marks, read_marks, split_id
 from store.queries import LANES
 
@@ -130,6 +130,7 @@ def _copy_home(source: Database, target: Database) -> int:
         ("retained_put", "retained"),
         ("inbox_put", "inbox"),
         ("forward_put", "forward"),
+        ("control_put", "control"),
     ):
         count += _copy(target, query, _both_ways(source, f"salvage_{table}"))
     return count
@@ -150,7 +151,7 @@ def _is_sealed(row: Row) -> bool:
 def _is_log_row(names: Names, row: Row) -> bool:
     """Whether a row reads, names and all: one that did not would be damage to the new database as well."""
     try:
-        samples = decode_samples(names, row[2], row[4])
+        samples = decode_row(names, row[2], row[4]).samples
         all(decode_seen(names, row[4]))
         return len(samples) == row[3] and all(isinstance(number, int) for number in row[:4])
     except (StoreCorrupt, TypeError, ValueError):

@@ -65,6 +65,9 @@ class DupWindow:
         if now_ms - self._entries[-1][0] < _ENTRY_EVERY_MS:
             return False
         self._entries.append((now_ms, seq + 1, self._bytes))
+        # While the uplink is down for days nothing is pruned: one entry is enough for all that is older.
+        while len(self._entries) > 1 and self._entries[1][0] <= now_ms - DUP_WINDOW_S * 1000:
+            self._entries.popleft()
         return True
 
     def floor(self, now_ms: int, window_s: float) -> tuple[int, int]:
@@ -81,7 +84,7 @@ class DupWindow:
         """Rows before seq are gone."""
         while len(self._entries) > 1 and self._entries[1][1] <= seq:
             self._entries.popleft()
-        gone = self._entries[0][2]
+        gone = self._entries[0][2] if self._entries[0][1] <= seq else 0
         self._entries = deque((ms, first, size - gone) for ms, first, size in self._entries)
         self._bytes -= gone
 

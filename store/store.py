@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hub.control.records import Journal
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Restored
 from store.database import PAGE_SIZE
@@ -17,8 +18,9 @@ from store.history import Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.opening import Place, check_folder
 from store.outbox import Sealed, SealFunction, check_lane
+from store.pace import Pace
 from store.queries import LANES
-from store.space import make_budget
+from store.space import MIB, make_budget
 from store.writer import Writer
 
 
@@ -30,8 +32,9 @@ class Store:
     """One data_dir's database and the thread that writes it.
 
     `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
-    is the clock of `Sample.sampled_s`. Everything that returns a Future is executed on the writer thread and fails
-    with StoreFull or StoreError.
+    is the clock of `Sample.sampled_s`. `group_window_s`: how long an urgent batch waits for company;
+    `daily_write_mb`: what may be written to flash in a day before that window grows (store/pace.py), 0 = any.
+    Everything that returns a Future is executed on the writer thread and fails with StoreFull or StoreError.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Store:
         max_mb: float = 256,
         retention_days: float = 400,
         group_window_s: float = 0.0,
+        daily_write_mb: float = 0,
         monotonic: Callable[[], float] = time.monotonic,
         utc_ms: Callable[[], int] = _utc_ms,
     ) -> None:
@@ -50,9 +54,8 @@ class Store:
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
         self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms)
-        self._writer = Writer(
-            self._place, retention_days=retention_days, group_window_s=group_window_s, tell=self._changed
-        )
+        pace = Pace(group_window_s, daily_write_mb * MIB)
+        self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the Stop
 
@@ -97,7 +100,7 @@ class Store:
     def _put(self, job: Job) -> bool:
         with self._gate:
             if not self._closed:
-                self._writer.jobs.put(job)
+                self._writer.put(job)
             return not self._closed
 
     def _changed(self, news: set[str]) -> None:
@@ -110,6 +113,10 @@ class Store:
         """Make a batch durable, all of it or nothing. `done(batch.id, None)` comes on the writer thread after fsync;
         `done(batch.id, StoreFull or StoreError)` when nothing of it was stored. Urgent batches are grouped with
         whatever else waits; others wait for the next urgent one, at most five seconds."""
+        if self._closed or not self._writer.commit_at_once(batch, done):
+            self._queue(batch, done)
+
+    def _queue(self, batch: Batch, done: Done) -> None:
         if not self._put(Commit(batch, done)):
             done(batch.id, StoreError("the store is closed"))
 
@@ -137,7 +144,17 @@ class Store:
         """Seal one message into a lane (receipts, answers, events)."""
         if check_lane(lane) == "readings":
             raise StoreError("lane readings takes packs only: seal_pack")
-        return self._ask(lambda engine: engine.append(lane, content_type, payload, extra), news=lane, writes=True)
+        return self._ask(lambda engine: engine.append(lane, content_type, payload, extra), news=(lane,), writes=True)
+
+    def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
+        """Make one step of control durable, all of it or nothing; the receipts as they were sealed and chained."""
+        lanes = {"receipts": journal.receipts, "answers": journal.answers, "events": journal.events}
+        news = tuple(lane for lane, messages in lanes.items() if messages)
+        return self._ask(lambda engine: engine.commit_control(journal), news=news, writes=True)
+
+    def control_state(self) -> "Future[dict[str, bytes]]":
+        """What control kept, by name."""
+        return self._ask(lambda engine: dict(engine.db.run("control_all").fetchall()))
 
     def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
         """Undelivered messages of a lane strictly after (epoch, after_number), ordered by (epoch, number)."""
@@ -192,12 +209,13 @@ class Store:
 
     def status(self) -> dict[str, Any]:
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
-        commits, refused, errors, last_error, salvaged, epoch, boot."""
+        commits, refused, errors, last_error, salvaged, epoch, boot; readings thinned and forwards dropped for want of
+        space; window_s and stretched (store/pace.py)."""
         names = ("hub.db", "hub.db-wal", "ballast")
         sizes = [_size(self._place.data_dir / name) for name in names]
         return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
 
-    def _ask(self, act: Callable[[Engine], Any], *, news: str = "", writes: bool = False) -> "Future[Any]":
+    def _ask(self, act: Callable[[Engine], Any], *, news: tuple[str, ...] = (), writes: bool = False) -> "Future[Any]":
         future: Future[Any] = Future()
         if not self._put(Call(act, future, news, writes)):
             future.set_exception(StoreError("the store is closed"))

@@ -1,4 +1,5 @@
-"""The writer thread: the only one that touches the database. It groups what is queued and answers after the fsync.
+"""The writer thread: it groups what is queued, commits, and answers after the fsync. It owns the database; a caller
+borrows it from an idle writer for a commit that is quick (`commit_at_once`), so that one thread at a time touches it.
 
 Idle means blocked on the queue, without a timeout unless something is due: a lazy batch, delivery marks, an event that
 found no space.
@@ -13,11 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from hub.mqttsn.records import Batch
 from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreFull, translate
-from store.jobs import Call, Commit, Job, Notice, Search, answer
-from store.keeper import NEVER, RETRY_S, Keeper, plain
+from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop, Tend, answer
+from store.keeper import NEVER, QUICK_S, RETRY_S, Keeper, plain
 from store.opening import Place
+from store.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +28,35 @@ LAZY_S = 5.0
 MARKS_S = 3.0
 _MAX_GROUP_ENTRIES = 16_384
 _RETENTION_EVERY_S = 3600.0
-_COUNTERS = ("commits", "refused", "errors", "salvaged", "written_bytes", "readings", "unsealed", "epoch", "boot")
+_PACE_COMMITS = 16
+_PACE_SAVED_EVERY_S = 3600.0
+_PACE_MARK = "wear_left_bytes"
+_TEND_EVERY = 32  # commits made on their callers' thread between two looks at the database by this one
+_COUNTERS = (
+    *("commits", "refused", "errors", "salvaged", "written_bytes", "readings", "unsealed", "thinned"),
+    *("forwards_dropped", "epoch", "boot"),
+)
 
 
 class Writer(threading.Thread):
     """Owns the keeper. Everything but `jobs`, `opened` and `snapshot` belongs to this thread."""
 
-    def __init__(
-        self, place: Place, *, retention_days: float, group_window_s: float, tell: Callable[[set[str]], None]
-    ) -> None:
+    def __init__(self, place: Place, *, retention_days: float, pace: Pace, tell: Callable[[set[str]], None]) -> None:
         super().__init__(name="store-writer", daemon=True)
         self.place = place
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
         self.snapshot: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"last_error": "", "written_source": ""}
         self.keeper: Keeper
+        # Who holds it may touch the keeper and the state below: this thread, or the caller of `commit_at_once`.
+        self._turn = threading.Lock()
+        self._commits_put = self._commits_sorted = 0
+        self._tend_in = _TEND_EVERY
         self._tell = tell
         self._retention_ms = int(retention_days * 86_400_000)
-        self._group_window_s = group_window_s
+        self._pace = pace
+        self._pace_at = self._pace_saved_at = 0.0
+        self._pace_commits = 0
         self._waiting: list[Commit] = []
         self._calls: list[Call] = []
         self._searches: deque[Search] = deque()
@@ -61,6 +75,8 @@ class Writer(threading.Thread):
         except BaseException as error:
             self.opened.set_exception(error)
             return
+        if self.keeper.engine is not None and _PACE_MARK in self.keeper.engine.marks:
+            self._pace.resume(self.keeper.engine.marks[_PACE_MARK])
         self._snap()
         self.opened.set_result(self.keeper.engine is not None)
         self._urgent = bool(self.keeper.own_events)
@@ -72,6 +88,44 @@ class Writer(threading.Thread):
                 self._refuse_all(self.keeper.note_error(translate(error)))
         self._finish()
 
+    def put(self, job: Job) -> None:
+        """Queue a job, from any one thread at a time."""
+        if type(job) is Commit:
+            self._commits_put += 1
+        self.jobs.put(job)
+
+    def commit_at_once(self, batch: Batch, done: Done) -> bool:
+        """Commit on the caller's thread, and call `done` on it, when this thread is idle and the medium is quick: two
+        handovers between threads cost more than the commit. False: nothing was done, queue it.
+
+        What was queued before and waits for company is committed with it; nothing overtakes anything. For a writer
+        that is just about to be idle it waits: queued behind each other, batches would never find it idle again.
+        """
+        if not batch.urgent or not self.keeper.is_quick:
+            return False
+        if not (self._turn.acquire(blocking=False) or self._turn.acquire(timeout=QUICK_S)):
+            return False
+        try:
+            is_busy = self._commits_put != self._commits_sorted or self._urgent or bool(self._calls)
+            if is_busy or self._stopping or self._pace.window_s:
+                return False
+            commits = [*self._waiting, Commit(batch, done)]
+            if not self.keeper.commit_plainly(Group([commit.batch for commit in commits])):
+                return False
+            self._waiting.clear()
+            self._lazy_at = NEVER
+            self._snap()
+            news, self.keeper.news = self.keeper.news, set()
+            self._tend_in -= 1
+            if not self._tend_in:
+                self._tend_in = _TEND_EVERY
+                self.jobs.put(Tend())
+        finally:
+            self._turn.release()
+        self._answer(commits, None)
+        self._tell_of(news)
+        return True
+
     def _finish(self) -> None:
         try:
             while not self.jobs.empty():
@@ -82,6 +136,7 @@ class Writer(threading.Thread):
             self._refuse_all(self.keeper.note_error(translate(error)))
         for search in self._searches:
             answer(search.future, error=StoreError("the store is closing"))
+        self._save_pace(time.monotonic())
         self.keeper.close()
         self.keeper.meter.total()
         self._snap()
@@ -90,12 +145,11 @@ class Writer(threading.Thread):
 
     def _round(self) -> None:
         first = self._wait()
-        if first is not None:
-            self._sort(first)
-        self._collect()
-        if self._urgent and self._group_window_s > 0:
-            self._collect_for(self._group_window_s)
-        self._act()
+        with self._turn:
+            if first is not None:
+                self._sort(first)
+            self._collect()
+            self._act()
 
     def _wait(self) -> Job | None:
         due = min(self._lazy_at, self._marks_at, self._retry_at, self.keeper.reopen_at)
@@ -118,22 +172,16 @@ class Writer(threading.Thread):
                 return
             entries += self._sort(job)
 
-    def _collect_for(self, window_s: float) -> None:
-        until = time.monotonic() + window_s
-        while (left_s := until - time.monotonic()) > 0 and not self._stopping:
-            try:
-                self._sort(self.jobs.get(timeout=left_s))
-            except queue.Empty:
-                return
-
     def _sort(self, job: Job) -> int:
         """Put a job where it waits; return about how much it adds to the group."""
         if isinstance(job, Commit):
+            self._commits_sorted += 1
             self._waiting.append(job)
-            if job.batch.urgent:
+            window_s = self._pace.window_s if job.batch.urgent else LAZY_S
+            if window_s:
+                self._lazy_at = min(self._lazy_at, time.monotonic() + window_s)
+            else:
                 self._urgent = True
-            elif self._lazy_at == NEVER:
-                self._lazy_at = time.monotonic() + LAZY_S
             return len(job.batch.samples) + len(job.batch.seen) + len(job.batch.changes) + 1
         if isinstance(job, Call):
             self._calls.append(job)
@@ -143,7 +191,7 @@ class Writer(threading.Thread):
             job.act(self.keeper)
             self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
             self._tend_at = 0.0
-        else:
+        elif isinstance(job, Stop):
             self._stopping = True
         return 1
 
@@ -168,15 +216,39 @@ class Writer(threading.Thread):
         """What is done once everybody has an answer."""
         if self.keeper.engine is not None and self.keeper.engine.outbox.marks_dirty and self._marks_at == NEVER:
             self._marks_at = time.monotonic() + MARKS_S
-        if self.keeper.tend(self._retention_ms if time.monotonic() >= self._tend_at else None):
+        due = self._retention_ms if time.monotonic() >= self._tend_at else None
+        if self.keeper.tend(due, reading=bool(self._searches)):
             self._tend_at = 0.0
         elif self._tend_at <= time.monotonic():
             self._tend_at = time.monotonic() + _RETENTION_EVERY_S
+        self._keep_pace()
         # Curing something may have added an event; it is due at once.
         self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
         self._snap()
-        if self.keeper.news:
-            news, self.keeper.news = self.keeper.news, set()
+        news, self.keeper.news = self.keeper.news, set()
+        self._tell_of(news)
+
+    def _keep_pace(self) -> None:
+        """Look at what was written, at most every second or sixteenth commit; keep what is left of the budget."""
+        now_s, commits = time.monotonic(), self.keeper.counts["commits"]
+        if now_s < self._pace_at and commits < self._pace_commits + _PACE_COMMITS:
+            return
+        self._pace_at, self._pace_commits = now_s + 1.0, commits
+        change = self._pace.note(now_s, self.keeper.meter.total())
+        if change is not None:
+            self.keeper.add_own_event("store.wear", change._asdict(), self.place.now_ms())
+        if now_s >= self._pace_saved_at + _PACE_SAVED_EVERY_S:
+            self._save_pace(now_s)
+
+    def _save_pace(self, now_s: float) -> None:
+        # The first look of a boot is when there is something to resume; a full bucket is not worth a page.
+        if self._pace_saved_at and self._pace.daily_bytes:
+            left_bytes = int(self._pace.left_bytes)
+            self.keeper.guard(lambda engine: engine.save_mark(_PACE_MARK, left_bytes))
+        self._pace_saved_at = now_s
+
+    def _tell_of(self, news: set[str]) -> None:
+        if news:
             try:
                 self._tell(news)
             except Exception:
@@ -246,8 +318,9 @@ class Writer(threading.Thread):
             return
         if call.writes:
             self.keeper.counts["commits"] += result is not None
-        if call.news:
-            self.keeper.news.add(call.news)
+        self.keeper.news.update(call.news)
+        if self.keeper.require().epoch != self.snapshot["epoch"]:
+            self._snap()  # a salvage on the way: who has the answer must not see the old epoch beside it
         answer(call.future, result)
 
     def _step(self, search: Search) -> None:
@@ -270,9 +343,9 @@ class Writer(threading.Thread):
     def status(self) -> dict[str, Any]:
         """The snapshot and what was written, from any thread."""
         if not self.opened.done():
-            return {**self.snapshot}
+            return {**self.snapshot} | self._pace.status()
         meter = self.keeper.meter
-        return {**self.snapshot, "written_bytes": meter.total(), "written_source": meter.source}
+        return {**self.snapshot, "written_bytes": meter.total(), "written_source": meter.source} | self._pace.status()
 
     def _snap(self) -> None:
         engine = self.keeper.engine
@@ -281,6 +354,8 @@ class Writer(threading.Thread):
             "last_error": self.keeper.last_error,
             "readings": engine.taken if engine else 0,
             "unsealed": engine.unsealed if engine else 0,
+            "thinned": engine.relief.condenser.thinned_samples if engine else 0,
+            "forwards_dropped": engine.relief.forwards["forwards_dropped"] if engine else 0,
             "epoch": engine.epoch if engine else self.snapshot["epoch"],
             "boot": engine.boot if engine else self.snapshot["boot"],
         }

@@ -1,27 +1,32 @@
 """`meterhub bench gateway`: acknowledged QoS 1 publishes per second, each durable before its PUBACK.
 
-Beside it, in the same run, the same load against a bare UDP echo that answers PUBACK at once and stores nothing: the
-limit that sockets, the load and the interpreter set on this machine.
+Beside it, in the same run, the same load against two peers that set the machine's limits: an *echo* that answers PUBACK
+at once and stores nothing (sockets, the load, the interpreter), and a *ceiling*, the least that keeps the same promise:
+it drains the socket, commits what came in one SQLite transaction with the store's own settings, then acknowledges.
 """
 
 import asyncio
 import multiprocessing
 import shutil
 import socket
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hub.bench.load import Figures, run_load
+from hub.bench.load import Figures, Load, run_load
 from hub.process import cpu_s, rss_bytes
 
 PAYLOADS = {
+    "number": Load(b"230.1"),
+    # 64 octets that are nothing but a message: kept, acknowledged, passed on.
+    "plain": Load(b"p" * 64, topic_id_type=2, topic_id=0x706C),
     # 64 octets: seven readings that an adapter buffered while it slept.
-    "samples": b"60:2000,50:2010,40:2020,30:2030,20:2040,10:2050,0:2060.123456789",
-    "number": b"230.1",
+    "samples": Load(b"60:2000,50:2010,40:2020,30:2030,20:2040,10:2050,0:2060.123456789"),
 }
 
 
@@ -33,6 +38,31 @@ def _echo(pipe: Connection) -> None:
     while True:
         data, address = sock.recvfrom(2048)
         sock.sendto(b"\x07\x0d" + data[3:7] + b"\x00", address)
+
+
+def _ceiling(pipe: Connection, directory: str) -> None:
+    """Drains the socket, commits all of it as one row (fsync), acknowledges; it reads none of it."""
+    from store.database import PRAGMAS
+
+    database = sqlite3.connect(Path(directory) / "ceiling.db", isolation_level=None)
+    for pragma in PRAGMAS:
+        database.execute(f"PRAGMA {pragma}").fetchall()
+    database.execute("CREATE TABLE log (seq INTEGER PRIMARY KEY, body BLOB)")
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    pipe.send(sock.getsockname()[1])
+    while True:
+        sock.setblocking(True)
+        arrived = [sock.recvfrom(2048)]
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            while len(arrived) < 512:
+                arrived.append(sock.recvfrom(2048))
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("INSERT INTO log (body) VALUES (?)", (b"".join(data for data, _ in arrived),))
+        database.execute("COMMIT")
+        for data, address in arrived:
+            sock.sendto(b"\x07\x0d" + data[3:7] + b"\x00", address)
 
 
 def _gateway(pipe: Connection, directory: str) -> None:
@@ -98,28 +128,39 @@ def serve_echo() -> Served:
     return Served(_echo)
 
 
-def bench_gateway(
-    clients: list[int], duration_s: float, payload: bytes, directory: Path | None
-) -> list[dict[str, Any]]:
-    """One row per number of clients: the gateway, and the echo beside it."""
-    rows = []
-    for count in clients:
-        place = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir=directory))
-        gateway, echo = serve_gateway(place), serve_echo()
-        try:
-            limit = run_load(("127.0.0.1", echo.port), count, payload, duration_s, handshake=False)
-            before = gateway.cpu_s()
-            figures = run_load(("127.0.0.1", gateway.port), count, payload, duration_s, handshake=True)
-            rows.append(_row(figures, limit, gateway, gateway.cpu_s() - before))
-        finally:
-            gateway.stop()
-            echo.stop()
-            time.sleep(0.1)
-            shutil.rmtree(place, ignore_errors=True)
-    return rows
+def serve_ceiling(directory: Path) -> Served:
+    """A peer that makes each PUBLISH durable before its PUBACK and does nothing else."""
+    return Served(_ceiling, str(directory))
 
 
-def _row(figures: Figures, limit: Figures, gateway: Served, cpu_s: float) -> dict[str, Any]:
+def bench_gateway(clients: list[int], duration_s: float, load: Load, directory: Path | None) -> list[dict[str, Any]]:
+    """One row per number of clients: the gateway, with the echo and the ceiling beside it."""
+    return [_one(count, duration_s, load, directory) for count in clients]
+
+
+def _one(clients: int, duration_s: float, load: Load, directory: Path | None) -> dict[str, Any]:
+    place = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir=directory))
+    served: list[Served] = []
+
+    def run(peer: Served, handshake: bool) -> Figures:
+        served.append(peer)
+        return run_load(("127.0.0.1", peer.port), clients, load, duration_s, handshake=handshake)
+
+    try:
+        echo = run(serve_echo(), handshake=False)
+        ceiling = run(serve_ceiling(place), handshake=False)
+        gateway = serve_gateway(place)
+        before = gateway.cpu_s()
+        figures = run(gateway, handshake=True)
+        return _row(figures, echo, ceiling, gateway, gateway.cpu_s() - before)
+    finally:
+        for peer in served:
+            peer.stop()
+        time.sleep(0.1)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _row(figures: Figures, echo: Figures, ceiling: Figures, gateway: Served, cpu_s: float) -> dict[str, Any]:
     inside = gateway.figures()
     return {
         "clients": figures.clients,
@@ -131,6 +172,8 @@ def _row(figures: Figures, limit: Figures, gateway: Served, cpu_s: float) -> dic
         "bytes_written_per_message": round(inside["written"] / figures.messages, 1),
         "rss_bytes": inside["rss_bytes"],
         "retransmissions": figures.retransmissions,
-        "echo_rate": round(limit.rate),
-        "ratio_to_echo": round(figures.rate / limit.rate, 3),
+        "echo_rate": round(echo.rate),
+        "ratio_to_echo": round(figures.rate / echo.rate, 3),
+        "ceiling_rate": round(ceiling.rate),
+        "ratio_to_ceiling": round(figures.rate / ceiling.rate, 3),
     }

@@ -10,6 +10,14 @@ _PUBACK = 0x0D
 _RETRY_S = 1.0
 
 
+class Load(NamedTuple):
+    """What each client publishes, and where: predefined topic 0x0001 unless it says otherwise."""
+
+    payload: bytes
+    topic_id_type: int = 1
+    topic_id: int = 0x0001
+
+
 class Figures(NamedTuple):
     """What a load run measured. Latencies in milliseconds."""
 
@@ -50,8 +58,8 @@ def connect(address: tuple[str, int], number: int, timeout_s: float = 10.0) -> s
     return sock
 
 
-def run_load(address: tuple[str, int], clients: int, payload: bytes, duration_s: float, *, handshake: bool) -> Figures:
-    """Keep `clients` publishing to predefined topic 0x0001 for `duration_s`. `handshake` False: the peer is an echo."""
+def run_load(address: tuple[str, int], clients: int, load: Load, duration_s: float, *, handshake: bool) -> Figures:
+    """Keep `clients` publishing for `duration_s`. `handshake` False: the peer answers any PUBLISH as it is."""
     selector = selectors.EpollSelector()
     fleet = []
     for number in range(clients):
@@ -65,23 +73,23 @@ def run_load(address: tuple[str, int], clients: int, payload: bytes, duration_s:
         selector.register(sock, selectors.EVENT_READ, client)
         fleet.append(client)
     try:
-        return _drive(selector, fleet, payload, duration_s)
+        return _drive(selector, fleet, load, duration_s)
     finally:
         selector.close()
         for client in fleet:
             client.sock.close()
 
 
-def _drive(selector: selectors.EpollSelector, fleet: list[_Client], payload: bytes, duration_s: float) -> Figures:
+def _drive(selector: selectors.EpollSelector, fleet: list[_Client], load: Load, duration_s: float) -> Figures:
     now = time.perf_counter
     latencies: list[float] = []
     retransmissions = 0
     head = struct.Struct(">BBBHH")
-    length = 7 + len(payload)
+    length, flags = 7 + len(load.payload), 0x20 | load.topic_id_type
 
     def publish(client: _Client) -> None:
         client.msg_id = client.msg_id % 0xFFFF + 1
-        client.datagram = head.pack(length, 0x0C, 0x21, 0x0001, client.msg_id) + payload
+        client.datagram = head.pack(length, 0x0C, flags, load.topic_id, client.msg_id) + load.payload
         client.sent_at = now()
         client.sock.send(client.datagram)
 
@@ -105,7 +113,7 @@ def _drive(selector: selectors.EpollSelector, fleet: list[_Client], payload: byt
                 if moment - client.sent_at > _RETRY_S:
                     retransmissions += 1
                     client.sent_at = moment
-                    client.sock.send(client.datagram[:2] + b"\xa1" + client.datagram[3:])
+                    client.sock.send(client.datagram[:2] + bytes((flags | 0x80,)) + client.datagram[3:])
     took = now() - begun
     latencies.sort()
     at = latencies.__getitem__

@@ -1,6 +1,7 @@
-"""`meterhub adapters`: who is in the home, and how well they are heard."""
+"""`meterhub adapters`: who is in the home, how well they are heard, and what of theirs was refused."""
 
 import argparse
+from pathlib import Path
 
 from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, print_json, print_table
 
@@ -10,7 +11,15 @@ _COLUMNS = (
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "adapters", adapters, "the adapters and appliances that the hub knows")
+    parser = add_verb(subparsers, "adapters", adapters, "the adapters and appliances that the hub knows")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    summary = "free the ClientId of a device that was taken away, for the next one"
+    # No defaults: they would overwrite what was said before the action.
+    action = actions.add_parser("forget", help=summary, description=summary, argument_default=argparse.SUPPRESS)
+    action.add_argument("client", metavar="CLIENT_ID")
+    action.add_argument("--json", action="store_true", help="print JSON for programs")
+    action.add_argument("--config", metavar="FILE", type=Path, help="the hub's configuration")
+    action.set_defaults(verb=forget)
 
 
 def adapters(arguments: argparse.Namespace) -> int:
@@ -26,4 +35,13 @@ def adapters(arguments: argparse.Namespace) -> int:
             for row in rows
         ],
     )
+    return FINE
+
+
+def forget(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "adapters.forget", client=arguments.client)
+    if arguments.json:
+        print_json(answer)
+    else:
+        print(f"{answer['client']} is forgotten: the next device that connects by this name bears it")
     return FINE

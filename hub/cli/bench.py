@@ -12,7 +12,7 @@ def register(subparsers: Subparsers) -> None:
     parser = add_verb(actions, "gateway", gateway, "QoS 1 publishes over UDP, each durable before its PUBACK")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 20, 100], help="(default: 1 20 100)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per number of clients (default: %(default)s)")
-    parser.add_argument("--payload", choices=("number", "samples"), default="samples", help="(default: %(default)s)")
+    parser.add_argument("--payload", choices=("number", "plain", "samples"), default="samples", help="(default: %(default)s)")
     parser.add_argument("--directory", type=Path, help="where the database goes (default: the temporary directory)")
 
 

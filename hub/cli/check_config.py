@@ -13,10 +13,11 @@ def register(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from hub.preflight import identity_of
+    from hub.preflight import identity_of, operators_of
 
     config = load_config(arguments.file or arguments.config)
     identity = identity_of(config)
+    operators_of(config)
     until = identity.certificate.not_valid_after_utc
     if arguments.json:
         print_json({"file": str(config.source), "hub": identity.hub_id, "certificate_until": until.isoformat()})

@@ -22,8 +22,14 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "radio.formed": ("channel", "pan_id"),
     "uplink.up": ("host", "protocol"),
     "store.salvaged": ("reason", "kept", "set_aside"),
-    "store.gap": ("lane", "from", "to", "reason"),
+    # What was given up for want of space. what: "readings" (thinned to one in resolution_s; series = a row each,
+    # [client, quantity, from_ms, to_ms, kept, dropped, resolution_s]) or "forwards" (from_ms, to_ms: when they went).
+    "store.gap": ("what", "from_ms", "to_ms", "kept", "dropped", "resolution_s", "series"),
+    # The daily write budget makes adapters wait for company (stretched), or no longer does.
+    "store.wear": ("stretched", "window_s"),
     "clock.stepped": ("step_ms",),
+    "limit.ignored": ("client", "power_w"),
+    "control.lost": (),
 }
 
 

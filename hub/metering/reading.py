@@ -99,8 +99,11 @@ def parse_payload(payload: bytes) -> list[tuple[int, int, int]]:
 
 def _parse_buffered(part: bytes) -> tuple[int, int, int]:
     ago, _, value = part.partition(b":")
-    seconds, scale = parse_decimal(ago)
-    ago_ms = seconds * 1000 // 10**-scale
+    if ago.isdigit() and len(ago) <= 7:  # what most adapters send
+        ago_ms = int(ago) * 1000
+    else:
+        seconds, scale = parse_decimal(ago)
+        ago_ms = seconds * 1000 // 10**-scale
     if not 0 <= ago_ms <= MAX_AGO_S * 1000:
         raise BadReading("SECONDS_AGO is negative or more than 40 days")
     mantissa, exponent = parse_decimal(value)

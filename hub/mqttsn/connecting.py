@@ -98,6 +98,21 @@ def _has_room(core: Core) -> bool:
     return True
 
 
+def forget(core: Core, client_id: str) -> bool:
+    """Drop a session with all that belongs to it, the bond of its ClientId to a radio address too; False when there is
+    no such client. One that is still there is told DISCONNECT, and may connect anew as anybody may."""
+    session = core.sessions.get(client_id)
+    if session is None:
+        return False
+    if session.state not in _GONE:
+        core.send_to(session, Disconnect().encode())
+    clear_queue(session)
+    core.drop_session(session)
+    core.dialect.clients.pop(client_id, None)
+    core.record_event("adapter.left", client=client_id, reason="forgotten")
+    return True
+
+
 def _settle_address(core: Core, session: Session, peer: Peer, now: float) -> None:
     """One session an address, one address a session: whoever was there before is told, or lost."""
     if session.peer != peer and session.state in states.PRESENT:

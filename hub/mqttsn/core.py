@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hub.mqttsn import session as states
 from hub.mqttsn.codec import Disconnect
 from hub.mqttsn.dialect import Dialect
-from hub.mqttsn.limits import GatewayConfig, tolerated_silence_s
+from hub.mqttsn.limits import Allowance, GatewayConfig, tolerated_silence_s
 from hub.mqttsn.records import Batch, Change, EventRecorded, Peer, SessionRemoved
 from hub.mqttsn.restate import Key, key_of, restate
 from hub.mqttsn.session import Message, SeenEntry, Session
@@ -36,7 +36,8 @@ class Publication(NamedTuple):
 class Completion:
     """What one request still owes its sender: `accepted` once durable, `refused` if the store cannot take it.
 
-    `then` is called once durable, `otherwise` when refused.
+    `refused`: the answer, or the topic id of a publish, which is refused with a PUBACK. `then` is called once durable,
+    `otherwise` when refused.
     """
 
     __slots__ = ("accepted", "entry", "msg_id", "otherwise", "peer", "publication", "refused", "session", "then")
@@ -45,7 +46,7 @@ class Completion:
         self,
         peer: Peer | None,
         accepted: bytes,
-        refused: bytes,
+        refused: bytes | int,
         session: Session | None = None,
         msg_id: int = 0,
         entry: SeenEntry | None = None,
@@ -84,7 +85,7 @@ class Core:
         self.waiting: dict[int, list[Completion]] = {}
         self.handed_over: dict[int, Batch] = {}
         self.pending_requests = 0
-        self.nameless: set[str] = set()
+        self.nameless: dict[str, Allowance] = {}
         self.rates = config.publishes_per_s or None
         # Changes that no client will repeat when the store refuses them, by identity, until they are durable.
         self._kept: dict[int, Change] = {}

@@ -20,6 +20,7 @@ from hub.mqttsn.codec import (
     encode_publish,
 )
 from hub.mqttsn.core import Completion, Core
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import MessageDone, MessageQueued, SubscriptionRemoved, TopicRegistered
 from hub.mqttsn.session import RELEASED_TOPIC, Inflight, Message, Session
 from hub.mqttsn.topics import short_topic_id
@@ -64,8 +65,29 @@ def _keep_bounds(core: Core, session: Session) -> None:
         _done(core, session, session.dequeue(index))
 
 
+def give(core: Core, session: Session, order: Order, now: float) -> bool:
+    """Send an order, or keep it for when its client is there; older ones that it replaces are forgotten. False: the
+    client has not subscribed to its `control/` topic, so nobody would hear it."""
+    topic = f"control/{session.client_id}"
+    granted = next((qos for client_id, qos in core.subscriptions.match(topic) if client_id == session.client_id), None)
+    if granted is None:
+        return False
+    for index in range(len(session.queue) - 1, -1, -1):
+        older = session.queue[index].order
+        if older is not None and order.replaces(older):
+            session.dequeue(index)
+    under_way = session.inflight.message if session.inflight is not None else None
+    if under_way is not None and under_way.order is not None and order.replaces(under_way.order):
+        session.inflight = None  # what it would repeat is not wanted any more
+    seq = None if granted == 0 else session.next_seq
+    session.next_seq += seq is not None
+    # QoS 1 is as much as an order needs: to be told twice does not change it.
+    offer(core, session, Message(seq, topic, b"", min(granted, 1), False, order=order), now)
+    return True
+
+
 def _done(core: Core, session: Session, message: Message) -> None:
-    if message.seq is not None:
+    if message.seq is not None and message.order is None:
         core.record(MessageDone(session.client_id, message.seq))
 
 
@@ -127,12 +149,17 @@ def _register(core: Core, session: Session, topic: str, now: float) -> bool:
 
 def _publish(core: Core, session: Session, message: Message, found: tuple[int, int], now: float) -> None:
     msg_id = _msg_id_of(message)
-    datagram = encode_publish(*found, msg_id, message.payload, message.qos, message.retain, message.dup)
+    payload = message.payload if message.order is None else message.order.render(now)
+    if payload is None:
+        core.counters["dropped.order-ended"] += 1
+        return
+    datagram = encode_publish(*found, msg_id, payload, message.qos, message.retain, message.dup)
     if not core.send_to(session, datagram):
         _done(core, session, message)
     elif message.qos:
         awaits = "puback" if message.qos == 1 else "pubrec"
         session.inflight = Inflight(message, awaits, msg_id, datagram, now + core.config.t_retry_s)
+        session.inflight.found = found
 
 
 def _msg_id_of(message: Message) -> int:
@@ -288,9 +315,18 @@ def retransmit(core: Core, session: Session, now: float) -> bool:
 
 
 def send_again(core: Core, session: Session, inflight: Inflight, now: float) -> None:
-    """The same octets as before, but for DUP in a PUBLISH."""
+    """The same octets as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
     inflight.deadline = now + core.config.t_retry_s
-    if inflight.awaits in ("puback", "pubrec"):
+    message = inflight.message
+    if message is not None and message.order is not None:
+        payload = message.order.render(now)
+        if payload is None:
+            core.counters["dropped.order-ended"] += 1
+            session.inflight = None
+            pump(core, session, now)
+            return
+        inflight.datagram = encode_publish(*inflight.found, inflight.msg_id, payload, message.qos, False, True)
+    elif inflight.awaits in ("puback", "pubrec"):
         inflight.datagram = with_dup(inflight.datagram)
     session.stats.retransmissions += 1
     core.counters["retransmissions"] += 1

@@ -11,6 +11,7 @@ from typing import Any
 from hub.mqttsn import connecting, delivery, publishing, subscribing
 from hub.mqttsn import session as states
 from hub.mqttsn.codec import (
+    CONGESTION,
     TOPIC_PREDEFINED,
     Advertise,
     Connect,
@@ -35,9 +36,11 @@ from hub.mqttsn.codec import (
     WillTopic,
     WillTopicUpd,
     decode,
+    encode_puback,
 )
 from hub.mqttsn.core import Completion, Core
 from hub.mqttsn.limits import GatewayConfig
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import (
     Batch,
     MessageQueued,
@@ -195,6 +198,15 @@ class Gateway:
         """Publish something of the hub's own: `control/...`, `price`, `weather`, `time`, `home/...`."""
         publishing.publish_own(self._core, topic, payload, qos, retain, now)
 
+    def give_order(self, client_id: str, order: Order, now: float) -> bool:
+        """Give an order to an appliance; False when it is no client here or has not subscribed to `control/{me}`."""
+        session = self._core.sessions.get(client_id)
+        return session is not None and delivery.give(self._core, session, order, now)
+
+    def forget(self, client_id: str) -> bool:
+        """Drop a client's session for good, so that another device may take its name; False: no such client."""
+        return connecting.forget(self._core, client_id)
+
     def take_reading(self, client_id: str, quantity: str, payload: bytes, now: float) -> None:
         """A reading of a device that is no MQTT-SN client; local subscribers get it like any other publish.
 
@@ -247,8 +259,11 @@ class Gateway:
         if session is not None and entry is not None and session.seen.get(completion.msg_id) is entry:
             del session.seen[completion.msg_id]
         core.refuse(session, "congestion")
-        if completion.peer is not None and completion.refused:
-            core.send(completion.peer, completion.refused)
+        refused = completion.refused
+        if isinstance(refused, int):
+            refused = encode_puback(refused, completion.msg_id, CONGESTION)
+        if completion.peer is not None and refused:
+            core.send(completion.peer, refused)
         if completion.otherwise is not None:
             completion.otherwise(now)
 

@@ -35,13 +35,33 @@ class GatewayConfig:
     predefined: dict[int, str] = field(default_factory=lambda: dict(PREDEFINED))
     # Largest MQTT-SN message per link, octets (a Zigbee tunnel carries 60); links not named carry any length.
     max_octets: dict[str, int] = field(default_factory=dict)
-    # PUBLISHes a second that one client of a link may send in the long run, ten seconds' worth at once; links not
-    # named: any number. Beyond it QoS 1 and 2 are answered congestion, QoS 0 and -1 are dropped (counted).
+    # PUBLISHes a second that one client of a link, or one sender without a name, may send in the long run, ten seconds'
+    # worth at once; links not named: any number. Beyond it QoS 1 and 2 are answered congestion, QoS 0 and -1 are
+    # dropped (counted).
     publishes_per_s: dict[str, float] = field(default_factory=dict)
     # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
     broadcast_links: tuple[str, ...] = ()
     forward_filters: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+
+class Allowance:
+    """What one sender may still send: a bucket that fills at the link's rate up to ten seconds' worth."""
+
+    __slots__ = ("credit", "credit_at")
+
+    def __init__(self) -> None:
+        self.credit = 0.0  # PUBLISHes, as of credit_at
+        self.credit_at = float("-inf")
+
+    def spend(self, rate: float, now: float) -> bool:
+        """One PUBLISH; False when it is one too many. `rate`: PUBLISHes a second."""
+        self.credit = min(rate * 10.0, self.credit + (now - self.credit_at) * rate)
+        self.credit_at = now
+        if self.credit < 1.0:
+            return False
+        self.credit -= 1.0
+        return True
 
 
 def tolerated_silence_s(duration_s: int) -> float:

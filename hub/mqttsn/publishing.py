@@ -21,9 +21,11 @@ from hub.mqttsn.codec import (
 )
 from hub.mqttsn.core import Completion, Core, Publication
 from hub.mqttsn.delivery import address, offer
+from hub.mqttsn.limits import Allowance
 from hub.mqttsn.records import EventRecorded, ForwardQueued, Peer, RetainedSet, Sample, Seen
 from hub.mqttsn.session import SeenEntry, Session
 from hub.mqttsn.topics import (
+    ABOUT,
     ALARM,
     FORBIDDEN,
     PLAIN,
@@ -38,6 +40,7 @@ from hub.mqttsn.topics import (
 _MAX_ALARM_OCTETS = 256
 _MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
 _UNKNOWN = Route("", UNKNOWN)
+_new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
 
 MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
 
@@ -78,16 +81,12 @@ def on_publish(core: Core, session: Session, message: Publish, now: float) -> No
 
 
 def _babbles(rates: dict[str, float], session: Session, now: float) -> bool:
-    """Whether this PUBLISH is one too many: a bucket a client, of the size that limits.py says."""
     rate = rates.get(session.peer[0])
     if rate is None:
         return False
-    session.credit = min(rate * 10.0, session.credit + (now - session.credit_at) * rate)
-    session.credit_at = now
-    if session.credit < 1.0:
-        return True
-    session.credit -= 1.0
-    return False
+    if session.allowance is None:
+        session.allowance = Allowance()
+    return not session.allowance.spend(rate, now)
 
 
 def resolve(core: Core, session: Session | None, client_id: str, message: Publish) -> Route:
@@ -121,10 +120,9 @@ def _take_custody(core: Core, session: Session, route: Route, message: Publish, 
         return
     entry = SeenEntry(digest, now, True, message.qos == 2)
     session.remember(msg_id, entry)
-    core.batch.seen.append(Seen(session.client_id, msg_id, digest, message.qos))
+    core.batch.seen.append(_new(Seen, (session.client_id, msg_id, digest, message.qos)))
     accepted = encode_puback(message.topic_id, msg_id, ACCEPTED) if message.qos == 1 else PubRec(msg_id).encode()
-    refused = encode_puback(message.topic_id, msg_id, CONGESTION)
-    core.when_durable(Completion(session.peer, accepted, refused, session, msg_id, entry, publication))
+    core.when_durable(Completion(session.peer, accepted, message.topic_id, session, msg_id, entry, publication))
 
 
 def _is_repeat(core: Core, session: Session, message: Publish, digest: int, now: float) -> bool:
@@ -151,13 +149,18 @@ def _is_repeat(core: Core, session: Session, message: Publish, digest: int, now:
     return True
 
 
-def admit(core: Core, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float) -> Publication:
-    """Record what a publish is to the hub and whom it is for. Raises BadReading, with nothing recorded."""
+def admit(
+    core: Core, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float
+) -> Publication | None:
+    """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
+    readings). Raises BadReading, with nothing recorded."""
     if route.kind == READING:
         _admit_reading(core, client_id, route, payload, now)
     elif route.kind == ALARM:
         text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
         core.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
+    elif route.kind == ABOUT:
+        retain = True  # what an appliance is, is always retained, though its adapter may forget the flag (design 3.2)
     topic = route.topic
     if retain:
         retain = _admit_retained(core, topic, payload, qos)
@@ -165,7 +168,7 @@ def admit(core: Core, client_id: str, route: Route, payload: bytes, qos: int, re
         core.record(ForwardQueued(topic, payload), urgent=qos > 0)
     recipients = core.subscriptions.match(topic)
     if not recipients:
-        return Publication(topic, payload, qos, retain, ())
+        return Publication(topic, payload, qos, True, ()) if retain else None
     if len(recipients) > core.config.limits.fan_out:
         core.counters["dropped.fan-out"] += len(recipients) - core.config.limits.fan_out
         recipients = recipients[: core.config.limits.fan_out]
@@ -189,8 +192,10 @@ def _admit_reading(core: Core, client_id: str, route: Route, payload: bytes, now
         if session is not None:
             session.may_obey_limit = True
     samples = core.batch.samples
+    quantity = route.quantity
     for ago_ms, mantissa, exponent in parse_payload(payload):
-        samples.append(Sample(client_id, route.quantity, now - ago_ms / 1000 if ago_ms else now, mantissa, exponent))
+        sampled_s = now - ago_ms / 1000 if ago_ms else now
+        samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent)))
 
 
 def _admit_retained(core: Core, topic: str, payload: bytes, qos: int) -> bool:
@@ -205,8 +210,10 @@ def _admit_retained(core: Core, topic: str, payload: bytes, qos: int) -> bool:
     return True
 
 
-def act_on(core: Core, publication: Publication, now: float) -> None:
+def act_on(core: Core, publication: Publication | None, now: float) -> None:
     """Let an accepted publish take effect at home: retained message, deliveries."""
+    if publication is None:
+        return
     if publication.retain:
         retain(core, publication.topic, publication.payload, publication.qos)
     for session, message in publication.deliveries:
@@ -238,8 +245,13 @@ def on_pubrel(core: Core, session: Session, message: PubRel, now: float) -> None
 def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) -> None:
     """QoS -1 from a node that is not connected (section 6.8): it is named after its address, never after a client."""
     client_id = nameless_client_id(peer)
-    if client_id is None or not _has_room_for(core, client_id):
+    allowance = None if client_id is None else _allowance_of(core, client_id)
+    if client_id is None or allowance is None:
         core.refuse(None, "nameless-sender")
+        return
+    rate = core.config.publishes_per_s.get(peer[0])
+    if rate is not None and not allowance.spend(rate, now):
+        core.refuse(None, "rate")
         return
     route = resolve(core, None, client_id, message)
     if route.kind in (UNKNOWN, FORBIDDEN):
@@ -253,13 +265,12 @@ def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) ->
     act_on(core, publication, now)
 
 
-def _has_room_for(core: Core, client_id: str) -> bool:
-    """Nameless senders become names in the store's tables: their number is bounded."""
-    if client_id not in core.nameless:
-        if len(core.nameless) >= core.config.limits.nameless:
-            return False
-        core.nameless.add(client_id)
-    return True
+def _allowance_of(core: Core, client_id: str) -> Allowance | None:
+    """Nameless senders become names in the store's tables: their number is bounded; None beyond it."""
+    allowance = core.nameless.get(client_id)
+    if allowance is None and len(core.nameless) < core.config.limits.nameless:
+        allowance = core.nameless[client_id] = Allowance()
+    return allowance
 
 
 def nameless_client_id(peer: Peer) -> str | None:
@@ -285,7 +296,7 @@ def publish_own(core: Core, topic: str, payload: bytes, qos: int, retained: bool
         act_on(core, publication, now)
 
 
-def _act_when_durable(core: Core, publication: Publication) -> None:
+def _act_when_durable(core: Core, publication: Publication | None) -> None:
     """Custody for what no client would send again: if the store refuses, it takes effect at home all the same (P7)."""
     core.when_durable(
         Completion(None, b"", b"", publication=publication, otherwise=lambda now: act_on(core, publication, now))

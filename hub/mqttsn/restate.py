@@ -98,7 +98,7 @@ def _whole(session: Session) -> list[Change]:
         *(TopicRegistered(client_id, topic_id, topic) for topic_id, topic in session.topics_by_id.items()),
         *(predefined_topic(client_id, topic_id, topic) for topic, topic_id in session.predefined_topics.items()),
         *(SubscriptionAdded(client_id, topic_filter, qos) for topic_filter, qos in session.subscriptions.items()),
-        *(_queued(session, message) for message in _messages(session) if message.seq is not None),
+        *(_queued(session, m) for m in _messages(session) if m.seq is not None and m.order is None),
     ]
 
 

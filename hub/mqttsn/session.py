@@ -7,6 +7,8 @@ Everything that moves a session between states is in `TRANSITIONS`; a pair that 
 from collections import deque
 from typing import NamedTuple
 
+from hub.mqttsn.limits import Allowance
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Peer, SessionChanged
 from hub.mqttsn.topics import Route
 
@@ -51,6 +53,7 @@ class Message(NamedTuple):
     retain: bool
     dup: bool = False  # may have reached the client before a restart
     again: bool = False  # its topic id was refused once and registered anew
+    order: Order | None = None  # the payload is made when it is sent; nothing of it is durable
 
 
 class SeenEntry:
@@ -72,7 +75,7 @@ class SeenEntry:
 class Inflight:
     """The one outbound exchange that awaits the client's answer (section 6.13: one at a time)."""
 
-    __slots__ = ("awaits", "datagram", "deadline", "message", "msg_id", "topic", "topic_id", "tries")
+    __slots__ = ("awaits", "datagram", "deadline", "found", "message", "msg_id", "topic", "topic_id", "tries")
 
     def __init__(self, message: Message | None, awaits: str, msg_id: int, datagram: bytes, deadline: float) -> None:
         self.message = message
@@ -80,6 +83,7 @@ class Inflight:
         self.awaits = awaits
         self.topic = ""  # of a REGISTER
         self.topic_id = 0
+        self.found = (0, 0)  # of a PUBLISH: its topic id type and topic id
         self.msg_id = msg_id
         self.datagram = datagram
         self.deadline = deadline
@@ -105,11 +109,10 @@ class Session:
     """A client as the gateway knows it. Times are the machine's `now`, in seconds."""
 
     __slots__ = (
+        "allowance",
         "clean_session",
         "client_id",
         "connack",
-        "credit",
-        "credit_at",
         "dialect",
         "duration_s",
         "first_seq",
@@ -158,8 +161,7 @@ class Session:
         self.predefined_topics: dict[str, int] = {}
         self.routes: dict[int, Route] = {}
         self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
-        self.credit = 0.0  # PUBLISHes that it may send now, as of credit_at
-        self.credit_at = float("-inf")
+        self.allowance: Allowance | None = None  # where its link has a rate
         self.last_msg_id = 0
         self.msg_ids_counted = 0
         self.queue: deque[Message] = deque()

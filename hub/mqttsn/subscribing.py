@@ -22,7 +22,7 @@ from hub.mqttsn.delivery import address, allocate_topic_id, offer
 from hub.mqttsn.records import SubscriptionAdded, SubscriptionRemoved, TopicRegistered
 from hub.mqttsn.restate import predefined_topic
 from hub.mqttsn.session import Session
-from hub.mqttsn.topics import has_wildcard, is_topic_filter, is_topic_name, matches, short_topic
+from hub.mqttsn.topics import has_wildcard, is_topic_filter, is_topic_name, matches, may_hear, short_topic
 
 
 def on_register(core: Core, session: Session, message: Register, now: float) -> None:
@@ -62,6 +62,8 @@ def _id_for(core: Core, session: Session, topic: str) -> int | None:
 def on_subscribe(core: Core, session: Session, message: Subscribe, now: float) -> None:
     """Grant what was asked; retained messages follow the SUBACK."""
     topic_filter, code, reason = _filter_of(core, session, message.topic_id_type, message.topic)
+    if code == ACCEPTED and not has_wildcard(topic_filter) and not may_hear(session.client_id, topic_filter):
+        code, reason = NOT_SUPPORTED, "forbidden-topic"
     if code != ACCEPTED:
         _refuse_subscribe(core, session, message, code, reason)
         return
@@ -127,7 +129,7 @@ def _send_retained(core: Core, session: Session, topic_filter: str, now: float) 
         return
     room = core.config.limits.queued_per_client - len(session.queue)
     for topic, (payload, qos) in list(core.retained.items()):
-        if matches(topic_filter, topic):
+        if matches(topic_filter, topic) and may_hear(session.client_id, topic):
             if room <= 0:
                 core.counters["dropped.retained-over-queue"] += 1
                 continue

@@ -35,7 +35,8 @@ _OWN_ONLY = re.compile(r"(?:about|alarm)(?:/(.*))?\Z", re.DOTALL)
 MAX_TOPIC_OCTETS = 255
 
 # What a publish to a topic becomes besides a local message.
-READING, ALARM, PLAIN, FORBIDDEN, UNKNOWN = "reading", "alarm", "plain", "forbidden", "unknown"
+READING, ALARM, ABOUT, PLAIN = "reading", "alarm", "about", "plain"
+FORBIDDEN, UNKNOWN = "forbidden", "unknown"
 
 
 class Route:
@@ -117,11 +118,17 @@ def route_for(client_id: str, topic: str) -> Route:
     if own is not None:
         if own.group(1) != client_id:
             return Route(topic, FORBIDDEN)
-        return Route(topic, ALARM if topic.startswith("alarm/") else PLAIN)
+        return Route(topic, ALARM if topic.startswith("alarm/") else ABOUT)
     if topic == "readings" or topic.startswith("readings/"):
         quantity = topic[9:]
         return Route(topic, READING, quantity) if is_quantity(quantity) else Route(topic, FORBIDDEN)
     return Route(topic, PLAIN)
+
+
+def may_hear(client_id: str, topic: str) -> bool:
+    """Whether a client is told what is published to a topic: what the hub orders one appliance is no other's business.
+    A wildcard that covers it brings the rest."""
+    return not topic.startswith("control/") or topic.split("/", 2)[1] == client_id
 
 
 def _fits(topic: str) -> bool:
@@ -166,4 +173,4 @@ class Subscriptions:
             if matches(topic_filter, topic):
                 for client_id, qos in clients.items():
                     granted[client_id] = max(qos, granted.get(client_id, 0))
-        return tuple(granted.items())
+        return tuple((client_id, qos) for client_id, qos in granted.items() if may_hear(client_id, topic))

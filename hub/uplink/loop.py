@@ -4,16 +4,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 from drivers.clock import monotonic, utc_ms
 from hub.config import UplinkConfig
 from hub.contract.identity import Identity
 from hub.health import CONDITIONS, Health
 from hub.uplink.policy import Backoff
+from hub.uplink.reasons import PROTOCOL
 from hub.uplink.sender import Sender
-from hub.uplink.session import MqttSession, UplinkFailure, Will
+from hub.uplink.session import SILENCE_S, MqttSession, UplinkFailure, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
-from hub.uplink.tls import ResumingContext, client_context
+from hub.uplink.tls import Octets, ResumingContext, client_context
+from hub.uplink.traffic import Traffic
 from hub.uplink.window import Position, Tail
 from store import Store
 
@@ -21,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
 _GOODBYE_S = 1.0
+_TRAFFIC_SAVED_S = 3600.0
 
 
 class Uplink:
@@ -36,6 +42,8 @@ class Uplink:
         heartbeat_s: int,
         version: str,
         groups: Sequence[str] = (),
+        traffic_file: Path | None = None,
+        silence_s: float = SILENCE_S,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
@@ -54,21 +62,50 @@ class Uplink:
         self._backoff = Backoff(random_source)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._reconfigured = asyncio.Event()  # ends a pause between attempts
+        self.sessions_before = 0
         self._sender: Sender | None = None
         self._context: tuple[list[int], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
-        self._attempt = 0
+        self._host_at = 0
         self._has_worked = False
         self._goodbye: tuple[int, asyncio.Event] | None = None
         self._status = UplinkStatus()
         self._tail = Tail()
         self._again: list[tuple[str, Position]] = []
         self._rtt_ms: float | None = None
+        self._session: MqttSession | None = None
+        self._silence_s = silence_s
+        self._traffic_file = traffic_file
+        self.traffic = _load_traffic(traffic_file)
+        self._traffic_saved_at = monotonic()
 
     def store_changed(self, what: set[str]) -> None:
         """Something new is in the store. On the loop; the daemon brings it over from the writer's thread."""
         if self._sender is not None:
             self._sender.store_changed(what)
+
+    def send_again(self, lane: str, epoch: int, first: int, last: int) -> bool:
+        """Send sealed messages once more, byte for byte; False while there is no session to send them over."""
+        if self._sender is None:
+            return False
+        self._sender.send_again([(lane, Position(epoch, number)) for number in range(first, last + 1)])
+        return True
+
+    def reconfigure(self, config: UplinkConfig, heartbeat_s: int) -> None:
+        """Go on with other settings: the present session ends, the next one is opened with them at once."""
+        self._config, self._heartbeat_s = config, heartbeat_s
+        self._protocol = "5" if config.protocol == "auto" else config.protocol
+        self._context, self._host_at, self._has_worked = None, 0, False
+        self._backoff.connected_for(float("inf"))
+        self.sessions_before = self._status.sessions
+        self._reconfigured.set()
+        if self._session is not None:
+            self._session.end("other settings")
+
+    @property
+    def has_session_since_reconfigured(self) -> bool:
+        return self._status.state == "up" and self._status.sessions > self.sessions_before
 
     def stop(self) -> None:
         """Ask `run` to say goodbye to the broker and end."""
@@ -76,10 +113,34 @@ class Uplink:
         self._wake.set()
 
     def status(self) -> dict[str, object]:
-        """For `meterhub status`."""
+        """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
-        return self._status.as_dict(self._rtt_ms)
+        self._count_octets()
+        return {**self._status.as_dict(self._rtt_ms), "traffic": self.traffic.as_dict(utc_ms())}
+
+    def _count_octets(self) -> None:
+        octets = self._session.octets() if self._session is not None else None
+        if octets is not None:
+            self._carried(octets)
+
+    def _carried(self, octets: Octets) -> None:
+        t_ms = utc_ms()
+        self.traffic.carried(octets, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
+        if monotonic() - self._traffic_saved_at > _TRAFFIC_SAVED_S:
+            self._save_traffic()
+
+    def _connection_over(self, octets: Octets) -> None:
+        self._carried(octets)
+        self.traffic.ended()
+
+    def _save_traffic(self) -> None:
+        self._traffic_saved_at = monotonic()
+        if self._traffic_file is not None:
+            with suppress(OSError):  # a full disk costs an hour's figures, nothing else
+                beside = self._traffic_file.with_suffix(".new")
+                beside.write_bytes(self.traffic.as_document())
+                beside.replace(self._traffic_file)
 
     async def run(self) -> None:
         """Connect, serve, wait, again: until `stop`."""
@@ -92,29 +153,36 @@ class Uplink:
             self._status.down(failure, utc_ms())
             delay_s = self._backoff.delay_s(failure.kind)
             log.info("uplink: %s; next attempt in %.1f s", failure, delay_s)
-            try:
-                await asyncio.wait_for(self._stopping.wait(), delay_s)
-            except TimeoutError:
-                pass
+            await self._pause(delay_s)
         self._status.stopped(utc_ms())
+        self._save_traffic()
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait before the next attempt, unless there is a reason to try, or to stop, at once."""
+        reasons = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._reconfigured)]
+        await asyncio.wait(reasons, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
+        for reason in reasons:
+            reason.cancel()
 
     async def _try_once(self) -> UplinkFailure:
-        host, port = self._config.hosts[self._attempt % len(self._config.hosts)]
+        self._reconfigured.clear()
+        host, port = self._config.hosts[self._host_at % len(self._config.hosts)]
         self._status.connecting(host, self._protocol, utc_ms())
         try:
-            session = self._build_session()
+            session = self._session = self._build_session()
             await session.connect(host, port)
         except UplinkFailure as failure:
-            self._attempt += 1
+            self._host_at += 1
             if self._context is not None:
-                self._context[1].forget_session()
-            failure = self._reconsider_protocol(failure)
-            return failure
+                self._context[1].forget_sessions()
+            return self._redirected(self._reconsider_protocol(failure))
         except Exception as error:  # whatever paho or ssl thought of: the hub tries again, and says so
             return self._internal(error)
         connected_at = monotonic()
         try:
-            return await self._serve(session, host)
+            return self._redirected(await self._serve(session, host))
+        except UplinkFailure as failure:
+            return failure
         except Exception as error:
             return self._internal(error)
         finally:
@@ -122,18 +190,33 @@ class Uplink:
             await session.close()
             self._backoff.connected_for(monotonic() - connected_at)
 
+    def _redirected(self, failure: UplinkFailure) -> UplinkFailure:
+        """Go where the broker says that hubs are served, if the utility has configured that host: what else a broker
+        names is not believed, for a stolen one could move a fleet away for good."""
+        for reference in failure.reference.split():
+            for at, (host, port) in enumerate(self._config.hosts):
+                if reference in (host, f"{host}:{port}", f"[{host}]:{port}"):
+                    self._host_at = at
+                    return UplinkFailure("uplink-redirected", f"{failure}: to {reference}")
+        if failure.reference:
+            return UplinkFailure(failure.kind, f"{failure}: {failure.reference} is not in uplink.hosts")
+        return failure
+
     def _reconsider_protocol(self, failure: UplinkFailure) -> UplinkFailure:
         """With `auto`, a broker that ends the connection before CONNACK may only speak the other version.
 
-        A version that has worked is kept, unless the broker says in so many words that it does not speak it.
+        A version that has worked is kept, unless the broker says in so many words that it does not speak it. The other
+        version is worth one try at once; when both were refused it is a refusal like any other.
         """
-        if self._config.protocol != "auto":
+        if self._config.protocol != "auto" or not failure.maybe_version:
             return failure
-        if failure.kind != "uplink-protocol" and (failure.kind != "uplink-refused" or self._has_worked):
+        if failure.kind != PROTOCOL and self._has_worked:
             return failure
         self._protocol = "3.1.1" if self._protocol == "5" else "5"
-        # The other version is worth one try at once; when both were refused it is a refusal like any other.
-        return UplinkFailure("uplink-protocol", str(failure)) if self._protocol == "3.1.1" else failure
+        if self._protocol == "5":
+            return UplinkFailure("uplink-refused", f"neither MQTT 5 nor 3.1.1: {failure}")
+        self._host_at -= 1  # the same host once more
+        return UplinkFailure(PROTOCOL, str(failure))
 
     def _internal(self, error: Exception) -> UplinkFailure:
         log.exception("uplink: internal error")
@@ -143,7 +226,7 @@ class Uplink:
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
         self._health.clear_condition(*_CONDITIONS)
         self._has_worked = True
-        self._status.up(utc_ms())
+        self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(
             session,
@@ -153,6 +236,7 @@ class Uplink:
             prefix=self._topic(""),
             pack_interval_s=self._config.pack_interval_s,
             heartbeat_s=self._heartbeat_s,
+            drain_bytes_s=self._config.drain_kb_s * 1000,
             wake=self._wake,
             tail=self._tail,
             again=self._again,
@@ -171,7 +255,7 @@ class Uplink:
             return UplinkFailure("uplink-lost", "the hub stops")
         suspect = [] if session.ended_in_order else self._tail.broke(monotonic())
         self._again = list(dict.fromkeys([*sender.owed_again, *suspect]))
-        return UplinkFailure("uplink-lost", await session.ended())
+        return await session.ended()
 
     async def _listen(self, session: MqttSession) -> None:
         """Ask for commands. A broker that refuses still takes readings, so it is a condition and no end."""
@@ -210,6 +294,7 @@ class Uplink:
             protocol=self._protocol,
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
+            silence_s=self._silence_s,
             will=Will(self._topic("state"), self._state("offline")),
             published=self._published,
             received=lambda message, mid: self._received(session, message, mid),
@@ -218,11 +303,14 @@ class Uplink:
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
-        files = (self._config.ca_file, self._config.cert_file, self._config.key_file)
+        config = self._config
+        files = (config.ca_file, config.cert_file, config.key_file, config.crl_file)
         try:
-            stamps = [file.stat().st_mtime_ns for file in files]
+            stamps = [0 if file is None else file.stat().st_mtime_ns for file in files]
             if self._context is None or self._context[0] != stamps:
-                self._context = (stamps, client_context(*files))
+                context = client_context(*files)
+                context.count = self._connection_over
+                self._context = (stamps, context)
         except OSError as error:  # ssl.SSLError is one
             raise UplinkFailure("uplink-refused", f"the hub's own certificate files: {error}") from None
         return self._context[1]
@@ -232,3 +320,10 @@ class Uplink:
 
     def _state(self, word: str) -> bytes:
         return state_payload(word, self._store.epoch, self._store.boot, self._version, utc_ms())
+
+
+def _load_traffic(file: Path | None) -> Traffic:
+    try:
+        return Traffic(file.read_bytes() if file is not None else b"")
+    except OSError:
+        return Traffic()

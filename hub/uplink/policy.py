@@ -21,13 +21,19 @@ PACES: dict[str, Pace] = {
     # Nothing answers: the broker or the network is away and comes back for everyone at once, so spread wide.
     "uplink-dns": Pace(2, 300, 1),
     "uplink-unreachable": Pace(2, 300, 1),
-    "uplink-lost": Pace(2, 300, 0),
+    "uplink-lost": Pace(20, 300, 0),
     # A broker that answers but says no will say no again: a bad credential must not cost it a handshake a second.
     "uplink-server-untrusted": Pace(60, 1800, 30),
     "uplink-refused": Pace(30, 1800, 10),
     "uplink-not-authorised": Pace(120, 3600, 60),
-    # Server busy, quota, moved (MQTT 5 reason codes 0x89, 0x97, 0x9C, 0x9D, 0x9F): it asked for distance.
+    # Server busy, quota, rate (MQTT 5 reason codes 0x89, 0x97, 0x9F): it asked for distance.
     "uplink-busy": Pace(60, 1800, 30),
+    # Use another server (0x9C, 0x9D) that we know: soon, but a whole fleet is told so in one second.
+    "uplink-redirected": Pace(30, 600, 0),
+    # Somebody else connects under our name (0x8E): each quick return would throw the other out again.
+    "uplink-taken-over": Pace(60, 1800, 30),
+    # Something answers that is no broker: a captive portal lets go when it likes.
+    "uplink-portal": Pace(30, 600, 10),
     # The other protocol version is worth one try at once; then it is an ordinary refusal.
     "uplink-protocol": Pace(1, 60, 0),
 }

@@ -18,6 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hub.uplink.reasons import LOST, REFUSED, UNSUPPORTED_VERSION, describe, kind_of
+from hub.uplink.tls import Octets, ResumingContext, octets_of
+
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20.0
@@ -25,18 +28,34 @@ CONNECT_TIMEOUT_S = 20.0
 SESSION_EXPIRY_S = 7 * 86400
 # How many commands the broker may have under way to us: each is judged and made durable before the next ones come.
 RECEIVE_MAXIMUM = 16
-_BUSY_CODES = {0x88, 0x89, 0x97, 0x9C, 0x9D, 0x9F}
-_AUTH_CODES = {0x85, 0x86, 0x87, 0x8A, 0x8C}
-_PROTOCOL_CODES = {0x84}
+# A message that nobody answers while the line is dead silent this long: the connection is half open. Acknowledgements
+# of TCP count as life: a large pack on a slow line takes its time.
+SILENCE_S = 30.0
+# What a TLS library says to a peer that answers in clear: a captive portal, a proxy, another service on the port.
+_NOT_TLS = {
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+}
 _MISC_PERIOD_S = 5.0
+_NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
+_FIXED_HEADER_OCTETS = 5
 
 
 class UplinkFailure(Exception):
-    """A connection failed or ended. `kind` is a row of hub/uplink/policy.py, the text says what happened."""
+    """A connection failed or ended. `kind` is a row of hub/uplink/policy.py, the text says what happened.
 
-    def __init__(self, kind: str, text: str) -> None:
+    `maybe_version`: CONNECT went out and nothing came back, as from a broker that speaks the other version of MQTT.
+    `reference`: where else the broker says that hubs are served (MQTT 5 section 4.13).
+    """
+
+    def __init__(self, kind: str, text: str, *, maybe_version: bool = False, reference: str = "") -> None:
         super().__init__(text)
         self.kind = kind
+        self.maybe_version = maybe_version
+        self.reference = reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +72,51 @@ class MqttSession:
         *,
         client_id: str,
         protocol: str,
-        context: ssl.SSLContext,
+        context: ResumingContext,
         keepalive_s: int,
+        silence_s: float,
         will: Will,
         published: Callable[[int, int], None],
         received: Callable[[bytes, int], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
-        self._keepalive_s = keepalive_s
+        self._asked_keepalive_s = keepalive_s
+        self._silence_s = silence_s
+        self.keepalive_s = keepalive_s
         self._published = published
         self._received = received
         self._subscribed: asyncio.Future[list[int]] = self._loop.create_future()
-        self._connack: asyncio.Future[int] = self._loop.create_future()
-        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._connack: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._ended: asyncio.Future[UplinkFailure] = self._loop.create_future()
         self._socket: ssl.SSLSocket | None = None
         self._misc: asyncio.TimerHandle | None = None
+        self._context = context
+        self._paho_error = ""
+        self._unanswered: dict[int, float] = {}  # message id: when it was sent
+        self._aliases: dict[str, int] = {}
+        self._alias_maximum = 0
+        self._life: tuple[Octets, float] = (Octets(0, 0, 0, 0, 0), self._loop.time())
         self.receive_maximum = 65535
+        self.maximum_packet_octets = _NO_LIMIT
+        self.last_sent_at = self._loop.time()
         self.ended_in_order = False
+        self.tls: dict[str, object] = {}
         self.client = self._build(client_id, context, will)
 
-    def _build(self, client_id: str, context: ssl.SSLContext, will: Will) -> mqtt.Client:
+    def _build(self, client_id: str, context: ResumingContext, will: Will) -> mqtt.Client:
         version = mqtt.MQTTv5 if self._is_5 else mqtt.MQTTv311
         # clean_session belongs to 3.1.1; 5 says clean_start at connect. False: the broker keeps commands for us.
         clean_session = None if self._is_5 else False
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=version, manual_ack=True)
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=version, manual_ack=True,
+            # Else a broker that refuses 3.1.1 makes paho connect again by itself, in the middle of our loop.
+            reconnect_on_failure=False,
+        )  # fmt: skip
         client.tls_set_context(context)
         client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.connect_timeout = CONNECT_TIMEOUT_S
+        client.on_log = self._on_log
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
@@ -94,13 +130,19 @@ class MqttSession:
     # paho's callbacks: hand over, nothing else
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
-        maximum = getattr(properties, "ReceiveMaximum", None)
-        if maximum:
-            self.receive_maximum = maximum
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
+        self.maximum_packet_octets = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
+        self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
+        self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
         if not self._connack.done():
-            self._connack.set_result(reason.value)
+            self._connack.set_result((reason.value, getattr(properties, "ServerReference", "")))
+
+    def _on_log(self, _c: Any, _u: Any, level: int, text: str) -> None:
+        if level == mqtt.MQTT_LOG_ERR:  # the only place where paho tells why a socket failed
+            self._paho_error = text
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        self._unanswered.pop(mid, None)
         # A PUBACK may carry a refusal, which paho itself counts as published.
         self._published(mid, reason.value)
 
@@ -111,14 +153,18 @@ class MqttSession:
         if not self._subscribed.done():
             self._subscribed.set_result([reason.value for reason in reasons])
 
-    def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         # A broker that says DISCONNECT (MQTT 5) stops in order; one that is just gone may have forgotten something.
         self.ended_in_order = bool(getattr(flags, "is_disconnect_packet_from_server", False))
-        self._end(str(reason))
+        if self.ended_in_order and reason.value:
+            text, reference = f"the broker ended the session: {describe(reason.value)}", "ServerReference"
+            self._end(text, kind_of(reason.value, LOST), getattr(properties, reference, ""))
+        else:
+            self._end(self._paho_error or str(reason))
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, kind: str = LOST, reference: str = "") -> None:
         if not self._ended.done():
-            self._ended.set_result(why)
+            self._ended.set_result(UplinkFailure(kind, why, reference=reference))
 
     def _on_socket_close(self, _c: Any, _u: Any, sock: Any) -> None:
         if self._socket is not None:
@@ -144,6 +190,11 @@ class MqttSession:
             raise UplinkFailure("uplink-refused", "the connection was closed at once")
         self._socket = opened
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.tls = {
+            "version": opened.version(),
+            "cipher": (opened.cipher() or ("",))[0],
+            "resumed": opened.session_reused,
+        }
         self._loop.add_reader(self._socket, self._read)
         self._read()
         self._write()
@@ -156,6 +207,15 @@ class MqttSession:
             await self.close()
             raise
 
+    @property
+    def room(self) -> int:
+        """How many more messages the broker takes before it answers one (MQTT 5 section 3.3.4)."""
+        return self.receive_maximum - len(self._unanswered)
+
+    def octets(self) -> Octets | None:
+        """What this connection carried so far; None when it is closed."""
+        return None if self._socket is None else octets_of(self._socket)
+
     async def _open(self, host: str, port: int) -> None:
         options: dict[str, Any] = {}
         if self._is_5:
@@ -165,32 +225,29 @@ class MqttSession:
             options = {"clean_start": False, "properties": properties}
         try:
             # Names and handshakes block; the home must not wait for them.
-            await asyncio.to_thread(self.client.connect, host, port, self._keepalive_s, **options)
-        except socket.gaierror as error:
-            raise UplinkFailure("uplink-dns", f"{host}: {error.strerror}") from None
-        except ssl.SSLCertVerificationError as error:
-            raise UplinkFailure("uplink-server-untrusted", f"{host}: {error.verify_message}") from None
-        except ssl.SSLEOFError:  # not a refusal: TLS says those; the line went in the middle
-            raise UplinkFailure("uplink-unreachable", f"{host}:{port}: closed during the TLS handshake") from None
-        except ssl.SSLError as error:
-            raise UplinkFailure("uplink-refused", f"{host}:{port}: TLS: {error.reason or error}") from None
+            await asyncio.to_thread(self.client.connect, host, port, self._asked_keepalive_s, **options)
         except (OSError, ValueError) as error:
-            raise UplinkFailure("uplink-unreachable", f"{host}:{port}: {error}") from None
+            self._context.settle()
+            raise _failure_of(error, host, port) from None
 
     def _judge_connack(self) -> None:
         if not self._connack.done():
-            if self._ended.done():
-                raise UplinkFailure("uplink-refused", "the broker closed the connection without an answer")
-            raise UplinkFailure("uplink-refused", f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
-        code = self._connack.result()
-        if code in _PROTOCOL_CODES:
-            raise UplinkFailure("uplink-protocol", "the broker does not speak this version of MQTT")
-        if code in _AUTH_CODES:
-            raise UplinkFailure("uplink-not-authorised", f"CONNACK reason code 0x{code:02X}")
-        if code in _BUSY_CODES:
-            raise UplinkFailure("uplink-busy", f"CONNACK reason code 0x{code:02X}")
+            if not self._ended.done():
+                raise UplinkFailure(REFUSED, f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
+            if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
+                raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
+            ended = self._ended.result()
+            if ended.kind != LOST:
+                raise ended
+            raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
+        code, reference = self._connack.result()
         if code:
-            raise UplinkFailure("uplink-refused", f"CONNACK reason code 0x{code:02X}")
+            raise UplinkFailure(
+                kind_of(code, REFUSED),
+                f"CONNACK reason code {describe(code)}",
+                maybe_version=code == UNSUPPORTED_VERSION,
+                reference=reference,
+            )
 
     def _read(self) -> None:
         try:
@@ -209,18 +266,62 @@ class MqttSession:
 
     def _tick(self) -> None:
         try:
-            self.client.loop_misc()  # keep-alive: finds a peer that went without a word
+            # Not paho's loop_misc: it notes the time of a packet only where the socket was full (2.2), so its PINGREQ goes
+            # out in every keep-alive, whatever else was sent. The heartbeat keeps the session alive.
+            self._listen_for_life()
         except Exception as error:
             self._break(error)
-        self._misc = self._loop.call_later(min(_MISC_PERIOD_S, self._keepalive_s / 4), self._tick)
+        self._misc = self._loop.call_later(min(_MISC_PERIOD_S, self.keepalive_s / 4, self._silence_s / 4), self._tick)
+
+    def _listen_for_life(self) -> None:
+        """End a connection that is half open: something is unanswered, and the line is silent altogether."""
+        now, carried = self._loop.time(), self.octets()
+        if carried is None:
+            return
+        known, since = self._life
+        if (carried.acked, carried.received) != (known.acked, known.received):
+            self._life = (carried, now)
+            return
+        oldest = next(iter(self._unanswered.values()), now)
+        if now - max(since, oldest) > self._silence_s:
+            self._end(f"half open: no answer and no sign of life for {self._silence_s:.0f} s")
 
     def _break(self, error: Exception) -> None:
         log.warning("the MQTT connection broke: %r", error)
         self._end(str(error) or type(error).__name__)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Publish at QoS 1; return the message id that `published` will name."""
-        return self.client.publish(topic, payload, qos=1, retain=retain).mid
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a packet of this size (MQTT 5 section 3.2.2.3.6)."""
+        return len(payload) + len(topic) + _FIXED_HEADER_OCTETS + 16 <= self.maximum_packet_octets
+
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, alias: bool = False, expiry_s: float = 0
+    ) -> int:
+        """Publish at QoS 1; return the message id that `published` will name.
+
+        `alias`: a topic of which there are few, worth one of the broker's aliases. `expiry_s`: not worth delivering
+        later than that. Both only where MQTT 5 is spoken.
+        """
+        properties = None
+        if self._is_5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if expiry_s:
+                properties.MessageExpiryInterval = max(1, int(expiry_s))
+            if alias:
+                topic = self._aliased(topic, properties)
+        info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        self.last_sent_at = self._unanswered[info.mid] = self._loop.time()
+        return info.mid
+
+    def _aliased(self, topic: str, properties: Properties) -> str:
+        """The topic once, and its alias in its stead from then on (MQTT 5 section 3.3.2.3.4); never across sessions."""
+        known = self._aliases.get(topic)
+        if known is None and len(self._aliases) < self._alias_maximum:
+            properties.TopicAlias = self._aliases[topic] = len(self._aliases) + 1
+        elif known is not None:
+            properties.TopicAlias = known
+            return ""
+        return topic
 
     async def subscribe(self, topics: Sequence[str]) -> list[str]:
         """Subscribe at QoS 1; return the topics that the broker refused. Raises UplinkFailure."""
@@ -237,7 +338,11 @@ class MqttSession:
         if mid and not self.is_over:
             self.client.ack(mid, 1)
 
-    async def ended(self) -> str:
+    def end(self, why: str) -> None:
+        """Let the connection be over; `close` then says goodbye to the broker."""
+        self._end(why)
+
+    async def ended(self) -> UplinkFailure:
         """Wait for the end of the connection; says why."""
         return await asyncio.shield(self._ended)
 
@@ -260,4 +365,19 @@ class MqttSession:
         if sock is not None:
             self._on_socket_close(None, None, sock)
             sock.close()
+        self._context.settle()
         self._end("closed")
+
+
+def _failure_of(error: Exception, host: str, port: int) -> UplinkFailure:
+    """What an attempt that never came to a TLS session died of."""
+    if isinstance(error, socket.gaierror):
+        return UplinkFailure("uplink-dns", f"{host}: {error.strerror}")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UplinkFailure("uplink-server-untrusted", f"{host}: {error.verify_message}")
+    if isinstance(error, ssl.SSLEOFError):  # not a refusal: TLS says those; the line went in the middle
+        return UplinkFailure("uplink-unreachable", f"{host}:{port}: closed during the TLS handshake")
+    if isinstance(error, ssl.SSLError):
+        kind = "uplink-portal" if error.reason in _NOT_TLS else REFUSED
+        return UplinkFailure(kind, f"{host}:{port}: TLS: {error.reason or error}")
+    return UplinkFailure("uplink-unreachable", f"{host}:{port}: {error}")

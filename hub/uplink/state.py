@@ -32,6 +32,7 @@ class UplinkStatus:
         self.sessions = 0
         self.messages = 0
         self.payload_bytes = 0
+        self.tls: dict[str, object] = {}
 
     def _move(self, word: str, t_ms: int) -> None:
         if word != self.state:
@@ -42,8 +43,9 @@ class UplinkStatus:
         self.attempts += 1
         self._move("connecting", t_ms)
 
-    def up(self, t_ms: int) -> None:
+    def up(self, t_ms: int, tls: dict[str, object]) -> None:
         self.sessions += 1
+        self.tls = tls
         self._move("up", t_ms)
 
     def down(self, failure: UplinkFailure, t_ms: int) -> None:
@@ -54,7 +56,7 @@ class UplinkStatus:
         self._move("stopped", t_ms)
 
     def as_dict(self, rtt_ms: float | None) -> dict[str, Any]:
-        """For `status --json` (design 3.4); `since` in UTC epoch seconds."""
+        """For `status --json` (design 3.4); `since` in UTC epoch seconds, `tls` empty before the first session."""
         return {
             "state": self.state,
             "host": self.host,
@@ -66,4 +68,5 @@ class UplinkStatus:
             "sessions": self.sessions,
             "messages": self.messages,
             "payload_bytes": self.payload_bytes,
+            "tls": self.tls,
         }

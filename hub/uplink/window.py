@@ -71,6 +71,15 @@ class Window:
         """A message that had been delivered went out once more; the cursors stay where they are."""
         self._in_flight[mid] = (lane, position, now)
 
+    def passed_over(self, lane: str, position: Position) -> None:
+        """A message cannot be sent in this session; what is behind it can."""
+        if lane in self._cursors:
+            self._cursors[lane] = position
+
+    def under_way(self, lane: str) -> int:
+        """How many messages of a lane the broker has not answered."""
+        return sum(sent_lane == lane for sent_lane, _, _ in self._in_flight.values())
+
     def acknowledged(self, mid: int, now: float) -> tuple[str, Position] | None:
         """The broker answered a message of the window; None for one the window did not send."""
         entry = self._in_flight.pop(mid, None)

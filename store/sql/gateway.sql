@@ -60,6 +60,10 @@ SELECT id, topic, payload FROM forward WHERE id > ? ORDER BY id LIMIT ?;
 -- The broker has it.
 DELETE FROM forward WHERE id = ?;
 
+-- name: forward_give_up
+-- Drop a slice of the oldest forwards for want of space.
+DELETE FROM forward WHERE id IN (SELECT id FROM forward ORDER BY id LIMIT ?);
+
 -- name: forward_last
 -- The newest forward, to go on numbering after it.
 SELECT coalesce(max(id), 0) FROM forward;

@@ -30,6 +30,18 @@ SELECT coalesce(sum(samples), 0) FROM log WHERE seq >= ?;
 -- How many samples the rows about to be pruned hold.
 SELECT coalesce(sum(samples), 0) FROM log WHERE seq < ?;
 
+-- name: log_span
+-- Rows of a span, in order, to be merged or thinned.
+SELECT seq, boot, mono_ms, samples, body FROM log WHERE seq >= ? AND seq < ? ORDER BY seq;
+
+-- name: log_span_size
+-- How many rows and samples lie in a span, to see whether merging them is worth it.
+SELECT count(*), coalesce(sum(samples), 0) FROM log WHERE seq >= ? AND seq < ?;
+
+-- name: log_drop_span
+-- Drop the rows that a dense row replaces.
+DELETE FROM log WHERE seq BETWEEN ? AND ?;
+
 -- name: log_prune
 -- Drop rows that are sealed and older than the duplicate window.
 DELETE FROM log WHERE seq < ?;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * A load of MQTT-SN clients: window 1, QoS 1, one UDP socket a client; in C, so that the load is never the limit.
- *   load PORT CLIENTS SECONDS PAYLOAD HANDSHAKE(0|1)
+ *   load PORT CLIENTS SECONDS PAYLOAD TOPIC_ID_TYPE TOPIC_ID HANDSHAKE(0|1)
  * Prints: messages seconds p50_us p99_us retransmissions
  */
 #define _GNU_SOURCE
@@ -24,6 +24,7 @@ static size_t count;
 static long retransmissions;
 static const char *payload;
 static size_t payload_octets;
+static int topic_id_type, topic_id;
 
 static int64_t now_ns(void)
 {
@@ -34,8 +35,8 @@ static int64_t now_ns(void)
 
 static void publish(struct client *c, int dup)
 {
-    uint8_t m[256] = {(uint8_t)(7 + payload_octets), 0x0c, (uint8_t)(0x21 | (dup ? 0x80 : 0)), 0, 1,
-                      (uint8_t)(c->msg_id >> 8), (uint8_t)c->msg_id};
+    uint8_t m[256] = {(uint8_t)(7 + payload_octets), 0x0c, (uint8_t)(0x20 | topic_id_type | (dup ? 0x80 : 0)),
+                      (uint8_t)(topic_id >> 8), (uint8_t)topic_id, (uint8_t)(c->msg_id >> 8), (uint8_t)c->msg_id};
     memcpy(m + 7, payload, payload_octets);
     c->sent_at = now_ns();
     if (send(c->fd, m, 7 + payload_octets, 0) < 0)
@@ -90,11 +91,13 @@ static int on_answer(struct client *c)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6)
+    if (argc != 8)
         return 2;
-    int port = atoi(argv[1]), clients = atoi(argv[2]), handshake = atoi(argv[5]);
+    int port = atoi(argv[1]), clients = atoi(argv[2]), handshake = atoi(argv[7]);
     int64_t lasts_ns = (int64_t)(atof(argv[3]) * 1e9);
     payload = argv[4];
+    topic_id_type = atoi(argv[5]);
+    topic_id = atoi(argv[6]);
     payload_octets = strlen(payload);
     latencies = malloc(sizeof *latencies * MAX_LATENCIES);
     int ep = epoll_create1(0);

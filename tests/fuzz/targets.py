@@ -8,6 +8,7 @@ from hub.mqttsn.codec import Malformed, decode
 from hub.mqttsn.codec2 import decode2
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig, Limits
+from hub.mqttsn.orders import EVERYTHING, Order
 from tests.hub.mqttsn.playbook import ModelStore
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -68,6 +69,14 @@ def fuzz_decode2(data: bytes) -> None:
     assert decode2(message.encode()) == message
 
 
+def understand(said: bytes) -> None:
+    """What the gateway says is a message of one version or the other."""
+    try:
+        decode(said)
+    except Malformed:
+        decode2(said)
+
+
 class GatewayTarget:
     """One machine that lives through everything; its store answers, refuses, is slow, and the hub dies now and then."""
 
@@ -75,7 +84,12 @@ class GatewayTarget:
         self.rng = rng
         self.now = 0.0
         self.config = GatewayConfig(
-            limits=Limits(clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50)
+            limits=Limits(
+                clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50, nameless=3
+            ),
+            publishes_per_s={"zigbee": 5.0},
+            max_octets={"zigbee": 60},
+            forward_filters=("a/#",),
         )
         self.peers = [("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 2), ("zigbee", "0011223344556677")]
         self.store = ModelStore()
@@ -95,7 +109,9 @@ class GatewayTarget:
             self.now += rng.choice((0.1, 1.0, 10.0, 60.0, 700.0))
         elif event < 0.56:
             self.gateway.publish("x/y", data[:20], self.now, qos=rng.randrange(3), retain=rng.random() < 0.5)
-        elif event < 0.561:
+        elif event < 0.57:
+            self.interfere()
+        elif event < 0.571:
             self.store.samples.clear()
             self.store.seen = self.store.seen[-50:]
             self.store.events.clear()
@@ -105,8 +121,26 @@ class GatewayTarget:
             self.gateway.handle_timer(self.now)
             after = self.gateway.get_timer()
             assert after is None or after > self.now, "a timer that fires for ever"
-        self.gateway.datagrams_to_send()
+        for _, said in self.gateway.datagrams_to_send():
+            understand(said)
         self.check()
+
+    def interfere(self) -> None:
+        """What comes from elsewhere in the hub: orders, an engineer, a radio that is away for a while."""
+        rng, gateway = self.rng, self.gateway
+        clients = [session.client_id for session in gateway.sessions()] or ["plug-1"]
+        choice = rng.randrange(8)
+        if choice == 0:
+            gateway.forget(rng.choice(clients))
+        elif choice == 1:
+            gateway.link_down("zigbee")
+        elif choice == 2:
+            gateway.link_up("zigbee", self.now)
+        elif choice == 3:
+            gateway.take_reading("zb-0011223344556677", "power", b"5", self.now)
+        else:
+            slot = rng.choice(("limit", "switch", EVERYTHING))
+            gateway.give_order(rng.choice(clients), Order(slot, "limit 5", self.now + rng.choice((5, 50))), self.now)
 
     def settle(self, refuses: bool) -> None:
         batch = self.gateway.take_batch()
@@ -122,6 +156,12 @@ class GatewayTarget:
         core = self.gateway._core
         assert len(core.sessions) <= self.config.limits.clients
         assert len(core._timers) <= 4 * len(core.sessions) + 100
+        limits = self.config.limits
+        assert len(core.nameless) <= limits.nameless and len(core.retained) <= limits.retained
+        assert core.pending_requests == len(core.completions) + sum(map(len, core.waiting.values()))
+        for session in core.sessions.values():
+            assert len(session.queue) <= limits.queued_per_client + 1, "one may be put back from the air"
+            assert session.queued_octets == sum(len(message.payload) for message in session.queue)
         dialect = core.dialect
         assert not dialect.messages, "everything that was heard is taken up at once"
         assert len(dialect.peers) <= 2 * self.config.limits.clients

@@ -15,8 +15,10 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 class Broker:
     """mosquitto on a free port of the loopback. `server` names its certificate's file stem in the PKI."""
 
-    def __init__(self, directory: Path, authority: Authority, server: str = "broker", extra: str = "") -> None:
-        self.port = free_port()
+    def __init__(
+        self, directory: Path, authority: Authority, server: str = "broker", extra: str = "", port: int = 0
+    ) -> None:
+        self.port = port or free_port()
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,5 +1,6 @@
 """A control point written from the design document alone: paho, cbor2, `cryptography`; none of our code."""
 
+import hashlib
 import queue
 import ssl
 import threading
@@ -56,6 +57,8 @@ class Books:
     altered: list[tuple[str, int, str, int]] = field(default_factory=list)
     readings: list[tuple[str, str, int, float, int]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    receipts: list[dict[Any, Any]] = field(default_factory=list)
+    answers: list[tuple[dict[Any, Any], bytes]] = field(default_factory=list)
 
     def missing(self) -> dict[tuple[str, int, str], list[int]]:
         """Numbers below the highest of each (hub, epoch, lane) that are not there; numbers start at 1."""
@@ -117,6 +120,43 @@ class ControlPoint:
             self.books.readings += readings_of(content)
         elif lane == "events":
             self.books.events.append(cbor2.loads(content))
+        elif lane == "receipts":
+            self.books.receipts.append(cbor2.loads(content))
+        else:
+            self.books.answers.append((header, content))
+
+    def send(self, command: bytes, *, to: str = "MTR-1") -> None:
+        """Publish a command: to a hub, `group/NAME` or `all`."""
+        self._client.publish(f"meters/{to}/commands", command, qos=1)
+
+    def receipts(self, cti: bytes | None = None) -> list[str]:
+        """The statuses of a command's receipts so far, in the order of the chain."""
+        with self.lock:
+            found = sorted(self.books.receipts, key=lambda receipt: receipt["i"])
+        return [receipt["status"] for receipt in found if cti in (None, receipt["re"])]
+
+    def receipt(self, cti: bytes, status: str) -> dict[Any, Any]:
+        """The first receipt of a command with a status. StopIteration: there is none."""
+        with self.lock:
+            return next(r for r in self.books.receipts if (r["re"], r["status"]) == (cti, status))
+
+    def chain_faults(self) -> list[str]:
+        """What is wrong with the chain of receipts (design 3.3); what came is taken in order of `i`."""
+        with self.lock:
+            messages = [m for (_, _, lane, _), m in self.books.messages.items() if lane == "receipts"]
+        chain = {}
+        for message in messages:
+            claims = cbor2.loads(cbor2.loads(message).value[2])
+            chain[claims["i"]] = (claims["prev"], hashlib.sha256(message).digest())
+        faults, before = [], bytes(32)
+        for i in range(1, max(chain, default=0) + 1):
+            if i not in chain:
+                faults.append(f"{i} is missing")
+                continue
+            if chain[i][0] != before:
+                faults.append(f"{i} does not follow from the one before")
+            before = chain[i][1]
+        return faults
 
     def values(self, client: str | None = None) -> list[float]:
         """Every value received so far, of one client or of all."""

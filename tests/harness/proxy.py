@@ -75,6 +75,15 @@ class Proxy:
 
         self._call(act())
 
+    def reset(self) -> None:
+        """Reset every connection there is; new ones pass."""
+
+        async def act() -> None:
+            for writer in self._writers:
+                writer.transport.abort()
+
+        self._call(act())
+
     def mend(self) -> None:
         """Let connections through again."""
 

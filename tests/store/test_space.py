@@ -10,7 +10,7 @@ import pytest
 from hub.mqttsn import records as r
 from store import Store, StoreFull
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
-from tests.store.helpers import WAIT_S, batch, commit, every, sample, seal_all, take, until
+from tests.store.helpers import WAIT_S, batch, commit, every, sample, take, until
 
 Opener = Callable[..., Store]
 BIG = [r.RetainedSet("x", b"", 1)]
@@ -21,29 +21,32 @@ def bulk(number: int, clock: list[float]) -> r.Batch:
     return batch(number, *samples, seen=64)
 
 
-def test_undelivered_data_is_refused_not_dropped(open_store: Opener) -> None:
+def test_what_is_sealed_and_undelivered_is_refused_not_dropped(open_store: Opener) -> None:
+    """Nothing of it may be thinned (tests/store/test_relief.py shows what may)."""
     clock = [1.0]
     store = open_store(max_mb=2, monotonic=lambda: clock[0])
-    taken, error = 0, None
+    taken, error, packs = 0, None, 0
     for number in range(3000):
         clock[0] += 1
         error = commit(store, bulk(number, clock))
         if error is not None:
             break
         taken += 64
+        packs += store.seal_pack().result(WAIT_S) is not None
     assert isinstance(error, StoreFull)
+    assert len(every(store, "readings")) == packs
     status = store.status()
     assert status["bytes"] <= status["max_bytes"]
-    assert status["readings"] == taken > 20_000
-    # The reserve still takes events and receipts, and sealing, which makes room again.
+    assert (status["readings"], status["thinned"]) == (taken, 0)
+    assert taken > 20_000
+    # The reserve still takes events and receipts; what is delivered makes room again.
     store.record_event("adapter.lost", {"client": "a"})
     store.append("receipts", 61, b"receipt").result(WAIT_S)
     until(lambda: len(every(store, "events")) == 1)
+    assert len(store.readings(limit=1 << 20).result(WAIT_S)) == taken
+    store.delivered("readings", 1, 1).result(WAIT_S)
     clock[0] += 100
-    packs = seal_all(store, 2000)
     assert commit(store, bulk(1, clock)) is None
-    assert sum(len(p.body) for p in packs) < status["max_bytes"]
-    assert len(store.readings(limit=1 << 20).result(WAIT_S)) == taken + 64
     assert store.status()["bytes"] <= status["max_bytes"]
 
 

@@ -152,6 +152,32 @@ def test_nameless_senders() -> None:
     assert len(play.store.samples) == 3 and play.gateway.counters["refused.nameless-sender"] == 1
 
 
+def test_a_babbling_sender_without_a_name_is_slowed_and_nobody_else() -> None:
+    play = Playbook(publishes_per_s={"udp": 2.0}).connects("b", "plug-2")
+    for _ in range(25):
+        play.hears("10.0.0.1", Publish(PREDEFINED, POWER, 0, b"5", -1))
+    assert len(play.store.samples) == 20 and play.gateway.counters["refused.rate"] == 5
+    play.hears("10.0.0.2", Publish(PREDEFINED, POWER, 0, b"5", -1))
+    play.hears("b", Publish(PREDEFINED, POWER, 1, b"5", 1)).says(("b", PubAck(POWER, 1, 0)))
+    assert len(play.store.samples) == 22
+    play.waits(1).hears("10.0.0.1", *[Publish(PREDEFINED, POWER, 0, b"5", -1)] * 3)
+    assert len(play.store.samples) == 24
+
+
+def test_a_replaced_device_may_take_the_name_once_it_is_forgotten() -> None:
+    play = Playbook().hears("zb1", Connect("plug-1", 60, False)).says(("zb1", ConnAck(0)))
+    play.subscribes("x/y", 1, "zb1")
+    play.hears("zb2", Connect("plug-1", 60)).says(("zb2", ConnAck(3)))
+    assert play.gateway.forget("plug-1") and not play.gateway.forget("plug-9")
+    play.waits(0).commits().says(("zb1", Disconnect()))
+    assert not play.store.sessions and not play.store.subscriptions and play.store.event_names()[-1] == "adapter.left"
+    play.publishes("x/y", b"1").says_nothing()
+    play.hears("zb2", Connect("plug-1", 60)).says(("zb2", ConnAck(0)))
+    play.hears("zb1", Connect("plug-1", 60)).says(("zb1", ConnAck(3)))
+    play.restarts()
+    play.hears("zb1", Connect("plug-1", 60)).says(("zb1", ConnAck(3)))
+
+
 def test_one_forwarder_deep_and_no_further() -> None:
     play = limited().hears("a", Forward(0, b"1", Forward(0, b"2", PingReq().encode()).encode())).says_nothing()
     assert play.gateway.counters["refused.forwarded-twice"] == 1

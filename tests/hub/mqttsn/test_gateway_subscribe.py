@@ -54,6 +54,26 @@ def test_what_is_no_filter_is_not_supported(topic: str) -> None:
     Playbook().connects().hears("a", Subscribe(NORMAL, topic, 1)).says(SubAck(0, 1, 3))
 
 
+def test_what_the_hub_orders_one_appliance_is_no_others_business() -> None:
+    play = Playbook().connects().connects("b", "plug-2")
+    play.hears("b", Subscribe(NORMAL, "control/plug-1", 1, 1)).says(("b", SubAck(0, 1, 3)))
+    assert play.gateway.sessions()[1].stats.refused == {"forbidden-topic": 1}
+    for topic_filter in ("#", "+/+", "control/#"):
+        play.subscribes(topic_filter, 1, "b")
+    play.subscribes(0x0030, 1, "a")
+    play.forget().publishes("control/plug-1", b"off 60").says(Publish(PREDEFINED, 0x0030, 1, b"off 60", 1))
+    play.publishes("control/plug-2", b"on").says(("b", Register(1, 1, "control/plug-2")))
+
+
+def test_a_forbidden_subscription_of_an_older_version_brings_nothing() -> None:
+    play = Playbook().connects("b", "plug-2", clean=False)
+    play.store.subscriptions["plug-2", "control/plug-1"] = 1
+    play.store.retained["control/plug-1"] = (b"off 60", 1)
+    play.restarts()
+    play.publishes("control/plug-1", b"off 60").says_nothing()
+    play.hears("b", Subscribe(NORMAL, "control/#", 3, 1)).says(("b", SubAck(0, 3, 0, 1)))
+
+
 def test_an_unknown_predefined_id_is_invalid() -> None:
     play = Playbook().connects().hears("a", Subscribe(PREDEFINED, 0x0999, 1)).says(SubAck(0, 1, 2))
     play.hears("a", Subscribe(SHORT, 0x0001, 1)).says(SubAck(0, 1, 3))

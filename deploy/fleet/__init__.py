@@ -1,0 +1,1 @@
+"""What a whole fleet does, simulated with the product's own policy."""

@@ -1,0 +1,255 @@
+"""`meterhub bench uplink`: how fast a backlog of readings reaches a control point, and at what cost.
+
+Three processes and a mosquitto: one fills a store through its front door, one is the hub's utility side alone (store
+and uplink, nothing else), one subscribes over TLS and keeps every message. Afterwards each signature is verified, the
+ledger is asked for missing numbers, and every reading must be there exactly once, or the benchmark fails.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import ssl
+import struct
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hub.bench.peer import LocalBroker
+from hub.process import cpu_s
+
+HUB = "hub"
+APPLIANCES = 10
+_PERIOD_S = 0.02
+_LENGTH = struct.Struct(">I")
+
+
+class BenchFailed(Exception):
+    """What arrived is not what was sent; the text says what is wrong."""
+
+
+def _open_store(directory: Path) -> Any:
+    from hub.contract.envelope import seal
+    from hub.contract.identity import load_identity
+    from store import Store
+
+    identity = load_identity(directory / "hub.pem", directory / "hub.key")
+
+    def sealed(lane: str, epoch: int, number: int, kind: int | str, payload: bytes, extra: Any) -> bytes:
+        return seal(identity.signer, HUB, epoch, lane, number, kind, payload, extra)
+
+    store = Store(directory / "data", seal=sealed, max_mb=4096)
+    store.start()
+    store.set_clock(int((time.time() - time.monotonic()) * 1000), True)
+    return store
+
+
+def _fill(pipe: Connection, place: str, readings: int, per_commit: int) -> None:
+    """Ten appliances report in turn, once a second each; reading i of all carries a value from which i follows."""
+    from hub.mqttsn.records import Batch, Sample
+
+    store = _open_store(Path(place))
+    stored, faults = threading.Semaphore(0), []
+
+    def done(_id: int, error: Exception | None) -> None:
+        if error is not None:
+            faults.append(error)
+        stored.release()
+
+    began_s = time.monotonic() - readings / APPLIANCES
+    for first in range(0, readings, per_commit):
+        batch = Batch(first)
+        batch.urgent = True
+        batch.samples = [
+            Sample(f"appliance-{i % APPLIANCES}", "energy", began_s + i / APPLIANCES, i // APPLIANCES, 0)
+            for i in range(first, min(first + per_commit, readings))
+        ]
+        store.commit(batch, done)
+        stored.acquire()  # so that each commit is a row of its own, as in a home
+    store.close(60)
+    pipe.send(str(faults[0]) if faults else "")
+
+
+def _drain(pipe: Connection, place: str, port: int) -> None:
+    """The hub's utility side alone."""
+    asyncio.run(_serve(pipe, Path(place), port))
+
+
+async def _serve(pipe: Connection, directory: Path, port: int) -> None:
+    from hub.config import UplinkConfig
+    from hub.contract.identity import load_identity
+    from hub.health import Health
+    from hub.process import share_one_arena
+    from hub.uplink.loop import Uplink
+
+    share_one_arena()
+    store = _open_store(directory)
+    config = UplinkConfig(
+        hosts=(("127.0.0.1", port),),
+        ca_file=directory / "broker.pem",
+        cert_file=directory / "hub.pem",
+        key_file=directory / "hub.key",
+        pack_interval_s=1.0,
+        drain_kb_s=0,  # what the machine can do, not what a fleet should
+    )
+    identity = load_identity(config.cert_file, config.key_file)
+    uplink = Uplink(config, identity, store, Health(), heartbeat_s=60, version="bench")
+    loop = asyncio.get_running_loop()
+    store.on_change = lambda what: loop.call_soon_threadsafe(uplink.store_changed, what)
+    pipe.send("ready")
+    await loop.run_in_executor(None, pipe.recv)
+    task = asyncio.create_task(uplink.run())
+    while True:
+        lane = (await asyncio.wrap_future(store.queue_status()))["readings"]
+        if lane["unsealed"] == 0 and lane["pending"] == 0:
+            break
+        await asyncio.sleep(_PERIOD_S)
+    pipe.send({**uplink.status(), "packs": lane["next"] - 1})
+    await loop.run_in_executor(None, pipe.recv)
+    uplink.stop()
+    await task
+    store.close(10)
+
+
+def _listen(pipe: Connection, place: str, port: int) -> None:
+    """A control point that keeps each message of lane readings in a file, length first, and judges nothing yet."""
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    directory = Path(place)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, "headend")
+    client.tls_set(
+        str(directory / "broker.pem"), str(directory / "headend.pem"), str(directory / "headend.key"),
+        tls_version=ssl.PROTOCOL_TLS_CLIENT,
+    )  # fmt: skip
+    kept: BinaryIO = (directory / "arrived").open("wb", buffering=1 << 20)
+
+    def on_message(_client: Any, _user: Any, message: Any) -> None:
+        kept.write(_LENGTH.pack(len(message.payload)) + message.payload)
+
+    client.on_connect = lambda c, *_: c.subscribe(f"meters/{HUB}/readings", 1)
+    client.on_subscribe = lambda *_: pipe.send("ready")
+    client.on_message = on_message
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    pipe.recv()
+    size = -1
+    while size != (size := kept.tell()):  # what is still on its way
+        time.sleep(0.5)
+    client.disconnect()
+    client.loop_stop()
+    kept.close()
+    pipe.send("closed")
+
+
+class Child:
+    """A process of the benchmark, and the pipe to it."""
+
+    def __init__(self, target: Any, *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, timeout_s: float) -> Any:
+        """The next thing it says. Raises BenchFailed when it says nothing, or ends."""
+        try:
+            if self.pipe.poll(timeout_s):
+                return self.pipe.recv()
+        except EOFError:
+            pass
+        raise BenchFailed(f"the process {self.process.name} did not answer within {timeout_s:.0f} s")
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def rss_bytes(self) -> int:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def bench_uplink(readings: int, per_commit: int, directory: Path | None = None) -> dict[str, Any]:
+    """Drain a backlog; the figures. Raises NoBroker, or BenchFailed when a reading is missing or came twice."""
+    place = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir=directory))
+    children: list[Child] = []
+    broker = None
+    try:
+        broker = LocalBroker(place)
+        children.append(filler := Child(_fill, str(place), readings, per_commit))
+        if fault := filler.ask(60 + readings / 500):
+            raise BenchFailed(f"the store refused the backlog: {fault}")
+        children.append(listener := Child(_listen, str(place), broker.port))
+        listener.ask(30)
+        children.append(hub := Child(_drain, str(place), broker.port))
+        hub.ask(120)
+        figures = _time_drain(hub, broker, readings)
+        listener.pipe.send("end")
+        listener.ask(60)
+        hub.pipe.send("end")
+        hub.process.join(15)
+        verify(place, readings)
+        return {"readings": readings, "per_commit": per_commit, **figures, "verified": True}
+    finally:
+        for child in children:
+            child.stop()
+        if broker is not None:
+            broker.stop()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _time_drain(hub: Child, broker: LocalBroker, readings: int) -> dict[str, Any]:
+    """From the word to connect (TLS handshake included) until the last pack is marked delivered."""
+    start_rss = hub.rss_bytes()
+    rss = [start_rss]
+    cpu, broker_cpu, began = cpu_s(hub.pid), cpu_s(broker.pid), time.perf_counter()
+    hub.pipe.send("drain")
+    deadline = began + 60 + readings / 1000
+    while not hub.pipe.poll(_PERIOD_S):
+        rss.append(hub.rss_bytes())
+        if time.perf_counter() > deadline or not hub.process.is_alive():
+            raise BenchFailed("the backlog did not drain")
+    took = time.perf_counter() - began
+    status = hub.ask(1)
+    cpu = cpu_s(hub.pid) - cpu
+    half = rss[len(rss) // 2]
+    return {
+        "seconds": round(took, 2),
+        "readings_per_s": round(readings / took),
+        "cpu_us_per_reading": round(cpu / readings * 1e6, 2),
+        "broker_cpu_us_per_reading": round((cpu_s(broker.pid) - broker_cpu) / readings * 1e6, 2),
+        "packs": status["packs"],
+        "bytes_per_reading": round(status["payload_bytes"] / readings, 2),
+        "rss_start_bytes": start_rss,
+        "rss_half_bytes": half,
+        "rss_max_bytes": max(rss),
+    }
+
+
+def verify(place: Path, readings: int) -> None:
+    """Every message genuine, every number there, every reading exactly once. Raises BenchFailed."""
+    from hub.contract.ledger import Lane
+    from hub.headend.inbox import Inbox
+
+    inbox = Inbox([place / "hub.pem"])
+    there = bytearray(readings)
+    with (place / "arrived").open("rb") as file:
+        while head := file.read(_LENGTH.size):
+            received = inbox.receive(f"meters/{HUB}/readings", file.read(_LENGTH.unpack(head)[0]))
+            if received.fault:
+                raise BenchFailed(received.fault)
+            for reading in received.readings if received.is_new else ():
+                index = reading.mantissa * APPLIANCES + int(reading.client_id.rsplit("-", 1)[1])
+                there[index] = min(255, there[index] + 1)
+    gaps = inbox.ledger.missing(Lane(HUB, 1, "readings"))
+    absent, twice = there.count(0), readings - there.count(0) - there.count(1)
+    if gaps or absent or twice:
+        raise BenchFailed(f"numbers missing: {gaps}; readings missing: {absent}, more than once: {twice}")

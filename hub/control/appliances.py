@@ -1,0 +1,85 @@
+"""What control knows of each appliance: what it is, what it draws, what it was told, and whether it did so."""
+
+from hub.control.classes import Profile
+
+# How long a power reading speaks for its appliance. Slow adapters report once a minute.
+FRESH_S = 180.0
+# An appliance has this long to do as it was told, from the order's transmission to a reading that shows it.
+REACTION_S = 15.0
+_TOLERANCE = 1.05  # of an ordered power, plus _SLACK_W: meters and thermostats are not exact
+_SLACK_W = 15.0
+_IDLE_SHARE = 0.05  # of its nominal power: below it an appliance rests
+_WANTS_FOR_S = 120.0
+
+
+class Appliance:
+    """One appliance. Times are the machine's `now`; powers in watts."""
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.profile = Profile()
+        self.is_present = True
+        self.is_reachable = False  # it has subscribed to its orders
+        self.power_w = 0.0
+        self.power_at: float | None = None
+        self.peak_w = 0.0
+        self.reported_limit_w: float | None = None  # what it says that it obeys
+        self.reported_at: float | None = None
+        # What the plan wants of it: None = nothing.
+        self.cap_w: float | None = None
+        self.cap_since = float("-inf")
+        self.free_since = float("-inf")
+        # What it was told last.
+        self.told_w: float | None = None
+        self.told_at = float("-inf")
+        self.told_until = float("-inf")
+        self.is_deaf = False  # told, and did not
+        self.deaf_since = float("-inf")
+        self.deprived_s = 0.0
+        self._drew_at = float("-inf")
+
+    @property
+    def nominal_w(self) -> float:
+        """The most that it draws, as far as is known."""
+        return max(self.profile.nominal_w, self.peak_w)
+
+    def take_power(self, watts: float, now: float) -> None:
+        self.power_w, self.power_at = max(0.0, watts), now
+        self.peak_w = max(self.peak_w * 0.999, self.power_w)
+        if self.power_w > _IDLE_SHARE * self.nominal_w:
+            self._drew_at = now
+
+    def take_limit(self, limit_w: float | None, now: float) -> None:
+        self.reported_limit_w, self.reported_at = limit_w, now
+
+    def has_power(self, now: float) -> bool:
+        """Whether its last power reading still speaks for it."""
+        return self.power_at is not None and now - self.power_at <= FRESH_S
+
+    def may_be_restricted(self) -> bool:
+        """P4: never what is protected; and only what hears its orders, and when they end."""
+        profile = self.profile
+        return profile.is_sheddable and not profile.is_protected and self.is_present and self.is_reachable
+
+    def wants_power(self, now: float) -> bool:
+        """Whether it drew power lately, or is kept from it and so cannot show."""
+        return self.cap_w == 0 or now - self._drew_at <= _WANTS_FOR_S
+
+    def expected_w(self, now: float) -> float:
+        """What it draws now as far as is known, believing for a moment that it does as it was told."""
+        drawn = self.power_w if self.has_power(now) else (0.0 if self.cap_w is not None else self.profile.nominal_w)
+        if self.told_w is not None and now < self.told_until and not self.is_deaf:
+            return min(drawn, self.told_w)
+        return drawn
+
+    def obeys(self, now: float) -> bool | None:
+        """Whether it did as it was told; None while nothing is known yet, or nothing was told."""
+        if self.told_w is None or now >= self.told_until:
+            return None
+        if self.power_at is not None and self.power_at > self.told_at:
+            if self.power_w <= self.told_w * _TOLERANCE + _SLACK_W:
+                return True
+            return False if self.power_at > self.told_at + REACTION_S else None
+        if self.reported_limit_w is not None and (self.reported_at or 0.0) > self.told_at:
+            return True if self.reported_limit_w <= self.told_w * _TOLERANCE + _SLACK_W else None
+        return None if now < self.told_at + FRESH_S else False

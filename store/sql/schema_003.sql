@@ -1,0 +1,2 @@
+-- Control's state, as in hub/control/records.py: counters of operators, answered commands, limits that are not over.
+CREATE TABLE control (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
