@@ -2,13 +2,15 @@
 
 A development PKI, a broker, an emulated Zigbee radio on a pty with a small home behind it, the hub, and the control
 point's view of it: readings arriving, each signature verified, every number accounted for. After a while the link to
-the broker is cut for ten seconds, to show the backlog grow and drain. Ctrl-C ends it all.
+the broker is cut for ten seconds, to show the backlog grow and drain; then the control point limits the household, and
+the receipts that prove it are verified. Ctrl-C ends it all.
 """
 
 import argparse
 import contextlib
 import ctypes
 import json
+import os
 import queue
 import shutil
 import signal
@@ -20,9 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from deploy.pki import Authority
 from hub.admin.client import NoDaemon, Refused, ask
+from hub.contract.command import Command, sign_command
+from hub.contract.envelope import FileSigner
 from hub.contract.ledger import Lane
+from hub.contract.receipt import FIRST_PREV, chain_hash
 from hub.headend.connection import Connection
 from hub.headend.inbox import Inbox, Received
 from hub.metering.reading import UNITS, format_decimal
@@ -34,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HUB_ID = "MTR-DEMO-1"
 CUT_AFTER_S = 20.0
 CUT_FOR_S = 10.0
+LIMIT_W, LIMIT_FOR_S = 2500, 15
 SETTLE_S = 20.0
 HOME = {
     "seed": 1,
@@ -68,6 +77,8 @@ class Demo:
         self._faults = 0
         self._repeats = 0
         self._socket = directory / "run" / "admin.sock"
+        self._chain, self._receipts = FIRST_PREV, 0
+        self._statuses: list[str] = []
 
     def say(self, who: str, text: str) -> None:
         print(f"{time.monotonic() - self._begun:6.1f}  {who:9} {text}", flush=True)
@@ -92,6 +103,7 @@ class Demo:
         self._cleanups.append(self.control_point.stop)
         self._wait("the control point to connect", lambda: not self.control_point.notices.empty())
         self._start_radio()
+        self._operator = ec.generate_private_key(ec.SECP256R1())
         self._start_hub(pki)
 
     def _start_broker(self, authority: Authority) -> int:
@@ -129,7 +141,7 @@ class Demo:
             f'[radio]\npath = "{self._pty}"\n[han.udp]\nlisten = "127.0.0.1:{free_port()}"\n'
             f'[uplink]\nhost = "localhost"\nport = {self.proxy.port}\nca_file = "{pki}/ca.pem"\n'
             f'cert_file = "{pki}/hub.pem"\nkey_file = "{pki}/hub.key"\nprotocol = "{self.protocol}"\n'
-            f"pack_interval_s = {self._pack_interval_s}\n"
+            f'pack_interval_s = {self._pack_interval_s}\n[control]\noperators_file = "{self._write_operators()}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         self._wait("the hub to serve", lambda: self._socket.exists())
@@ -140,6 +152,17 @@ class Demo:
             "hub", f"Zigbee network formed: channel {radio['channel']}, PAN {radio['pan_id']}; joining is permitted"
         )
         self._ask("radio.permit", duration_s=120)
+
+    def _write_operators(self) -> Path:
+        """Who may command this hub: one operator, who may limit load."""
+        public = self._operator.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        file = self._directory / "operators.toml"
+        file.write_text(
+            f'[operator.demo]\nname = "Grid control"\nroles = ["limit"]\npublic_key = """\n{public.decode()}"""\n'
+        )
+        return file
 
     def _spawn(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self._directory / f"{name}.log").open("wb") as log:
@@ -185,9 +208,21 @@ class Demo:
             return
         elif received.readings:
             self._show_pack(received)
+        elif received.kind == "receipts":
+            self._show_receipt(received, payload)
         elif received.kind in ("events", "state"):
             fields = {key: value for key, value in received.fields.items() if key not in ("t", "clock")}
             self.say(received.kind, "  ".join(f"{key}={value}" for key, value in fields.items()))
+
+    def _show_receipt(self, received: Received, message: bytes) -> None:
+        claims = received.fields
+        whole = claims["prev"] == self._chain and claims["i"] == self._receipts + 1
+        self._chain, self._receipts = chain_hash(message), claims["i"]
+        self._faults += not whole
+        detail = "  ".join(f"{key}={value}" for key, value in claims["detail"].items() if value not in ([], {}))
+        chained = "chained to the one before" if whole else "NOT chained"
+        self.say("receipt", f"{claims['i']}, verified, {chained}: {claims['status']}   {detail}")
+        self._statuses.append(claims["status"])
 
     def _show_pack(self, received: Received) -> None:
         self._readings += len(received.readings)
@@ -212,6 +247,7 @@ class Demo:
         self._show_until(cut_at, ends_at)
         if ends_at is None or time.monotonic() < ends_at:
             self._cut(min(CUT_FOR_S, (seconds or 60.0) / 4))
+        self._limit(round(min(LIMIT_FOR_S, (seconds or 60.0) / 4)))
         try:
             while ends_at is None or time.monotonic() < ends_at:
                 self.show()
@@ -242,6 +278,19 @@ class Demo:
         self._wait("the backlog to drain", self._is_drained, 120)
         self.say("drained", self._completeness())
 
+    def _limit(self, duration_s: int) -> None:
+        """Limit the household, as an operator would: `meterhub headend send limit ...`."""
+        now = int(time.time())
+        command = Command(
+            kid="demo", aud=HUB_ID, exp=now + 300, nbf=None, iat=now, cti=os.urandom(16), ctr=now, op="limit",
+            args={"watts": LIMIT_W, "duration": duration_s},
+        )  # fmt: skip
+        self.say("LIMIT", f"the control point limits the household to {LIMIT_W} W for {duration_s} s, signed")
+        message = sign_command(FileSigner(self._operator, b""), command)
+        self.control_point.send(f"meters/{HUB_ID}/commands", message)
+        self._wait("the limit's end", lambda: "completed" in self._statuses, duration_s + 30.0)
+        self.say("released", f"after {duration_s} s everybody has their power back; receipts: {self._statuses}")
+
     def _is_drained(self) -> bool:
         status = self._ask("status")
         lanes = status["queue"]
@@ -266,7 +315,7 @@ class Demo:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline and (not self._is_drained() or self._missing()):
             self.show()
-        fine = not self._missing() and not self._faults and self._readings > 0
+        fine = not self._missing() and not self._faults and self._readings > 0 and "applied" in self._statuses
         self.say("result", self._completeness() + ("" if fine else "; NOT fine"))
         return fine
 

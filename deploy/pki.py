@@ -74,6 +74,19 @@ class Authority:
         )
         return cert_file, key_file
 
+    def certify(
+        self, request: x509.CertificateSigningRequest, ends_in: timedelta = timedelta(days=730)
+    ) -> x509.Certificate:
+        """Certify what a request asks for, as a client; nothing of it is doubted."""
+        now = datetime.now(UTC)
+        return (
+            _builder(request.subject, self._name, request.public_key(), now - _BACKDATED, now + ends_in)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
     def revoke(self, *cert_files: Path, file_name: str = "crl") -> Path:
         """Write a revocation list, good for a month, that names these certificates; return its file."""
         now = datetime.now(UTC)

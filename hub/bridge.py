@@ -25,8 +25,10 @@ class Custodian(Protocol):
 class Bridge:
     """Drives one Gateway. Everything but `_from_writer` runs on the event loop."""
 
-    def __init__(self, gateway: Gateway, store: Custodian) -> None:
+    def __init__(self, gateway: Gateway, store: Custodian, clock: Callable[[], float] = monotonic) -> None:
+        """`clock`: what the machine's `now` is; seconds that the event loop's timers count, too."""
         self.gateway = gateway
+        self._clock = clock
         self._store = store
         self._links: dict[str, Link] = {}
         self._settled: deque[tuple[int, Exception | None]] = deque()
@@ -54,7 +56,7 @@ class Bridge:
 
         def changed(is_up: bool) -> None:
             if is_up:
-                self.gateway.link_up(link.name, monotonic())
+                self.gateway.link_up(link.name, self._clock())
             else:
                 self.gateway.link_down(link.name)
             self.flush()
@@ -77,7 +79,7 @@ class Bridge:
 
     def arrived(self, datagrams: Datagrams) -> None:
         """Everything that one wake-up brought, decided as one batch: one commit, one burst of answers."""
-        now = monotonic()
+        now = self._clock()
         receive = self.gateway.receive_datagram
         for peer, data in datagrams:
             try:
@@ -89,7 +91,7 @@ class Bridge:
     def take_reading(self, client_id: str, quantity: str, text: str) -> None:
         """A reading from a device that speaks no MQTT-SN (ZCL, the meter): `text` is its decimal value."""
         try:
-            self.gateway.take_reading(client_id, quantity, text.encode(), monotonic())
+            self.gateway.take_reading(client_id, quantity, text.encode(), self._clock())
         except Exception:
             self._count_internal_error("a reading of %s from %s", quantity, client_id)
         self.flush()
@@ -103,7 +105,7 @@ class Bridge:
     def _on_timer(self) -> None:
         self._timer = self._timer_at = None
         try:
-            self.gateway.handle_timer(monotonic())
+            self.gateway.handle_timer(self._clock())
         except Exception:
             self._count_internal_error("a timer")
         self.flush()
@@ -126,7 +128,7 @@ class Bridge:
         self.flush()
 
     def _take_settled(self) -> None:
-        now = monotonic()
+        now = self._clock()
         while self._settled:
             batch_id, error = self._settled.popleft()
             try:
@@ -177,7 +179,7 @@ class Bridge:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = due
-        self._timer = None if due is None else self._loop.call_later(max(0.0, due - monotonic()), self._on_timer)
+        self._timer = None if due is None else self._loop.call_later(max(0.0, due - self._clock()), self._on_timer)
 
     def _count_internal_error(self, what: str, *arguments: object) -> None:
         # Our own fault, not the sender's: the hub stays up, the count shows in `status`, the trace in the journal.

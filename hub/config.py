@@ -41,6 +41,7 @@ class UplinkConfig:
     pack_interval_s: float = 60.0
     drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
     crl_file: Path | None = None  # revoked brokers
+    est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a non-empty string")
     return value
+
+
+def _https(value: Any) -> str:
+    if not _text(value).startswith("https://"):
+        raise ValueError('"https://HOST/.well-known/est"')
+    return str(value)
 
 
 def _path(value: Any) -> Path:
@@ -176,6 +183,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "pack_interval_s": _seconds(0.1, 86400),
         "drain_kb_s": _whole(0, 1_000_000),
         "crl_file": _path,
+        "est_url": _https,
     },
     "forward": {"out": _filters},
     "store": {

@@ -33,13 +33,15 @@ from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
 from hub.uplink.loop import Uplink
+from hub.uplink.renewal import Renewal, newest_identity
 from hub.version import VERSION
 from store import Store, StoreError, StoreFull
 
 log = logging.getLogger(__name__)
 
 _CLOCK_PERIOD_S = 30.0
-_CERTIFICATE_WARNING_S = 60 * 86400
+_DAY_S = 86400
+_CERTIFICATE_WARNING_S = 60 * _DAY_S
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 
@@ -54,6 +56,7 @@ class Daemon:
         self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
+        self._tell_certificate_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
         self.failed = False
@@ -79,12 +82,12 @@ class Daemon:
     # Start, in order
 
     def _open_store(self) -> Store:
-        signer, hub_id = self.identity.signer, self.identity.hub_id
+        hub_id = self.identity.hub_id
 
         def seal_message(
             lane: str, epoch: int, number: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
         ) -> bytes:
-            return seal(signer, hub_id, epoch, lane, number, content_type, payload, extra)
+            return seal(self.identity.signer, hub_id, epoch, lane, number, content_type, payload, extra)
 
         config = self.config
         store = Store(
@@ -169,6 +172,8 @@ class Daemon:
             version=VERSION,
             groups=config.groups,
             command=self.governor.command,
+            traffic_file=config.data_dir / "uplink-traffic.json",
+            renewal=self._renewal(),
         )
 
         def on_change(what: set[str]) -> None:  # on the writer's thread
@@ -189,8 +194,21 @@ class Daemon:
         self.governor.set_clock(self.clock.offset_ms() / 1000, self.clock.is_trusted())
         self._spawn(self.governor.run(), "control")
         self._spawn(self.uplink.run(), "uplink")
+        if config.uplink.est_url is not None:
+            self._spawn(self.renewal.run(), "renewal")
         self._spawn(self._watch(), "watch")
         self._spawn(self._feed_watchdog(), "watchdog")
+
+    def _renewal(self) -> Renewal:
+        def adopted(identity: Identity) -> None:
+            self.identity = identity  # what is sealed from now on
+
+        files, folder = self.config.uplink, self.config.data_dir
+        present = newest_identity(files.cert_file, files.key_file, folder)
+        self.renewal = Renewal(
+            files.est_url, files.ca_file, folder, present, self.health, self.store.record_event, adopted, random.random
+        )
+        return self.renewal
 
     async def _start_radio(self) -> None:
         if self.config.radio is None:
@@ -233,7 +251,11 @@ class Daemon:
         until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
         self.health.set_condition("certificate-expired", t > ends, f"on {until}")
         self.health.set_condition("certificate-not-yet-valid", t < begins)
-        self.health.set_condition("certificate-expires-soon", t <= ends < t + _CERTIFICATE_WARNING_S, f"on {until}")
+        soon = t <= ends < t + _CERTIFICATE_WARNING_S
+        self.health.set_condition("certificate-expires-soon", soon, f"on {until}")
+        if soon and monotonic() >= self._tell_certificate_at:
+            self._tell_certificate_at = monotonic() + _DAY_S
+            self.store.record_event("certificate.expires_soon", {"not_after": until, "days": int((ends - t) / _DAY_S)})
 
     def _check_store(self) -> None:
         salvaged = self.store.status()["salvaged"]

@@ -47,7 +47,7 @@ CONDITIONS: dict[str, Kind] = {
     ),
     "uplink-busy": Kind("warning", "the broker asks hubs to stay away", "none: the hub comes back by itself, slowly"),
     "uplink-redirected": Kind(
-        "warning", "the broker sends hubs to another server", "none: the hub goes to a server of uplink.hosts that was named"
+        "warning", "the broker sends hubs to another server", "none: the hub goes there, if uplink.hosts has it"
     ),
     "uplink-taken-over": Kind(
         "error",
@@ -77,6 +77,11 @@ CONDITIONS: dict[str, Kind] = {
         "check the hub's clock (date -u) before the certificate",
     ),
     "certificate-expires-soon": Kind("warning", "this hub's certificate expires soon", "renew the certificate"),
+    "certificate-not-renewed": Kind(
+        "warning",
+        "the hub's certificate could not be renewed",
+        "look at the EST server's log (uplink.est_url) and at what the broker says; the hub tries again by itself",
+    ),
     "store-full": Kind(
         "error",
         "no space is left for readings: adapters are told to wait",

@@ -6,9 +6,10 @@ import logging
 import cbor2
 
 from hub.config import Config, ConfigError
-from hub.contract.identity import BadIdentity, Identity, load_identity
+from hub.contract.identity import BadIdentity, Identity
 from hub.contract.operators import BadOperators, Operators, parse_operators
 from hub.metering.cbor import loads_one
+from hub.uplink.renewal import newest_identity
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ OPERATORS_ITEM = "operators"
 def identity_of(config: Config) -> Identity:
     """The hub's identity, checked against the configuration. Raises ConfigError, one line for the operator."""
     try:
-        identity = load_identity(config.uplink.cert_file, config.uplink.key_file)
+        identity, _, _ = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
     except BadIdentity as error:
         raise ConfigError(f"{config.source}: uplink.cert_file, uplink.key_file: {error}") from None
     if config.hub_id is not None and config.hub_id != identity.hub_id:

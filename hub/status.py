@@ -44,6 +44,7 @@ class Report:
             "queue": self.queue,
             "readings": self.readings,
             "events": self.events,
+            "limits": self.limits,
             "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
         }
@@ -94,7 +95,9 @@ class Report:
         """Free a ClientId, and the radio address it is bound to, for the device that replaces this one."""
         client_id = str(request.get("client"))
         if not self._daemon.bridge.forget(client_id):
-            raise ValueError(f"no adapter {client_id!r}: `meterhub adapters` lists them (zb-... are no MQTT-SN clients)")
+            raise ValueError(
+                f"no adapter {client_id!r}: `meterhub adapters` lists them (zb-... are no MQTT-SN clients)"
+            )
         return {"client": client_id}
 
     async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +123,30 @@ class Report:
         )
         return found
 
+    async def limits(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """What holds the household, what waits, and what each appliance is told."""
+        controller = self._daemon.governor.controller
+        now = monotonic()
+        return {
+            **self._daemon.governor.status(),
+            "limits": [
+                {"cti": limit.cti.hex(), "operator": limit.kid, "state": limit.state, "watts": limit.watts,
+                 "criticality": limit.criticality, "start": limit.starts_at, "end": limit.ends_at, "told": limit.told}
+                for limit in controller.limits
+            ],
+            "holds": [
+                {"cti": hold.cti.hex(), "operator": hold.kid, "client": hold.client_id, "order": hold.text,
+                 "end": hold.ends_at}
+                for hold in controller.holds.values()
+            ],
+            "household": controller.household.report(now),
+            "appliances": [appliance.row(now) for appliance in controller.household.appliances.values()],
+            "operators": [
+                {"kid": operator.kid, "name": operator.name, "roles": sorted(operator.roles)}
+                for operator in controller.authority.operators.values()
+            ],
+        }  # fmt: skip
+
     async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Let devices join for a while: the engineer at the meter does this, never a householder."""
         duration_s = int(request.get("duration_s", 60))
@@ -128,7 +155,7 @@ class Report:
         radio = self._daemon.radio
         if radio is None:
             raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
-        await radio.permit(duration_s)
+        await radio.permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
 
 

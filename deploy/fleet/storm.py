@@ -151,15 +151,13 @@ def _panel(top: int, title: str, outage: Outage, ours: Course, library: Course) 
         points = " ".join(point(t, value) for t, value in enumerate(course.attempts[:span]))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1"/>')
     for minute in range(0, span // 60 + 1, max(1, span // 60 // 10)):
-        parts.append(
-            f'<text x="{point(minute * 60, 0).split(",")[0]}" y="{bottom + 18}" text-anchor="middle">'
-            f"{minute} min</text>"
-        )
+        x = point(minute * 60, 0).split(",")[0]
+        parts += [f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{minute} min</text>']
     return parts
 
 
 def outages(hubs: int) -> list[tuple[str, Outage]]:
-    """A crash that is over in seconds, and an outage of half an hour; 2 % of the fleet a second is what the broker takes."""
+    """A crash of seconds, and an outage of half an hour; the broker takes 2 % of the fleet a second."""
     rate = hubs / 50
     return [
         (f"{hubs:,} hubs; down 5 s; then {rate:,.0f} handshakes/s", Outage(hubs, 5, rate)),

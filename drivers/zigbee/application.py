@@ -36,6 +36,7 @@ _WELL_KNOWN_KEY = t.KeyData(b"ZigBeeAlliance09")
 _ANY_IEEE = t.EUI64.convert("ff:ff:ff:ff:ff:ff:ff:ff")
 _NO_IEEE = t.EUI64.convert("00:00:00:00:00:00:00:00")
 _POLICY_ALLOW_JOINS = 0x03  # ALLOW_JOINS | ALLOW_UNSECURED_REJOINS (EzspDecisionBitmask, EZSP 8 and later)
+_POLICY_INSTALL_CODES = 0x10  # JOINS_USE_INSTALL_CODE_KEY
 _WINDOW_GRACE_S = 2.0
 
 WATCHDOG_PERIOD_S = 10
@@ -89,6 +90,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
         self._window_lock = asyncio.Lock()
         self._window: asyncio.Task[None] | None = None
+        self._let_in_only: tuple[t.EUI64, t.KeyData] | None = None
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
@@ -251,6 +253,14 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     # The join window
 
+    async def permit_one(self, ieee: t.EUI64, link_key: t.KeyData, time_s: int) -> None:
+        """Let in one device that proves its install code, and nobody else."""
+        self._let_in_only = (ieee, link_key)
+        try:
+            await self.permit(time_s)
+        finally:
+            self._let_in_only = None
+
     async def permit(self, time_s: int = 60, node: t.EUI64 | str | None = None) -> None:
         """Open the network for `time_s` seconds, or shut it (0). A later call replaces the window of an earlier one.
 
@@ -275,6 +285,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     async def _let_in(self) -> None:
         self._strangers.reconsider()
+        if self._let_in_only is not None:
+            await self._ezsp.clearTransientLinkKeys()  # the well-known key of an earlier window would let in anybody
+            await self._ezsp.add_transient_link_key(*self._let_in_only)
+            await self._set_policy(_POLICY_ALLOW_JOINS | _POLICY_INSTALL_CODES)
+            return
         await self._ezsp.add_transient_link_key(_ANY_IEEE, _WELL_KNOWN_KEY)
         await self._set_policy(_POLICY_ALLOW_JOINS)
 

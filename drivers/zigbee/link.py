@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from zigpy import types as t
+from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
-from drivers.zigbee.address import hex_of
+from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
 from drivers.zigbee.members import Members
@@ -63,6 +64,7 @@ class ZigbeeLink:
         self._counts = {"malformed": 0, "refused": 0}
         self._strangers_dropped = 0
         self._open_until = _SHUT
+        self._open_for: str | None = None  # the one device that the window is open for
         self._task: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
 
@@ -100,12 +102,23 @@ class ZigbeeLink:
 
     # What else the daemon asks for
 
-    async def permit(self, duration_s: int) -> None:
-        """Let devices join for a while (1 to 254 s). Raises ValueError while the radio is not up."""
+    async def permit(self, duration_s: int, ieee: str | None = None, install_code: str | None = None) -> None:
+        """Let devices join for a while (1 to 254 s); with an install code (its CRC included) that one device alone.
+
+        `ieee`: 16 hex digits as on the label; `install_code`: hex digits. Raises ValueError for what cannot be, and
+        while the radio is not up.
+        """
         application = self._application()
-        self._open_until = monotonic() + duration_s
+        if (ieee is None) != (install_code is None):
+            raise ValueError("an install code belongs to one device: give ieee and install_code, or neither")
+        key = None if install_code is None else convert_install_code(bytes.fromhex(install_code))
+        device = None if ieee is None else ieee_of(ieee)
+        self._open_until, self._open_for = monotonic() + duration_s, ieee
         try:
-            await application.permit(duration_s)
+            if key is not None and device is not None:
+                await application.permit_one(device, key, duration_s)
+            else:
+                await application.permit(duration_s)
         except Exception as error:
             self._open_until = _SHUT
             raise ValueError(f"the radio did not open the network: {error!r}") from error
@@ -154,7 +167,7 @@ class ZigbeeLink:
         self.changed(True)
         self._save_members()
         left_s = int(self._open_until - monotonic())
-        if left_s > 0:  # a window that the engineer opened outlasts a reset of the radio
+        if left_s > 0 and self._open_for is None:  # a window that the engineer opened outlasts a reset of the radio
             application.create_task(application.permit(left_s), "reopen_window")
 
     def detach(self) -> None:
@@ -184,7 +197,9 @@ class ZigbeeLink:
     # The application's observer
 
     def admits(self, ieee: str) -> bool:
-        return ieee in self._members or monotonic() < self._open_until + _JOIN_GRACE_S
+        if ieee in self._members:
+            return True
+        return self._open_for in (None, ieee) and monotonic() < self._open_until + _JOIN_GRACE_S
 
     def joined(self, ieee: str) -> None:
         self._members.add([ieee])

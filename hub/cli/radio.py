@@ -11,6 +11,8 @@ def register(subparsers: Subparsers) -> None:
     add_verb(actions, "info", info, "the radio's state and network")
     parser = add_verb(actions, "permit", permit, "let devices join for a while")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
+    parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
+    parser.add_argument("--install-code", help="what its label says, in hex digits, CRC included")
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -28,9 +30,11 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def permit(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "radio.permit", duration_s=arguments.seconds)
+    named = {"ieee": arguments.ieee, "install_code": arguments.install_code}
+    only = {name: text for name, text in named.items() if text}
+    answer = ask_daemon(arguments, "radio.permit", duration_s=arguments.seconds, **only)
     if arguments.json:
         print_json(answer)
     else:
-        print(f"devices may join for {answer['duration_s']} s")
+        print(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
     return FINE

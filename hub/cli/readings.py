@@ -1,10 +1,12 @@
 """`meterhub readings`: the readings kept at this hub; also on a stopped hub's database."""
 
 import argparse
+import shutil
 from datetime import datetime
 
 from hub.cli.common import FINE, Subparsers, add_verb, format_time, print_json, print_table
 from hub.cli.offline import ask_or_open
+from hub.cli.plot import plot
 
 
 def _time(text: str) -> int:
@@ -30,8 +32,9 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--quantity", help="only this quantity (power, energy, ...)")
     parser.add_argument("--from", dest="from_ms", type=_time, metavar="TIME", help="from this time on")
     parser.add_argument("--to", dest="to_ms", type=_time, metavar="TIME", help="up to this time")
-    parser.add_argument("--limit", type=int, default=1000, help="at most so many, the newest (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="at most so many, the newest (default: 1000; with --plot 100000)")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="(default: %(default)s)")
+    parser.add_argument("--plot", action="store_true", help="draw each series in the terminal")
 
 
 def readings(arguments: argparse.Namespace) -> int:
@@ -39,12 +42,16 @@ def readings(arguments: argparse.Namespace) -> int:
 
     query = {name: getattr(arguments, name) for name in ("client", "quantity", "from_ms", "to_ms", "limit")}
     query["newest_first"] = True
+    if query["limit"] is None:
+        query["limit"] = 100_000 if arguments.plot else 1000
     rows = ask_or_open(
         arguments, "readings", lambda view: [reading_row(reading) for reading in view.readings(**query)], **query
     )
     rows.reverse()
     if arguments.json or arguments.format == "json":
         print_json(rows)
+    elif arguments.plot:
+        print("\n".join(plot(rows, min(200, shutil.get_terminal_size((80, 24)).columns))))
     elif arguments.format == "csv":
         print("time,client,quantity,value,unit,flags")
         for row in rows:

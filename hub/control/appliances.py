@@ -1,5 +1,7 @@
 """What control knows of each appliance: what it is, what it draws, what it was told, and whether it did so."""
 
+from typing import Any
+
 from hub.control.classes import Profile
 
 # How long a power reading speaks for its appliance. Slow adapters report once a minute.
@@ -10,6 +12,7 @@ _TOLERANCE = 1.05  # of an ordered power, plus _SLACK_W: meters and thermostats 
 _SLACK_W = 15.0
 _IDLE_SHARE = 0.05  # of its nominal power: below it an appliance rests
 _WANTS_FOR_S = 120.0
+_ASK_AGAIN_S = 900.0
 
 
 class Appliance:
@@ -29,6 +32,8 @@ class Appliance:
         self.cap_w: float | None = None
         self.cap_since = float("-inf")
         self.free_since = float("-inf")
+        self.turn_since = float("-inf")  # since when it has had its share under this limit
+        self._wanted = False  # when it was told to draw nothing
         # What it was told last.
         self.told_w: float | None = None
         self.told_at = float("-inf")
@@ -62,8 +67,19 @@ class Appliance:
         return profile.is_sheddable and not profile.is_protected and self.is_present and self.is_reachable
 
     def wants_power(self, now: float) -> bool:
-        """Whether it drew power lately, or is kept from it and so cannot show."""
-        return self.cap_w == 0 or now - self._drew_at <= _WANTS_FOR_S
+        """Whether it drew power lately. One that is kept from it cannot show: it still wants what it wanted, and after
+        a while it is asked anew by being given a turn."""
+        if self.cap_w == 0:
+            return self._wanted or now - self.cap_since > _ASK_AGAIN_S
+        return now - self._drew_at <= _WANTS_FOR_S
+
+    def set_cap(self, cap_w: float | None, now: float) -> None:
+        """What the plan wants of it from now on."""
+        if cap_w == 0:
+            self._wanted, self.cap_since = self.wants_power(now), now
+        elif self.cap_w == 0:
+            self.free_since = self.turn_since = now
+        self.cap_w = cap_w
 
     def expected_w(self, now: float) -> float:
         """What it draws now as far as is known, believing for a moment that it does as it was told."""
@@ -71,6 +87,24 @@ class Appliance:
         if self.told_w is not None and now < self.told_until and not self.is_deaf:
             return min(drawn, self.told_w)
         return drawn
+
+    def row(self, now: float) -> dict[str, Any]:
+        """For `meterhub limits`."""
+        profile = self.profile
+        return {
+            "client": self.client_id,
+            "class": profile.class_name,
+            "power_w": round(self.power_w) if self.has_power(now) else None,
+            "nominal_w": round(self.nominal_w),
+            "priority": profile.priority,
+            "restrictable": self.may_be_restricted(),
+            "protected": profile.is_protected,
+            "listens": self.is_reachable,
+            "share_w": None if self.cap_w is None else round(self.cap_w),
+            "obeys": self.obeys(now),
+            "deaf": self.is_deaf,
+            "kept_waiting_s": round(self.deprived_s),
+        }
 
     def obeys(self, now: float) -> bool | None:
         """Whether it did as it was told; None while nothing is known yet, or nothing was told."""

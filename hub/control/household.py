@@ -133,6 +133,9 @@ class Household:
 
     def hold(self, held: Held | None, now: float) -> None:
         """Hold the household to something else, or to nothing, from now on."""
+        if self.held is None:
+            for appliance in self.appliances.values():
+                appliance.turn_since = now  # whoever runs now keeps running for a turn, if there is enough
         self.held = held
         self._returned_at = float("-inf")
         self.plan(now)
@@ -187,13 +190,9 @@ class Household:
     def _cap(self, appliance: Appliance, cap_w: float | None, now: float) -> None:
         if cap_w == appliance.cap_w:
             return
-        if appliance.cap_w == 0:
-            appliance.free_since = now
-        appliance.cap_w = cap_w
+        appliance.set_cap(cap_w, now)
         if cap_w is None:
             self._lift(appliance, now)
-        elif cap_w == 0:
-            appliance.cap_since = now
 
     def _renew(self, appliance: Appliance, now: float) -> None:
         """Tell an appliance its share, unless it was told the same and that holds for long enough."""
@@ -226,8 +225,8 @@ class Household:
         self.base_w, self.is_feasible = 0.0, True
         for appliance in sorted(self._restricted(), key=lambda a: (a.told_until > now, -a.deprived_s)):
             if appliance.told_until <= now:  # its order has ended by itself
-                appliance.free_since = now if appliance.cap_w == 0 else appliance.free_since
-                appliance.cap_w = appliance.told_w = None
+                appliance.set_cap(None, now)
+                appliance.told_w = None
             elif self._may_return(now):
                 self._cap(appliance, None, now)
         for appliance in self.appliances.values():

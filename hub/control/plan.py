@@ -53,7 +53,7 @@ def _rank(load: Appliance, criticality: int, now: float) -> tuple[int, int, int,
     profile = load.profile
     runs = load.cap_w is None or load.cap_w > 0
     young = runs and now - load.free_since < profile.min_on_s and criticality < EMERGENCY and load.wants_power(now)
-    has_turn = runs and now - load.free_since < TURN_S and load.wants_power(now)
+    has_turn = runs and now - load.turn_since < TURN_S and load.wants_power(now)
     return (
         0 if young else 1,
         -profile.priority,

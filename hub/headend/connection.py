@@ -2,12 +2,14 @@
 
 import queue
 import ssl
+import threading
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 QUEUE_LIMIT = 100_000
+_SUBSCRIBE_S = 10.0
 
 
 class Connection:
@@ -24,6 +26,8 @@ class Connection:
         self._client.reconnect_delay_set(1, 4)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        self._subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = lambda _client, _user, message: self.messages.put(
             (message.topic, bytes(message.payload))
         )
@@ -43,6 +47,21 @@ class Connection:
         self._filters = [(topic_filter, 1) for topic_filter in filters]
         self._client.connect(*self._address, keepalive=30)
         self._client.loop_start()
+        self._subscribed.wait(_SUBSCRIBE_S)
+
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 1 and wait for nothing."""
+        self._client.publish(topic, payload, qos=1)
+
+    def publish(self, topic: str, payload: bytes, timeout_s: float) -> None:
+        """Publish at QoS 1 and wait for the broker's word. Raises OSError when it does not come."""
+        sent = self._client.publish(topic, payload, qos=1)
+        try:
+            sent.wait_for_publish(timeout_s)
+        except (RuntimeError, ValueError) as error:
+            raise OSError(f"{topic}: {error}") from None
+        if not sent.is_published():
+            raise OSError(f"{topic}: the broker did not confirm within {timeout_s:g} s")
 
     def stop(self) -> None:
         self._client.disconnect()

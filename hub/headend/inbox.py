@@ -42,6 +42,11 @@ class Inbox:
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
             self._keys[kid_of(certificate)] = (common_name(certificate), certificate.public_key())  # type: ignore[assignment]
 
+    @property
+    def hubs(self) -> list[str]:
+        """The hubs whose certificates are known."""
+        return [hub for hub, _ in self._keys.values()]
+
     def _key_for(self, kid: bytes) -> PublicKey | None:
         known = self._keys.get(kid)
         return known[1] if known else None
@@ -50,6 +55,8 @@ class Inbox:
         """Take one message from `meters/{hub}/...`; never raises for what the payload holds."""
         _, _, rest = topic.partition("/")
         hub, _, kind = rest.partition("/")
+        if kind.endswith("commands"):
+            return Received(hub, "commands")  # what control points say themselves
         if kind.startswith("han/"):
             return Received(hub, kind, fields={"payload": payload})
         try:

@@ -46,11 +46,12 @@ def offer(core: Core, session: Session, message: Message, now: float) -> None:
     if message.seq is not None and message.seq < session.first_seq:
         return  # its session was cleaned between the publish and its commit
     session.enqueue(message)
-    _keep_bounds(core, session)
+    keep_bounds(core, session)
     pump(core, session, now)
 
 
-def _keep_bounds(core: Core, session: Session) -> None:
+def keep_bounds(core: Core, session: Session) -> None:
+    """Drop what is over a queue's limits."""
     limits = core.config.limits
     queue = session.queue
     while len(queue) > limits.queued_per_client or (

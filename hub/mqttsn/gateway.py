@@ -272,8 +272,10 @@ class Gateway:
         self._core.link_is(link, False, 0.0)
 
     def link_up(self, link: str, now: float) -> None:
-        """The link works (again): the clients' silence begins anew."""
+        """The link works (again): the clients' silence begins anew, and who can hear it learns that we are here."""
         self._core.link_is(link, True, now)
+        if link in self._core.config.broadcast_links:
+            self._advertise_at = now  # the ADVERTISE of our start found no link to go out by
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
@@ -295,6 +297,7 @@ class Gateway:
                 self._core.dialect.restore(session.client_id, session.peer, session.dialect, now)
         for session in self._core.sessions.values():
             if session.queue:
+                delivery.keep_bounds(self._core, session)  # what was dropped just before the end may still be stored
                 session.put_first(session.dequeue()._replace(dup=True))
                 delivery.pump(self._core, session, now)
             self._core.arm(session)

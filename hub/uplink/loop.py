@@ -14,6 +14,7 @@ from hub.contract.identity import Identity
 from hub.health import CONDITIONS, Health
 from hub.uplink.policy import Backoff
 from hub.uplink.reasons import PROTOCOL
+from hub.uplink.renewal import Renewal
 from hub.uplink.sender import Sender
 from hub.uplink.session import SILENCE_S, MqttSession, UplinkFailure, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
@@ -44,6 +45,7 @@ class Uplink:
         groups: Sequence[str] = (),
         traffic_file: Path | None = None,
         silence_s: float = SILENCE_S,
+        renewal: Renewal | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
@@ -65,7 +67,7 @@ class Uplink:
         self._reconfigured = asyncio.Event()  # ends a pause between attempts
         self.sessions_before = 0
         self._sender: Sender | None = None
-        self._context: tuple[list[int], ResumingContext] | None = None
+        self._context: tuple[list[tuple[Path, int]], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._host_at = 0
         self._has_worked = False
@@ -76,6 +78,9 @@ class Uplink:
         self._rtt_ms: float | None = None
         self._session: MqttSession | None = None
         self._silence_s = silence_s
+        self._renewal = renewal
+        if renewal is not None:
+            renewal.new_to_show = self.show_certificate
         self._traffic_file = traffic_file
         self.traffic = _load_traffic(traffic_file)
         self._traffic_saved_at = monotonic()
@@ -102,6 +107,12 @@ class Uplink:
         self._reconfigured.set()
         if self._session is not None:
             self._session.end("other settings")
+
+    def show_certificate(self) -> None:
+        """There is a new certificate to be tried: the present session ends, the next one shows it."""
+        self._reconfigured.set()
+        if self._session is not None:
+            self._session.end("a new certificate")
 
     @property
     def has_session_since_reconfigured(self) -> bool:
@@ -173,6 +184,8 @@ class Uplink:
             await session.connect(host, port)
         except UplinkFailure as failure:
             self._host_at += 1
+            if self._renewal is not None:
+                self._renewal.failed(failure.kind)
             if self._context is not None:
                 self._context[1].forget_sessions()
             return self._redirected(self._reconsider_protocol(failure))
@@ -226,6 +239,8 @@ class Uplink:
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
         self._health.clear_condition(*_CONDITIONS)
         self._has_worked = True
+        if self._renewal is not None:
+            self._renewal.let_in()
         self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(
@@ -303,15 +318,18 @@ class Uplink:
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
-        config = self._config
-        files = (config.ca_file, config.cert_file, config.key_file, config.crl_file)
+        config, renewal = self._config, self._renewal
+        pair = (config.cert_file, config.key_file) if renewal is None else renewal.files()
+        files = (config.ca_file, *pair, config.crl_file)
         try:
-            stamps = [0 if file is None else file.stat().st_mtime_ns for file in files]
+            stamps = [(file, file.stat().st_mtime_ns) for file in files if file is not None]
             if self._context is None or self._context[0] != stamps:
                 context = client_context(*files)
                 context.count = self._connection_over
                 self._context = (stamps, context)
         except OSError as error:  # ssl.SSLError is one
+            if renewal is not None:
+                renewal.cannot_read(error)
             raise UplinkFailure("uplink-refused", f"the hub's own certificate files: {error}") from None
         return self._context[1]
 

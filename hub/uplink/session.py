@@ -266,8 +266,8 @@ class MqttSession:
 
     def _tick(self) -> None:
         try:
-            # Not paho's loop_misc: it notes the time of a packet only where the socket was full (2.2), so its PINGREQ goes
-            # out in every keep-alive, whatever else was sent. The heartbeat keeps the session alive.
+            # Not paho's loop_misc: it notes the time of a packet only where the socket was full (2.2), so its PINGREQ
+            # goes out in every keep-alive, whatever else was sent. The heartbeat keeps the session alive.
             self._listen_for_life()
         except Exception as error:
             self._break(error)

@@ -18,7 +18,8 @@ def test_it_shows_a_cut_and_ends_well(broker: list[str]) -> None:
     command = [sys.executable, "-m", "deploy.demo", "--seconds", "24", "--pack-interval", "1", *broker]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("CUT", "backlog", "MENDED", "drained", "verified", "boiler", "ev-charger", "fridge", "zb-"):
+    for word in ("CUT", "backlog", "MENDED", "drained", "verified", "boiler", "ev-charger", "fridge", "zb-",
+                 "LIMIT", "chained to the one before: applied", "released"):  # fmt: skip
         assert word in done.stdout, done.stdout
     assert "result    no number is missing" in done.stdout
 

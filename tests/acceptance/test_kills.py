@@ -26,6 +26,8 @@ SEED = int(os.environ.get("KILL_SEED", "20261122"))
 class PersistentAdapter(threading.Thread):
     """Publishes 0, 1, 2, ... and gives no value up until it is acknowledged."""
 
+    pause_s = 0.004  # between one value and the next
+
     def __init__(self, port: int, number: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
         self.client_id = f"adapter-{number}"
@@ -42,7 +44,7 @@ class PersistentAdapter(threading.Thread):
         while not self._stop_event.is_set():
             self._publish(adapter, value)
             value += 1
-            time.sleep(0.004)
+            time.sleep(self.pause_s)
 
     def _insist(self, request: Callable[[], object]) -> None:
         while True:

@@ -98,6 +98,8 @@ class GatewayTarget:
     def start(self) -> None:
         self.gateway = Gateway(self.config, self.now)
         self.gateway.restore(self.store.restored(), self.now)
+        # One whose removal had not got through before the hub died is back, and stays until somebody new comes.
+        self.most_sessions = max(self.config.limits.clients, len(self.gateway.sessions()))
 
     def take(self, data: bytes) -> None:
         rng = self.rng
@@ -154,7 +156,7 @@ class GatewayTarget:
 
     def check(self) -> None:
         core = self.gateway._core
-        assert len(core.sessions) <= self.config.limits.clients
+        assert len(core.sessions) <= self.most_sessions
         assert len(core._timers) <= 4 * len(core.sessions) + 100
         limits = self.config.limits
         assert len(core.nameless) <= limits.nameless and len(core.retained) <= limits.retained

@@ -44,13 +44,14 @@ class Hub:
             tables.setdefault(table, {})[key] = value
         self.config.write_text(_toml(tables))
         self._process: subprocess.Popen[bytes] | None = None
+        self.env: dict[str, str] = {}  # beside this process's own
         self.log_file = directory / "hub.log"
 
     def start(self, wait: bool = True) -> "Hub":
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hub", "run", "--verbose", "--config", str(self.config)],
-                cwd=ROOT, stdout=log, stderr=log,
+                cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env},
             )  # fmt: skip
         if wait:
             wait_for("the hub to answer", self.is_up)

@@ -1,4 +1,4 @@
-"""A TCP proxy of ours between hub and broker: passes, cuts, stalls or delays, so that a network can fail on demand."""
+"""A TCP proxy of ours between hub and broker: passes, cuts, stalls, drops, delays: a network that fails on demand."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ class Proxy:
         self.delay_s = 0.0
         self._target_port = target_port
         self._is_cut = False
+        self._drops = False
         self._flows = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -56,6 +57,8 @@ class Proxy:
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await self._flows.wait()
+                if self._drops:
+                    continue
                 if up:
                     self.bytes_up += len(data)
                 else:
@@ -90,6 +93,10 @@ class Proxy:
         async def act() -> None:
             self._is_cut = False
             self._flows.set()
+            if self._drops:  # TCP would not go on behind what is missing
+                self._drops = False
+                for writer in self._writers:
+                    writer.transport.abort()
 
         self._call(act())
 
@@ -98,6 +105,14 @@ class Proxy:
 
         async def act() -> None:
             self._flows.clear()
+
+        self._call(act())
+
+    def drop(self) -> None:
+        """Take what comes and lose it, until `mend`, which resets the connections that have a hole now."""
+
+        async def act() -> None:
+            self._drops = True
 
         self._call(act())
 

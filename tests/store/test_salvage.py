@@ -29,6 +29,7 @@ from tests.store.helpers import (
     until,
     values_of,
 )
+from tests.store.home import Home
 from tests.store.test_custody import SESSION
 
 Opener = Callable[..., Store]
@@ -356,8 +357,12 @@ def test_the_side_file_says_open_and_closed(open_store: Opener, data_dir: Path) 
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a hub that lost its power with something in each table and in the WAL."""
+    """The files of a hub that lost its power with something in each table, in the WAL, and rows of both forms."""
     data_dir = tmp_path_factory.mktemp("victim") / "data"
+    home = Home([1000.0])
+    store = started(data_dir, monotonic=home.monotonic)
+    home.report(store, 5000, 20)
+    store.close()
     store = started(data_dir)
     assert commit(store, batch(0, changes=[SESSION, r.RetainedSet("price", b"{}", 1)])) is None
     take(store, *range(1, 200))
@@ -387,7 +392,7 @@ def test_no_damage_keeps_the_hub_from_working(victim: Path, tmp_path: Path, seed
     seal_all(store)
     sent = store.unsent("readings", 0, 0, 1000).result(WAIT_S)
     assert 424242 in [reading.mantissa for pack in sent for reading in decode_pack(payload_of(pack))]
-    found = store.readings(limit=5000).result(WAIT_S)
+    found = store.readings(limit=1 << 20).result(WAIT_S)
     assert 424242 in [reading.mantissa for reading in found]
     store.close()
     again = started(data_dir)

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from zigpy.util import convert_install_code
 
 from drivers.zigbee.application import Application
 from tests.drivers.zigbee.radio import (
@@ -276,5 +277,26 @@ def test_the_policy_is_restored_when_the_window_closes(monkeypatch: pytest.Monke
                 await asyncio.sleep(0.9)
                 assert await policy() == shut
                 assert (await radio.ask("counters"))["ezsp"]["clearTransientLinkKeys"] >= 2
+
+        run(scenario())
+
+
+def test_an_install_code_lets_in_its_own_device_and_nobody_else() -> None:
+    # The example of the Zigbee Base Device Behavior specification (table 10-1): 16 octets and their CRC.
+    code = "83fed3407a939723a5c639b26916d505c3b5"
+    key = bytes(convert_install_code(bytes.fromhex(code))).hex()
+    devices = [ADAPTER | {"link_key": key}, PLUG]
+    with short_directory() as place, Emulator(place, devices) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.up()
+                for ieee, given in ((ADAPTER_IEEE, None), (ADAPTER_IEEE, code[:-2] + "00"), ("12", code)):
+                    with pytest.raises(ValueError, match="install|Install|IEEE"):
+                        await hub.link.permit(60, ieee, given)
+                await hub.link.permit(60, ADAPTER_IEEE, code)
+                await until("its frames", lambda: bool(hub.arrived))
+                assert {peer for peer, _ in hub.arrived} == {("zigbee", ADAPTER_IEEE)}
+                assert PLUG_IEEE not in hub.status["devices"]
 
         run(scenario())

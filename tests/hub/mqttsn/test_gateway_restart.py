@@ -14,8 +14,8 @@ from hub.mqttsn.codec import (
     Subscribe,
 )
 from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig
-from hub.mqttsn.records import SessionChanged
+from hub.mqttsn.limits import GatewayConfig, Limits
+from hub.mqttsn.records import MessageQueued, SessionChanged
 from tests.hub.mqttsn.playbook import NORMAL, PREDEFINED, ModelStore, Playbook
 
 POWER = 0x0001
@@ -122,3 +122,15 @@ def test_silence_on_a_link_that_is_down_is_nobodys_fault() -> None:
     assert machine.sessions()[0].state == "active", "its silence began anew"
     machine.handle_timer(1091.0)
     assert machine.sessions()[0].state == "lost"
+
+
+def test_what_comes_back_is_bounded_too() -> None:
+    play = Playbook(limits=Limits(queued_per_client=3)).connects(clean=False)
+    play.subscribes("x/y", 1)
+    play.forget().hears("a", Disconnect(600)).forget()
+    for number in range(1, 6):  # as a store has it whose last batch, with what was dropped, did not get through
+        play.store.inbox["plug-1", number] = MessageQueued("plug-1", number, "x/y", b"%d" % number, 1, False)
+    play.restarts()
+    assert [message.payload for message in play.gateway.sessions()[0].queue] == [b"3", b"4", b"5"]
+    play.waits(0).hears("zb1", PingReq())
+    assert sorted(play.store.inbox) == [("plug-1", number) for number in (3, 4, 5)]

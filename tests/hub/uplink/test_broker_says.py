@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness import scripted_broker as wire
+from tests.harness.house import House
 from tests.harness.scripted_broker import Portal, Script, ScriptedBroker, connack, connack_3, disconnect
 from tests.harness.waiting import free_port, wait_for
-from tests.hub.uplink.conftest import House
 
 Make = Callable[..., House]
 Scripted = Callable[..., ScriptedBroker]

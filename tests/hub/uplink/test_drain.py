@@ -6,9 +6,9 @@ from collections.abc import Callable
 import cbor2
 
 from hub.uplink.drain import SLOW_ANSWER_S, Drain
+from tests.harness.house import House
 from tests.harness.scripted_broker import Script, ScriptedBroker, connack
 from tests.harness.waiting import wait_for
-from tests.hub.uplink.conftest import House
 
 Make = Callable[..., House]
 Scripted = Callable[..., ScriptedBroker]

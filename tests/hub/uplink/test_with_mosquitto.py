@@ -11,9 +11,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.pki import Authority
 from tests.harness.broker import Broker
+from tests.harness.house import House
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import wait_for
-from tests.hub.uplink.conftest import House
 
 Make = Callable[..., House]
 

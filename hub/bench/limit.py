@@ -1,0 +1,201 @@
+"""`meterhub bench limit`: from a control point's publish to the order on the home network.
+
+A real hub process, mosquitto over mutual TLS, and adapters over UDP: some can be held back, all report readings. Each
+command lowers the limit a little, so each makes the hub order anew. Measured is the time from handing the command to
+the control point's MQTT library to the arrival of the order at the adapter's socket. Beside it, in the same run, the
+floor: a message of the same size through the same broker and back.
+"""
+
+import json
+import selectors
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from hub.admin.client import NoDaemon, ask
+from hub.bench.load import connect
+from hub.bench.peer import LocalBroker
+from hub.contract.command import Command, sign_command
+from hub.contract.envelope import FileSigner
+from hub.headend.connection import Connection
+
+START_W = 7000.0
+STEP_W = 5.0
+_READY_S = 30.0
+_ORDER_S = 5.0
+_ABOUT_CAR = {"class": "ev-charger", "nominal_w": 7200}
+_ABOUT_OTHER = {"class": "plug", "sheddable": False}
+
+
+class Adapters:
+    """Adapters over UDP in one thread: the first is the car that every command limits, the others report."""
+
+    def __init__(self, port: int, count: int, readings_per_s: float) -> None:
+        self._socks = [connect(("127.0.0.1", port), number) for number in range(count)]
+        self._ordered = threading.Event()
+        self.ordered_at = 0.0
+        self.orders = 0
+        self._period_s = 1.0 / readings_per_s
+        self._stopping = False
+        self._msg_id = 1
+        self._say(0, 0x0020, json.dumps(_ABOUT_CAR).encode())
+        for number in range(1, count):
+            self._say(number, 0x0020, json.dumps(_ABOUT_OTHER).encode())
+        self._socks[0].send(b"\x07\x12\x21\x00\x01\x00\x30")  # SUBSCRIBE to control/{me}, QoS 1
+        self._say(0, 0x0001, b"7200")
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _say(self, number: int, topic_id: int, payload: bytes) -> None:
+        self._msg_id = self._msg_id % 0xFFFF + 1
+        self._socks[number].send(struct.pack(">BBBHH", 7 + len(payload), 0x0C, 0x21, topic_id, self._msg_id) + payload)
+
+    def _run(self) -> None:
+        selector = selectors.EpollSelector()
+        for sock in self._socks:
+            selector.register(sock, selectors.EVENT_READ)
+        due, turn = time.monotonic(), 0
+        while not self._stopping:
+            for key, _ in selector.select(max(0.0, due - time.monotonic())):
+                self._receive(key.fileobj)
+            if time.monotonic() >= due:
+                due += self._period_s
+                turn = turn % (len(self._socks) - 1) + 1
+                self._say(turn, 0x0001, b"5")
+
+    def _receive(self, sock: Any) -> None:
+        data = sock.recv(2048)
+        if data[1] == 0x0C:
+            at = time.monotonic()
+            sock.send(b"\x07\x0d" + data[3:7] + b"\x00")
+            if not self._ordered.is_set():
+                self.ordered_at = at
+                self._ordered.set()
+            self.orders += 1
+
+    def expect_order(self) -> None:
+        self._ordered.clear()
+
+    def await_order(self) -> float:
+        """When the order came. Raises TimeoutError."""
+        if not self._ordered.wait(_ORDER_S):
+            raise TimeoutError("no order came")
+        return self.ordered_at
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._thread.join()
+
+
+def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str, Any]:
+    """Measure; times in milliseconds. Raises NoBroker, TimeoutError."""
+    with tempfile.TemporaryDirectory(prefix="mh-bench-", dir="/tmp") as place:
+        directory = Path(place)
+        broker = LocalBroker(directory)
+        operator = ec.generate_private_key(ec.SECP256R1())
+        udp_port = _free_udp_port()
+        hub = _start_hub(directory, broker.port, udp_port, operator)
+        try:
+            home = Adapters(udp_port, adapters, readings_per_s)
+            control_point = Connection(
+                "127.0.0.1", broker.port, directory / "broker.pem", directory / "headend.pem",
+                directory / "headend.key", "",
+            )  # fmt: skip
+            control_point.start(["bench/echo"])
+            time.sleep(1.0)  # the home has told what it is
+            limits = _limit_times(control_point, home, FileSigner(operator, b""), commands)
+            floor = _echo_times(control_point, min(commands, 300))
+            home.stop()
+            control_point.stop()
+        finally:
+            hub.kill()
+            hub.wait()
+            broker.stop()
+    return {
+        "commands": commands,
+        "adapters": adapters,
+        "p50_ms": round(statistics.median(limits), 2),
+        "p99_ms": round(statistics.quantiles(limits, n=100)[98], 2),
+        "max_ms": round(max(limits), 2),
+        "echo_p50_ms": round(statistics.median(floor), 2),
+        "echo_p99_ms": round(statistics.quantiles(floor, n=100)[98], 2),
+        "ratio_p50": round(statistics.median(limits) / statistics.median(floor), 1),
+    }
+
+
+def _limit_times(control_point: Connection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
+    times = []
+    for number in range(commands):
+        message = _command(signer, number, START_W - number * STEP_W)
+        home.expect_order()
+        begun = time.monotonic()
+        control_point.send("meters/hub/commands", message)
+        times.append((home.await_order() - begun) * 1000)
+        time.sleep(0.005)  # the next one is a command of its own, not part of a burst
+    return times
+
+
+def _echo_times(control_point: Connection, count: int) -> list[float]:
+    times = []
+    for _ in range(count):
+        begun = time.monotonic()
+        control_point.send("bench/echo", bytes(250))
+        control_point.messages.get(timeout=_ORDER_S)
+        times.append((time.monotonic() - begun) * 1000)
+    return times
+
+
+def _command(signer: FileSigner, number: int, watts: float) -> bytes:
+    now = int(time.time())
+    return sign_command(
+        signer,
+        Command("bench", "hub", now + 600, None, now, number.to_bytes(16, "big"), number + 1, "limit",
+                {"watts": watts, "duration": 3600}),
+    )  # fmt: skip
+
+
+def _start_hub(
+    directory: Path, port: int, udp_port: int, operator: ec.EllipticCurvePrivateKey
+) -> "subprocess.Popen[bytes]":
+    public = operator.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (directory / "operators.toml").write_text(
+        f'[operator.bench]\nname = "bench"\nroles = ["limit"]\npublic_key = """\n{public.decode()}"""\n'
+    )
+    (directory / "hub.toml").write_text(
+        f'[hub]\ndata_dir = "{directory}/data"\nrun_dir = "{directory}/run"\n'
+        f'[han.udp]\nlisten = "127.0.0.1:{udp_port}"\n'
+        f'[uplink]\nhost = "127.0.0.1"\nport = {port}\nca_file = "{directory}/broker.pem"\n'
+        f'cert_file = "{directory}/hub.pem"\nkey_file = "{directory}/hub.key"\n'
+        f'[control]\noperators_file = "{directory}/operators.toml"\n'
+    )
+    hub = subprocess.Popen(
+        [sys.executable, "-m", "hub", "run", "--config", str(directory / "hub.toml")], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        try:
+            if ask(directory / "run" / "admin.sock", "status")["uplink"]["state"] == "up":
+                return hub
+        except NoDaemon:
+            pass
+        time.sleep(0.05)
+    hub.kill()
+    raise TimeoutError("the hub did not come up")
+
+
+def _free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

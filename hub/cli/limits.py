@@ -1,0 +1,63 @@
+"""`meterhub limits`: what the household is held to, who asked, and what each appliance is told."""
+
+import argparse
+from typing import Any
+
+from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, format_time, print_json, print_table
+
+
+def register(subparsers: Subparsers) -> None:
+    add_verb(subparsers, "limits", limits, "what the household is held to, and what each appliance is told")
+
+
+def limits(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "limits")
+    if arguments.json:
+        print_json(answer)
+        return FINE
+    watts, until = answer["watts"], answer["until"]
+    held = "nothing" if watts is None else f"{watts:.0f} W" + (f" until {format_time(until * 1000)}" if until else "")
+    household = answer["household"]["household_w"]
+    print(f"{answer['state']}; held to {held}; the household draws {'?' if household is None else household} W")
+    rows = [
+        (
+            limit["state"],
+            f"{limit['watts']:.0f} W",
+            limit["operator"],
+            _span(limit["start"], limit["end"]),
+            limit["told"],
+        )
+        for limit in answer["limits"]
+    ] + [
+        ("held", hold["order"], hold["operator"], f"{hold['client']} until {format_time(hold['end'] * 1000)}", "")
+        for hold in answer["holds"]
+    ]
+    if rows:
+        print()
+        print_table(("state", "what", "operator", "when", "told"), rows)
+    if answer["appliances"]:
+        print()
+        print_table(
+            ("appliance", "class", "power", "share", "waited", ""),
+            [(a["client"], a["class"], _watts(a["power_w"]), _watts(a["share_w"]), f"{a['kept_waiting_s']} s", _word(a))
+             for a in answer["appliances"]],
+        )  # fmt: skip
+    return FINE
+
+
+def _span(start: float, end: float) -> str:
+    return f"{format_time(start * 1000)} - {format_time(end * 1000)}"
+
+
+def _watts(watts: int | None) -> str:
+    return "-" if watts is None else f"{watts} W"
+
+
+def _word(appliance: dict[str, Any]) -> str:
+    if appliance["protected"]:
+        return "protected"
+    if appliance["deaf"]:
+        return "does not do as it is told"
+    if not appliance["restrictable"]:
+        return "never restricted" if appliance["listens"] else "does not listen to orders"
+    return {True: "obeys", False: "does not obey yet", None: ""}[appliance["obeys"]]

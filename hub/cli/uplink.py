@@ -1,0 +1,42 @@
+"""`meterhub uplink`: the one session to the utility, what it costs, and what a month of it will cost."""
+
+import argparse
+from typing import Any
+
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json
+
+
+def register(subparsers: Subparsers) -> None:
+    add_verb(subparsers, "uplink", uplink, "the session to the utility and its cost; exit status 1 while there is none")
+
+
+def uplink(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "status")["uplink"]
+    if arguments.json:
+        print_json(answer)
+    else:
+        _print(answer)
+    return FINE if answer["state"] == "up" else PROBLEM
+
+
+def _print(answer: dict[str, Any]) -> None:
+    since = f" since {format_time(answer['since'] * 1000)}" if answer["since"] else ""
+    print(f"state     {answer['state']}{since}")
+    print(f"broker    {answer['host'] or '-'}  MQTT {answer['protocol'] or '-'}")
+    if tls := answer["tls"]:
+        print(f"tls       {tls['version']} {tls['cipher']}{', resumed' if tls['resumed'] else ', full handshake'}")
+    print(f"sessions  {answer['sessions']} in {answer['attempts']} attempts since the hub started")
+    if answer["rtt_ms"] is not None:
+        print(f"answers   in {answer['rtt_ms']} ms")
+    print(f"sent      {answer['messages']} messages, {format_bytes(answer['payload_bytes'])} before TLS")
+    traffic = answer["traffic"]
+    for name in ("today", "month"):
+        row = traffic[name]
+        print(
+            f"{name:9} {format_bytes(row['bytes_up'])} up, {format_bytes(row['bytes_down'])} down in TLS; "
+            f"{format_bytes(row['bytes_on_line'])} on the line"
+        )
+    projected = traffic["projected_mb_per_month"]
+    print("a month   " + ("too early to say" if projected is None else f"about {projected} MB at this pace"))
+    if answer["last_error"]:
+        print(f"last      {answer['last_error']}")

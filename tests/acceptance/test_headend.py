@@ -1,0 +1,115 @@
+"""The control point's command line as an integrator types it: keygen, send --wait, watch --save, audit."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+
+from deploy.pki import Authority
+from hub.headend.archive import load
+from tests.harness.broker import Broker
+from tests.harness.control_point import ControlPoint
+from tests.harness.hub import ROOT, Hub
+from tests.harness.waiting import wait_for
+
+
+class Desk:
+    """An operator's desk: one directory, one key."""
+
+    def __init__(self, directory: Path, authority: Authority, broker: Broker) -> None:
+        self.directory = directory
+        self.pki = authority.directory
+        self.port = broker.port
+        self.archive = directory / "archive.cbor"
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hub", "headend", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+
+    def send(self, *words: str, key: str = "grid") -> list[dict[str, Any]]:
+        """`headend send` with --json: its lines, then its exit status."""
+        done = self.run(
+            "send", *words, "--port", str(self.port), "--ca", str(self.pki / "ca.pem"),
+            "--cert", str(self.pki / "headend.pem"), "--cert-key", str(self.pki / "headend.key"),
+            "--key", str(self.directory / f"{key}.key"), "--kid", "grid", "--hub-cert", str(self.pki / "hub.pem"),
+            "--save", str(self.archive), "--json",
+        )  # fmt: skip
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return [*rows, {"exit": done.returncode, "error": done.stderr}]
+
+    def audit(self, archive: Path | None = None) -> tuple[int, str]:
+        done = self.run("audit", str(archive or self.archive), "--hub-cert", str(self.pki / "hub.pem"))
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def desk(tmp_path: Path, authority: Authority, broker: Broker) -> Desk:
+    desk = Desk(tmp_path, authority, broker)
+    made = desk.run("keygen", "grid", "--roles", "limit,price,read,field,admin", "--out", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "grid.toml").rename(tmp_path / "operators.toml")
+    return desk
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub], desk: Desk) -> Hub:
+    hub = make_hub(control__operators_file=str(desk.directory / "operators.toml")).start()
+    hub.wait_uplink()
+    return hub
+
+
+def test_a_command_is_sent_awaited_and_audited(desk: Desk, hub: Hub, control_point: ControlPoint) -> None:
+    rows = desk.send("limit", "watts=1500", "duration=3", "--to", "MTR-1", "--wait", "final")
+    assert rows[1]["status"] == "accepted" and rows[-2]["status"] == "completed"
+    assert rows[-1]["exit"] == 0
+    rows = desk.send("limit", "watts=-5", "duration=60", "--to", "MTR-1", "--wait")
+    assert (rows[1]["status"], rows[1]["reason"], rows[-1]["exit"]) == ("refused", "bad-args", 1)
+    assert "watts" in rows[1]["detail"]["text"]
+    status, text = desk.audit()
+    assert status == 0 and "sound" in text, text
+
+
+def test_the_audit_sees_what_was_left_out(desk: Desk, hub: Hub, control_point: ControlPoint) -> None:
+    for _ in range(3):
+        assert desk.send("limit.cancel", "--to", "all", "--wait", "final")[-1]["exit"] == 0
+    messages = list(load(desk.archive))
+    receipts = [at for at, (topic, _) in enumerate(messages) if topic.endswith("/receipts")]
+    assert len(receipts) == 6
+    broken = desk.directory / "broken.cbor"
+    broken.write_bytes(b"".join(cbor2.dumps(list(m)) for at, m in enumerate(messages) if at != receipts[2]))
+    status, text = desk.audit(broken)
+    assert status == 1 and "missing" in text and "broken" in text
+    altered = bytearray(messages[receipts[0]][1])
+    altered[-70] ^= 1
+    broken.write_bytes(cbor2.dumps([messages[receipts[0]][0], bytes(altered)]))
+    status, text = desk.audit(broken)
+    assert status == 1 and "fault" in text
+
+
+def test_mistakes_get_one_clear_line(desk: Desk, tmp_path: Path) -> None:
+    again = desk.run("keygen", "grid", "--out", str(tmp_path))
+    assert again.returncode == 2 and "grid.key" in again.stderr and "exists" in again.stderr
+    roles = desk.run("keygen", "other", "--roles", "king", "--out", str(tmp_path))
+    assert roles.returncode == 2 and "roles" in roles.stderr
+    assert not (tmp_path / "other.key").exists()
+    assert "limitt" in desk.send("limitt")[-1]["error"]
+    assert desk.send("limitt")[-1]["exit"] == 2
+    assert "NAME=VALUE" in desk.send("limit", "1500")[-1]["error"]
+    missing = desk.audit(tmp_path / "nothing.cbor")
+    assert missing[0] == 1 and "nothing.cbor" in missing[1]
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"\x01\x02")
+    assert desk.audit(junk)[0] == 1
+
+
+def test_everybody_is_waited_for_and_the_silent_are_named(desk: Desk, control_point: ControlPoint) -> None:
+    rows = desk.send("limit", "watts=1", "duration=60", "--to", "MTR-1", "--wait", "--timeout-s", "1")
+    assert rows[-1]["exit"] == 1 and "MTR-1: no receipt within 1 s" in rows[-1]["error"]
+    wait_for("the command in the archive", lambda: desk.archive.exists())
+    status, text = desk.audit()
+    assert status == 0 and "unanswered" in text

@@ -1,0 +1,126 @@
+"""The real uplink over a real store, in this process: what it does to a peer, and what it says of itself."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deploy.pki import Authority
+from hub.config import UplinkConfig
+from hub.contract.envelope import seal
+from hub.health import Health
+from hub.mqttsn.records import Batch, Sample
+from hub.uplink.loop import Uplink
+from hub.uplink.renewal import Renewal, newest_identity
+from store import Store
+from tests.harness.waiting import wait_for
+
+
+class House:
+    """A store and the uplink above it, in a thread with a loop of its own. `random` 0: the shortest of all delays."""
+
+    def __init__(self, directory: Path, authority: Authority, ports: list[int], **settings: Any) -> None:
+        pki = authority.directory
+        options: dict[str, Any] = {
+            name: settings.pop(name) for name in ("heartbeat_s", "silence_s", "traffic_file") if name in settings
+        }
+        hosts = settings.pop("hosts", [("localhost", port) for port in ports])
+        files = {"ca_file": authority.ca_file, "cert_file": pki / "hub.pem", "key_file": pki / "hub.key"}
+        config = UplinkConfig(hosts=tuple(hosts), **{**files, "pack_interval_s": 0.1, **settings})
+        present = newest_identity(config.cert_file, config.key_file, directory / "data")
+        self.identity = identity = present[0]
+
+        def sealed(lane: str, epoch: int, number: int, kind: int | str, payload: bytes, extra: Any) -> bytes:
+            return seal(self.identity.signer, identity.hub_id, epoch, lane, number, kind, payload, extra)
+
+        self.store = Store(directory / "data", seal=sealed, max_mb=64)
+        self.store.start()
+        self.health = Health()
+        self.commands: list[bytes] = []
+        self._ready = threading.Event()
+        self.renewal = Renewal(
+            config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
+            lambda adopted: setattr(self, "identity", adopted), random=lambda: 0.0,
+        )  # fmt: skip
+        options = {"heartbeat_s": 60, "random_source": lambda: 0.0, "renewal": self.renewal, **options}
+        self._parts = (config, identity, options)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    async def _run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        config, identity, options = self._parts
+        self.uplink = Uplink(
+            config, identity, self.store, self.health, version="test", command=self._command, **options
+        )
+        self.store.on_change = self._tell
+        self._ready.set()
+        renewing = asyncio.create_task(self.renewal.run())
+        await self.uplink.run()
+        renewing.cancel()
+
+    def _tell(self, what: set[str]) -> None:
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.uplink.store_changed, what)
+
+    def _command(self, message: bytes, acknowledge: Callable[[], None]) -> None:
+        self.commands.append(message)
+        acknowledge()
+
+    def status(self) -> dict[str, Any]:
+        """What `meterhub status` would show."""
+
+        async def ask() -> dict[str, Any]:
+            return dict(self.uplink.status())
+
+        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(10)
+
+    def wait_state(self, state: str) -> None:
+        wait_for(f"the uplink to be {state}", lambda: self.status()["state"] == state)
+
+    def wait_condition(self, code: str) -> str:
+        """Wait until a condition holds; its text."""
+
+        def text() -> str | None:
+            return next((c.text for c in self.health.conditions() if c.code == code), None)
+
+        found = wait_for(f"the condition {code}", text)
+        assert found is not None
+        return found
+
+    def read(self, count: int, *, first: int = 0, per_commit: int = 50) -> None:
+        """Take readings `first` to `first + count - 1` of one appliance into custody; each value is its number."""
+        done = threading.Semaphore(0)
+        batches = 0
+        for begin in range(first, first + count, per_commit):
+            batch = Batch(begin)
+            batch.urgent = True
+            batch.samples = [
+                Sample("boiler", "power", float(i), i, 0) for i in range(begin, min(begin + per_commit, first + count))
+            ]
+            self.store.commit(batch, lambda _id, _error: done.release())
+            batches += 1
+        for _ in range(batches):
+            assert done.acquire(timeout=10)
+
+    def event(self, boot: int = 0) -> None:
+        """Record an event that is told apart by `boot`."""
+        self.store.record_event("hub.stopped", {"boot": boot, "reason": "test"})
+
+    def pending(self) -> int:
+        lanes = self.store.queue_status().result(10)
+        return int(sum(row["pending"] for row in lanes.values()) + lanes["readings"]["unsealed"])
+
+    def wait_drained(self) -> None:
+        wait_for("an empty queue", lambda: self.pending() == 0)
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self.uplink.stop)
+            self._thread.join(10)
+        assert not self._thread.is_alive(), "the uplink does not stop"
+        self.store.close()

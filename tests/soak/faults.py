@@ -1,0 +1,126 @@
+"""What can go wrong around a hub, as a table: each row makes it go wrong, waits a little, and puts it right."""
+
+import random
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.harness.broker import Broker
+from tests.harness.hub import Hub
+from tests.harness.proxy import Proxy
+from tests.harness.radio import Radio
+
+_HOUR_NS = 3_600_000_000_000
+
+
+class Clock:
+    """The hub's wall clock, stepped through a preloaded library (clockshift.c). The machine's own is left alone."""
+
+    def __init__(self, place: Path) -> None:
+        self._library = place / "clockshift.so"
+        source = Path(__file__).with_name("clockshift.c")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(self._library), str(source), "-ldl"], check=True)
+        self._file = place / "clockshift"
+        self.step(0)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"LD_PRELOAD": str(self._library), "CLOCKSHIFT": str(self._file)}
+
+    def step(self, offset_ns: int) -> None:
+        """Set the clock to the machine's plus this."""
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(struct.pack("=q", offset_ns))
+
+
+class Faults:
+    """Everything around one hub. `disk`: the small file system that holds its data, None where none could be made."""
+
+    def __init__(
+        self, hub: Hub, broker: Broker, proxy: Proxy, radio: Radio, clock: Clock, disk: Path | None, seed: int
+    ) -> None:
+        self._hub, self._broker, self._proxy, self._radio = hub, broker, proxy, radio
+        self._clock, self._disk = clock, disk
+        self._chance = random.Random(seed)
+        table: list[tuple[int, Callable[[], None]]] = [
+            (4, self.hub_killed), (2, self.broker_killed), (2, self.line_cut), (2, self.line_reset),
+            (2, self.line_stalled), (2, self.line_drops), (2, self.line_slow), (2, self.clock_stepped),
+            (2, self.radio_reset), (1, self.radio_unplugged),
+        ]  # fmt: skip
+        if disk is not None:
+            table.append((2, self.disk_full))
+        self.names = [fault.__name__ for _, fault in table]
+        # Each kind comes in every round, in an order that chance makes: a short soak has seen all of them, too.
+        self._round = [fault for weight, fault in table for _ in range(weight)]
+        self._left: list[Callable[[], None]] = []
+
+    def one(self) -> str:
+        """Let the next thing go wrong and put it right; its name."""
+        if not self._left:
+            self._left = list(self._round)
+            self._chance.shuffle(self._left)
+        fault = self._left.pop()
+        fault()
+        return fault.__name__
+
+    def _pause(self, low_s: float, high_s: float) -> None:
+        time.sleep(self._chance.uniform(low_s, high_s))
+
+    def hub_killed(self) -> None:
+        self._hub.kill()
+        self._hub.start(wait=False)
+
+    def broker_killed(self) -> None:
+        self._broker.kill()
+        self._pause(0, 1)
+        self._broker.start()
+
+    def line_cut(self) -> None:
+        self._proxy.cut()
+        self._pause(0.1, 3)
+        self._proxy.mend()
+
+    def line_reset(self) -> None:
+        self._proxy.reset()
+
+    def line_stalled(self) -> None:
+        self._proxy.stall()
+        self._pause(0.2, 2)
+        self._proxy.mend()
+
+    def line_drops(self) -> None:
+        self._proxy.drop()
+        self._pause(0.1, 1)
+        self._proxy.mend()
+
+    def line_slow(self) -> None:
+        self._proxy.delay_s = self._chance.uniform(0.05, 0.5)
+        self._pause(0.5, 2)
+        self._proxy.delay_s = 0
+
+    def clock_stepped(self) -> None:
+        """By up to six hours, either way; or back to the truth."""
+        self._clock.step(self._chance.choice([0, 1, 1, 1]) * int(self._chance.uniform(-6, 6) * _HOUR_NS))
+
+    def radio_reset(self) -> None:
+        self._radio.do(self._chance.choice(["reset", "power-cycle"]))
+
+    def radio_unplugged(self) -> None:
+        self._radio.do("unplug")
+        self._pause(0.1, 1)
+        self._radio.do("plug")
+
+    def disk_full(self) -> None:
+        assert self._disk is not None
+        ballast = self._disk / "ballast-of-the-test"
+        with ballast.open("wb", buffering=0) as file:
+            for size in (65536, 4096):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass
+        self._pause(0.2, 1.5)
+        ballast.unlink()
