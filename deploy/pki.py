@@ -79,8 +79,10 @@ class Authority:
     ) -> x509.Certificate:
         """Certify what a request asks for, as a client; nothing of it is doubted."""
         now = datetime.now(UTC)
+        key = request.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
         return (
-            _builder(request.subject, self._name, request.public_key(), now - _BACKDATED, now + ends_in)
+            _builder(request.subject, self._name, key, now - _BACKDATED, now + ends_in)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)

@@ -7,6 +7,7 @@ text names file, key and what is expected.
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ class Config:
     groups: tuple[str, ...] = ()
     radio: RadioConfig | None = None
     udp_listen: tuple[str, int] | None = None
+    udp_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # where adapters may be; none named: anywhere
+    udp_advertise: tuple[str, int] | None = None  # where ADVERTISE is broadcast to
+    udp_publishes_per_s: int | None = None  # of one adapter, in the long run
     predefined: dict[int, str] = field(default_factory=dict)
     meter: MeterConfig | None = None
     forward_out: tuple[str, ...] = ()
@@ -121,6 +125,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(text) for text in _texts(value))
+    except ValueError:
+        raise ValueError('a list of networks such as "192.168.1.0/24"') from None
+
+
 def _groups(value: Any) -> tuple[str, ...]:
     groups = _texts(value)
     if not all(_is_level(group) for group in groups):
@@ -169,7 +180,12 @@ _KEYS: dict[str, dict[str, _Rule]] = {
     "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "id": _text},
     "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
     "han": {},
-    "han.udp": {"listen": _address},
+    "han.udp": {
+        "listen": _address,
+        "networks": _networks,
+        "advertise": _address,
+        "publishes_per_s": _whole(1, 1_000_000),
+    },
     "meter": {"path": _text, "protocol": _one_of("p1", "iec62056-21")},
     "uplink": {
         "host": _text,
@@ -257,7 +273,7 @@ class _Reader:
             uplink=self._uplink(document),
             radio=RadioConfig(**radio) if radio else None,
             meter=MeterConfig(**meter) if meter else None,
-            udp_listen=udp["listen"] if udp else None,
+            **{f"udp_{key}": value for key, value in udp.items()},
             predefined=self._predefined(han.get("predefined", {})),
             forward_out=self._table(document, "forward").get("out", ()),
             **{names.get(key, key): value for key, value in hub.items()},

@@ -104,16 +104,10 @@ class Daemon:
 
     async def _start_home(self) -> None:
         config = self.config
-        links: list[Link] = [UdpLink(*config.udp_listen)] if config.udp_listen else []
-        gateway_config = GatewayConfig(
-            predefined=PREDEFINED | config.predefined,
-            max_octets={"zigbee": 60},
-            # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
-            publishes_per_s={"zigbee": 10.0},
-            broadcast_links=("zigbee",) if config.radio else (),
-            forward_filters=config.forward_out,
-        )
-        gateway = Gateway(gateway_config, monotonic())
+        links: list[Link] = []
+        if config.udp_listen is not None:
+            links.append(UdpLink(*config.udp_listen, broadcast=config.udp_advertise, networks=config.udp_networks))
+        gateway = Gateway(_gateway_config(config), monotonic())
         if config.radio is not None:
             gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
@@ -294,6 +288,21 @@ class Daemon:
         self.store.record_event("hub.stopped", {"boot": self.store.boot, "reason": "stop"})
         await asyncio.to_thread(self.store.close, _STORE_CLOSE_S)
         await asyncio.sleep(0)  # answers that the last commit released
+
+
+def _gateway_config(config: Config) -> GatewayConfig:
+    # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
+    rates = {"zigbee": 10.0}
+    if config.udp_publishes_per_s is not None:
+        rates["udp"] = float(config.udp_publishes_per_s)
+    carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
+    return GatewayConfig(
+        predefined=PREDEFINED | config.predefined,
+        max_octets={"zigbee": 60},
+        publishes_per_s=rates,
+        broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
+        forward_filters=config.forward_out,
+    )
 
 
 def _import_zigbee() -> Any:

@@ -128,9 +128,14 @@ class Database:
         if payload_bytes > PAGE_SIZE // 8:  # takes new pages: the list of free ones, the parent, page 1 change as well
             self._frames += 3 + payload_bytes // (PAGE_SIZE - 4)
 
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """The WAL has grown to its bound."""
+        return self._frames >= self._wal_frames
+
     def checkpoint(self, *, force: bool = False) -> None:
         """Copy the WAL into the database when it has grown to its bound; the next commit then starts it over."""
-        if force or self._frames >= self._wal_frames:
+        if force or self.checkpoint_is_due:
             self._frames = 0.0
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 

@@ -157,7 +157,7 @@ class Keeper:
         if engine is None or self.own_events or not self.is_quick:
             return False
         try:
-            if engine.db.may_use(engine.budget.bulk_pages):
+            if engine.db.checkpoint_is_due or engine.db.may_use(engine.budget.bulk_pages):
                 return False
             self._time(engine, group)
         except Exception:

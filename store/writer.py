@@ -294,6 +294,8 @@ class Writer(threading.Thread):
         if error is not None:
             self.keeper.counts["refused"] += len(commits)
             error = plain(error)
+        if commits and threading.get_ident() == self.ident:
+            self._snap()  # who has the answer finds it in the status, as after `commit_at_once`
         for commit in commits:
             try:
                 commit.done(commit.batch.id, error)

@@ -1,6 +1,7 @@
 """The house: imports go downward only (design, part 4). Each banned import comes with its reason."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
     ("hub/governor.py", ("hub.uplink", "hub.daemon", "paho"), "control gets messages, it knows no session"),
     ("hub/uplink/policy.py", _NO_IO, "100,000 hubs are simulated with it"),
     ("hub/uplink/window.py", _NO_IO, "a machine"),
+    ("hub/uplink/drain.py", _NO_IO, "a machine"),
+    ("hub/uplink/reasons.py", _NO_IO, "a table"),
+    ("hub/uplink/traffic.py", _NO_IO, "it is given what the socket carried, and the time"),
     ("hub/metering", ("hub.mqttsn", "hub.contract", "drivers", "store", "hub.uplink"), "the ground floor knows nobody"),
     ("hub/contract", ("hub.mqttsn", "drivers", "store", "hub.uplink", "hub.daemon"), "shared with the head-end"),
     (
@@ -62,9 +66,14 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
 ]
 # Only drivers/zigbee may know the radio stack's types.
 _RADIO_STACK = ("zigpy", "bellows", "serialx")
-# These run on MicroPython too: only what it has.
-_MICROPYTHON_ONLY = {"hub/mqttsn/codec.py", "hub/mqttsn/wire.py", "hub/mqttsn/client.py", "hub/mqttsn/exchange.py"}
-_MICROPYTHON_HAS = {"struct", "hub.mqttsn"}
+# What the boards get, as `mip` installs it; all of it runs on MicroPython.
+_BOARD = ROOT / "deploy/adapter/package.json"
+# Modules and names that CPython has and MicroPython has not would only be missed on the board.
+_MICROPYTHON_HAS = {"json", "machine", "random", "select", "socket", "struct", "sys", "time"}
+_MICROPYTHON_LACKS = {
+    ("struct", "Struct"), ("struct", "error"), ("time", "monotonic"), ("time", "perf_counter"),
+    ("random", "Random"), ("random", "SystemRandom"), ("json", "JSONDecodeError"),
+}  # fmt: skip
 
 
 def imports_of(path: Path) -> set[str]:
@@ -120,11 +129,64 @@ def test_only_the_zigbee_driver_knows_the_radio_stack() -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_the_adapters_half_imports_what_micropython_has() -> None:
-    for name in sorted(_MICROPYTHON_ONLY):
-        if (ROOT / name).exists():
-            foreign = {m for m in imports_of(ROOT / name) if not any(is_in(m, has) for has in _MICROPYTHON_HAS)}
-            assert not foreign, f"{name} imports {sorted(foreign)}, which MicroPython does not have"
+def board_files() -> set[Path]:
+    """The files that package.json names, each from where it says."""
+    urls = json.loads(_BOARD.read_text())["urls"]
+    return {(_BOARD.parent / source).resolve() for _, source in urls}
+
+
+def test_what_goes_on_a_board_imports_what_is_there() -> None:
+    """MicroPython's own modules, or a file that the same package brings."""
+    files = board_files()
+    assert {ROOT / "hub/mqttsn" / f"{name}.py" for name in ("codec", "wire", "client", "exchange")} < files
+    broken = []
+    for path in sorted(files):
+        for node in ast.walk(_without_type_checking(path)):
+            for module in _modules_of(node, path):
+                own = ROOT.joinpath(*module.split("."))
+                if module not in _MICROPYTHON_HAS and own.with_suffix(".py") not in files:
+                    broken.append(f"{path.relative_to(ROOT)} imports {module}, which is not on the board")
+    assert not broken, "\n".join(broken)
+
+
+def test_what_goes_on_a_board_uses_no_name_that_micropython_lacks() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}: {module}.{name} is not in MicroPython"
+        for path in sorted(board_files())
+        for node in ast.walk(_without_type_checking(path))
+        for module, name in _names_of(node)
+        if (module, name) in _MICROPYTHON_LACKS
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def _without_type_checking(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _is_never(node.test))]
+    return tree
+
+
+def _is_never(test: ast.expr) -> bool:
+    return "TYPE_CHECKING" in ast.dump(test) or (isinstance(test, ast.Constant) and not test.value)
+
+
+def _modules_of(node: ast.AST, path: Path) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+        module = ".".join((*above, *filter(None, [node.module])))
+        is_package = ROOT.joinpath(*module.split(".")).is_dir()
+        return [f"{module}.{alias.name}" for alias in node.names] if is_package else [module]
+    return []
+
+
+def _names_of(node: ast.AST) -> list[tuple[str, str]]:
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return [(node.value.id, node.attr)]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "", alias.name) for alias in node.names]
+    return []
 
 
 def test_sql_stands_in_sql_files() -> None:

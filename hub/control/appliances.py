@@ -8,6 +8,7 @@ from hub.control.classes import Profile
 FRESH_S = 180.0
 # An appliance has this long to do as it was told, from the order's transmission to a reading that shows it.
 REACTION_S = 15.0
+_ENDS_EARLY_S = 5.0  # an adapter's clock, and seconds rounded down
 _TOLERANCE = 1.05  # of an ordered power, plus _SLACK_W: meters and thermostats are not exact
 _SLACK_W = 15.0
 _IDLE_SHARE = 0.05  # of its nominal power: below it an appliance rests
@@ -39,6 +40,7 @@ class Appliance:
         self.told_at = float("-inf")
         self.told_until = float("-inf")
         self.is_deaf = False  # told, and did not
+        self.has_opted_out = False  # its householder took the limit off at the appliance
         self.deaf_since = float("-inf")
         self.deprived_s = 0.0
         self._drew_at = float("-inf")
@@ -54,8 +56,16 @@ class Appliance:
         if self.power_w > _IDLE_SHARE * self.nominal_w:
             self._drew_at = now
 
-    def take_limit(self, limit_w: float | None, now: float) -> None:
+    def take_limit(self, limit_w: float | None, now: float) -> bool:
+        """What it says that it obeys. True when its householder has just taken the hub's limit off, at the appliance:
+        neither its order's end nor a report on its way from before the order explains that it is free."""
         self.reported_limit_w, self.reported_at = limit_w, now
+        is_told = self.told_w is not None and self.told_at + REACTION_S < now < self.told_until - _ENDS_EARLY_S
+        if limit_w is not None or not is_told or self.has_opted_out:
+            return False
+        self.has_opted_out = True
+        self.told_w, self.told_until = None, float("-inf")
+        return True
 
     def has_power(self, now: float) -> bool:
         """Whether its last power reading still speaks for it."""
@@ -64,7 +74,8 @@ class Appliance:
     def may_be_restricted(self) -> bool:
         """P4: never what is protected; and only what hears its orders, and when they end."""
         profile = self.profile
-        return profile.is_sheddable and not profile.is_protected and self.is_present and self.is_reachable
+        is_there = self.is_present and self.is_reachable and not self.has_opted_out
+        return profile.is_sheddable and not profile.is_protected and is_there
 
     def wants_power(self, now: float) -> bool:
         """Whether it drew power lately. One that is kept from it cannot show: it still wants what it wanted, and after
@@ -103,6 +114,7 @@ class Appliance:
             "share_w": None if self.cap_w is None else round(self.cap_w),
             "obeys": self.obeys(now),
             "deaf": self.is_deaf,
+            "opted_out": self.has_opted_out,
             "kept_waiting_s": round(self.deprived_s),
         }
 

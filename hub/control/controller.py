@@ -24,7 +24,7 @@ from hub.control.household import Held, Household
 from hub.control.limits import ACTIVE, Limit, Limits, decode_limit, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
-from hub.control.records import ANSWERED, CTR, HOLD, JOB, LIMIT, Journal, Request, Step
+from hub.control.records import ANSWERED, CTR, FAIRNESS, HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.metering.cbor import loads_one
 from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
@@ -60,7 +60,7 @@ class Controller:
         self.holds: dict[bytes, Hold] = {}
         self.jobs: dict[bytes, Request] = {}
         self.watch = Watch(heartbeat_s, failsafe_w, now)
-        self.household = Household(self._has_hold, self._record_event)
+        self.household = Household(self._has_hold, self._record_event, random)
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
         self._ctr: dict[str, int] = {}
@@ -144,6 +144,8 @@ class Controller:
         elif kind + "/" == JOB:
             kid, digest, op, args = loads_one(value)
             self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args)
+        elif name == FAIRNESS:
+            self.household.restore_fairness(loads_one(value))
         elif name in ("price", "weather"):
             self.bulletin.restore(name, loads_one(value))
 
@@ -294,6 +296,8 @@ class Controller:
         old = self.household.held
         if (held and held._replace(since=0)) != (old and old._replace(since=0)):
             self._unmet_since = None
+            if held is None:
+                self._journal.kept[FAIRNESS] = cbor2.dumps(self.household.fairness())
             self.household.hold(held, now)
             self.bulletin.say_limit(None if held is None else held.watts)
 

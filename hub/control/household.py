@@ -34,7 +34,9 @@ class Held(NamedTuple):
 class Household:
     """The appliances and the plan. `lift_alone(client_id)`: whether something else is ordered of this appliance."""
 
-    def __init__(self, lift_alone: Callable[[str], bool], record_event: Callable[..., None]) -> None:
+    def __init__(
+        self, lift_alone: Callable[[str], bool], record_event: Callable[..., None], random: Callable[[], float]
+    ) -> None:
         self.appliances: dict[str, Appliance] = {}
         self.meter_w: float | None = None
         self.meter_at = float("-inf")
@@ -44,7 +46,8 @@ class Household:
         self._orders: list[tuple[str, Order]] = []
         self._lift_alone = lift_alone
         self._record_event = record_event
-        self._returned_at = float("-inf")
+        self._random = random
+        self._return_at = float("-inf")
         self._planned_at: float | None = None
 
     # What is heard
@@ -67,7 +70,9 @@ class Household:
     def take_limit(self, client_id: str, limit_w: float | None, now: float) -> None:
         """What an appliance says that it obeys. One that nobody wants is taken back: the hub was away meanwhile."""
         appliance = self.appliance(client_id)
-        appliance.take_limit(limit_w, now)
+        if appliance.take_limit(limit_w, now):
+            appliance.set_cap(None, now)
+            self._record_event("limit.opted_out", client=client_id)
         unwanted = limit_w is not None and appliance.cap_w is None and now > appliance.told_at + _UNWANTED_AGAIN_S
         if unwanted and appliance.is_reachable:
             self._lift(appliance, now)
@@ -86,6 +91,14 @@ class Household:
 
     def came(self, client_id: str) -> None:
         self.appliance(client_id).is_present = True
+
+    def fairness(self) -> dict[str, float]:
+        """Who was kept waiting for how long, seconds: what the next limit, perhaps after a restart, goes on from."""
+        return {a.client_id: round(a.deprived_s) for a in self.appliances.values() if a.deprived_s >= 1}
+
+    def restore_fairness(self, deprived_s: dict[str, float]) -> None:
+        for client_id, seconds in deprived_s.items():
+            self.appliance(client_id).deprived_s = float(seconds)
 
     # What the household draws
 
@@ -127,6 +140,7 @@ class Household:
             "base_w": round(self.base_w),
             "restricted": {a.client_id: round(a.cap_w or 0) for a in self._restricted()},
             "deaf": self._deaf(),
+            "opted_out": [a.client_id for a in self.appliances.values() if a.has_opted_out],
         }
 
     # The plan
@@ -137,7 +151,7 @@ class Household:
             for appliance in self.appliances.values():
                 appliance.turn_since = now  # whoever runs now keeps running for a turn, if there is enough
         self.held = held
-        self._returned_at = float("-inf")
+        self._return_at = float("-inf")
         self.plan(now)
 
     def plan(self, now: float) -> None:
@@ -161,9 +175,10 @@ class Household:
             self._renew(appliance, now)
 
     def _may_return(self, now: float) -> bool:
-        if now - self._returned_at < RETURN_S:
+        if now < self._return_at:
             return False
-        self._returned_at = now
+        # Not on the beat: the homes of a street must not return in step.
+        self._return_at = now + RETURN_S * (0.5 + self._random())
         return True
 
     def _age(self, now: float) -> None:
@@ -230,7 +245,7 @@ class Household:
             elif self._may_return(now):
                 self._cap(appliance, None, now)
         for appliance in self.appliances.values():
-            appliance.is_deaf = False
+            appliance.is_deaf = appliance.has_opted_out = False
 
     def take_orders(self) -> list[tuple[str, Order]]:
         """The orders to give now."""

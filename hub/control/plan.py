@@ -14,6 +14,7 @@ from hub.control.appliances import Appliance
 TURN_S = 900.0  # how long a grant is kept before somebody of the same importance may have it
 RETURN_S = 10.0  # between two appliances that get their power back: each shows first what it draws
 _MARGIN_SHARE, _MARGIN_W = 0.02, 20.0
+_GRACE_S = 60.0
 _STEP_W = 50.0  # a share that changes by less is left as it is
 EMERGENCY = 7  # from this criticality on minimum on times do not count
 
@@ -52,12 +53,15 @@ def _rank(load: Appliance, criticality: int, now: float) -> tuple[int, int, int,
     """The smaller, the earlier it is served."""
     profile = load.profile
     runs = load.cap_w is None or load.cap_w > 0
-    young = runs and now - load.free_since < profile.min_on_s and criticality < EMERGENCY and load.wants_power(now)
-    has_turn = runs and now - load.turn_since < TURN_S and load.wants_power(now)
+    # Whoever was just given power has a moment to show that it wants it.
+    wants = load.wants_power(now) or (runs and now - load.free_since < _GRACE_S)
+    young = runs and wants and now - load.free_since < profile.min_on_s and criticality < EMERGENCY
+    # A turn ends for somebody who waits; among those who rest nothing is gained by changing over.
+    has_turn = runs and (now - load.turn_since < TURN_S or not wants)
     return (
         0 if young else 1,
         -profile.priority,
-        0 if load.wants_power(now) else 1,
+        0 if wants else 1,
         0 if has_turn else 1,
         -load.deprived_s,
         load.client_id,

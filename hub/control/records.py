@@ -66,6 +66,7 @@ class Step:
     request: Request | None = None
 
 
+FAIRNESS = "fairness"
 # Items by kind; what follows is a cti in hexadecimal, or an operator's kid.
 LIMIT, HOLD, CTR, JOB = "limit/", "hold/", "ctr/", "job/"
 # The item that says where a command's newest receipt is, as CBOR `[epoch, number, iat]`; the store keeps it.

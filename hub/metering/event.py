@@ -32,6 +32,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "store.wear": ("stretched", "window_s"),
     "clock.stepped": ("step_ms",),
     "limit.ignored": ("client", "power_w"),
+    "limit.opted_out": ("client",),
     "control.lost": (),
 }
 

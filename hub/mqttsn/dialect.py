@@ -37,6 +37,9 @@ def _type_and_octets(data: bytes) -> tuple[int, int]:
     return (data[3], len(data) - 4) if len(data) > 3 else (-1, 0)
 
 
+_ANSWERS = (codec.PubRec, codec.PubComp, codec.SubAck, codec.UnsubAck)
+
+
 class Dialect:
     """The tables of the 2.0 speakers, and what waits to go either way."""
 
@@ -126,6 +129,8 @@ class Dialect:
         """What the gateway's message is in 2.0: b"" when the client is to hear nothing, None when it is too long."""
         speaker = self.peers[peer]
         message = codec.decode(datagram)
+        if isinstance(message, _ANSWERS) and not message.msg_id:
+            return b""  # it asked in 1.2, just before it said 2.0, where no packet has this identifier
         said = saying.OF.get(type(message), saying.nothing)(self, peer, speaker, message)
         if said is None:
             return b""

@@ -12,11 +12,12 @@ from drivers.clock import monotonic, utc_ms
 from hub.config import UplinkConfig
 from hub.contract.identity import Identity
 from hub.health import CONDITIONS, Health
+from hub.uplink.failure import UplinkFailure
 from hub.uplink.policy import Backoff
 from hub.uplink.reasons import PROTOCOL
 from hub.uplink.renewal import Renewal
 from hub.uplink.sender import Sender
-from hub.uplink.session import SILENCE_S, MqttSession, UplinkFailure, Will
+from hub.uplink.session import SILENCE_S, MqttSession, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
 from hub.uplink.tls import Octets, ResumingContext, client_context
 from hub.uplink.traffic import Traffic
@@ -122,6 +123,8 @@ class Uplink:
         """Ask `run` to say goodbye to the broker and end."""
         self._stopping.set()
         self._wake.set()
+        if self._session is not None:
+            self._session.abandon()
 
     def status(self) -> dict[str, object]:
         """For `meterhub status` and `meterhub uplink`."""
@@ -241,6 +244,8 @@ class Uplink:
         self._has_worked = True
         if self._renewal is not None:
             self._renewal.let_in()
+            if self._renewal.waits:  # it came while this session was being opened
+                session.end("a new certificate")
         self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(

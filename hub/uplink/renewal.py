@@ -13,11 +13,12 @@ from typing import Any
 from drivers.clock import monotonic, utc_ms
 from hub.contract.identity import BadIdentity, Identity, load_identity
 from hub.health import Health
+from hub.uplink.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 # Begins this long before the end, or at the last third of a short life; a fleet's certificates end on one day, so the
-# first attempt is drawn from a whole day.
+# first attempt is drawn from a whole day, or from a tenth of what is left.
 RENEW_BEFORE_S = 60 * 86400
 SPREAD_S = 86400.0
 RETRY_S = 6 * 3600.0
@@ -91,6 +92,7 @@ class Renewal:
         self._random = random
         self._try_at: float | None = None
         self._unclear = 0
+        self._shown = OWN
         self.new_to_show: Callable[[], None] = lambda: None
         self.state = NEW if self._next_file.exists() else OWN
 
@@ -98,15 +100,24 @@ class Renewal:
 
     def files(self) -> tuple[Path, Path]:
         """Certificate and key to show at the next connect."""
+        self._shown = self.state
         return (self._next_file, self._next_file) if self.state == NEW else (self._cert_file, self._key_file)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a new certificate that no connect has shown yet."""
+        return self.state == NEW and self._shown == OWN
 
     def let_in(self) -> None:
         """The broker accepted what `files` said."""
         self._unclear = 0
-        self._happened("let in")
+        if not self.waits:  # else it is no verdict on the new one
+            self._happened("let in")
 
     def failed(self, kind: str) -> None:
         """The attempt failed; `kind` is a row of hub/uplink/policy.py."""
+        if self.waits:
+            return
         self._unclear += 1
         if kind in _CLEAR or self._unclear >= MAX_UNCLEAR:
             self._unclear = 0
@@ -155,15 +166,17 @@ class Renewal:
         while self._url is not None:
             if self._is_due():
                 await self._enrol(self._url)
-            await asyncio.sleep(_ROUND_S)
+            wait_s = _ROUND_S if self._try_at is None else self._try_at - monotonic()
+            await asyncio.sleep(min(_ROUND_S, max(1.0, wait_s)))
 
     def _is_due(self) -> bool:
         certificate, now = self._identity.certificate, monotonic()
         ends, begins = certificate.not_valid_after_utc.timestamp(), certificate.not_valid_before_utc.timestamp()
-        if self.state != OWN or ends - utc_ms() / 1000 > min(RENEW_BEFORE_S, (ends - begins) / 3):
+        left_s = ends - utc_ms() / 1000
+        if self.state != OWN or left_s > min(RENEW_BEFORE_S, (ends - begins) / 3):
             return False
         if self._try_at is None:
-            self._try_at = now + SPREAD_S * self._random()
+            self._try_at = now + min(SPREAD_S, max(0.0, left_s) / 10) * self._random()
         return now >= self._try_at
 
     async def _enrol(self, url: str) -> None:
@@ -171,8 +184,8 @@ class Renewal:
 
         files = (self._ca_file, self._cert_file, self._key_file)
         try:
-            enrolled = await asyncio.to_thread(reenrol, url, *files, self._identity)
-            await asyncio.to_thread(self._keep, enrolled.key + enrolled.certificate)
+            enrolled = await in_thread(lambda: reenrol(url, *files, self._identity))
+            await in_thread(lambda: self._keep(enrolled.key + enrolled.certificate))
         except (BadEnrolment, OSError, ValueError) as error:  # ValueError: an url that is none
             self._try_at = monotonic() + RETRY_S * (1 + self._random())
             self._health.raise_condition("certificate-not-renewed", f"{url}: {error}")

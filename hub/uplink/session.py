@@ -18,7 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hub.uplink.failure import UplinkFailure, failure_of
 from hub.uplink.reasons import LOST, REFUSED, UNSUPPORTED_VERSION, describe, kind_of
+from hub.uplink.threads import in_thread
 from hub.uplink.tls import Octets, ResumingContext, octets_of
 
 log = logging.getLogger(__name__)
@@ -31,31 +33,11 @@ RECEIVE_MAXIMUM = 16
 # A message that nobody answers while the line is dead silent this long: the connection is half open. Acknowledgements
 # of TCP count as life: a large pack on a slow line takes its time.
 SILENCE_S = 30.0
-# What a TLS library says to a peer that answers in clear: a captive portal, a proxy, another service on the port.
-_NOT_TLS = {
-    "WRONG_VERSION_NUMBER",
-    "HTTP_REQUEST",
-    "UNKNOWN_PROTOCOL",
-    "RECORD_LAYER_FAILURE",
-    "PACKET_LENGTH_TOO_LONG",
-}
+# A broker that lives and still owes an answer after so many of them has forgotten the message: it is sent again.
+OVERDUE_SILENCES = 10
 _MISC_PERIOD_S = 5.0
 _NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
 _FIXED_HEADER_OCTETS = 5
-
-
-class UplinkFailure(Exception):
-    """A connection failed or ended. `kind` is a row of hub/uplink/policy.py, the text says what happened.
-
-    `maybe_version`: CONNECT went out and nothing came back, as from a broker that speaks the other version of MQTT.
-    `reference`: where else the broker says that hubs are served (MQTT 5 section 4.13).
-    """
-
-    def __init__(self, kind: str, text: str, *, maybe_version: bool = False, reference: str = "") -> None:
-        super().__init__(text)
-        self.kind = kind
-        self.maybe_version = maybe_version
-        self.reference = reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +71,7 @@ class MqttSession:
         self._subscribed: asyncio.Future[list[int]] = self._loop.create_future()
         self._connack: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._ended: asyncio.Future[UplinkFailure] = self._loop.create_future()
+        self._abandoned: asyncio.Future[None] = self._loop.create_future()
         self._socket: ssl.SSLSocket | None = None
         self._misc: asyncio.TimerHandle | None = None
         self._context = context
@@ -101,6 +84,7 @@ class MqttSession:
         self.maximum_packet_octets = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
+        self._ended_by_us = False
         self.tls: dict[str, object] = {}
         self.client = self._build(client_id, context, will)
 
@@ -225,10 +209,15 @@ class MqttSession:
             options = {"clean_start": False, "properties": properties}
         try:
             # Names and handshakes block; the home must not wait for them.
-            await asyncio.to_thread(self.client.connect, host, port, self._asked_keepalive_s, **options)
+            opening = in_thread(lambda: self.client.connect(host, port, self._asked_keepalive_s, **options))
+            waited: set[asyncio.Future[Any]] = {opening, self._abandoned}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                raise UplinkFailure(LOST, "the hub stops")
+            opening.result()
         except (OSError, ValueError) as error:
             self._context.settle()
-            raise _failure_of(error, host, port) from None
+            raise failure_of(error, host, port) from None
 
     def _judge_connack(self) -> None:
         if not self._connack.done():
@@ -237,7 +226,7 @@ class MqttSession:
             if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
                 raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
             ended = self._ended.result()
-            if ended.kind != LOST:
+            if ended.kind != LOST or self._ended_by_us:
                 raise ended
             raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
         code, reference = self._connack.result()
@@ -274,15 +263,18 @@ class MqttSession:
         self._misc = self._loop.call_later(min(_MISC_PERIOD_S, self.keepalive_s / 4, self._silence_s / 4), self._tick)
 
     def _listen_for_life(self) -> None:
-        """End a connection that is half open: something is unanswered, and the line is silent altogether."""
+        """End a connection that is half open (something is unanswered, and the line is silent altogether), or whose
+        broker has forgotten a message."""
         now, carried = self._loop.time(), self.octets()
         if carried is None:
             return
+        oldest = next(iter(self._unanswered.values()), now)
+        if now - oldest > OVERDUE_SILENCES * self._silence_s:
+            self._end("the broker has forgotten to answer a message")
         known, since = self._life
         if (carried.acked, carried.received) != (known.acked, known.received):
             self._life = (carried, now)
             return
-        oldest = next(iter(self._unanswered.values()), now)
         if now - max(since, oldest) > self._silence_s:
             self._end(f"half open: no answer and no sign of life for {self._silence_s:.0f} s")
 
@@ -338,8 +330,14 @@ class MqttSession:
         if mid and not self.is_over:
             self.client.ack(mid, 1)
 
+    def abandon(self) -> None:
+        """Wait no longer for TCP and TLS to open, for the process is about to end."""
+        if not self._abandoned.done():
+            self._abandoned.set_result(None)
+
     def end(self, why: str) -> None:
         """Let the connection be over; `close` then says goodbye to the broker."""
+        self._ended_by_us = not self._ended.done()
         self._end(why)
 
     async def ended(self) -> UplinkFailure:
@@ -367,17 +365,3 @@ class MqttSession:
             sock.close()
         self._context.settle()
         self._end("closed")
-
-
-def _failure_of(error: Exception, host: str, port: int) -> UplinkFailure:
-    """What an attempt that never came to a TLS session died of."""
-    if isinstance(error, socket.gaierror):
-        return UplinkFailure("uplink-dns", f"{host}: {error.strerror}")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return UplinkFailure("uplink-server-untrusted", f"{host}: {error.verify_message}")
-    if isinstance(error, ssl.SSLEOFError):  # not a refusal: TLS says those; the line went in the middle
-        return UplinkFailure("uplink-unreachable", f"{host}:{port}: closed during the TLS handshake")
-    if isinstance(error, ssl.SSLError):
-        kind = "uplink-portal" if error.reason in _NOT_TLS else REFUSED
-        return UplinkFailure(kind, f"{host}:{port}: TLS: {error.reason or error}")
-    return UplinkFailure("uplink-unreachable", f"{host}:{port}: {error}")

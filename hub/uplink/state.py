@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hub.health import CONDITIONS
-from hub.uplink.session import UplinkFailure
+from hub.uplink.failure import UplinkFailure
 
 
 def state_payload(word: str, epoch: int, boot: int, version: str, t_ms: int) -> bytes:

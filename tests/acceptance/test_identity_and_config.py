@@ -107,6 +107,11 @@ def _config(tmp_path: Path, authority: Authority) -> str:
         ("ca.pem", "no-ca.pem", ["uplink.ca_file", "no-ca.pem"]),
         ("[uplink]", "[radio]\n[uplink]", ["radio.path", "missing"]),
         ("[uplink]", '[han.udp]\nlisten = "everywhere"\n[uplink]', ["han.udp.listen", "HOST:PORT"]),
+        (
+            "[uplink]",
+            '[han.udp]\nlisten = "localhost:1"\nnetworks = ["home"]\n[uplink]',
+            ["han.udp.networks", "192.168.1.0/24"],
+        ),
         ("[uplink]", '[han.predefined]\n"0x0001" = "x"\n[uplink]', ["han.predefined.0x0001", "0x0100"]),
         ('host = "localhost"\n', "", ["uplink.host"]),
         ("[hub]", "[hub", ["not TOML"]),

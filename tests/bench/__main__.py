@@ -22,7 +22,8 @@ def main() -> None:
             flush=True,
         )
     home = gateway.measure_sessions()
-    print(f"| {home['sessions']:,.0f} adapters connected and subscribed | {home['rss_bytes'] / 2**20:.0f} MiB resident, "
+    print(f"| {home['sessions']:,.0f} adapters connected and subscribed | "
+          f"{home['rss_bytes'] / 2**20:.0f} MiB resident, "
           f"{home['bytes_per_session'] / 1000:.1f} kB each |")  # fmt: skip
 
 

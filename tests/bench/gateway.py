@@ -1,4 +1,4 @@
-"""Gateway: acknowledged QoS 1 publishes per second under the C load, beside the machine's limits under the same load."""
+"""Gateway: acknowledged QoS 1 publishes per second under the C load, beside the limits of this machine."""
 
 import json
 import shutil

@@ -41,7 +41,7 @@ def _readings(count: int, every_s: int) -> list[tuple[str, float, int]]:
     return found
 
 
-def measure_octets(packs: int = 5) -> list[dict[str, Any]]:
+def measure_octets(packs: int = 5, publishes: int = 600) -> list[dict[str, Any]]:
     """One row a pack length, then the JSON form; octets up and down per reading as the proxy counts them."""
     place = Path(tempfile.mkdtemp(prefix="meterhub-bench-"))
     authority = Authority(place / "pki")
@@ -55,7 +55,7 @@ def measure_octets(packs: int = 5) -> list[dict[str, Any]]:
         house.wait_state("up")
         house.wait_drained()
         rows = [_packs(house, proxy, span_s, every_s, packs) for span_s, every_s in FORMS]
-        rows.append(_json(authority, Proxy(broker.port), 600))
+        rows.append(_json(authority, Proxy(broker.port), publishes))
         return rows
     finally:
         house.stop()

@@ -51,7 +51,7 @@ class EstServer:
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
         """One request."""
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
-        peer = handler.connection.getpeercert()  # type: ignore[attr-defined]
+        peer = handler.connection.getpeercert()
         subject = {key: value for part in peer["subject"] for key, value in part}
         request = x509.load_der_x509_csr(base64.b64decode(body))
         assert handler.path == "/.well-known/est/simplereenroll"

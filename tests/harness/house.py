@@ -68,6 +68,8 @@ class House:
 
     def _command(self, message: bytes, acknowledge: Callable[[], None]) -> None:
         self.commands.append(message)
+        if message.startswith(b"stumble") and self.commands.count(message) == 1:
+            raise RuntimeError("whoever takes commands has a fault")
         acknowledge()
 
     def status(self) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Script:
     delay_s: float = 0.0
     ends_after: int = -1
     last: bytes = b""
+    forgets: int = -1  # this PUBLISH, counted from 1, is never answered
     at_once: bytes = b""  # sent right behind the CONNACK
 
 
@@ -169,6 +170,12 @@ class ScriptedBroker:
     def count(self, kind: int) -> int:
         return sum(heard.kind == kind for heard in list(self.heard))
 
+    def hang_up(self) -> None:
+        """End the connections there are."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._listener.close()
         for sock in self._sockets:
@@ -217,7 +224,7 @@ class _Connection:
         self._published += 1
         self._unanswered += 1
         self._broker.max_unanswered = max(self._broker.max_unanswered, self._unanswered)
-        if script.puback is not None:
+        if script.puback is not None and self._published != script.forgets:
             mid = _parse_publish(heard, False).mid.to_bytes(2, "big")
             code = bytes((script.puback,)) if script.puback else b""
             if script.delay_s:

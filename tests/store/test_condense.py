@@ -4,7 +4,7 @@ import random
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from hub.metering.pack import decode_pack
 from hub.metering.reading import Reading
-from hub.mqttsn.records import Batch
 from store import Sealed, Store
 from store.dense import Point, Thinned, decode_dense, encode_dense, is_dense
 from store.errors import StoreCorrupt
@@ -148,29 +147,28 @@ def test_a_question_that_is_overtaken_misses_nothing_and_counts_nothing_twice(op
     store = open_store(max_mb=0.6, monotonic=home.monotonic)
     store.set_clock(UTC_MS, True)
     home.report(store, 80_000, 240)
-    for _ in range(3):
-        home.report(store, 1600)  # rows of one reading: many slices
-        now_ms = UTC_MS + home.clock[0] * 1000
-        home.clock[0] += 700  # all of them may be merged now
-        overtaking, over = home.batches(240 * 40, 240), threading.Event()
+    home.report(store, 1600)  # rows of one reading: many slices
+    now_ms = UTC_MS + home.clock[0] * 1000
+    home.clock[0] += 700  # all of them may be merged now
+    overtaking, over = home.batches(240 * 40, 240), threading.Event()
 
-        def go_on(_number: int, error: Exception | None, overtaking: Iterator[Batch] = overtaking) -> None:
-            assert error is None
-            following = next(overtaking, None)  # on the writer's thread: one commit a round
-            if following is None:
-                over.set()  # noqa: B023
-            else:
-                store.commit(following, go_on)
+    def go_on(_number: int, error: Exception | None) -> None:
+        assert error is None
+        following = next(overtaking, None)  # on the writer's thread: one commit a round
+        if following is None:
+            over.set()
+        else:
+            store.commit(following, go_on)
 
-        rewrites = store.status()["thinned"]
-        store.commit(next(overtaking), go_on)
-        first = store.readings(limit=1 << 20).result(WAIT_S)
-        assert over.wait(WAIT_S)
-        second = store.readings(limit=1 << 20, to_ms=int(now_ms)).result(WAIT_S)
-        assert store.status()["thinned"] > rewrites, "nothing overtook it: the test tests nothing"
-        seen = [(r.client_id, r.t_ms) for r in first]
-        assert len(seen) == len(set(seen))
-        assert {(r.client_id, r.t_ms) for r in second} <= set(seen), "what is there later was there before"
+    before = store.status()["thinned"]
+    store.commit(next(overtaking), go_on)
+    first = store.readings(limit=1 << 20).result(WAIT_S)
+    assert over.wait(WAIT_S)
+    second = store.readings(limit=1 << 20, to_ms=int(now_ms)).result(WAIT_S)
+    assert store.status()["thinned"] > before, "nothing overtook it: the test tests nothing"
+    seen = [(r.client_id, r.t_ms) for r in first]
+    assert len(seen) == len(set(seen))
+    assert {(r.client_id, r.t_ms) for r in second} <= set(seen), "what is there later was there before"
 
 
 def test_a_flipped_bit_in_a_dense_row_costs_that_row(open_store: Opener, data_dir: Path) -> None:

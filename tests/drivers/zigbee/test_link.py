@@ -292,7 +292,7 @@ def test_an_install_code_lets_in_its_own_device_and_nobody_else() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
                 await hub.up()
                 for ieee, given in ((ADAPTER_IEEE, None), (ADAPTER_IEEE, code[:-2] + "00"), ("12", code)):
-                    with pytest.raises(ValueError, match="install|Install|IEEE"):
+                    with pytest.raises(ValueError, match=r"install|Install|IEEE"):
                         await hub.link.permit(60, ieee, given)
                 await hub.link.permit(60, ADAPTER_IEEE, code)
                 await until("its frames", lambda: bool(hub.arrived))

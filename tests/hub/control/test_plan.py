@@ -204,3 +204,60 @@ def test_a_flood_of_forgeries_is_not_a_flood_of_receipts() -> None:
     assert desk.control.counters["refused-without-receipt"] > 400
     cti = desk.send("limit", {"watts": 100, "duration": 60})
     assert desk.story(cti)[0] == "accepted", "the genuine one is answered all the same"
+
+
+def test_a_householder_who_takes_the_limit_off_is_left_alone_and_reported() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.add("car", CAR, 1500)
+    cti = desk.send("limit", {"watts": 3000, "duration": 600})
+    desk.run(20)
+    assert "boiler" not in desk.control.household.report(desk.now)["restricted"]
+    desk.send("limit", {"watts": 1900, "duration": 600})
+    desk.run(1)
+    desk.power("boiler", 0)
+    desk.observe(EventRecorded("adapter.limit_cleared", {"client": "boiler"}))
+    assert not [event for event, _ in desk.events], "a report from before the order says nothing"
+    desk.run(20)
+    desk.observe(EventRecorded("adapter.limit_cleared", {"client": "boiler"}))
+    desk.power("boiler", 2000)
+    assert ("limit.opted_out", {"client": "boiler"}) in desk.events
+    told = len(desk.told("boiler"))
+    desk.run(60)
+    assert len(desk.told("boiler")) == told, "it is not told again"
+    assert desk.control.household.report(desk.now)["opted_out"] == ["boiler"]
+    desk.run(600)
+    desk.send("limit", {"watts": 100, "duration": 60})
+    assert desk.told("boiler")[-1] == "limit 0", "the next limit asks it anew"
+    assert cti
+
+
+def test_who_waited_last_time_is_served_first_after_a_restart_too() -> None:
+    desk = Desk()
+    for name in ("a", "b"):
+        desk.add(name, BOILER, 2000)
+    desk.send("limit", {"watts": 2500, "duration": 300})
+    for _ in range(31):
+        desk.run(10)
+        desk.power("a", 2000)
+        desk.power("b", 0)
+    assert next(name for _, name, text in desk.orders if text.startswith("limit")) == "b"
+    desk.restart(off_s=5)
+    for name in ("a", "b"):
+        desk.add(name, BOILER, 2000)
+    before = len(desk.orders)
+    desk.send("limit", {"watts": 2500, "duration": 300})
+    assert [name for _, name, _ in desk.orders[before:]] == ["a"]
+
+
+def test_those_who_rest_are_not_changed_over_and_over() -> None:
+    desk = Desk()
+    for name in ("a", "b"):
+        desk.add(name, BOILER, 2000)
+    desk.send("limit", {"watts": 2500, "duration": 3600})
+    for _ in range(360):
+        desk.run(10, 10)
+        for name in ("a", "b"):
+            desk.power(name, 0)
+    lifted = [at for at, _, text in desk.orders if not text.startswith("limit 0")]
+    assert len(lifted) <= 5, "at most once a turn"

@@ -29,7 +29,9 @@ from hub.mqttsn.codec2 import (
     Subscribe,
     Will,
 )
-from hub.mqttsn.limits import tolerated_silence_s
+from hub.mqttsn.gateway import Gateway
+from hub.mqttsn.limits import GatewayConfig, tolerated_silence_s
+from hub.mqttsn.records import Batch
 from hub.mqttsn.speaker import Speaker, keep_alive_of
 from tests.hub.mqttsn.playbook2 import Talk2, subscribed
 
@@ -306,3 +308,35 @@ def test_hostile_octets(bodies: list[tuple[int, bytes]], is_known: bool) -> None
             if batch is not None:
                 talk.gateway.committed(batch.id, talk.now)
     talk.gateway.handle_timer(talk.now + 10**6)
+
+
+@pytest.mark.parametrize(
+    "request_1_2",
+    [
+        codec.Publish(codec.TOPIC_PREDEFINED, POWER, 0, b"5", 2),
+        codec.Subscribe(codec.TOPIC_NORMAL, "x/y", 0, 1),
+        codec.Unsubscribe(codec.TOPIC_NORMAL, "x/y", 0),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_an_answer_that_2_0_cannot_carry_is_not_said(request_1_2: codec.Message) -> None:
+    """A client asks in 1.2 under MsgId 0, which is an id like any other there, and says 2.0 before the commit."""
+    gateway = Gateway(GatewayConfig(), 0.0)
+    peer = ("udp", "10.0.0.1", 1)
+
+    def hears(message: codec.Message) -> Batch | None:
+        gateway.receive_datagram(peer, message.encode(), 0.0)
+        return gateway.take_batch()
+
+    def commits(batch: Batch | None) -> None:
+        while batch is not None:
+            gateway.committed(batch.id, 0.0)
+            batch = gateway.take_batch()
+
+    commits(hears(codec.Connect("plug-1", 60)))
+    gateway.datagrams_to_send()
+    asked = hears(request_1_2)
+    connected = hears(Connect("plug-1", 60, 7, clean_start=False))
+    commits(asked)
+    commits(connected)
+    assert [codec2.decode2(data) for _, data in gateway.datagrams_to_send()] == [ConnAck(7)]

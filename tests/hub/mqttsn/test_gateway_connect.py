@@ -3,6 +3,7 @@
 import pytest
 
 from hub.mqttsn.codec import (
+    Advertise,
     ConnAck,
     Connect,
     Disconnect,
@@ -300,3 +301,12 @@ def test_a_node_behind_a_forwarder_is_a_client_of_its_own() -> None:
     play.hears("f>1", PingReq()).says(("f>1", PingResp()))
     play.hears("f", PingReq()).says(("f", Disconnect()))
     assert play.hears("f>1", Subscribe(PREDEFINED, 0x40, 3, 1)).says(("f>1", SubAck(0x40, 3, 0, 1)))
+
+
+def test_a_link_that_comes_up_is_told_of_the_gateway_at_once() -> None:
+    play = Playbook(broadcast_links=("zigbee",)).waits(100).forget()
+    play.gateway.link_up("udp", play.now)
+    play.waits(1).says_nothing()
+    play.gateway.link_up("zigbee", play.now)
+    play.waits(0).says(("*", Advertise(1, 900)))
+    play.waits(899).says_nothing().waits(1).says(("*", Advertise(1, 900)))

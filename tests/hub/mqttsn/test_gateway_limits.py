@@ -19,6 +19,7 @@ from hub.mqttsn.codec import (
     Subscribe,
 )
 from hub.mqttsn.limits import Limits
+from hub.mqttsn.records import SessionChanged
 from tests.hub.mqttsn.playbook import NORMAL, PREDEFINED, SHORT, Playbook
 
 POWER = 0x0001
@@ -35,6 +36,16 @@ def test_clients() -> None:
     assert [s.client_id for s in play.gateway.sessions()] == ["plug-2", "plug-3"]
     assert "plug-1" not in play.store.sessions
     assert play.gateway.counters["refused.congestion"] == 1 == play.gateway.counters["dropped.session"]
+
+
+def test_sessions_that_came_back_over_the_limit_make_place_too() -> None:
+    play = Playbook(limits=Limits(clients=2))
+    for number in range(4):  # as a store has it that refused their removals before the hub died
+        name = f"plug-{number}"
+        play.store.sessions[name] = SessionChanged(name, ("udp", "x", number), "lost", True, 60, "", b"", 0, False)
+    play.restarts()
+    play.connects("c", "new")
+    assert len(play.gateway.sessions()) == 2 == len(play.store.sessions)
 
 
 def test_a_clean_session_makes_place_before_a_kept_one() -> None:

@@ -13,11 +13,13 @@ from hub.bench.peer import self_signed
 from hub.bench.uplink import BenchFailed, bench_uplink, verify
 from hub.uplink.tls import Octets
 from hub.uplink.traffic import HEADER_OCTETS, Traffic
+from tests.bench.uplink import APPLIANCES, measure_octets
 from tests.harness.broker import Broker
 from tests.harness.hub import ROOT, Hub
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import wait_for
 
+ENVELOPE_OCTETS = 220  # COSE header and signature, MQTT, TLS
 T_MS = 1_800_000_000_000
 RSS_LIMIT = 100 * 2**20
 
@@ -38,6 +40,17 @@ def test_a_million_readings_a_hundred_thousand_a_second() -> None:
     print(json.dumps(figures))
     assert figures["rss_max_bytes"] < RSS_LIMIT
     assert figures["rss_max_bytes"] - figures["rss_half_bytes"] < 5 * 2**20, "memory grows with the backlog"
+
+
+def test_a_reading_costs_a_few_octets_on_the_wire() -> None:
+    # A minute's pack of ten appliances that report every second, then every ten seconds; one envelope is allowed for.
+    rows = {row["form"]: row for row in measure_octets(packs=2, publishes=60)}
+    single = rows["one JSON publish a reading"]
+    for every_s, octets, share in ((1, 6, 30), (10, 9, 14)):
+        row = rows[f"packs of 60 s, a reading every {every_s} s"]
+        per_pack = 60 * APPLIANCES / every_s
+        assert row["up"] <= octets + ENVELOPE_OCTETS / per_pack
+        assert single["up"] + single["down"] >= share * (row["up"] + row["down"])
 
 
 def test_the_benchmark_notices_a_missing_message(tmp_path: Path) -> None:

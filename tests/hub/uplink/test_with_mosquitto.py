@@ -1,6 +1,7 @@
 """TLS sessions, queued commands, certificate authorities and revocation, with a real broker and a proxy that counts."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ def test_after_a_failed_attempt_the_handshake_is_a_full_one(make_house: Make, pr
     house.wait_state("up")
     _reconnect(house, proxy)
     assert house.status()["tls"]["resumed"] is False
+
+
+def test_it_stops_at_once_while_a_connect_hangs(make_house: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # TCP is taken, TLS is never answered
+        house = make_house(silent.getsockname()[1])
+        house.wait_state("connecting")
+        house.stop()  # fails by itself when the loop does not end
 
 
 def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""deploy/asyncapi.yaml says what the code does, and the official parser accepts it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import cbor2
+import pytest
+import yaml
+
+from deploy import asyncapi
+from hub.contract.command import ROLES, parse_command
+from hub.control.args import ARGS, check_args
+
+HERE = Path(__file__).parent / "asyncapi"
+INSTALLED = Path(__file__).parents[2] / ".cache" / "asyncapi"
+
+
+def test_the_document_is_the_one_that_the_code_writes() -> None:
+    assert asyncapi.FILE.read_text() == asyncapi.render(), "type: python -m deploy.asyncapi"
+
+
+def test_every_operation_has_an_example_that_a_hub_would_take() -> None:
+    assert list(asyncapi.ARGUMENTS) == list(ARGS) == list(ROLES)
+    for op in ARGS:
+        command = parse_command(asyncapi.command(op))
+        assert command.op == op and check_args(op, command.args) == command.args
+
+
+def test_examples_are_real_messages() -> None:
+    components = yaml.safe_load(asyncapi.FILE.read_text())["components"]["messages"]
+    shown = [example for message in components.values() for example in message.get("examples", ())]
+    sealed = [example for example in shown if "summary" in example]
+    assert len(sealed) >= len(ARGS) + 4
+    for example in sealed:
+        octets = bytes.fromhex(example["summary"].rpartition(" ")[2])
+        assert cbor2.loads(octets).tag == 18 and asyncapi.opened(octets) == example["payload"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the official parser needs it")
+def test_the_official_parser_accepts_it(tmp_path: Path) -> None:
+    _install()
+    done = _validate(asyncapi.FILE)
+    assert done.returncode == 0 and done.stdout.startswith("valid 3.0.0"), done.stdout + done.stderr
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(asyncapi.render().replace("action: send", "action: shout", 1))
+    assert _validate(broken).returncode == 1
+
+
+def _install() -> None:
+    wanted, have, stamp = HERE / "package.json", INSTALLED / "package.json", INSTALLED / "complete"
+    if stamp.exists() and have.read_bytes() == wanted.read_bytes():
+        return
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    shutil.copyfile(wanted, have)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    stamp.touch()
+
+
+def _validate(file: Path) -> "subprocess.CompletedProcess[str]":
+    command = ["node", str(HERE / "validate.js"), str(INSTALLED), str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
