@@ -94,7 +94,7 @@ def test_groups_and_everybody_are_heard_and_strangers_are_not(
     wait_for("the group's", lambda: "accepted" in control_point.receipts(cti_of(to_group)))
     control_point.send(to_all, to="all")
     wait_for("everybody's", lambda: "completed" in control_point.receipts(cti_of(to_all)))
-    assert control_point.receipts(cti_of(to_group))[-1] == "cancelled"
+    wait_for("its end", lambda: control_point.receipts(cti_of(to_group))[-1] == "cancelled")
     stranger = Operator("grid").command("limit", {"watts": 0, "duration": 60})
     control_point.send(stranger)
     wait_for("the refusal", lambda: control_point.receipts(cti_of(stranger)) == ["refused"])
