@@ -9,14 +9,12 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from hub.control.records import Answer, Journal, Request
+from hub.control.records import Answer, Journal, Outcome, Request
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
 from hub.metering.pack import encode_pack
 
 if TYPE_CHECKING:
     from hub.daemon import Daemon
-
-Outcome = tuple[str, str, dict[str, Any], Journal | None]
 
 # One `read` answers with at most so many readings, a pack of so many: an operator asks again for the rest.
 MAX_READINGS, READINGS_PER_PACK = 40_000, 4000

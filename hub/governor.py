@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from hub.bridge import Bridge
 from hub.control.controller import Controller
-from hub.control.records import Journal, Request, Step
+from hub.control.records import Journal, Outcome, Request, Step
 from hub.health import Health
 from hub.mqttsn.records import Change, Sample
 from store import Sealed
@@ -47,7 +47,7 @@ class Governor:
     """Drives one Controller. Everything runs on the event loop.
 
     `resend(lane, epoch, first, last)`: let the uplink send sealed messages again. `errand(request)`: do what a command
-    asks for; returns `(status, reason, detail, journal or None)`.
+    asks for.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Governor:
         health: Health,
         *,
         resend: Callable[[str, int, int, int], bool],
-        errand: Callable[[Request], Awaitable[tuple[str, str, dict[str, Any], Journal | None]]],
+        errand: Callable[[Request], Awaitable[Outcome]],
     ) -> None:
         self.controller = controller
         self._store = store
@@ -198,8 +198,8 @@ class Governor:
                 sealed = await self._commit(entry.journal)
                 self._entries.popleft()
                 for receipt, message in zip(entry.journal.receipts, sealed, strict=True):
-                    if receipt.re is not None and receipt.re in entry.journal.answered:
-                        self.controller.answered(receipt.re, message.epoch, message.number)
+                    if receipt.re is not None and entry.journal.remembers(receipt):
+                        self.controller.answered.put(receipt.re, message.epoch, message.number)
                 if entry.done is not None and not entry.done.done():
                     entry.done.set_result(None)
             self._has_entries.clear()

@@ -8,7 +8,7 @@ from typing import Any
 import cbor2
 
 from hub.config import Config, ConfigError, override
-from hub.control.records import Journal
+from hub.control.records import Journal, Outcome
 from hub.metering.cbor import loads_one
 from store import Store
 
@@ -26,8 +26,6 @@ CHANGEABLE = (
     "uplink.pack_interval_s",
     "control.heartbeat_s",
 )
-
-Outcome = tuple[str, str, dict[str, Any], Journal | None]
 
 
 class Settings:

@@ -32,7 +32,7 @@ def write_journal(db: Database, outbox: Outbox, chain: Chain, journal: Journal, 
         message = outbox.add("receipts", t_ms, CONTENT_TYPE, payload)
         chain.prev, chain.i = chain_hash(message.body), chain.i + 1
         sealed.append(message)
-        if receipt.re is not None and receipt.re in journal.answered:
+        if receipt.re is not None and journal.remembers(receipt):
             where = cbor2.dumps([message.epoch, message.number, receipt.iat])
             db.run("control_put", (answered_name(receipt.re), where))
     for answer in journal.answers:

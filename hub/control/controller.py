@@ -6,7 +6,7 @@ change, and `Step.apply` changes it once that is durable; what follows from time
 letting go must not wait for a disk.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,23 +15,24 @@ import cbor2
 
 from hub.contract.operators import Operators
 from hub.contract.receipt import Receipt
+from hub.control.answered import Answered
 from hub.control.args import BadArgs, check_args
 from hub.control.authority import Accepted, AnsweredBefore, Authority, Refused
 from hub.control.bulletin import Bulletin
 from hub.control.handlers import HANDLERS, Unable
 from hub.control.holds import Hold, decode_hold
 from hub.control.household import Held, Household
-from hub.control.limits import ACTIVE, Limit, Limits, decode_limit, step
+from hub.control.limits import ACTIVE, OVER, Limit, Limits, decode_limit, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
 from hub.control.records import ANSWERED, CTR, FAIRNESS, HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.metering.cbor import loads_one
+from hub.mqttsn.limits import Allowance
 from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
 
-MAX_ANSWERED = 1000
-# A flood of forged commands must not become a flood of signed receipts: so many, and then one a minute.
-_MUTE_AFTER, _MUTE_EVERY_S = 20, 60.0
+# A flood of forged commands must not become a flood of signed receipts: twenty, and then one a minute.
+_FORGED_PER_S, _FORGED_BURST_S = 1 / 60.0, 20 * 60.0
 _UNMET_FOR_S = 60.0
 _BACKWARDS_S = 5.0
 _STEP_S = 1.0  # a clock that is only slewed never moves its offset by as much
@@ -64,15 +65,15 @@ class Controller:
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
         self._ctr: dict[str, int] = {}
-        self._answered: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
-        self.authority = Authority(hub_id, tuple(groups), operators, self._ctr.get, self._answered.__contains__)
+        self.answered = Answered()
+        self.authority = Authority(hub_id, tuple(groups), operators, self._ctr.get, self.answered.__contains__)
         # How a new list of operators is kept; whoever reads the file at the next start knows.
         self.operators_item: Callable[[str], bytes] = str.encode
         self._journal = Journal()
         self._orders: list[tuple[str, Order]] = []
         self._offset_s = 0.0
         self._is_trusted = False
-        self._muted, self._muted_at = 0, float("-inf")
+        self._forged = Allowance()
         self._planned_at = float("-inf")
         self._is_stale = False  # something was heard since the last plan
         self._unmet_since: float | None = None
@@ -126,15 +127,13 @@ class Controller:
                 self._restore(name, value)
             except (ValueError, TypeError, KeyError, IndexError):
                 bad.append(name)
-        while len(self._answered) > MAX_ANSWERED:
-            self._forget_oldest(self._journal)
+        self.answered.keep_bounds(self._journal)
         return bad
 
     def _restore(self, name: str, value: bytes) -> None:
         kind, _, rest = name.partition("/")
         if kind + "/" == ANSWERED:
-            epoch, number, _ = loads_one(value)
-            self._answered[bytes.fromhex(rest)] = (int(epoch), int(number))
+            self.answered.restore(bytes.fromhex(rest), value)
         elif kind + "/" == CTR:
             self._ctr[rest] = int(loads_one(value))
         elif kind + "/" == LIMIT:
@@ -156,9 +155,10 @@ class Controller:
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
             self.counters["answered-before"] += 1
-            return Step(resend=[self._answered[verdict.command.cti]])
+            said = self.answered.get(verdict.command.cti)
+            return Step(resend=[] if said is None else [said])
         if isinstance(verdict, Refused):
-            said = self._answered.get(verdict.cti or b"")
+            said = self.answered.get(verdict.cti)
             if verdict.reason == "no-clock" and said is not None:
                 # The broker brings it again after a restart: what was said of it still holds.
                 return Step(resend=[said])
@@ -179,46 +179,29 @@ class Controller:
         command, inner = verdict.command, taken.apply
         if taken.journal:
             taken.journal.kept[CTR + command.kid] = cbor2.dumps(command.ctr)
-            taken.journal.answered.append(command.cti)
 
         def apply(later: float) -> None:
             self._ctr[command.kid] = max(command.ctr, self._ctr.get(command.kid, 0))
             inner(later)
 
         taken.apply = apply
-        if len(self._answered) >= MAX_ANSWERED:
-            self._forget_oldest(taken.journal)
+        self.answered.keep_bounds(taken.journal, room=1)
         return taken
-
-    def _forget_oldest(self, journal: Journal) -> None:
-        # Its counter is used up all the same: it would be refused as replayed.
-        cti, _ = self._answered.popitem(last=False)
-        journal.kept[ANSWERED + cti.hex()] = None
-
-    def answered(self, cti: bytes, epoch: int, number: int) -> None:
-        """The store says where the newest receipt of a command is."""
-        self._answered[cti] = (epoch, number)
 
     def _refuse(self, refused: Refused, now: float) -> Step:
         self.counters[f"refused.{refused.reason}"] += 1
-        if not refused.is_authentic and self._is_muted(now):
+        if not refused.is_authentic and not self._forged.spend(_FORGED_PER_S, now, _FORGED_BURST_S):
             self.counters["refused-without-receipt"] += 1
             return Step()
         journal = Journal()
-        journal.receipts.append(
-            self.receipt(refused.cti, refused.digest, "refused", now, refused.reason, {"text": refused.text[:200]})
-        )
-        if refused.is_authentic and refused.cti is not None and refused.reason not in _TRANSIENT:
+        detail = {"text": refused.text[:200]}
+        receipt = self.receipt(refused.cti, refused.digest, "refused", now, refused.reason, detail)
+        if refused.is_authentic and refused.reason not in _TRANSIENT:
+            journal.tell(receipt)
+        else:
             # Only what an operator signed may be remembered: a forged cti must not block the genuine one.
-            journal.answered.append(refused.cti)
+            journal.receipts.append(receipt)
         return Step(journal)
-
-    def _is_muted(self, now: float) -> bool:
-        self._muted = max(0, self._muted - int((now - self._muted_at) / _MUTE_EVERY_S)) if self._muted else 0
-        if self._muted >= _MUTE_AFTER:
-            return True
-        self._muted, self._muted_at = self._muted + 1, now
-        return False
 
     def receipt(
         self, cti: bytes | None, digest: bytes, status: str, now: float, reason: str = "", detail: Any = None
@@ -235,9 +218,9 @@ class Controller:
         if request is None:
             return
         if journal is not None:
-            self._merge(journal)
+            self._journal.add(journal)
         self._journal.kept[JOB + cti.hex()] = None
-        self._say(cti, request.digest, status, now, reason, detail)
+        self._journal.tell(self.receipt(cti, request.digest, status, now, reason, detail))
 
     # What the home says
 
@@ -251,7 +234,7 @@ class Controller:
         """Give an appliance the order that it is held to, with what is left of its time."""
         until = self.mono(hold.ends_at)
         if self._is_trusted and until - now >= 1:
-            self._orders.append((hold.client_id, hold.order(until)))
+            self.give(hold.client_id, hold.order(until))
 
     def _has_hold(self, client_id: str) -> bool:
         return any(hold.client_id == client_id for hold in self.holds.values())
@@ -309,7 +292,7 @@ class Controller:
     def _judge_limits(self, now: float) -> None:
         """Tell, once it is known, whether the limit is kept; and again only when that has changed for good."""
         limit, kept = self.limits.effective(), self.household.is_kept(now)
-        if limit is None or kept is None or limit.state != ACTIVE:
+        if limit is None or kept is None:
             return
         if kept:
             self._unmet_since = None
@@ -320,18 +303,13 @@ class Controller:
         if not limit.told or (limit.told == "applied" and now - self._unmet_since >= _UNMET_FOR_S):
             self.move(limit, "unmet", now, detail=self.household.report(now))
 
-    def move(
-        self, limit: Limit, event: str, now: float, reason: str = "", detail: Any = None, into: Journal | None = None
-    ) -> Limit:
-        """One step of a limit's life: into memory at once, into a journal with its receipt."""
+    def move(self, limit: Limit, event: str, now: float, reason: str = "", detail: Any = None) -> None:
+        """One step of a limit's life: into memory at once, into the journal with its receipt."""
         moved, status = step(limit, event)
         self.limits.put(moved)
-        journal = self._journal if into is None else into
-        journal.kept[LIMIT + limit.cti.hex()] = moved.encode() if self.limits.get(limit.cti) is not None else None
+        self._journal.kept[LIMIT + limit.cti.hex()] = None if moved.state == OVER else moved.encode()
         if status:
-            journal.receipts.append(self.receipt(limit.cti, limit.digest, status, now, reason, detail))
-            journal.answered.append(limit.cti)
-        return moved
+            self._journal.tell(self.receipt(limit.cti, limit.digest, status, now, reason, detail))
 
     def end_hold(self, hold: Hold, status: str, now: float) -> None:
         """A hold is over: into memory at once, into the journal with its receipt."""
@@ -341,8 +319,7 @@ class Controller:
     def foretell(self, kind: str, item: Limit | Hold, status: str, now: float, journal: Journal) -> None:
         """What becomes durable of a limit or hold that is about to be over."""
         journal.kept[kind + item.cti.hex()] = None
-        journal.receipts.append(self.receipt(item.cti, item.digest, status, now))
-        journal.answered.append(item.cti)
+        journal.tell(self.receipt(item.cti, item.digest, status, now))
 
     def drop_hold(self, hold: Hold, now: float, *, release: bool) -> None:
         """Forget a hold. `release`: it has not ended by itself, so its appliance is told."""
@@ -351,10 +328,10 @@ class Controller:
 
     def _release(self, hold: Hold, now: float) -> None:
         if hold.slot == "switch":
-            self._orders.append((hold.client_id, Order("switch", "on")))
+            self.give(hold.client_id, Order("switch", "on"))
             return
         # No order takes back a single `set`: everything is released, and what still holds is told again.
-        self._orders.append((hold.client_id, Order("*", "release")))
+        self.give(hold.client_id, Order("*", "release"))
         self.household.subscribed(hold.client_id)
         for other in self.holds.values():
             if other.client_id == hold.client_id:
@@ -364,28 +341,17 @@ class Controller:
         """The appliance says that it does as it was told."""
         self.holds[hold.cti] = applied = replace(hold, is_applied=True)
         self._journal.kept[HOLD + hold.cti.hex()] = applied.encode()
-        self._say(hold.cti, hold.digest, "applied", now)
-
-    def _say(self, cti: bytes, digest: bytes, status: str, now: float, reason: str = "", detail: Any = None) -> None:
-        self._journal.receipts.append(self.receipt(cti, digest, status, now, reason, detail))
-        self._journal.answered.append(cti)
+        self._journal.tell(self.receipt(hold.cti, hold.digest, "applied", now))
 
     def _record_event(self, event: str, **fields: Any) -> None:
         self._journal.events.append((event, fields))
-
-    def _merge(self, journal: Journal) -> None:
-        self._journal.kept.update(journal.kept)
-        self._journal.receipts += journal.receipts
-        self._journal.events += journal.events
-        self._journal.answers += journal.answers
-        self._journal.answered += journal.answered
 
     # Timers and output
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self.advance(now)
-        if self.household.held is not None or self.household.due_at(now) is not None:
+        if self.household.due_at(now) is not None:
             self.plan(now)
         self.bulletin.handle_timer(now, self.utc(now), self.household.household_w(now))
 

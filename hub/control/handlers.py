@@ -58,7 +58,7 @@ def _limit(control: "Controller", verdict: Accepted, args: dict[str, Any], now: 
         raise Unable("too-many", f"{MAX_LIMITS} limits are waiting already")
     journal = Journal(kept={LIMIT + command.cti.hex(): limit.encode()})
     detail = {"start": round(limit.starts_at, 3), "end": round(limit.ends_at, 3)}
-    journal.receipts.append(control.receipt(command.cti, verdict.digest, "accepted", now, detail=detail))
+    journal.tell(control.receipt(command.cti, verdict.digest, "accepted", now, detail=detail))
     for old in superseded:
         control.foretell(LIMIT, old, "superseded", now, journal)
 
@@ -107,7 +107,7 @@ def _complete(
     """What is done as soon as it is durable has two receipts at once."""
     for status in ("accepted", "completed"):
         said = detail if status == "completed" else None
-        journal.receipts.append(control.receipt(verdict.command.cti, verdict.digest, status, now, detail=said))
+        journal.tell(control.receipt(verdict.command.cti, verdict.digest, status, now, detail=said))
 
 
 def _appliance_for(control: "Controller", client_id: str, restricts: bool) -> None:
@@ -163,7 +163,7 @@ def _hold_step(control: "Controller", verdict: Accepted, hold: Hold, now: float)
         raise Unable("too-many", f"{_MAX_HOLDS} orders to appliances are under way already")
     journal = Journal(kept={HOLD + hold.cti.hex(): hold.encode()})
     detail = {"end": round(hold.ends_at, 3)}
-    journal.receipts.append(control.receipt(hold.cti, hold.digest, "accepted", now, detail=detail))
+    journal.tell(control.receipt(hold.cti, hold.digest, "accepted", now, detail=detail))
     superseded = _supersede(control, hold.client_id, hold.slot, now, journal)
 
     def apply(later: float) -> None:
@@ -228,7 +228,7 @@ def _job(control: "Controller", verdict: Accepted, args: dict[str, Any], now: fl
     request = Request(command.cti, command.kid, verdict.digest, command.op, args)
     kept = cbor2.dumps([command.kid, verdict.digest, command.op, args])
     journal = Journal(kept={JOB + command.cti.hex(): kept})
-    journal.receipts.append(control.receipt(command.cti, verdict.digest, "accepted", now))
+    journal.tell(control.receipt(command.cti, verdict.digest, "accepted", now))
 
     def apply(later: float) -> None:
         control.jobs[command.cti] = request

@@ -37,6 +37,24 @@ class Journal:
     def __bool__(self) -> bool:
         return bool(self.kept or self.receipts or self.events or self.answers)
 
+    def tell(self, receipt: Receipt) -> None:
+        """Add a receipt that is to be found again by its command."""
+        self.receipts.append(receipt)
+        if receipt.re is not None:
+            self.answered.append(receipt.re)
+
+    def remembers(self, receipt: Receipt) -> bool:
+        """Whether a receipt in here is to be found again."""
+        return receipt.re in self.answered
+
+    def add(self, other: "Journal") -> None:
+        """Let what another step holds become durable with this one."""
+        self.kept.update(other.kept)
+        self.receipts += other.receipts
+        self.events += other.events
+        self.answers += other.answers
+        self.answered += other.answered
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -47,6 +65,10 @@ class Request:
     digest: bytes
     op: str
     args: dict[str, Any]
+
+
+# What became of a request: the final receipt's status, reason and detail, and the answers that go with it.
+Outcome = tuple[str, str, dict[str, Any], Journal | None]
 
 
 def _nothing(now: float) -> None:

@@ -124,8 +124,8 @@ class Governed(Home):
         journal, step = self._journals.popleft()
         self._commit(journal)
         for receipt in journal.receipts:
-            if receipt.re in journal.answered:
-                self.controller.answered(receipt.re, 1, len(self.receipts))
+            if receipt.re is not None and journal.remembers(receipt):
+                self.controller.answered.put(receipt.re, 1, len(self.receipts))
         if step is not None:
             self._take_effect(step)
         self._control_settles()
@@ -141,7 +141,7 @@ class Governed(Home):
                 self.kept[name] = value
         for receipt in journal.receipts:
             self.receipts.append(replace(receipt, i=len(self.receipts) + 1))
-            if receipt.re is not None and receipt.re in journal.answered:
+            if receipt.re is not None and journal.remembers(receipt):
                 self.kept[answered_name(receipt.re)] = (
                     b"\x83\x01" + bytes((0x19,)) + len(self.receipts).to_bytes(2, "big") + b"\x00"
                 )

@@ -88,8 +88,8 @@ class Desk:
     def _commit(self, journal: Journal) -> None:
         for receipt in journal.receipts:
             self.receipts.append(receipt)
-            if receipt.re is not None and receipt.re in journal.answered:
-                self.control.answered(receipt.re, 1, len(self.receipts))
+            if receipt.re is not None and journal.remembers(receipt):
+                self.control.answered.put(receipt.re, 1, len(self.receipts))
                 self.kept[answered_name(receipt.re)] = bytes((0x83, 1, 0x18, len(self.receipts), 0))
         for name, value in journal.kept.items():
             if value is None:

@@ -64,8 +64,8 @@ class Life:
     def commit(self, journal: Journal) -> None:
         sealed: list[Sealed] = self.store.commit_control(journal).result(WAIT_S)
         for receipt, message in zip(journal.receipts, sealed, strict=True):
-            if receipt.re is not None and receipt.re in journal.answered:
-                self.controller.answered(receipt.re, message.epoch, message.number)
+            if receipt.re is not None and journal.remembers(receipt):
+                self.controller.answered.put(receipt.re, message.epoch, message.number)
 
     def take_effect(self) -> None:
         assert self.step is not None
