@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.pki import Authority
@@ -30,6 +29,7 @@ from hub.admin.client import NoDaemon, Refused, ask
 from hub.contract.command import Command, sign_command
 from hub.contract.envelope import FileSigner
 from hub.contract.ledger import Lane
+from hub.contract.operators import operator_entry
 from hub.contract.receipt import FIRST_PREV, chain_hash
 from hub.headend.connection import Connection
 from hub.headend.inbox import Inbox, Received
@@ -155,13 +155,8 @@ class Demo:
 
     def _write_operators(self) -> Path:
         """Who may command this hub: one operator, who may limit load."""
-        public = self._operator.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
         file = self._directory / "operators.toml"
-        file.write_text(
-            f'[operator.demo]\nname = "Grid control"\nroles = ["limit"]\npublic_key = """\n{public.decode()}"""\n'
-        )
+        file.write_text(operator_entry("demo", self._operator.public_key(), ["limit"], "Grid control"))
         return file
 
     def _spawn(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":

@@ -184,17 +184,20 @@ class Engine(LogView):
 
     def append(self, lane: str, content_type: int | str, payload: bytes, extra: dict[str, Any] | None) -> Sealed:
         """Seal one message into a lane."""
-        if self.db.used_pages() >= self.budget.hard_pages and not self.make_room(self.budget.hard_pages):
-            raise StoreFull("store.max_mb is used up and nothing may be pruned")
+        self._require_room()
         with self.transaction():
             sealed = self.outbox.add(lane, self.utc_ms(), content_type, payload, extra)
         self.db.note_written(len(sealed.body), 0)
         return sealed
 
-    def commit_control(self, journal: Journal) -> list[Sealed]:
-        """Make one step of control durable; return the receipts as they were sealed."""
+    def _require_room(self) -> None:
+        """Raise StoreFull when the reserve is used up, too, and nothing may give way."""
         if self.db.used_pages() >= self.budget.hard_pages and not self.make_room(self.budget.hard_pages):
             raise StoreFull("store.max_mb is used up and nothing may be pruned")
+
+    def commit_control(self, journal: Journal) -> list[Sealed]:
+        """Make one step of control durable; return the receipts as they were sealed."""
+        self._require_room()
         chain = copy(self.chain)
         now_ms = self.now_ms()
         with self.transaction():

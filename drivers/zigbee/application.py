@@ -90,7 +90,6 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
         self._window_lock = asyncio.Lock()
         self._window: asyncio.Task[None] | None = None
-        self._let_in_only: tuple[t.EUI64, t.KeyData] | None = None
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
@@ -253,16 +252,15 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     # The join window
 
-    async def permit_one(self, ieee: t.EUI64, link_key: t.KeyData, time_s: int) -> None:
-        """Let in one device that proves its install code, and nobody else."""
-        self._let_in_only = (ieee, link_key)
-        try:
-            await self.permit(time_s)
-        finally:
-            self._let_in_only = None
-
-    async def permit(self, time_s: int = 60, node: t.EUI64 | str | None = None) -> None:
+    async def permit(
+        self,
+        time_s: int = 60,
+        node: t.EUI64 | str | None = None,
+        only: tuple[t.EUI64, t.KeyData] | None = None,
+    ) -> None:
         """Open the network for `time_s` seconds, or shut it (0). A later call replaces the window of an earlier one.
+
+        `only`: the one device that is let in, and the link key that its install code makes.
 
         Not bellows' own: that one lets every call, the start-up's permit(0) too, put the well-known key into the radio
         and shut the window two seconds after its own time, whoever opened it since.
@@ -273,7 +271,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                 self._window = None
             try:
                 if time_s:
-                    await self._let_in()
+                    await self._let_in(only)
                 await zigpy.application.ControllerApplication.permit(self, time_s, node)
             except BaseException:
                 await self._restore_policy()
@@ -283,11 +281,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             else:
                 await self._restore_policy()
 
-    async def _let_in(self) -> None:
+    async def _let_in(self, only: tuple[t.EUI64, t.KeyData] | None) -> None:
         self._strangers.reconsider()
-        if self._let_in_only is not None:
+        if only is not None:
             await self._ezsp.clearTransientLinkKeys()  # the well-known key of an earlier window would let in anybody
-            await self._ezsp.add_transient_link_key(*self._let_in_only)
+            await self._ezsp.add_transient_link_key(*only)
             await self._set_policy(_POLICY_ALLOW_JOINS | _POLICY_INSTALL_CODES)
             return
         await self._ezsp.add_transient_link_key(_ANY_IEEE, _WELL_KNOWN_KEY)

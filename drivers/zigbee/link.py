@@ -111,14 +111,12 @@ class ZigbeeLink:
         application = self._application()
         if (ieee is None) != (install_code is None):
             raise ValueError("an install code belongs to one device: give ieee and install_code, or neither")
-        key = None if install_code is None else convert_install_code(bytes.fromhex(install_code))
-        device = None if ieee is None else ieee_of(ieee)
+        only = None
+        if ieee is not None and install_code is not None:
+            only = (ieee_of(ieee), convert_install_code(bytes.fromhex(install_code)))
         self._open_until, self._open_for = monotonic() + duration_s, ieee
         try:
-            if key is not None and device is not None:
-                await application.permit_one(device, key, duration_s)
-            else:
-                await application.permit(duration_s)
+            await application.permit(duration_s, only=only)
         except Exception as error:
             self._open_until = _SHUT
             raise ValueError(f"the radio did not open the network: {error!r}") from error

@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.admin.client import NoDaemon, ask
@@ -27,6 +26,7 @@ from hub.bench.load import connect
 from hub.bench.peer import LocalBroker
 from hub.contract.command import Command, sign_command
 from hub.contract.envelope import FileSigner
+from hub.contract.operators import operator_entry
 from hub.headend.connection import Connection
 
 START_W = 7000.0
@@ -167,12 +167,8 @@ def _command(signer: FileSigner, number: int, watts: float) -> bytes:
 def _start_hub(
     directory: Path, port: int, udp_port: int, operator: ec.EllipticCurvePrivateKey
 ) -> "subprocess.Popen[bytes]":
-    public = operator.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (directory / "operators.toml").write_text(
-        f'[operator.bench]\nname = "bench"\nroles = ["limit"]\npublic_key = """\n{public.decode()}"""\n'
-    )
+    entry = operator_entry("bench", operator.public_key(), ["limit"], "bench")
+    (directory / "operators.toml").write_text(entry)
     (directory / "hub.toml").write_text(
         f'[hub]\ndata_dir = "{directory}/data"\nrun_dir = "{directory}/run"\n'
         f'[han.udp]\nlisten = "127.0.0.1:{udp_port}"\n'

@@ -26,19 +26,12 @@ def _keygen(arguments: argparse.Namespace) -> int:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    from hub.contract.operators import BadOperators, parse_operators
+    from hub.contract.operators import BadOperators, operator_entry
 
     private = ed25519.Ed25519PrivateKey.generate() if arguments.ed25519 else ec.generate_private_key(ec.SECP256R1())
-    public = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    roles = ", ".join(f'"{role.strip()}"' for role in arguments.roles.split(","))
-    entry = (
-        f'[operator.{arguments.kid}]\nname = "{arguments.name or arguments.kid}"\nroles = [{roles}]\n'
-        f'public_key = """\n{public.decode()}"""\n'
-    )
+    roles = [role.strip() for role in arguments.roles.split(",")]
     try:
-        parse_operators(entry)
+        entry = operator_entry(arguments.kid, private.public_key(), roles, arguments.name or arguments.kid)
     except BadOperators as error:
         complain(f"headend keygen: {error}")
         return USAGE

@@ -8,6 +8,7 @@ not_after = 2030-01-01T00:00:00Z     # optional
 """
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -52,6 +53,16 @@ def parse_operators(text: str) -> Operators:
     if len(table) > MAX_OPERATORS:
         raise BadOperators(f"more than {MAX_OPERATORS} operators")
     return {kid: _read(kid, entry) for kid, entry in table.items()}
+
+
+def operator_entry(kid: str, public_key: PublicKey, roles: Iterable[str], name: str) -> str:
+    """One operator's entry for operators.toml. Raises BadOperators where no hub would take it."""
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    pem = public_key.public_bytes(encoding, form).decode()
+    listed = ", ".join(f'"{role}"' for role in roles)
+    entry = f'[operator.{kid}]\nname = "{name}"\nroles = [{listed}]\npublic_key = """\n{pem}"""\n'
+    parse_operators(entry)
+    return entry
 
 
 def _read(kid: str, entry: Any) -> Operator:
