@@ -69,50 +69,49 @@ class Home:
         return seen
 
 
+Begin = Callable[[list[dict[str, Any]]], tuple[Hub, Home]]
+
+
 @pytest.fixture
 def operator() -> Operator:
     return Operator("grid")
 
 
-def start(
-    make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path, radio: Radio
-) -> Hub:
-    file = write_operators(tmp_path / "operators.toml", operator)
-    hub = make_hub(radio__path=str(radio.path), control__operators_file=str(file)).start()
-    wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
-    hub.ask("radio.permit", duration_s=120)
-    return hub
-
-
-def wait_home(hub: Hub, control_point: ControlPoint, names: set[str]) -> None:
-    """Everybody has joined, has told what it draws, and listens."""
-
-    def is_whole() -> bool:
-        with control_point.lock:
-            heard = {row[0] for row in control_point.books.readings if row[1] == "power"}
-        rows = {row["client"]: row for row in hub.ask("adapters")}
-        listening = {name for name in names if f"control/{name}" in rows.get(name, {}).get("subscriptions", [])}
-        return names <= heard and listening == names
-
-    wait_for("the home", is_whole, 90)
-
-
 @pytest.fixture
-def radio() -> Iterator[Radio]:
-    radio = Radio(HOME).start()
-    yield radio
-    radio.close()
+def begin(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path
+) -> Iterator[Begin]:
+    """`begin(devices)`: a hub and its home, once everybody has joined, has told what it draws, and listens."""
+    radios: list[Radio] = []
+
+    def start(devices: list[dict[str, Any]]) -> tuple[Hub, Home]:
+        radio = Radio(devices).start()
+        radios.append(radio)
+        file = write_operators(tmp_path / "operators.toml", operator)
+        hub = make_hub(radio__path=str(radio.path), control__operators_file=str(file)).start()
+        wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+        hub.ask("radio.permit", duration_s=120)
+        names = {row["client_id"] for row in devices if "client_id" in row}
+        wait_for("the home", lambda: _is_whole(hub, control_point, names), 90)
+        return hub, Home(radio)
+
+    yield start
+    for radio in radios:
+        radio.close()
 
 
-NAMES = {row["client_id"] for row in HOME if "client_id" in row}
+def _is_whole(hub: Hub, control_point: ControlPoint, names: set[str]) -> bool:
+    with control_point.lock:
+        heard = {row[0] for row in control_point.books.readings if row[1] == "power"}
+    rows = {row["client"]: row for row in hub.ask("adapters")}
+    listening = {name for name in names if f"control/{name}" in rows.get(name, {}).get("subscriptions", [])}
+    return names <= heard and listening == names
 
 
 def test_the_household_is_below_its_limit_in_seconds_and_stays_there(
-    make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path, radio: Radio
+    begin: Begin, control_point: ControlPoint, operator: Operator
 ) -> None:
-    hub = start(make_hub, control_point, operator, tmp_path, radio)
-    home = Home(radio)
-    wait_home(hub, control_point, NAMES)
+    _, home = begin(HOME)
     assert home.power_w() > 10_000
     command = operator.command("limit", {"watts": LIMIT_W, "duration": 25})
     control_point.send(command)
@@ -130,12 +129,10 @@ def test_the_household_is_below_its_limit_in_seconds_and_stays_there(
     assert not control_point.chain_faults() and not control_point.faults
 
 
-def test_appliances_let_go_by_themselves_when_hub_or_uplink_is_dead(
-    make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path, radio: Radio
+def test_appliances_let_go_by_themselves_when_the_hub_is_dead(
+    begin: Begin, control_point: ControlPoint, operator: Operator
 ) -> None:
-    hub = start(make_hub, control_point, operator, tmp_path, radio)
-    home = Home(radio)
-    wait_home(hub, control_point, NAMES)
+    hub, home = begin(HOME)
     control_point.send(operator.command("limit", {"watts": LIMIT_W, "duration": 15}))
     wait_for("the limit to be kept", lambda: home.power_w() <= LIMIT_W)
     begun = time.monotonic()
@@ -146,20 +143,12 @@ def test_appliances_let_go_by_themselves_when_hub_or_uplink_is_dead(
     assert time.monotonic() - begun < 16
 
 
-def test_a_liar_is_noticed_and_planned_around(
-    make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path
-) -> None:
-    radio = Radio([LIAR, adapter(3, "heat-pump", "heat-pump")]).start()
-    try:
-        hub = start(make_hub, control_point, operator, tmp_path, radio)
-        home = Home(radio)
-        wait_home(hub, control_point, {"liar", "heat-pump"})
-        control_point.send(operator.command("limit", {"watts": 1400, "duration": 120}))
-        wait_for("the lie to be noticed", lambda: _ignored(control_point) == {"liar"}, 60)
-        wait_for("the others to make up for it", lambda: home.power_w() <= 1400)
-        assert max(home.watch(5)) <= 1400
-    finally:
-        radio.close()
+def test_a_liar_is_noticed_and_planned_around(begin: Begin, control_point: ControlPoint, operator: Operator) -> None:
+    _, home = begin([LIAR, adapter(3, "heat-pump", "heat-pump")])
+    control_point.send(operator.command("limit", {"watts": 1400, "duration": 120}))
+    wait_for("the lie to be noticed", lambda: _ignored(control_point) == {"liar"}, 60)
+    wait_for("the others to make up for it", lambda: home.power_w() <= 1400)
+    assert max(home.watch(5)) <= 1400
 
 
 def _ignored(control_point: ControlPoint) -> set[str]:

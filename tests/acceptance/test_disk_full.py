@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.control_point import ControlPoint
+from tests.harness.disk import fill
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
@@ -28,16 +29,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def _fill(place: Path) -> None:
-    with (place / "ballast").open("wb", buffering=0) as file:
-        for size in (65536, 4096):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
-
-
 def test_a_full_disk_is_congestion_and_passes(
     small_disk: Path, make_hub: Callable[..., Hub], control_point: ControlPoint
 ) -> None:
@@ -46,7 +37,7 @@ def test_a_full_disk_is_congestion_and_passes(
     adapter = UdpAdapter(hub.udp_port, "boiler")
     assert adapter.connect() == 0
     assert adapter.publish(0x0001, b"0") == 0
-    _fill(small_disk)
+    fill(small_disk / "ballast")
     acknowledged, refused = [0.0], 0
     for value in range(1, 4000):
         code = adapter.publish(0x0001, str(value).encode())
@@ -75,7 +66,7 @@ def test_it_recovers_without_a_restart(
     hub = make_hub(hub__data_dir=str(small_disk / "data")).start()
     adapter = UdpAdapter(hub.udp_port, "boiler")
     adapter.connect()
-    _fill(small_disk)
+    fill(small_disk / "ballast")
     value = 0
     while adapter.publish(0x0001, str(value).encode()) == 0:
         value += 1

@@ -11,6 +11,7 @@ import yaml
 from deploy import asyncapi
 from hub.contract.command import ROLES, parse_command
 from hub.control.args import ARGS, check_args
+from tests.harness.npm import install
 
 HERE = Path(__file__).parent / "asyncapi"
 INSTALLED = Path(__file__).parents[2] / ".cache" / "asyncapi"
@@ -39,25 +40,12 @@ def test_examples_are_real_messages() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the official parser needs it")
 def test_the_official_parser_accepts_it(tmp_path: Path) -> None:
-    _install()
+    install(HERE / "package.json", INSTALLED)
     done = _validate(asyncapi.FILE)
     assert done.returncode == 0 and done.stdout.startswith("valid 3.0.0"), done.stdout + done.stderr
     broken = tmp_path / "broken.yaml"
     broken.write_text(asyncapi.render().replace("action: send", "action: shout", 1))
     assert _validate(broken).returncode == 1
-
-
-def _install() -> None:
-    wanted, have, stamp = HERE / "package.json", INSTALLED / "package.json", INSTALLED / "complete"
-    if stamp.exists() and have.read_bytes() == wanted.read_bytes():
-        return
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    shutil.copyfile(wanted, have)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    stamp.touch()
 
 
 def _validate(file: Path) -> "subprocess.CompletedProcess[str]":

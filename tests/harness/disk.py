@@ -14,6 +14,17 @@ _SET_POLICY, _ADD_KEY = 0x800C6613, 0xC0506617
 _AES_256_XTS, _AES_256_CTS, _PAD_32, _BY_IDENTIFIER = 1, 4, 3, 2
 
 
+def fill(file: Path) -> None:
+    """Let a file take all the space that is left on its disk."""
+    with file.open("ab", buffering=0) as ballast:
+        for size in (65536, 4096):
+            try:
+                while True:
+                    ballast.write(bytes(size))
+            except OSError:
+                continue
+
+
 class LoopDisk:
     """`folder`: where the store may live on it. Needs root. Raises CalledProcessError when it cannot be mounted."""
 

@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+import cbor2
+
 from hub.contract.operators import parse_operators
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
@@ -142,9 +144,7 @@ class Governed(Home):
         for receipt in journal.receipts:
             self.receipts.append(replace(receipt, i=len(self.receipts) + 1))
             if receipt.re is not None and journal.remembers(receipt):
-                self.kept[answered_name(receipt.re)] = (
-                    b"\x83\x01" + bytes((0x19,)) + len(self.receipts).to_bytes(2, "big") + b"\x00"
-                )
+                self.kept[answered_name(receipt.re)] = cbor2.dumps([1, len(self.receipts), 0])
 
     def kill_hub(self) -> None:
         for _ in range(self.rng.randrange(len(self._journals) + 1)):
@@ -188,7 +188,6 @@ class Governed(Home):
         self.about[name] = about
         self.obedience[name] = Obedience(create(kind, self.now))
         adapter = self.add(name, sleeps=sleeps)
-        adapter.client.message_count = 0  # type: ignore[attr-defined]
         self.at(self.now + 5.0, lambda: self._introduce(adapter))
         self.at(self.now + 8.0, lambda: self._measure(adapter))
         return adapter
@@ -221,17 +220,10 @@ class Governed(Home):
         for obedience in self.obedience.values():
             obedience.handle_timer(self.now)
 
-    def adapter_settles(self, adapter: Adapter) -> None:
-        for data in adapter.client.datagrams_to_send():
-            self._to_hub(adapter, data)
-        while (event := adapter.client.next_event()) is not None:
-            kind = event[0]
-            if kind in ("lost", "disconnected", "refused"):
-                self.at(self.now + self.rng.uniform(0.1, 5.0), lambda: self._connect(adapter))
-            elif kind == "message" and event[1] == 0x0030:
-                assert isinstance(event[2], bytes)
-                self.obedience[adapter.name].obey(event[2], self.now)
-                self.check()
+    def hears(self, adapter: Adapter, topic: object, payload: bytes) -> None:
+        assert topic == 0x0030, "it subscribed to nothing else"
+        self.obedience[adapter.name].obey(payload, self.now)
+        self.check()
 
     # What must always hold
 

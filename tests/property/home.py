@@ -189,7 +189,11 @@ class Home:
                     adapter.acknowledged.append(value)
             elif kind == "message":
                 assert isinstance(event[2], bytes)
-                adapter.heard.append(int(event[2]))
+                self.hears(adapter, event[1], event[2])
+
+    def hears(self, adapter: Adapter, topic: object, payload: bytes) -> None:
+        """What an adapter does with a message."""
+        adapter.heard.append(int(payload))
 
     def publish(self, adapter: Adapter, value: int, qos: int) -> bool:
         try:

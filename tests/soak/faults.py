@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.harness.broker import Broker
+from tests.harness.disk import fill
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
@@ -115,12 +116,6 @@ class Faults:
     def disk_full(self) -> None:
         assert self._disk is not None
         ballast = self._disk / "ballast-of-the-test"
-        with ballast.open("wb", buffering=0) as file:
-            for size in (65536, 4096):
-                try:
-                    while True:
-                        file.write(bytes(size))
-                except OSError:
-                    pass
+        fill(ballast)
         self._pause(0.2, 1.5)
         ballast.unlink()

@@ -10,6 +10,7 @@ import pytest
 from hub.mqttsn import records as r
 from store import Store, StoreFull
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
+from tests.harness.disk import fill
 from tests.store.helpers import WAIT_S, batch, commit, every, sample, take, until
 
 Opener = Callable[..., Store]
@@ -188,17 +189,6 @@ def test_a_new_hub_on_a_full_disk_waits_for_space(small_disk: Path, open_store: 
     hog.unlink()
     assert commit(store, batch(2, sample())) is None
     assert len(store.readings().result(WAIT_S)) == 1
-
-
-def fill(path: Path) -> None:
-    """Take all the space that is left."""
-    with path.open("ab", buffering=0) as file:
-        for size in (65536, 4096):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
 
 
 def test_the_budget_leaves_a_reserve_at_every_size() -> None:

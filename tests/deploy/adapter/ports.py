@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy.adapter.build import build, listed
+from tests.harness.npm import install
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -64,15 +65,7 @@ def wasm() -> None:
     """The port for node, in the version that the codec's tests pin."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node is not installed: no MicroPython to run on")
-    stamp = WASM / "complete"
-    if stamp.exists() and (WASM / "package.json").read_bytes() == WASM_PINNED.read_bytes():
-        return
-    WASM.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    shutil.copyfile(WASM_PINNED, WASM / "package.json")
-    done = run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"], WASM)
-    assert done.returncode == 0, done.stderr
-    stamp.touch()
+    install(WASM_PINNED, WASM)
 
 
 def run_wasm(tree: Path, script: Path) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import cbor2
+
 from hub.contract.operators import parse_operators
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
@@ -90,7 +92,7 @@ class Desk:
             self.receipts.append(receipt)
             if receipt.re is not None and journal.remembers(receipt):
                 self.control.answered.put(receipt.re, 1, len(self.receipts))
-                self.kept[answered_name(receipt.re)] = bytes((0x83, 1, 0x18, len(self.receipts), 0))
+                self.kept[answered_name(receipt.re)] = cbor2.dumps([1, len(self.receipts), 0])
         for name, value in journal.kept.items():
             if value is None:
                 self.kept.pop(name, None)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.npm import install
+
 HERE = Path(__file__).parent / "micropython"
 ROOT = Path(__file__).parents[3]
 INSTALLED = ROOT / ".cache" / "micropython"
@@ -21,17 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is no
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     """The port in the version that package.json pins; installed anew only when that file changes."""
-    wanted, have = HERE / "package.json", INSTALLED / "package.json"
-    stamp = INSTALLED / "complete"
-    if stamp.exists() and have.read_bytes() == wanted.read_bytes():
-        return
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    shutil.copyfile(wanted, have)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    stamp.touch()
+    install(HERE / "package.json", INSTALLED)
 
 
 def run(script: str) -> str:
