@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 from drivers.clock import Clock, monotonic, utc_ms
@@ -27,13 +28,13 @@ from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig
 from hub.mqttsn.records import MessageQueued, Seen
 from hub.mqttsn.topics import PREDEFINED
-from hub.preflight import OPERATORS_ITEM, identity_of, operators_item, operators_of
+from hub.preflight import OPERATORS_ITEM, operators_item, operators_of, present_identity
 from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
 from hub.uplink.loop import Uplink
-from hub.uplink.renewal import Renewal, newest_identity
+from hub.uplink.renewal import Renewal
 from hub.version import VERSION
 from store import Store, StoreError, StoreFull
 
@@ -49,7 +50,10 @@ _UPLINK_CLOSE_S = 1.5
 class Daemon:
     """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT)."""
 
-    def __init__(self, config: Config, identity: Identity) -> None:
+    def __init__(self, config: Config, present: tuple[Identity, Path, Path]) -> None:
+        """`present`: the identity that counts, and the files of its certificate and key."""
+        self._present = present
+        identity = present[0]
         self.config = config
         self.identity = identity
         self.health = Health()
@@ -198,9 +202,15 @@ class Daemon:
             self.identity = identity  # what is sealed from now on
 
         files, folder = self.config.uplink, self.config.data_dir
-        present = newest_identity(files.cert_file, files.key_file, folder)
         self.renewal = Renewal(
-            files.est_url, files.ca_file, folder, present, self.health, self.store.record_event, adopted, random.random
+            files.est_url,
+            files.ca_file,
+            folder,
+            self._present,
+            self.health,
+            self.store.record_event,
+            adopted,
+            random.random,
         )
         return self.renewal
 
@@ -314,10 +324,10 @@ def _import_zigbee() -> Any:
 def run_daemon(config: Config) -> int:
     """Run a hub until it is told to stop; exit status 0, or 1 when it has to be started anew. Raises ConfigError."""
     share_one_arena()
-    identity = identity_of(config)
+    present = present_identity(config)
 
     async def main() -> int:
-        daemon = Daemon(config, identity)
+        daemon = Daemon(config, present)
         await daemon.run()
         return 1 if daemon.failed else 0
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from pathlib import Path
 
 import cbor2
 
@@ -18,10 +19,16 @@ OPERATORS_ITEM = "operators"
 
 def identity_of(config: Config) -> Identity:
     """The hub's identity, checked against the configuration. Raises ConfigError, one line for the operator."""
+    return present_identity(config)[0]
+
+
+def present_identity(config: Config) -> tuple[Identity, Path, Path]:
+    """The same, with the files of its certificate and key. Raises ConfigError."""
     try:
-        identity, _, _ = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
+        present = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
     except BadIdentity as error:
         raise ConfigError(f"{config.source}: uplink.cert_file, uplink.key_file: {error}") from None
+    identity = present[0]
     if config.hub_id is not None and config.hub_id != identity.hub_id:
         raise ConfigError(
             f"{config.source}: hub.id: expected {identity.hub_id!r}, the CN of {config.uplink.cert_file}, "
@@ -32,7 +39,7 @@ def identity_of(config: Config) -> Identity:
             pass
     except OSError as error:
         raise ConfigError(f"{config.source}: uplink.ca_file: {config.uplink.ca_file}: {error.strerror}") from None
-    return identity
+    return present
 
 
 def operators_of(config: Config, kept: bytes | None = None) -> Operators:
