@@ -184,7 +184,7 @@ class MqttSession:
         self._write()
         self._tick()
         try:
-            waited: set[asyncio.Future[Any]] = {self._connack, self._ended}
+            waited: set[asyncio.Future[Any]] = {self._connack, self._ended, self._abandoned}
             await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             self._judge_connack()
         except UplinkFailure:
@@ -221,6 +221,8 @@ class MqttSession:
 
     def _judge_connack(self) -> None:
         if not self._connack.done():
+            if self._abandoned.done():
+                raise UplinkFailure(LOST, "the hub stops")
             if not self._ended.done():
                 raise UplinkFailure(REFUSED, f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
             if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
@@ -318,7 +320,7 @@ class MqttSession:
     async def subscribe(self, topics: Sequence[str]) -> list[str]:
         """Subscribe at QoS 1; return the topics that the broker refused. Raises UplinkFailure."""
         self.client.subscribe([(topic, 1) for topic in topics])
-        waited: set[asyncio.Future[Any]] = {self._subscribed, self._ended}
+        waited: set[asyncio.Future[Any]] = {self._subscribed, self._ended, self._abandoned}
         await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not self._subscribed.done():
             raise UplinkFailure("uplink-lost", "the broker did not answer the SUBSCRIBE for commands")
@@ -331,7 +333,7 @@ class MqttSession:
             self.client.ack(mid, 1)
 
     def abandon(self) -> None:
-        """Wait no longer for TCP and TLS to open, for the process is about to end."""
+        """Wait no longer for TCP, TLS, CONNACK or SUBACK, for the process is about to end."""
         if not self._abandoned.done():
             self._abandoned.set_result(None)
 

@@ -76,6 +76,7 @@ class Script:
     ends_after: int = -1
     last: bytes = b""
     forgets: int = -1  # this PUBLISH, counted from 1, is never answered
+    mute_from: int = 0  # this kind of packet and all that follow are heard and never answered
     at_once: bytes = b""  # sent right behind the CONNACK
 
 
@@ -193,6 +194,7 @@ class _Connection:
         self._lock = threading.Lock()
         self._unanswered = 0
         self._published = 0
+        self._is_mute = False
 
     def run(self) -> None:
         for heard in self._packets():
@@ -202,6 +204,9 @@ class _Connection:
 
     def _answer(self, heard: Heard) -> bool:
         script = self._script
+        self._is_mute |= heard.kind == script.mute_from
+        if self._is_mute:
+            return True
         if heard.kind == CONNECT:
             if not script.connack:
                 return False

@@ -379,6 +379,14 @@ def test_dns_failure_alone_is_its_own_condition(make_house: Make) -> None:
     make_house(hosts=[("no-such-host.invalid", 1)]).wait_condition("uplink-dns")
 
 
+@pytest.mark.parametrize("kind", [wire.CONNECT, wire.SUBSCRIBE], ids=["CONNACK", "SUBACK"])
+def test_it_stops_at_once_while_it_waits_for(make_house: Make, scripted: Scripted, kind: int) -> None:
+    broker = scripted(Script(mute_from=kind))
+    house = make_house(broker.port)
+    wait_for("the question", lambda: broker.count(kind) == 1)
+    house.stop()  # fails by itself when the loop does not end
+
+
 def test_it_stops_at_once_with_messages_unanswered(make_house: Make, scripted: Scripted) -> None:
     broker = scripted(Script(puback=None))
     house = make_house(broker.port)
