@@ -1,6 +1,7 @@
 """The control point's MQTT connection: mutual TLS, a queue of what arrives."""
 
 import queue
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -26,6 +27,10 @@ class Connection:
         self._client.reconnect_delay_set(1, 4)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        # A command is small and urgent: it must not wait in the kernel for the acknowledgement of the one before.
+        self._client.on_socket_open = lambda _client, _user, sock: sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self._subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = lambda _client, _user, message: self.messages.put(

@@ -243,11 +243,18 @@ class MqttSession:
     def _read(self) -> None:
         try:
             while self.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._acknowledge_octets()
                 # What TLS has already decrypted wakes no selector, so it is read now.
                 if self._socket is None or not self._socket.pending():
                     return
         except Exception as error:
             self._break(error)
+
+    def _acknowledge_octets(self) -> None:
+        # A broker that has Nagle's algorithm on (mosquitto, by default) holds a load limit back until what it sent
+        # before is acknowledged, and the kernel would take 40 ms for that. Linux forgets this setting: each time anew.
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _write(self) -> None:
         try:
