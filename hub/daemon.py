@@ -21,12 +21,13 @@ from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
 from hub.control.controller import Controller
+from hub.control.household import METER
 from hub.errands import Errands
 from hub.governor import Governor
 from hub.health import Health
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig
-from hub.mqttsn.records import MessageQueued, Seen
+from hub.mqttsn.records import MessageQueued, Sample, Seen
 from hub.mqttsn.topics import PREDEFINED
 from hub.preflight import OPERATORS_ITEM, operators_item, operators_of, present_identity
 from hub.process import give_back_memory, share_one_arena
@@ -63,6 +64,7 @@ class Daemon:
         self._tell_certificate_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
+        self.meter: Any = None  # a MeterPort, where there is one
         self.failed = False
 
     async def run(self) -> None:
@@ -196,6 +198,7 @@ class Daemon:
             self._spawn(self.renewal.run(), "renewal")
         self._spawn(self._watch(), "watch")
         self._spawn(self._feed_watchdog(), "watchdog")
+        self._start_meter()
 
     def _renewal(self) -> Renewal:
         def adopted(identity: Identity) -> None:
@@ -213,6 +216,25 @@ class Daemon:
             random.random,
         )
         return self.renewal
+
+    def _start_meter(self) -> None:
+        if self.config.meter is None:
+            return
+        from drivers.meter import MeterPort  # a hub without a port to the meter does without pyserial
+
+        def power(watts: float) -> None:
+            # The plan hears each telegram; what of it is worth keeping, and sending, is the port's to say.
+            self.governor.observed([Sample(METER, "power", monotonic(), round(watts * 10), -1)], [])
+
+        self.meter = MeterPort(
+            self.config.meter.path,
+            self.config.meter.protocol,
+            self.health,
+            self.store.record_event,
+            reading=lambda quantity, text: self.bridge.take_reading(METER, quantity, text),
+            power=power,
+        )
+        self._spawn(self.meter.run(), "meter")
 
     async def _start_radio(self) -> None:
         if self.config.radio is None:

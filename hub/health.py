@@ -108,6 +108,14 @@ CONDITIONS: dict[str, Kind] = {
         "none at first: the hub resets it by itself; if it lasts, check radio.baudrate and the radio's firmware",
     ),
     "radio-starting": Kind("warning", "the Zigbee radio is starting", "wait"),
+    "meter-missing": Kind(
+        "error", "the meter's port cannot be opened", "check meter.path in hub.toml and the cable to the register port"
+    ),
+    "meter-silent": Kind(
+        "warning",
+        "the meter says nothing that can be read",
+        "check the cable and meter.protocol in hub.toml; on a P1 port, that the request line is high",
+    ),
     "link-unusable": Kind("error", "an address to listen on cannot be used", "check han.udp.listen in hub.toml"),
     "clock-untrusted": Kind(
         "warning",

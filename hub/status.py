@@ -65,6 +65,7 @@ class Report:
             "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
             "han": self._han(),
             "limit": daemon.governor.status(),
+            "meter": {"state": "off"} if daemon.meter is None else daemon.meter.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }

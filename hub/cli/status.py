@@ -33,6 +33,8 @@ def _print(answer: dict[str, Any]) -> None:
         f"taken, {format_bytes(store['written_bytes'])} written since start"
     )
     print(f"radio    {radio['state']}  channel {radio['channel']}  pan {radio['pan_id']}  resets {radio['resets']}")
+    if answer["meter"]["state"] != "off":
+        print(f"meter    {answer['meter']['state']}  {answer['meter']['protocol']}  {answer['meter']['ident']}")
     print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
     for condition in answer["conditions"]:
         print(f"{condition['severity'].upper():8} {condition['text']}\n         what to do: {condition['remedy']}")
