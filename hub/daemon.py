@@ -242,9 +242,22 @@ class Daemon:
         self.health.raise_condition("radio-starting")
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         zigbee = await asyncio.to_thread(_import_zigbee)
-        self.radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
+        self.radio = zigbee.ZigbeeLink(
+            self.config.radio, self.config.data_dir, self.health, self.store.record_event, self._trusted_utc
+        )
         self.radio.reading = self.bridge.take_reading
         await self.bridge.add_link(self.radio)
+        self.governor.on_price = self._tell_prices
+        self._tell_prices()
+
+    def _trusted_utc(self) -> float | None:
+        return utc_ms() / 1000 if self.clock.is_trusted() else None
+
+    def _tell_prices(self) -> None:
+        table = self.governor.controller.bulletin.table("price")
+        if table is not None:
+            # Displays keep the newer of two tables: told again, it is newer.
+            self.radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -72,6 +72,7 @@ class Governor:
         self._has_entries = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self.counters = {"commands": 0, "dropped": 0}
+        self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
 
     # Input
@@ -172,6 +173,8 @@ class Governor:
                 log.info("%s does not listen to its orders", client_id)
         for notice in notices:
             gateway.publish(notice.topic, notice.payload, now, qos=0, retain=notice.retain)
+            if notice.topic == "price":
+                self.on_price()
         if orders or notices:
             self._bridge.flush()
         if orders:
