@@ -246,6 +246,8 @@ class Uplink:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
                 session.end("a new certificate")
+        # Before anybody is told that the hub is there: who answers "online" with a command wants it heard.
+        await self._listen(session)
         self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(
@@ -263,7 +265,6 @@ class Uplink:
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
-        await self._listen(session)
         over = asyncio.create_task(self._wake_at_end(session))
         try:
             await sender.run(self._stopping)
