@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from drivers.link import Datagrams, Link
 from hub.mqttsn.gateway import Gateway
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Batch, Change, Sample
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Bridge:
         self._custody_error: Exception | None = None
         # Called with what was handed to the store, once the answers are on their way.
         self.observed: Callable[[list[Sample], list[Change]], None] = lambda samples, changes: None
+        # Called with the orders that went on the air: (client_id, order).
+        self.orders_sent: Callable[[list[tuple[str, Order]]], None] = lambda orders: None
 
     async def start(self) -> None:
         """Begin to drive; links are added afterwards, whenever they are ready."""
@@ -157,6 +160,9 @@ class Bridge:
         if datagrams:
             self._send(datagrams)
         self._rearm()
+        sent = self.gateway.take_orders_sent()
+        if sent:
+            self.orders_sent(sent)
         for batch in taken:
             self.observed(batch.samples, batch.changes)
 

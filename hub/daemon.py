@@ -159,6 +159,7 @@ class Daemon:
             errand=self.errands.run,
         )
         self.bridge.observed = self.governor.observed
+        self.bridge.orders_sent = self.governor.orders_sent
 
     async def _start_uplink(self) -> None:
         config = self.config

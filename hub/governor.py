@@ -16,6 +16,7 @@ from hub.bridge import Bridge
 from hub.control.controller import Controller
 from hub.control.records import Journal, Outcome, Request, Step
 from hub.health import Health
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
 from store import Sealed
 
@@ -90,6 +91,10 @@ class Governor:
         """What the gateway took up; called by the bridge as it hands it to the store."""
         self._guard(lambda now: self.controller.observe(samples, changes, now))
         self._flush()
+
+    def orders_sent(self, orders: list[tuple[str, Order]]) -> None:
+        """Orders that went on the air; called by the bridge."""
+        self._guard(lambda now: self.controller.orders_sent(orders, now))
 
     def set_clock(self, offset_s: float, is_trusted: bool) -> None:
         """UTC - monotonic, and whether to believe it."""
