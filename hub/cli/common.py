@@ -29,8 +29,13 @@ def add_verb(subparsers: Subparsers, name: str, verb: Verb, summary: str, **opti
         default=Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH),
         help="the hub's configuration (default: $METERHUB_CONFIG, else %(default)s)",
     )
-    parser.set_defaults(verb=verb)
+    parser.set_defaults(verb=verb, bundle=None)
     return parser
+
+
+def add_bundle_option(parser: argparse.ArgumentParser) -> None:
+    """For verbs that answer from a support bundle as well as from a hub."""
+    parser.add_argument("--bundle", metavar="FILE", type=Path, help="ask this support bundle instead of a hub")
 
 
 def config_of(arguments: argparse.Namespace) -> Config:

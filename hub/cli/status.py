@@ -3,15 +3,17 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, format_bytes, format_time, print_json
+from hub.cli.offline import ask_or_read
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "status", status, "how the hub is; exit status 1 when something does not work")
+    summary = "how the hub is; exit status 1 when something does not work"
+    add_bundle_option(add_verb(subparsers, "status", status, summary))
 
 
 def status(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "status")
+    answer = ask_or_read(arguments, "status")
     if arguments.json:
         print_json(answer)
     else:
