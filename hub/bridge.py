@@ -39,6 +39,8 @@ class Bridge:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.internal_errors = 0
+        # Whoever looks at the frames: called with "in" or "out" and the datagrams.
+        self.tap: Callable[[str, Datagrams], None] | None = None
         # Called with the store's last word on custody when it changes: None, or why it refuses.
         self.custody_changed: Callable[[Exception | None], None] = lambda error: None
         self._custody_error: Exception | None = None
@@ -83,6 +85,8 @@ class Bridge:
     def arrived(self, datagrams: Datagrams) -> None:
         """Everything that one wake-up brought, decided as one batch: one commit, one burst of answers."""
         now = self._clock()
+        if self.tap is not None:
+            self.tap("in", datagrams)
         receive = self.gateway.receive_datagram
         for peer, data in datagrams:
             try:
@@ -167,6 +171,8 @@ class Bridge:
             self.observed(batch.samples, batch.changes)
 
     def _send(self, datagrams: Datagrams) -> None:
+        if self.tap is not None:
+            self.tap("out", datagrams)
         if len(self._links) == 1:
             next(iter(self._links.values())).send(datagrams)
             return

@@ -34,6 +34,7 @@ from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
+from hub.tracer import Tracer
 from hub.uplink.loop import Uplink
 from hub.uplink.renewal import Renewal
 from hub.version import VERSION
@@ -184,6 +185,8 @@ class Daemon:
                 pass
 
         self.store.on_change = on_change
+        self.tracer = Tracer(self.bridge)
+        self.uplink.tap = self.tracer.uplink
         self.report = Report(self)
         self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers())
         try:

@@ -12,6 +12,7 @@ from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
+from drivers.zigbee import service
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
@@ -134,6 +135,27 @@ class ZigbeeLink:
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch a ZCL appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
         await self._appliances.switch(client_id, on)
+
+    async def scan(self) -> list[dict[str, Any]]:
+        """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
+        return await service.scan(self._application())
+
+    async def draw(self) -> list[dict[str, Any]]:
+        """Who hears whom."""
+        return await service.draw(self._application())
+
+    async def back_up(self) -> dict[str, Any]:
+        """The network, keys included."""
+        return await service.back_up(self._application())
+
+    async def restore(self, document: Any) -> dict[str, Any]:
+        """Put a network that was backed up into this radio; its devices are let in. Raises ValueError for no backup."""
+        backup = service.read_backup(document)
+        application = self._application()
+        self._members.add(service.devices_of(backup))
+        self._save_members()
+        await service.restore(application, backup)
+        return {"devices": len(service.devices_of(backup)), "channel": int(backup.network_info.channel)}
 
     def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:
         """Tell Smart Energy displays what applies from now on: steps of start (UTC epoch s), duration (s), price per

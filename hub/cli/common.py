@@ -43,9 +43,9 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return load_config(arguments.config)
 
 
-def ask_daemon(arguments: argparse.Namespace, what: str, **request: Any) -> Any:
+def ask_daemon(arguments: argparse.Namespace, what: str, *, timeout_s: float = 10.0, **request: Any) -> Any:
     """Ask the running hub. Raises ConfigError, NoDaemon or Refused."""
-    return ask(config_of(arguments).run_dir / "admin.sock", what, **request)
+    return ask(config_of(arguments).run_dir / "admin.sock", what, timeout_s, **request)
 
 
 def print_json(value: Any) -> None:

@@ -27,6 +27,7 @@ VERBS = {
     "events": "hub.cli.events",
     "limits": "hub.cli.limits",
     "radio": "hub.cli.radio",
+    "trace": "hub.cli.trace",
     "doctor": "hub.cli.doctor",
     "bundle": "hub.cli.bundle",
     "bench": "hub.cli.bench",

@@ -63,6 +63,8 @@ class Uplink:
         names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
         self._command_topics = [f"{name}/commands" for name in names]
         self._backoff = Backoff(random_source)
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reconfigured = asyncio.Event()  # ends a pause between attempts
@@ -320,6 +322,7 @@ class Uplink:
             published=self._published,
             received=lambda message, mid: self._received(session, message, mid),
         )
+        session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
 
     def _tls(self) -> ResumingContext:
