@@ -70,6 +70,9 @@ class Config:
     operators_file: Path = Path("/etc/meterhub/operators.toml")
     heartbeat_s: int = 60
     failsafe: str | int = "release"
+    slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
+    update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
+    update_max_mb: int = 128
 
 
 # One rule a key: what it must be, as a check that returns the value or raises ValueError(what is expected).
@@ -207,9 +210,10 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "retention_days": _whole(1, 36500),
         "daily_write_mb": _whole(0, 1_000_000),
     },
+    "update": {"slots_dir": _path, "kb_s": _whole(0, 1_000_000), "max_mb": _whole(1, 100_000)},
     "control": {"operators_file": _path, "heartbeat_s": _whole(5, 3600), "failsafe": _failsafe},
 }
-_TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control")
+_TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
 _REQUIRED = {
     "radio": ("path",),
     "han.udp": ("listen",),
@@ -268,6 +272,9 @@ class _Reader:
         udp = self._table({"han.udp": han["udp"]} if "udp" in han else {}, "han.udp")
         control = self._table(document, "control")
         names = {"id": "hub_id"}
+        update = {
+            key if key == "slots_dir" else f"update_{key}": v for key, v in self._table(document, "update").items()
+        }
         return Config(
             source=self._path,
             uplink=self._uplink(document),
@@ -279,6 +286,7 @@ class _Reader:
             **{names.get(key, key): value for key, value in hub.items()},
             **self._table(document, "store"),
             **control,
+            **update,
         )
 
     def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:

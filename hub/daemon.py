@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import signal
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hub.bridge import Bridge
 from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
+from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.errands import Errands
 from hub.governor import Governor
@@ -33,9 +35,14 @@ from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
+from hub.update.loop import ITEM as UPDATE_ITEM
+from hub.update.loop import Surroundings, Updates
+from hub.update.slots import Slots
 from hub.uplink.loop import Uplink
 from hub.uplink.renewal import Renewal
+from hub.uplink.tls import client_context
 from hub.version import VERSION
+from hub.vitals import Vitals
 from store import Store, StoreError, StoreFull
 
 log = logging.getLogger(__name__)
@@ -45,6 +52,7 @@ _DAY_S = 86400
 _CERTIFICATE_WARNING_S = 60 * _DAY_S
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
+_LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 
 
 class Daemon:
@@ -57,12 +65,14 @@ class Daemon:
         self.config = config
         self.identity = identity
         self.health = Health()
+        self.vitals = Vitals(monotonic)
         self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
         self._tell_certificate_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
+        self.radio_failed = False
         self.failed = False
 
     async def run(self) -> None:
@@ -130,6 +140,7 @@ class Daemon:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         state = await asyncio.wrap_future(self.store.control_state())
         self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
+        state_of_update = state.pop(UPDATE_ITEM, None)
         config = self.config = self.settings.config
         now = monotonic()
         controller = Controller(
@@ -147,6 +158,7 @@ class Daemon:
         changes = [record for record in self.store.restored if not isinstance(record, Seen | MessageQueued)]
         controller.observe([], changes, now)
         self.store.restored.clear()
+        self.updates = self._updates(controller, state_of_update)
         self.errands = Errands(self)
         self.governor = Governor(
             controller,
@@ -155,8 +167,40 @@ class Daemon:
             self.health,
             resend=lambda lane, epoch, first, last: self.uplink.send_again(lane, epoch, first, last),
             errand=self.errands.run,
+            vitals=self.vitals,
         )
         self.bridge.observed = self.governor.observed
+
+    def _updates(self, controller: Controller, kept: bytes | None) -> Updates:
+        config = self.config
+
+        def context() -> ssl.SSLContext:
+            return client_context(config.uplink.ca_file, *self.renewal.adopted_files, config.uplink.crl_file)
+
+        def receipt(cti: bytes, digest: bytes, status: str, detail: dict[str, Any]) -> Receipt:
+            return controller.receipt(cti, digest, status, monotonic(), detail=detail)
+
+        around = Surroundings(
+            context, lambda: self.uplink.is_up, self._is_radio_up, self._ailment, receipt, random.random
+        )
+        updates = Updates(
+            config.data_dir / "update", Slots(config.slots_dir), self.store, self.health, around,
+            max_octets=config.update_max_mb << 20, octets_per_s=config.update_kb_s * 1000, kept=kept,
+        )  # fmt: skip
+        updates.forget_unless(controller.jobs)
+        return updates
+
+    def _is_radio_up(self) -> bool:
+        return self.radio is not None and self.radio.status()["state"] == "up"
+
+    def _ailment(self, with_radio: bool) -> str:
+        """What is wrong with the hub itself, "" for nothing. An outage outside is no ailment."""
+        if stuck := self.vitals.overdue():
+            return f"stuck: {', '.join(stuck)}"
+        failing = [item for item in self.health.conditions() if item.code in ("store-failing", "loop-stuck")]
+        if failing:
+            return failing[0].text
+        return "the radio does not come up" if with_radio and not self._is_radio_up() else ""
 
     async def _start_uplink(self) -> None:
         config = self.config
@@ -172,6 +216,7 @@ class Daemon:
             command=self.governor.command,
             traffic_file=config.data_dir / "uplink-traffic.json",
             renewal=self._renewal(),
+            vitals=self.vitals,
         )
 
         def on_change(what: set[str]) -> None:  # on the writer's thread
@@ -194,6 +239,7 @@ class Daemon:
         self._spawn(self.uplink.run(), "uplink")
         if config.uplink.est_url is not None:
             self._spawn(self.renewal.run(), "renewal")
+        self._spawn(self.updates.mark_good(), "slots")
         self._spawn(self._watch(), "watch")
         self._spawn(self._feed_watchdog(), "watchdog")
 
@@ -219,10 +265,19 @@ class Daemon:
             return
         self.health.raise_condition("radio-starting")
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
-        zigbee = await asyncio.to_thread(_import_zigbee)
-        self.radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
-        self.radio.reading = self.bridge.take_reading
-        await self.bridge.add_link(self.radio)
+        try:
+            zigbee = await asyncio.to_thread(_import_zigbee)
+            radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
+            radio.reading = self.bridge.take_reading
+            await self.bridge.add_link(radio)
+        except Exception as error:
+            # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
+            log.exception("the radio's software does not load")
+            self.radio_failed = True
+            self.health.clear_condition("radio-starting")
+            self.health.raise_condition("radio-unusable", repr(error)[:200])
+            return
+        self.radio = radio
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -272,15 +327,21 @@ class Daemon:
         self.health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
 
     async def _feed_watchdog(self) -> None:
+        """Fed from the loop that serves the home, and only while all others live: the uplink's and control's by their
+        own word, the writer and the admin socket by asking them as an engineer would."""
         interval_s = watchdog_interval_s()
         while True:
-            # It is fed from the loop that serves the home, and only while the writer answers too.
-            await asyncio.wrap_future(self.store.queue_status())
-            if interval_s is None:
-                await asyncio.sleep(3600)
+            stuck = self.vitals.overdue()
+            try:
+                await self.admin.probe()
+            except (OSError, TimeoutError, ValueError) as error:
+                stuck.append(f"admin socket or store ({error!r})")
+            self.health.set_condition("loop-stuck", bool(stuck), ", ".join(stuck))
+            if stuck:
+                log.critical("the watchdog is not fed: %s", ", ".join(stuck))
             else:
                 notify("WATCHDOG=1")
-                await asyncio.sleep(interval_s)
+            await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
 
     # Stop, in reverse
 

@@ -65,12 +65,16 @@ class Report:
             "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
             "han": self._han(),
             "limit": daemon.governor.status(),
+            "update": daemon.updates.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }
 
     def _absent_radio(self) -> str:
-        return "off" if self._daemon.config.radio is None else "starting"  # its libraries are being imported
+        if self._daemon.config.radio is None:
+            return "off"
+        # While its libraries are being imported, and if they cannot be.
+        return "unusable" if self._daemon.radio_failed else "starting"
 
     def _han(self) -> dict[str, Any]:
         bridge = self._daemon.bridge

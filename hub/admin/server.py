@@ -18,6 +18,7 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 MAX_REQUEST_OCTETS = 64 * 1024
 _IDLE_S = 60.0
+_PROBE_S = 20.0
 
 
 class AdminServer:
@@ -34,6 +35,18 @@ class AdminServer:
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
         self._path.chmod(0o660)
+
+    async def probe(self) -> None:
+        """Ask as the command line would, through the socket's file. Raises OSError, TimeoutError or ValueError when
+        nobody could be answered now."""
+        async with asyncio.timeout(_PROBE_S):
+            reader, writer = await asyncio.open_unix_connection(self._path)
+            try:
+                writer.write(b'{"ask":"queue"}\n')
+                if "answer" not in json.loads(await reader.readline()):
+                    raise ValueError("the store does not answer")
+            finally:
+                writer.close()
 
     async def close(self) -> None:
         if self._server is not None:

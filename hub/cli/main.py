@@ -28,6 +28,7 @@ VERBS = {
     "radio": "hub.cli.radio",
     "bench": "hub.cli.bench",
     "headend": "hub.cli.headend",
+    "slots-helper": "hub.cli.slots_helper",
 }
 
 
