@@ -55,6 +55,7 @@ class Config:
     run_dir: Path = Path("/run/meterhub")
     hub_id: str | None = None  # what the file says; the CN of uplink.cert_file is the truth
     groups: tuple[str, ...] = ()
+    admin_group: str = "meterhub-field"  # who may use the admin socket, too; ignored where there is no such group
     radio: RadioConfig | None = None
     udp_listen: tuple[str, int] | None = None
     udp_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # where adapters may be; none named: anywhere
@@ -180,7 +181,7 @@ def _is_level(name: str) -> bool:
 
 
 _KEYS: dict[str, dict[str, _Rule]] = {
-    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "id": _text},
+    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "admin_group": _text, "id": _text},
     "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
     "han": {},
     "han.udp": {

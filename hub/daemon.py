@@ -15,7 +15,8 @@ from typing import Any
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
 from drivers.udp import UdpLink
-from drivers.watchdog import notify, watchdog_interval_s
+from drivers.watchdog import notify
+from hub import factory
 from hub.admin.server import AdminServer
 from hub.bridge import Bridge
 from hub.config import Config, ConfigError
@@ -38,21 +39,18 @@ from hub.status import Report
 from hub.update.loop import ITEM as UPDATE_ITEM
 from hub.update.loop import Surroundings, Updates
 from hub.update.slots import Slots
+from hub.upkeep import Upkeep
 from hub.uplink.loop import Uplink
 from hub.uplink.renewal import Renewal
 from hub.uplink.tls import client_context
 from hub.version import VERSION
 from hub.vitals import Vitals
-from store import Store, StoreError, StoreFull
+from store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-_CLOCK_PERIOD_S = 30.0
-_DAY_S = 86400
-_CERTIFICATE_WARNING_S = 60 * _DAY_S
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
-_LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 
 
 class Daemon:
@@ -69,7 +67,7 @@ class Daemon:
         self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
-        self._tell_certificate_at = 0.0
+        self.upkeep = Upkeep(self)
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
         self.radio_failed = False
@@ -104,6 +102,8 @@ class Daemon:
             return seal(self.identity.signer, hub_id, epoch, lane, number, content_type, payload, extra)
 
         config = self.config
+        if factory.is_asked(config.data_dir):
+            factory.perform(config.data_dir)
         store = Store(
             config.data_dir,
             seal=seal_message,
@@ -113,7 +113,8 @@ class Daemon:
         )
         store.start()
         store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
-        store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": "start"})
+        reason = "factory-reset" if factory.take_done(config.data_dir) else "start"
+        store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
         return store
 
     async def _start_home(self) -> None:
@@ -126,7 +127,7 @@ class Daemon:
             gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
         self.bridge = Bridge(gateway, self.store)
-        self.bridge.custody_changed = self._on_custody
+        self.bridge.custody_changed = self.upkeep.on_custody
         await self.bridge.start()
         for link in links:
             try:
@@ -181,7 +182,7 @@ class Daemon:
             return controller.receipt(cti, digest, status, monotonic(), detail=detail)
 
         around = Surroundings(
-            context, lambda: self.uplink.is_up, self._is_radio_up, self._ailment, receipt, random.random
+            context, lambda: self.uplink.is_up, self.upkeep.is_radio_up, self.upkeep.ailment, receipt, random.random
         )
         updates = Updates(
             config.data_dir / "update", Slots(config.slots_dir), self.store, self.health, around,
@@ -189,18 +190,6 @@ class Daemon:
         )  # fmt: skip
         updates.forget_unless(controller.jobs)
         return updates
-
-    def _is_radio_up(self) -> bool:
-        return self.radio is not None and self.radio.status()["state"] == "up"
-
-    def _ailment(self, with_radio: bool) -> str:
-        """What is wrong with the hub itself, "" for nothing. An outage outside is no ailment."""
-        if stuck := self.vitals.overdue():
-            return f"stuck: {', '.join(stuck)}"
-        failing = [item for item in self.health.conditions() if item.code in ("store-failing", "loop-stuck")]
-        if failing:
-            return failing[0].text
-        return "the radio does not come up" if with_radio and not self._is_radio_up() else ""
 
     async def _start_uplink(self) -> None:
         config = self.config
@@ -227,7 +216,7 @@ class Daemon:
 
         self.store.on_change = on_change
         self.report = Report(self)
-        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers())
+        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers(), config.admin_group)
         try:
             await self.admin.start()
         except OSError as error:
@@ -240,8 +229,8 @@ class Daemon:
         if config.uplink.est_url is not None:
             self._spawn(self.renewal.run(), "renewal")
         self._spawn(self.updates.mark_good(), "slots")
-        self._spawn(self._watch(), "watch")
-        self._spawn(self._feed_watchdog(), "watchdog")
+        self._spawn(self.upkeep.watch(), "watch")
+        self._spawn(self.upkeep.feed_watchdog(), "watchdog")
 
     def _renewal(self) -> Renewal:
         def adopted(identity: Identity) -> None:
@@ -279,6 +268,10 @@ class Daemon:
             return
         self.radio = radio
 
+    def start_anew(self) -> None:
+        """End in good order; whoever started the hub starts it again."""
+        self._stopping.set()
+
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._on_task_end)
@@ -290,58 +283,6 @@ class Daemon:
             log.critical("the %s loop ended: %r", task.get_name(), task.exception())
             self.failed = True
             self._stopping.set()
-
-    # While it runs
-
-    async def _watch(self) -> None:
-        """Every half minute: the clock, the certificate, the store."""
-        while True:
-            trusted = self.clock.is_trusted()
-            self.store.set_clock(self.clock.offset_ms(), trusted)
-            self.governor.set_clock(self.clock.offset_ms() / 1000, trusted)
-            self.health.set_condition("clock-untrusted", not trusted)
-            self._check_certificate(utc_ms() / 1000)
-            self._check_store()
-            await asyncio.sleep(_CLOCK_PERIOD_S if not self.health.conditions() else 2.0)
-
-    def _check_certificate(self, t: float) -> None:
-        certificate = self.identity.certificate
-        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
-        self.health.set_condition("certificate-expired", t > ends, f"on {until}")
-        self.health.set_condition("certificate-not-yet-valid", t < begins)
-        soon = t <= ends < t + _CERTIFICATE_WARNING_S
-        self.health.set_condition("certificate-expires-soon", soon, f"on {until}")
-        if soon and monotonic() >= self._tell_certificate_at:
-            self._tell_certificate_at = monotonic() + _DAY_S
-            self.store.record_event("certificate.expires_soon", {"not_after": until, "days": int((ends - t) / _DAY_S)})
-
-    def _check_store(self) -> None:
-        salvaged = self.store.status()["salvaged"]
-        self.health.set_condition("store-salvaged", salvaged > 0, "see the event store.salvaged")
-        errors = self.bridge.internal_errors
-        self.health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
-
-    def _on_custody(self, error: Exception | None) -> None:
-        self.health.set_condition("store-full", isinstance(error, StoreFull), str(error))
-        self.health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
-
-    async def _feed_watchdog(self) -> None:
-        """Fed from the loop that serves the home, and only while all others live: the uplink's and control's by their
-        own word, the writer and the admin socket by asking them as an engineer would."""
-        interval_s = watchdog_interval_s()
-        while True:
-            stuck = self.vitals.overdue()
-            try:
-                await self.admin.probe()
-            except (OSError, TimeoutError, ValueError) as error:
-                stuck.append(f"admin socket or store ({error!r})")
-            self.health.set_condition("loop-stuck", bool(stuck), ", ".join(stuck))
-            if stuck:
-                log.critical("the watchdog is not fed: %s", ", ".join(stuck))
-            else:
-                notify("WATCHDOG=1")
-            await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
 
     # Stop, in reverse
 

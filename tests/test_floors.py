@@ -60,7 +60,7 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
         "the two loops meet in the store and nowhere else",
     ),
     ("hub/update/machine.py", _NO_IO, "an update's life is proved on a virtual clock"),
-    ("hub/update", ("hub.bridge", "hub.mqttsn", "hub.governor", "hub.daemon", "paho"), "it knows no session and no home"),
+    ("hub/update", ("hub.bridge", "hub.mqttsn", "hub.governor", "hub.daemon", "paho"), "no session, no home"),
     (
         "hub/update/helper.py",
         ("hub", "drivers", "store", "asyncio", "cryptography", "cbor2"),

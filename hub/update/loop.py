@@ -218,7 +218,8 @@ class Updates:
                 check_url(update.place)
             except Hopeless as error:
                 raise Unfit(error.reason, str(error)) from None
-        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o750)  # the helper, of the hub's group, reads the bundle
         self._clean(but=self._part(update))
         before = {"version_before": str(system["version"]), "slot": str(system["booted"])}
         return "begun", {**before, "was_up": self._hub.is_up(), "was_radio_up": self._hub.is_radio_up()}

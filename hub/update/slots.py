@@ -69,4 +69,5 @@ class Slots:
 def _write(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}")
     fresh.write_text(text)
+    fresh.chmod(0o640)  # the helper is of the hub's group
     fresh.replace(path)

@@ -1,4 +1,4 @@
-"""The helper with the rights: it takes one small well-formed request, and nothing the folder holds can lead it astray."""
+"""The helper with the rights: it takes one small request, and nothing that its folder holds can lead it astray."""
 
 import json
 import os
