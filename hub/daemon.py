@@ -22,6 +22,7 @@ from hub.bridge import Bridge
 from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
+from hub.contract.pkcs11 import HardwareError
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.errands import Errands
@@ -326,7 +327,12 @@ def _import_zigbee() -> Any:
 def run_daemon(config: Config) -> int:
     """Run a hub until it is told to stop; exit status 0, or 1 when it has to be started anew. Raises ConfigError."""
     share_one_arena()
-    present = present_identity(config)
+    try:
+        present = present_identity(config)
+    except HardwareError as error:
+        # A module that starts late, or has to be reset: systemd tries again, each time later.
+        log.critical("%s: uplink.key_file: %s", config.source, error)
+        return 1
 
     async def main() -> int:
         daemon = Daemon(config, present)

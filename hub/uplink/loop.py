@@ -19,7 +19,7 @@ from hub.uplink.renewal import Renewal
 from hub.uplink.sender import Sender
 from hub.uplink.session import SILENCE_S, MqttSession, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
-from hub.uplink.tls import Octets, ResumingContext, client_context
+from hub.uplink.tls import Octets, ResumingContext, client_context, stamp_of
 from hub.uplink.traffic import Traffic
 from hub.uplink.window import Position, Tail
 from hub.vitals import Vitals
@@ -341,7 +341,7 @@ class Uplink:
         pair = (config.cert_file, config.key_file) if renewal is None else renewal.files()
         files = (config.ca_file, *pair, config.crl_file)
         try:
-            stamps = [(file, file.stat().st_mtime_ns) for file in files if file is not None]
+            stamps = [(file, stamp_of(file)) for file in files if file is not None]
             if self._context is None or self._context[0] != stamps:
                 context = client_context(*files)
                 context.count = self._connection_over
