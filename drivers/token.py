@@ -29,7 +29,8 @@ _modules: dict[str, Any] = {}
 _turn = threading.Lock()  # one session, one thread at a time
 
 
-def _library(path: str) -> Any:
+def library_of(path: str) -> Any:
+    """The module, initialised; once per process. Raises HardwareError."""
     import PyKCS11  # half a megabyte of code that a hub with a PEM file never loads
 
     if path not in _modules:
@@ -41,6 +42,13 @@ def _library(path: str) -> Any:
             raise HardwareError(f"{path}: {error}") from None
         _modules[path] = library
     return _modules[path]
+
+
+def let_go(path: str) -> None:
+    """End a module's work, so that it begins anew: a provisioning station goes from one device's token to the next."""
+    library = _modules.pop(path, None)
+    if library is not None:
+        library.unload()
 
 
 class _InitializeArgs(ctypes.Structure):
@@ -91,7 +99,7 @@ class Token:
     def _open(self) -> Any:
         import PyKCS11
 
-        library = _library(self.uri.module)
+        library = library_of(self.uri.module)
         for slot in library.getSlotList(tokenPresent=True):
             if self._is_wanted(library.getTokenInfo(slot)):
                 session = library.openSession(slot, PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION)
@@ -198,6 +206,8 @@ def generate(uri: Pkcs11Uri) -> HardwareKey:
     def act(session: Any) -> None:
         if token.find(session, P.CKO_PRIVATE_KEY):
             raise HardwareError(f"{uri.name}: there is such a key already")
+        for half in token.find(session, P.CKO_PUBLIC_KEY):  # of an attempt that the power ended
+            session.destroyObject(half)
         session.generateKeyPair(public, private, mecha=P.Mechanism(P.CKM_EC_KEY_PAIR_GEN, None))
 
     token.use(act)

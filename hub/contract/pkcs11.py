@@ -86,7 +86,11 @@ def parse_uri(text: str) -> Pkcs11Uri:
         raise BadUri(f"a pkcs11: URI of {', '.join(sorted(_PATH))}; found {unknown.pop()[:40]!r}")
     if not {"object", "id"} & set(path):
         raise BadUri("a pkcs11: URI that names the key by object= or id=")
-    return Pkcs11Uri(path, {key: value.decode() for key, value in _attributes(after, "&").items()}, text)
+    try:
+        query = {key: value.decode() for key, value in _attributes(after, "&").items()}
+    except UnicodeDecodeError:
+        raise BadUri("a pkcs11: URI whose query is UTF-8") from None
+    return Pkcs11Uri(path, query, text)
 
 
 def _attributes(text: str, separator: str) -> dict[str, bytes]:
@@ -104,7 +108,15 @@ def uri_of(key_file: Path) -> Pkcs11Uri | None:
     if str(key_file).startswith(SCHEME):
         return parse_uri(str(key_file))
     found = _PEM.search(key_file.read_bytes())
-    return None if found is None else parse_uri(_from_der(base64.b64decode(found[1])))
+    if found is None:
+        return None
+    try:
+        text = _from_der(base64.b64decode(found[1]))
+    except BadUri:
+        raise
+    except ValueError:  # neither base64 nor UTF-8
+        raise BadUri("a PEM that holds a PKCS#11 provider URI") from None
+    return parse_uri(text)
 
 
 def to_pem(uri: Pkcs11Uri) -> bytes:
