@@ -53,11 +53,12 @@ def daemon_findings(status: dict[str, Any]) -> Iterable[Finding]:
 
 
 def _identity(config: Config, _status: Any) -> Iterable[Finding]:
-    from hub.preflight import identity_of
+    from hub.contract.pkcs11 import HardwareError
+    from hub.preflight import present_identity
 
     try:
-        identity = identity_of(config)
-    except ConfigError as error:
+        identity = present_identity(config)[0]
+    except (ConfigError, HardwareError) as error:
         yield Finding("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
         return
     begins, ends = identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc
@@ -133,16 +134,21 @@ def try_broker(config: Config, host: str, port: int) -> Finding:
         return Finding(
             "broker", ERROR, f"{place}: the name is not known: {error}", "check uplink.host and the DNS server"
         )
+    from hub.preflight import present_identity
+    from hub.uplink.tls import client_context
+
     begun = time.monotonic()
     try:
-        context = ssl.create_default_context(cafile=str(config.uplink.ca_file))
-        context.load_cert_chain(config.uplink.cert_file, config.uplink.key_file)
+        _, cert_file, key_file = present_identity(config)  # a renewed certificate is beside the configured one
+        context = client_context(config.uplink.ca_file, cert_file, key_file, config.uplink.crl_file)
         with (
             socket.create_connection((host, port), _CONNECT_S) as sock,
             context.wrap_socket(sock, server_hostname=host) as tls,
         ):
             took_ms = (time.monotonic() - begun) * 1000
             return Finding("broker", FINE, f"{place}: {tls.version()}, certificate accepted, {took_ms:.0f} ms")
+    except ConfigError:
+        return Finding("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
     except ssl.SSLCertVerificationError as error:
         remedy = "compare the broker's certificate with uplink.ca_file and uplink.host; check the clock"
         return Finding("broker", ERROR, f"{place}: its certificate is not accepted: {error.verify_message}", remedy)

@@ -32,6 +32,8 @@ VERBS = {
     "bundle": "hub.cli.bundle",
     "bench": "hub.cli.bench",
     "headend": "hub.cli.headend",
+    "factory-reset": "hub.cli.factory_reset",
+    "slots-helper": "hub.cli.slots_helper",
 }
 
 
