@@ -274,6 +274,7 @@ class Daemon:
             reading=lambda quantity, text: self.bridge.take_reading(METER, quantity, text),
             power=power,
         )
+        self.meter.alive = lambda within_s: self.vitals.expect("meter", within_s)
         self._spawn(self.meter.run(), "meter")
 
     async def _start_radio(self) -> None:

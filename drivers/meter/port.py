@@ -20,6 +20,7 @@ PROTOCOLS: dict[str, Callable[[float], Machine]] = {"p1": P1, "iec62056-21": Iec
 MISSING, SILENT = "meter-missing", "meter-silent"
 _SILENT_AFTER_S = 60.0
 _RETRY_S = (1.0, 30.0)
+_OVERDUE_S = 120.0  # four times what it waits at most
 
 
 class Health(Protocol):
@@ -49,6 +50,7 @@ class MeterPort:
         self._record_event = record_event
         self._reading = reading
         self._power = power
+        self.alive: Callable[[float], None] = lambda within_s: None  # told within how long it will be told again
         self._sampling = Sampling()
         self._serial: serial.Serial | None = None
         self._machine: Machine | None = None
@@ -71,6 +73,7 @@ class MeterPort:
             except Exception as error:
                 log.exception("the meter's port met an error of its own")
                 self._lost(error)
+            self.alive(_OVERDUE_S)
             delay_s = _RETRY_S[0] if monotonic() - began > _RETRY_S[1] else min(delay_s * 2, _RETRY_S[1])
             await asyncio.sleep(delay_s)
 
@@ -86,6 +89,7 @@ class MeterPort:
         self._silent_since = monotonic()
         try:
             while self._error is None:
+                self.alive(_OVERDUE_S)
                 machine.handle_timer(monotonic())
                 self._act()
                 self._look_for_silence()
