@@ -1,6 +1,8 @@
 # meterhub: one line each in the README.
 PY := .venv/bin/python
 SECONDS ?=
+# These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
+WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
 
 .PHONY: run test check bench fuzz soak lock clean setup setup-test
 
@@ -23,7 +25,8 @@ test: setup-test  ## everything but the long forms
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS))
+	$(PY) -m pytest -m "not slow" $(WHOLE_HUBS)
 
 soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (about 15 minutes)
 	$(PY) -m pytest -m slow -s

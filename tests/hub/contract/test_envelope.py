@@ -75,6 +75,8 @@ def with_header(**changes: object) -> bytes:
         (b"\x9f" * 100_000, "malformed"),
         (bytes(300_000), "malformed"),
     ],
+    # Signatures differ from run to run: nothing of them may stand in a test's name.
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_not_genuine_stays_shut(data: bytes, reason: str) -> None:
     assert reason_of(data) == reason
