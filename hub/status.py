@@ -99,8 +99,9 @@ class Report:
 
     async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
         now = monotonic()
-        rows = [_adapter_row(session, now) for session in self._daemon.bridge.gateway.sessions()]
         radio = self._daemon.radio
+        on_air = {} if radio is None else radio.status()["devices"]
+        rows = [_adapter_row(session, now, on_air) for session in self._daemon.bridge.gateway.sessions()]
         return rows + (radio.appliances() if radio is not None else [])
 
     async def adapters_forget(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -189,8 +190,10 @@ class Report:
 _NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}
 
 
-def _adapter_row(session: Session, now: float) -> dict[str, Any]:
+def _adapter_row(session: Session, now: float, on_air: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`on_air`: how well the radio hears each device, by IEEE address."""
     stats = session.stats
+    heard = on_air.get(str(session.peer[1]), {}) if session.peer[0] == "zigbee" else {}
     return {
         "client": session.client_id,
         "link": session.peer[0],
@@ -207,4 +210,6 @@ def _adapter_row(session: Session, now: float) -> dict[str, Any]:
         "retransmissions": stats.retransmissions,
         "lost": stats.lost,
         "refused": dict(stats.refused),
+        "lqi": heard.get("lqi"),
+        "rssi": heard.get("rssi"),
     }

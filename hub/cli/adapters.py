@@ -8,6 +8,7 @@ from hub.cli.offline import ask_or_read
 
 _COLUMNS = (
     "client", "link", "address", "state", "last_seen_s", "queued", "accepted", "repeats", "retransmissions", "lost",
+    "lqi", "rssi",
 )  # fmt: skip
 
 
