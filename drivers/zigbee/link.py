@@ -200,7 +200,7 @@ class ZigbeeLink:
         self._save_members()
         left_s = int(self._open_until - monotonic())
         if left_s > 0 and self._open_for is None:  # a window that the engineer opened outlasts a reset of the radio
-            application.create_task(application.permit(left_s), "reopen_window")
+            application.create_task(_reopen(application, left_s), "reopen_window")
 
     def detach(self) -> None:
         application = self._supervisor.application
@@ -257,6 +257,13 @@ class ZigbeeLink:
 
     def count(self, what: str) -> None:
         self._counts[what] += 1
+
+
+async def _reopen(application: Application, duration_s: int) -> None:
+    try:
+        await application.permit(duration_s)
+    except Exception as error:  # the radio is gone again: its next life tries anew
+        log.info("the join window could not be opened again: %r", error)
 
 
 def _set_aside(database: Path, error: Exception) -> None:
