@@ -69,6 +69,8 @@ class Uplink:
         self._command_topics = [f"{name}/commands" for name in names]
         self._vitals = vitals or Vitals(monotonic)
         self._backoff = Backoff(random_source)
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reconfigured = asyncio.Event()  # ends a pause between attempts
@@ -259,6 +261,8 @@ class Uplink:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
                 session.end("a new certificate")
+        # Before anybody is told that the hub is there: who answers "online" with a command wants it heard.
+        await self._listen(session)
         self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(
@@ -277,7 +281,6 @@ class Uplink:
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
-        await self._listen(session)
         over = asyncio.create_task(self._wake_at_end(session))
         try:
             await sender.run(self._stopping)
@@ -333,6 +336,7 @@ class Uplink:
             published=self._published,
             received=lambda message, mid: self._received(session, message, mid),
         )
+        session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
 
     def _tls(self) -> ResumingContext:
