@@ -40,6 +40,16 @@ get_provider() {
         dpkg -x "$work"/pkcs11-provider_*.deb .cache/pkcs11-provider
 }
 
+get_sshd() {
+    command -v sshd >/dev/null && return 0
+    [ -x .cache/openssh/usr/sbin/sshd ] && return 0
+    command -v apt-get >/dev/null || return 1
+    mkdir -p .cache/apt/sshd
+    say "fetching openssh-server"
+    (cd .cache/apt/sshd && apt-get -qq download openssh-server libwrap0 >/dev/null 2>&1) &&
+        for package in .cache/apt/sshd/*.deb; do dpkg -x "$package" .cache/openssh; done
+}
+
 command -v "$python" >/dev/null || need_packages python3
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
@@ -69,5 +79,7 @@ if [ "$want" = test ]; then
     # here from the mirror that this machine uses, and nothing of the system is touched.
     command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
     get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
+    # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
+    get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
     command -v node >/dev/null && command -v npm >/dev/null || need_packages nodejs npm || true
 fi

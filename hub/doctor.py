@@ -4,6 +4,7 @@ Each check is a function in the table CHECKS; it returns findings and raises not
 findings, too, so that one command shows all that is known.
 """
 
+import errno
 import os
 import shutil
 import socket
@@ -52,13 +53,20 @@ def daemon_findings(status: dict[str, Any]) -> Iterable[Finding]:
         yield Finding(condition["code"], severity, condition["text"], condition["remedy"])
 
 
-def _identity(config: Config, _status: Any) -> Iterable[Finding]:
+def _identity(config: Config, status: Any) -> Iterable[Finding]:
     from hub.contract.pkcs11 import HardwareError
     from hub.preflight import present_identity
 
     try:
         identity = present_identity(config)[0]
-    except (ConfigError, HardwareError) as error:
+    except HardwareError as error:
+        yield Finding("identity", ERROR, f"uplink.key_file: {error}", "look at the PKCS#11 module and its token")
+        return
+    except ConfigError as error:
+        if status is not None and str(error).endswith(os.strerror(errno.EACCES)):
+            # A field engineer may not read the key, and need not: the hub runs with it.
+            yield Finding("identity", FINE, f"{status['hub']}; its key is the hub's alone to read")
+            return
         yield Finding("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
         return
     begins, ends = identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc

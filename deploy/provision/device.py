@@ -9,7 +9,9 @@
 A power cut anywhere leaves a state from which the same call goes on; nothing is issued twice for one key.
 """
 
+import base64
 import ctypes
+import hashlib
 import json
 import os
 import re
@@ -30,7 +32,7 @@ from deploy.provision.journal import Journal
 from hub.contract.pkcs11 import to_pem
 
 # Of deploy/systemd/sysusers.d/meterhub.conf: the files are made before there is a system to ask.
-HUB_ID = 960
+HUB_ID, FIELD_ID = 960, 962
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PEM = serialization.Encoding.PEM
 ETC, DATA = "etc-meterhub", "meterhub"  # as the data partition has them
@@ -74,7 +76,9 @@ def provision(lot: Lot, serial: str) -> bool:
         number = sum("allocated" in device for device in lot.journal.devices.values())
         eui64 = (lot.eui64_first + number).to_bytes(8, "big")
         code = label.install_code()
-        lot.journal.add("allocated", serial=serial, eui64=eui64.hex(), install_code=code.hex())
+        lot.journal.add(
+            "allocated", serial=serial, eui64=eui64.hex(), install_code=code.hex(), console_code=console_code()
+        )
     work = lot.folder / "work" / serial
     (work / ETC).mkdir(parents=True, exist_ok=True)
     (work / DATA).mkdir(mode=0o750, exist_ok=True)
@@ -133,6 +137,8 @@ def _write_files(lot: Lot, serial: str, work: Path, fitted: Fitted, certificate:
         (etc / name).write_bytes(data)
         (etc / name).chmod(0o640 if name == "hub.key" else 0o644)
     allocated = lot.journal.devices[serial]["allocated"]
+    (etc / "console").write_text(console_hash(allocated["console_code"]))
+    (etc / "console").chmod(0o640)
     eui64, code = bytes.fromhex(allocated["eui64"]), bytes.fromhex(allocated["install_code"])
     (work / "label.png").write_bytes(label.png(eui64, code))
     record: dict[str, Any] = {
@@ -140,12 +146,26 @@ def _write_files(lot: Lot, serial: str, work: Path, fitted: Fitted, certificate:
         "eui64": eui64.hex(),
         "install_code": code.hex(),
         "qr": label.qr_text(eui64, code),
+        "console_code": allocated["console_code"],
         "certificate_sha256": certificate.fingerprint(hashes.SHA256()).hex(),
         "not_after": certificate.not_valid_after_utc.isoformat(),
     }
     (work / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     for private in (work / "record.json", work / "label.png"):
-        private.chmod(0o600)  # the install code is on the label, and nowhere else
+        private.chmod(0o600)  # these codes are for the utility's books
+
+
+def console_code() -> str:
+    """What opens the serial console: 80 random bits, in letters and digits that are not taken for one another."""
+    text = base64.b32encode(os.urandom(10)).decode()
+    return "-".join(text[at : at + 4] for at in range(0, 16, 4))
+
+
+def console_hash(code: str) -> str:
+    """What the hub keeps of it, as deploy/field/field-shell reads it; scrypt takes 16 MB, and a second on an ARM."""
+    n, r, p, salt = 1 << 14, 8, 1, os.urandom(16)
+    found = hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=n, r=r, p=p, maxmem=64 << 20)
+    return f"{n}:{r}:{p}:{salt.hex()}:{found.hex()}\n"
 
 
 def _give_to_hub(work: Path) -> None:
@@ -154,6 +174,7 @@ def _give_to_hub(work: Path) -> None:
         return
     for name in ("pin", "hub.key"):
         os.chown(work / ETC / name, 0, HUB_ID)
+    os.chown(work / ETC / "console", 0, FIELD_ID)
     for path in [work / DATA, *(work / DATA).rglob("*")]:
         os.chown(path, HUB_ID, HUB_ID)
 

@@ -12,6 +12,8 @@ from hub.cli.common import FINE, PROBLEM, USAGE, complain
 from hub.cli.headend_watch import add_broker
 
 _BYTES = {"cti"}
+# A hash of digits alone, or version 1.10, is no number.
+_TEXTS = ("url", "han", "sha256", "version")
 _DONE = {"accepted": 1, "applied": 2, "partial": 2, "final": 3}
 
 
@@ -82,7 +84,7 @@ def _read_args(words: list[str]) -> dict[str, Any]:
             args[name] = Path(text[1:]).read_text()
             continue
         try:
-            value = json.loads(text)
+            value = text if name in _TEXTS else json.loads(text)
         except ValueError:
             value = text
         args[name] = bytes.fromhex(text) if name in _BYTES else value

@@ -84,13 +84,16 @@ def _rauc(here: Place, *words: str, timeout_s: float = _QUICK_TIMEOUT_S) -> str:
     except subprocess.TimeoutExpired:
         raise Failed(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from None
     if done.returncode != 0:
-        raise Failed(_last_words(done.stderr or done.stdout) or f"{' '.join(command)}: exit status {done.returncode}")
+        raise Failed(_last_words(done.stdout, done.stderr) or f"{' '.join(command)}: exit status {done.returncode}")
     return done.stdout
 
 
-def _last_words(text: str) -> str:
-    """The last lines that are no progress report."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "%" not in line]
+def _last_words(said: str, logged: str) -> str:
+    """RAUC's own reason, which `install` gives among its progress, else the last lines that are no progress report."""
+    for line in said.splitlines():
+        if line.startswith("LastError: "):
+            return line.removeprefix("LastError: ").strip()
+    lines = [line.strip() for line in (logged or said).splitlines() if line.strip() and "%" not in line]
     return " / ".join(lines[-3:])
 
 

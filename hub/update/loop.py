@@ -6,9 +6,7 @@ restarts and another slot later. The record in the store says where to go on.
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Container, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
@@ -22,7 +20,8 @@ from hub.control.records import Journal, Outcome, Request
 from hub.health import Health
 from hub.metering.cbor import loads_one
 from hub.update import machine
-from hub.update.machine import Patience, Trial, Unfit, Update, decode_update, step
+from hub.update.download import BUNDLE, Download
+from hub.update.machine import Trial, Unfit, Update, decode_update, step
 from hub.update.slots import Slots, SlotsError
 from hub.uplink.threads import in_thread
 from store import Store
@@ -30,7 +29,6 @@ from store import Store
 log = logging.getLogger(__name__)
 
 ITEM = "update"
-BUNDLE = "bundle.raucb"
 _LOOK_EVERY_S = 1.0
 _RETRY_S = 5.0
 # The board is asked to start anew once more if it is still running after this.
@@ -74,9 +72,10 @@ class Updates:
         self._store = store
         self._health = health
         self._hub = hub
-        self._bounds = (max_octets, octets_per_s)
+        self._download = Download(folder, hub.context, hub.random, max_octets=max_octets, octets_per_s=octets_per_s)
+        self._download.moved = self._moved
         self._give_way = asyncio.Event()
-        self._percent: int | None = None
+        self._told = -1  # percent
         self._trouble = ""
         self.update: Update | None = None
         self._superseded: list[bytes] = []
@@ -84,7 +83,7 @@ class Updates:
             self._restore(kept)
         self._acts: dict[str, Callable[[Update], Coroutine[Any, Any, Happened]]] = {
             machine.ASKED: self._begin,
-            machine.DOWNLOADING: self._download,
+            machine.DOWNLOADING: self._fetch,
             machine.CHECKING: self._check,
             machine.INSTALLING: self._install,
             machine.REBOOTING: self._reboot,
@@ -111,9 +110,9 @@ class Updates:
             "slots": self._slots.is_there,
             "state": None if update is None else update.state,
             "version": None if update is None else update.version,
-            "percent": self._percent,
+            "percent": self._download.percent,
             "reason": "" if update is None else update.reason,
-            "text": self._trouble or ("" if update is None else update.text),
+            "text": self._trouble or self._download.trouble or ("" if update is None else update.text),
         }
 
     # The errand
@@ -150,7 +149,9 @@ class Updates:
                 return step(update, happening)  # the record is the other's now
             update = step(update, happening, **changes)
             await self._keep(update)
-        self._clean()
+        if update.state == machine.GOOD:
+            self._download.keep_base(update)
+        self._download.clean()
         return update
 
     async def _do(self, update: Update, give_way: asyncio.Event) -> Happened:
@@ -220,83 +221,25 @@ class Updates:
                 raise Unfit(error.reason, str(error)) from None
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o750)  # the helper, of the hub's group, reads the bundle
-        self._clean(but=self._part(update))
+        self._download.clean(but=self._download.part(update))
         before = {"version_before": str(system["version"]), "slot": str(system["booted"])}
         return "begun", {**before, "was_up": self._hub.is_up(), "was_radio_up": self._hub.is_radio_up()}
 
-    def _part(self, update: Update) -> Path:
-        return self._folder / f"{update.sha256[:32]}.part"
-
-    def _clean(self, but: Path | None = None) -> None:
-        for file in [*self._folder.glob("*.part"), self._folder / BUNDLE]:
-            if file != but:
-                with suppress(OSError):
-                    file.unlink(missing_ok=True)
-
-    async def _download(self, update: Update) -> Happened:
-        if update.source == "han":
-            return self._take_local(update)
-        from hub.update.fetch import Hopeless, Interrupted
-
-        patience = Patience(self._hub.random, monotonic())
-        while True:
-            try:
-                await self._fetch(update, patience)
-                return "fetched", {}
-            except Hopeless as error:
-                raise Unfit(error.reason, str(error)) from None
-            except Interrupted as error:
-                delay_s = patience.delay_s(monotonic(), error.retry_after_s)
-                if delay_s is None:
-                    raise Unfit("unreachable", str(error)) from None
-                self._trouble = f"{error}; again in {delay_s:.0f} s"
-                log.warning("update: %s", self._trouble)
-                await asyncio.sleep(delay_s)
-
-    def _take_local(self, update: Update) -> Happened:
-        """`han`: a file that somebody has put into the update folder (an engineer, a recovery card)."""
-        if "/" in update.place or update.place.startswith("."):
-            raise Unfit("bad-args", f"han: the name of a file in {self._folder}")
-        part = self._part(update)
-        try:
-            if not part.exists():
-                (self._folder / update.place).replace(part)
-        except OSError as error:
-            raise Unfit("not-found", f"{self._folder / update.place}: {error.strerror or error}") from None
+    async def _fetch(self, update: Update) -> Happened:
+        await self._download.run(update)
         return "fetched", {}
 
-    async def _fetch(self, update: Update, patience: Patience) -> None:
-        from hub.update.fetch import Bounds, Interrupted, fetch  # HTTP: memory for an hour every few months
-
-        loop, stop, told = asyncio.get_running_loop(), threading.Event(), -1
-
-        def moved(octets: int, size: int | None) -> None:
-            nonlocal told
-            patience.moved(monotonic())
-            self._percent = int(octets * 100 / size) if size else None
-            if self._percent is not None and self._percent // _EVENT_EVERY_PERCENT != told // _EVENT_EVERY_PERCENT:
-                told = self._percent
-                name, fields = _event_of(update)
-                self._store.record_event(name, {**fields, "percent": told})
-
-        def progress(octets: int, size: int | None) -> None:  # in the thread
-            with suppress(RuntimeError):  # the loop is closed: the hub has stopped
-                loop.call_soon_threadsafe(moved, octets, size)
-
-        try:
-            try:
-                context = self._hub.context()
-            except OSError as error:  # ssl.SSLError is one
-                raise Interrupted(f"the hub's own certificate files: {error}") from None
-            bounds = Bounds(*self._bounds)
-            await in_thread(lambda: fetch(update.place, context, self._part(update), bounds, stop, progress))
-        finally:
-            stop.set()
+    def _moved(self, update: Update) -> None:
+        percent = self._download.percent
+        if percent is not None and percent // _EVENT_EVERY_PERCENT != self._told // _EVENT_EVERY_PERCENT:
+            self._told = percent
+            name, fields = _event_of(update)
+            self._store.record_event(name, {**fields, "percent": percent})
 
     async def _check(self, update: Update) -> Happened:
         from hub.update.fetch import sha256_of
 
-        part, bundle = self._part(update), self._folder / BUNDLE
+        part, bundle = self._download.part(update), self._folder / BUNDLE
         file = part if part.exists() else bundle
         try:
             found = await in_thread(lambda: sha256_of(file))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.pki import Authority
+from deploy.update_index import write_index
 from tests.harness.board import Board
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
@@ -77,6 +78,7 @@ def fleet(
 
 def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Fleet) -> None:
     bundle = fleet.board.bundle("2.0.0")
+    write_index(bundle)
     fleet.server.cuts = [100_000, 250_000]
     cti = fleet.send(bundle, "2.0.0")
     fleet.wait_story(cti, "accepted", "applied", "completed")
@@ -84,17 +86,26 @@ def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Flee
     assert (fleet.board.folder / "B/image").read_bytes().startswith(b"2.0.0")
     assert {name for name, _, _ in fleet.server.requests} == {"MTR-1"}, "the hub shows its own certificate"
     ranges = [wanted for _, _, wanted in fleet.server.requests]
-    assert ranges[0] == "" and ranges[1:] == ["bytes=100000-", "bytes=350000-"]
+    assert ranges[:3] == ["", "bytes=100000-", "bytes=350000-"] and len(ranges) == 4, "and the index"
     states = [event["state"] for event in fleet.events("update.progress")]
     assert list(dict.fromkeys(states)) == ["asked", "downloading", "checking", "installing", "rebooting", "trial"]
     assert 100 in [event.get("percent") for event in fleet.events("update.progress")]
     wait_for("the event", lambda: fleet.events("update.good"))
-    assert not list((fleet.hub.data_dir / "update").iterdir()), "the bundle's space is free again"
+    kept = sorted(path.name for path in (fleet.hub.data_dir / "update").iterdir())
+    assert kept == ["base.raucb", "base.raucb.idx"], "for the next one"
     assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
+    # The next version brings only what is new.
+    write_index(second := fleet.board.bundle("2.0.1"))
+    served, asked = fleet.server.octets, len(fleet.server.requests)
+    cti = fleet.send(second, "2.0.1")
+    fleet.wait_story(cti, "accepted", "applied", "completed")
+    cost = fleet.server.octets - served
+    assert cost < second.stat().st_size * 0.4, f"{cost} octets, in {len(fleet.server.requests) - asked} requests"
+    assert fleet.board.boots == ["B", "A"] and (fleet.board.folder / "A/image").read_bytes().startswith(b"2.0.1")
     # Asked again, by a new command: it runs already.
-    again = fleet.send(bundle, "2.0.0")
+    again = fleet.send(second, "2.0.1")
     fleet.wait_story(again, "accepted", "applied", "completed")
-    assert fleet.board.boots == ["B"]
+    assert fleet.board.boots == ["B", "A"]
     old = fleet.board.bundle("1.9.9")
     assert fleet.failure(fleet.send(old, "1.9.9"))[0] == "downgrade"
 

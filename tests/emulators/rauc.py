@@ -48,7 +48,8 @@ def install(board: Board, words: list[str]) -> None:
     holds = json.loads(_real_info(board, words[-1]))
     print("installing\n  0% Installing\n 40% Checking bundle done.")
     if holds["compatible"] != board.values["compatible"]:
-        sys.exit("LastError: Compatible mismatch")
+        print("LastError: Compatible mismatch")
+        sys.exit(1)
     slot, booted = board.other(), board.values["booted"]
     board.values["left"][slot] = 0  # as RAUC does: what is half written is never booted
     board.values["order"] = [booted]
@@ -95,7 +96,8 @@ def main() -> None:
     folder, verb, *words = sys.argv[1:]
     board = Board(Path(folder))
     if verb in board.values.get("faults", ()):
-        sys.exit(f"LastError: {verb} does not work today")
+        print(f"LastError: {verb} does not work today")
+        sys.exit(1)
     {"info": info, "install": install, "status": status}[verb](board, words)
 
 

@@ -6,6 +6,7 @@ U-Boot does with BOOT_ORDER and BOOT_x_LEFT.
 
 import json
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ class Board:
         self.hub: Hub | None = None
         self.boots: list[str] = []
         self.requests = 0
+        self.image_octets = 600_000
         self.authority = Authority(folder / "signing", "bundle signing")
         shutil.copy(self.authority.ca_file, folder / "keyring.pem")
         for slot in "AB":
@@ -64,7 +66,10 @@ class Board:
         """A bundle, signed by this board's authority or another; its image begins with the version."""
         content = self.folder / f"content-{version}-{compatible}"
         content.mkdir(exist_ok=True)
-        (content / "rootfs.img").write_bytes(version.encode() + os.urandom(700_000))
+        # What all versions have in common, and what is this one's own.
+        (content / "rootfs.img").write_bytes(
+            version.encode() + os.urandom(100_000) + random.Random(1).randbytes(self.image_octets)
+        )
         (content / "manifest.raucm").write_text(
             f"[update]\ncompatible={compatible}\nversion={version}\n[bundle]\nformat=plain\n"
             "[image.rootfs]\nfilename=rootfs.img\n"

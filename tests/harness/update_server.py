@@ -20,6 +20,7 @@ class UpdateServer:
         self.fault: Callable[[BaseHTTPRequestHandler], bool] | None = None
         self.delay_s = 0.0
         self.ranges = True
+        self.octets = 0  # of bodies, so far
         self.requests: list[tuple[str, str, str]] = []  # client's CN, path, Range
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.directory / "broker.pem", authority.directory / "broker.key")
@@ -28,6 +29,8 @@ class UpdateServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 server._serve(self)
 
@@ -49,8 +52,10 @@ class UpdateServer:
         return f"https://localhost:{self.port}/{name}"
 
     def add(self, file: Path) -> str:
-        """Serve a file; its URL."""
-        self.files[f"/{file.name}"] = file.read_bytes()
+        """Serve a file, and its index where there is one; its URL."""
+        for served in (file, file.with_name(f"{file.name}.idx")):
+            if served.exists():
+                self.files[f"/{served.name}"] = served.read_bytes()
         return self.url(file.name)
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
@@ -63,28 +68,32 @@ class UpdateServer:
         if data is None:
             handler.send_error(404)
             return
-        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
-        if begin >= len(data):
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        begin = int(first) if wanted and self.ranges else 0
+        if last and self.ranges:
+            data = data[: int(last) + 1]
+        if begin >= len(data) and not last:
             handler.send_response(416)
             handler.send_header("Content-Range", f"bytes */{len(data)}")
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        handler.send_response(206 if begin else 200)
+        handler.send_response(206 if wanted and self.ranges else 200)
         handler.send_header("Content-Length", str(len(data) - begin))
-        if begin:
+        if wanted and self.ranges:
             handler.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
         handler.end_headers()
         self._send(handler, data[begin:])
 
     def _send(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
-        if self.cuts:
-            data = data[: self.cuts.pop(0)]
+        if self.cuts and len(data) > (cut := self.cuts.pop(0)):
+            data = data[:cut]
             handler.close_connection = True
         for at in range(0, len(data), 65536):
             if self.delay_s:
                 time.sleep(self.delay_s)
             handler.wfile.write(data[at : at + 65536])
+            self.octets += len(data[at : at + 65536])
 
     def close(self) -> None:
         self._http.shutdown()

@@ -1,5 +1,6 @@
 """Names of keys in hardware: URIs and their PEM, whatever they hold."""
 
+import base64
 import contextlib
 from pathlib import Path
 
@@ -35,16 +36,12 @@ def test_the_pem_is_what_the_provider_documents(tmp_path: Path) -> None:
     der = (
         bytes.fromhex("302e1a19504b435323313120") + b"Provider URI v1.0" + bytes.fromhex("0c11") + b"pkcs11:object=hub"
     )
-    import base64
-
     text = "".join(to_pem(make_uri({"object": b"hub"}, {})).decode().splitlines()[1:-1])
     assert base64.b64decode(text) == der
 
 
 @given(st.binary(max_size=300))
 def test_any_octets_in_a_key_file_are_no_name_or_told(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    import base64
-
     file = tmp_path_factory.getbasetemp() / "octets"
     for content in (data, _wrapped(base64.b64encode(data)), _wrapped(data)):
         file.write_bytes(content)
