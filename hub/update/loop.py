@@ -65,12 +65,14 @@ class Updates:
         *,
         max_octets: int,
         octets_per_s: float,
+        well_s: float,
         kept: bytes | None = None,
     ) -> None:
         self._folder = folder
         self._slots = slots
         self._store = store
         self._health = health
+        self._well_s = well_s
         self._hub = hub
         self._download = Download(folder, hub.context, hub.random, max_octets=max_octets, octets_per_s=octets_per_s)
         self._download.moved = self._moved
@@ -150,7 +152,8 @@ class Updates:
             update = step(update, happening, **changes)
             await self._keep(update)
         if update.state == machine.GOOD:
-            self._download.keep_base(update)
+            store = self._store.status()
+            self._download.keep_base(update, int(store["max_bytes"]) - int(store["bytes"]))
         self._download.clean()
         return update
 
@@ -279,7 +282,7 @@ class Updates:
         system = await self._slots.ask("status")
         if str(system["booted"]) == update.slot:
             return "old slot", {"text": update.text or "the new slot came up and did not stay up"}
-        trial = Trial(update.was_up, monotonic())
+        trial = Trial(update.was_up, self._well_s, monotonic())
         while True:
             ailment = self._hub.ailment(update.was_radio_up)
             verdict = trial.look(ailment, self._hub.is_up(), monotonic())
@@ -311,7 +314,7 @@ class Updates:
             now = monotonic()
             ailment = self._hub.ailment(False)
             well_since = None if ailment else (now if well_since is None else well_since)
-            if well_since is not None and now - well_since >= machine.WELL_FOR_S:
+            if well_since is not None and now - well_since >= self._well_s:
                 if self._is_on_trial() or await self._mark():
                     break
                 await asyncio.sleep(_AGAIN_S)

@@ -46,8 +46,6 @@ TABLE: dict[tuple[str, str], str] = {
 # After the new slot has booted: how long the hub has to be locally well, and then to find its uplink again.
 WELL_WITHIN_S = 300.0
 UPLINK_WITHIN_S = 900.0
-# How long it must have been well in one go: what falls over falls over soon.
-WELL_FOR_S = 10.0
 
 
 class UnknownStep(Exception):
@@ -155,8 +153,10 @@ class Trial:
     Locally well: kept at once if the uplink was away before the update, too: an outage of the network must not undo it.
     """
 
-    def __init__(self, was_up: bool, now: float) -> None:
+    def __init__(self, was_up: bool, well_for_s: float, now: float) -> None:
+        """`well_for_s`: how long it has to be well in one go; what falls over falls over soon."""
         self._was_up = was_up
+        self._well_for_s = well_for_s
         self._began_at = now
         self._well_since: float | None = None
         self._was_well = False
@@ -168,7 +168,7 @@ class Trial:
             self._well_since = None
             return ("unwell", ailment) if lasted_s >= WELL_WITHIN_S else None
         self._well_since = now if self._well_since is None else self._well_since
-        if now - self._well_since < WELL_FOR_S:
+        if now - self._well_since < self._well_for_s:
             return None
         if is_up or not self._was_up:
             return "well", ""

@@ -66,7 +66,7 @@ def fleet(
     board = Board(tmp_path / "board")
     hub = make_hub(
         control__operators_file=str(tmp_path / "operators.toml"),
-        update__slots_dir=str(board.slots_dir), update__kb_s=0, update__max_mb=4,
+        update__slots_dir=str(board.slots_dir), update__kb_s=0, update__max_mb=4, update__well_s=1,
     )  # fmt: skip
     fleet = Fleet(board, hub, control_point, server)
     write_operators(tmp_path / "operators.toml", fleet.operator)
@@ -91,6 +91,7 @@ def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Flee
     assert list(dict.fromkeys(states)) == ["asked", "downloading", "checking", "installing", "rebooting", "trial"]
     assert 100 in [event.get("percent") for event in fleet.events("update.progress")]
     wait_for("the event", lambda: fleet.events("update.good"))
+    assert "update   2.0.0: good" in fleet.hub.cli("status").stdout
     kept = sorted(path.name for path in (fleet.hub.data_dir / "update").iterdir())
     assert kept == ["base.raucb", "base.raucb.idx"], "for the next one"
     assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
