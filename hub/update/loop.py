@@ -310,7 +310,9 @@ class Updates:
         """Tell the boot loader, once a boot, that this slot starts a hub that is locally well; where an update is on
         trial that is the trial's to say. Never returns: it is one of the hub's loops."""
         well_since: float | None = None
-        while self._slots.is_there:
+        while True:
+            while not self._slots.is_there:  # a system without slots, or one whose folder is late
+                await asyncio.sleep(_AGAIN_S)
             now = monotonic()
             ailment = self._hub.ailment(False)
             well_since = None if ailment else (now if well_since is None else well_since)

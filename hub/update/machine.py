@@ -180,7 +180,7 @@ class Trial:
 class Patience:
     """How long to wait before a download goes on, and when to give it up. `random`: numbers in [0, 1)."""
 
-    FIRST_S, CAP_S, GIVE_UP_S = 4.0, 3600.0, 3 * 86400.0
+    FIRST_S, CAP_S, GIVE_UP_S = 2.0, 3600.0, 3 * 86400.0
 
     def __init__(self, random: Callable[[], float], now: float) -> None:
         self._random = random

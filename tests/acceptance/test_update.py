@@ -79,14 +79,14 @@ def fleet(
 def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Fleet) -> None:
     bundle = fleet.board.bundle("2.0.0")
     write_index(bundle)
-    fleet.server.cuts = [100_000, 250_000]
+    fleet.server.cuts = [100_000]
     cti = fleet.send(bundle, "2.0.0")
     fleet.wait_story(cti, "accepted", "applied", "completed")
     assert fleet.board.boots == ["B"] and fleet.board.read()["good"][-1] == "B"
     assert (fleet.board.folder / "B/image").read_bytes().startswith(b"2.0.0")
     assert {name for name, _, _ in fleet.server.requests} == {"MTR-1"}, "the hub shows its own certificate"
     ranges = [wanted for _, _, wanted in fleet.server.requests]
-    assert ranges[:3] == ["", "bytes=100000-", "bytes=350000-"] and len(ranges) == 4, "and the index"
+    assert ranges == ["", "bytes=100000-", ""], "the index comes last"
     states = [event["state"] for event in fleet.events("update.progress")]
     assert list(dict.fromkeys(states)) == ["asked", "downloading", "checking", "installing", "rebooting", "trial"]
     assert 100 in [event.get("percent") for event in fleet.events("update.progress")]

@@ -128,7 +128,7 @@ def test_a_download_is_patient_spread_and_not_for_ever() -> None:
     while (delay_s := patience.delay_s(now)) is not None:
         delays.append(delay_s)
         now += delay_s
-    assert delays[:3] == [3.0, 6.0, 12.0] and max(delays) == 2700.0
+    assert delays[:3] == [1.5, 3.0, 6.0] and max(delays) == 1536.0
     assert 3 * 86400 < now < 3 * 86400 + 3600
     patience.moved(now)
-    assert patience.delay_s(now, asked_s=120.0) == 123.0, "what the server asks for is a least"
+    assert patience.delay_s(now, asked_s=120.0) == 121.5, "what the server asks for is a least"
