@@ -78,6 +78,8 @@ if [ "$want" = test ]; then
     # A key in hardware: softhsm2 plays the chip. OpenSSL's provider is in Debian 12's backports alone: it is unpacked
     # here from the mirror that this machine uses, and nothing of the system is touched.
     command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
+    command -v swtpm >/dev/null && ls /usr/lib/*/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 ||
+        need_packages swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 || true
     get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
     # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
     get_sshd || say "openssh-server could not be had: the test of field access will be skipped"

@@ -74,6 +74,8 @@ class Config:
     slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
     update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
     update_max_mb: int = 128
+    update_well_s: float = 10.0  # how long a slot has to be well in one go, to be found good
+    update_uplink_s: float = 900.0  # by when an uplink that worked before an update has to be back after it
 
 
 # One rule a key: what it must be, as a check that returns the value or raises ValueError(what is expected).
@@ -223,7 +225,13 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "retention_days": _whole(1, 36500),
         "daily_write_mb": _whole(0, 1_000_000),
     },
-    "update": {"slots_dir": _path, "kb_s": _whole(0, 1_000_000), "max_mb": _whole(1, 100_000)},
+    "update": {
+        "slots_dir": _path,
+        "kb_s": _whole(0, 1_000_000),
+        "max_mb": _whole(1, 100_000),
+        "well_s": _seconds(0, 600),
+        "uplink_s": _seconds(1, 1200),
+    },
     "control": {"operators_file": _path, "heartbeat_s": _whole(5, 3600), "failsafe": _failsafe},
 }
 _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")

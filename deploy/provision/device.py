@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from deploy.provision import durable, label
 from deploy.provision.authority import Authority
-from deploy.provision.hardware import Fitted, Jig, openssl_conf
+from deploy.provision.hardware import DEVICE_TOKEN, Fitted, Jig, openssl_conf
 from deploy.provision.journal import Journal
 from hub.contract.pkcs11 import to_pem
 
@@ -132,7 +132,8 @@ def _write_files(lot: Lot, serial: str, work: Path, fitted: Fitted, certificate:
     }
     if fitted.environment:
         files["environment"] = fitted.environment.encode()
-        files["softhsm2.conf"] = b"directories.tokendir = /var/lib/meterhub/token\nlog.level = ERROR\n"
+    if "SOFTHSM2_CONF" in fitted.environment:
+        files["softhsm2.conf"] = f"directories.tokendir = {DEVICE_TOKEN}\nlog.level = ERROR\n".encode()
     for name, data in files.items():
         (etc / name).write_bytes(data)
         (etc / name).chmod(0o640 if name == "hub.key" else 0o644)

@@ -1,10 +1,11 @@
-"""A device's token at the station: one that is plugged in, or softhsm2, which plays it on a board that has none."""
+"""A device's token at the station: a chip that is plugged in, a TPM, or softhsm2 where there is none."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from drivers.token import HardwareKey, generate, let_go, load_key, read_public_key
 from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, make_uri
@@ -12,6 +13,7 @@ from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, make_uri
 KEY_NAME = "hub"  # of the key of manufacture; renewed ones have other names (hub/uplink/renewal.py)
 TOKEN_LABEL = "meterhub"
 PIN_FILE = "/etc/meterhub/pin"
+DEVICE_TOKEN = "/var/lib/meterhub/token"
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
@@ -72,18 +74,62 @@ class SoftHsm:
 
     @contextmanager
     def device(self, data: Path, pin: str) -> Iterator[Fitted]:
-        tokens = data / "token"
-        tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tokens = _token_folder(data)
         conf = data / ".softhsm2.conf"
         conf.write_text(f"directories.tokendir = {tokens}\nlog.level = ERROR\n")
         os.environ["SOFTHSM2_CONF"] = str(conf)
-        here = make_uri(_path(TOKEN_LABEL), {"module-path": str(self._module), "pin-value": pin})
         try:
-            _initialise(str(self._module), pin)
-            yield Fitted(_key(here), _uri(TOKEN_LABEL, self.module), "SOFTHSM2_CONF=/etc/meterhub/softhsm2.conf\n")
+            yield _fitted(tokens, self._module, self.module, pin, "SOFTHSM2_CONF=/etc/meterhub/softhsm2.conf\n")
         finally:
             let_go(str(self._module))
             conf.unlink(missing_ok=True)
+
+
+class Tpm:
+    """A TPM 2.0 through tpm2-pkcs11: the key is wrapped by the device's own TPM, and lies so in its data folder.
+
+    `tcti` is how the station reaches the TPM of the device that is plugged in (tpm2-tss: `device:/dev/tpmrm0`,
+    `swtpm:path=FILE`), `device_tcti` how the device itself does. No resource manager is needed.
+    """
+
+    def __init__(self, module: Path, tcti: str, device_module: Path | None, device_tcti: str) -> None:
+        self.module = device_module or module
+        self._module = module
+        self._tcti = tcti
+        self._device_tcti = device_tcti
+
+    @contextmanager
+    def device(self, data: Path, pin: str) -> Iterator[Fitted]:
+        tokens = _token_folder(data)
+        os.environ |= {"TPM2_PKCS11_STORE": str(tokens), "TPM2_PKCS11_TCTI": self._tcti}
+        environment = f"TPM2_PKCS11_STORE={DEVICE_TOKEN}\nTPM2_PKCS11_TCTI={self._device_tcti}\n"
+        try:
+            yield _fitted(tokens, self._module, self.module, pin, environment)
+        finally:
+            let_go(str(self._module))
+
+
+def _token_folder(data: Path) -> Path:
+    folder = data / "token"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _fitted(tokens: Path, module: Path, device_module: Path, pin: str, environment: str) -> Fitted:
+    """A token of our own making, and the key in it. One that a power cut has left half made is begun anew: it has not
+    left the station, and what was certified of it stands in the journal."""
+    here = make_uri(_path(TOKEN_LABEL), {"module-path": str(module), "pin-value": pin})
+    for is_last in (False, True):
+        try:
+            _initialise(str(module), pin)
+            return Fitted(_key(here), _uri(TOKEN_LABEL, device_module), environment)
+        except (HardwareError, ValueError):
+            if is_last:
+                raise
+            let_go(str(module))
+            shutil.rmtree(tokens)
+            _token_folder(tokens.parent)
+    raise AssertionError
 
 
 def _path(label: str) -> dict[str, bytes]:
@@ -103,18 +149,24 @@ def _key(uri: Pkcs11Uri) -> HardwareKey:
 
 
 def _initialise(module: str, pin: str) -> None:
-    """Give an empty softhsm2 a token; one that an attempt left without its user's PIN is begun anew."""
+    """Give an empty store a token; one that an attempt left without its user's PIN is begun anew."""
     import PyKCS11 as P
 
     from drivers.token import library_of
 
-    library = library_of(module)
+    try:
+        _initialise_with(P, library_of(module), pin)
+    except P.PyKCS11Error as error:
+        raise HardwareError(f"{module}: {error}") from None
+
+
+def _initialise_with(P: Any, library: Any, pin: str) -> None:  # noqa: N803
     slots = library.getSlotList(tokenPresent=True)
     flags = {slot: library.getTokenInfo(slot).flags for slot in slots}
     if any(flag & P.CKF_TOKEN_INITIALIZED and flag & P.CKF_USER_PIN_INITIALIZED for flag in flags.values()):
         return
-    library.initToken(slots[0], pin, TOKEN_LABEL)
-    slot = next(s for s in library.getSlotList(tokenPresent=True) if library.getTokenInfo(s).label.strip() != "")
+    library.initToken(slots[0], pin, TOKEN_LABEL.ljust(32))  # C_InitToken wants it padded, and some modules insist
+    slot = next(s for s in library.getSlotList(tokenPresent=True) if library.getTokenInfo(s).label.strip("\0 "))
     session = library.openSession(slot, P.CKF_SERIAL_SESSION | P.CKF_RW_SESSION)
     session.login(pin, P.CKU_SO)
     session.initPin(pin)

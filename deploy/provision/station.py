@@ -26,12 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.provision import durable
 from deploy.provision.authority import Authority, NoAuthority, create, is_signed
 from deploy.provision.device import BadSerial, Lot, check_serial, provision
-from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm
+from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm, Tpm
 from deploy.provision.journal import Broken, Journal, entries_of, head_of
 from hub.config import ConfigError, load_config
 from hub.contract.operators import BadOperators, operator_entry
 from hub.contract.pkcs11 import BadUri, HardwareError
 
+# Debian's, wherever its architecture has it.
+TPM2_PKCS11 = next(Path("/usr/lib").glob("*-linux-gnu*/pkcs11/libtpm2_pkcs11.so"), Path("libtpm2_pkcs11.so"))
 FILES = {
     "uplink.ca_file": "/etc/meterhub/ca.pem",
     "uplink.cert_file": "/etc/meterhub/hub.pem",
@@ -82,6 +84,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--count", type=int, default=1)
     made.add_argument("--module", type=Path, help="PKCS#11 module of the device that is plugged in (default: softhsm2)")
     made.add_argument("--device-module", type=Path, help="where the device's own system has it (default: as here)")
+    made.add_argument("--tpm", metavar="TCTI", help="the device's TPM, by tpm2-tss's name: device:/dev/tpmrm0")
+    made.add_argument("--device-tpm", metavar="TCTI", default="device:/dev/tpmrm0", help="(default: %(default)s)")
     made.add_argument("--token", default="meterhub", help="the token's label (default: %(default)s)")
     made.add_argument("--pin-file", type=Path, help="of the token that is plugged in")
     add("audit", audit, "is the journal whole, and is every device as it says?", secret=False)
@@ -171,6 +175,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _jig(arguments: argparse.Namespace) -> Jig:
+    if arguments.tpm is not None:
+        return Tpm(arguments.module or TPM2_PKCS11, arguments.tpm, arguments.device_module, arguments.device_tpm)
     if arguments.module is None:
         return SoftHsm(SOFTHSM, arguments.device_module or SOFTHSM)
     if arguments.pin_file is None:

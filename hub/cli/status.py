@@ -38,5 +38,9 @@ def _print(answer: dict[str, Any]) -> None:
     if answer["meter"]["state"] != "off":
         print(f"meter    {answer['meter']['state']}  {answer['meter']['protocol']}  {answer['meter']['ident']}")
     print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
+    update = answer.get("update", {})  # a bundle of an earlier version has none
+    if update.get("state"):
+        percent = f", {update['percent']} % fetched" if update["percent"] is not None else ""
+        print(f"update   {update['version']}: {update['state']}{percent}  {update['reason']} {update['text']}".rstrip())
     for condition in answer["conditions"]:
         print(f"{condition['severity'].upper():8} {condition['text']}\n         what to do: {condition['remedy']}")

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from hub.update.chunks import MAX_INDEX_OCTETS, BadIndex, Chunk, Piece, decode_index, from_offset, plan
-from hub.update.fetch import RESERVE_OCTETS, TIMEOUT_S, Bounds, Interrupted
+from hub.update.fetch import RESERVE_OCTETS, TIMEOUT_S, Bounds, Interrupted, is_no_space
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def fetch_delta(
     )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        base_chunks = decode_index(base.with_name(base.name + SUFFIX).read_bytes())
+        base_chunks = _base_index(base)
         data = _get_index(connection, parts.path + SUFFIX)
         part.with_name(part.name + SUFFIX).write_bytes(data)
         chunks = decode_index(data)
@@ -56,9 +56,20 @@ def fetch_delta(
     except (BadIndex, ssl.SSLCertVerificationError) as error:
         raise NotThisWay(str(error)) from None
     except (OSError, http.client.HTTPException) as error:
+        if is_no_space(error):
+            raise NotThisWay(str(error)) from None
         raise Interrupted(f"{type(error).__name__}: {error}") from None
     finally:
         connection.close()
+
+
+def _base_index(base: Path) -> list[Chunk]:
+    """What the last bundle consists of; both files can be read."""
+    try:
+        with base.open("rb"):
+            return decode_index(base.with_name(base.name + SUFFIX).read_bytes())
+    except OSError as error:
+        raise NotThisWay(f"{error.filename}: {error.strerror or error}") from None
 
 
 def fetch_index(url: str, context: ssl.SSLContext, part: Path) -> None:
@@ -132,7 +143,10 @@ def _copied(old: BinaryIO, piece: Piece) -> Iterator[bytes]:
     old.seek(piece.base_offset)
     left = piece.length
     while left:
-        data = old.read(min(_CHUNK, left))
+        try:
+            data = old.read(min(_CHUNK, left))
+        except OSError as error:  # a bad block
+            raise NotThisWay(f"the last bundle: {error}") from None
         if not data:
             raise NotThisWay("the last bundle is shorter than its index says")
         left -= len(data)

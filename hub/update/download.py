@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,12 +50,18 @@ class Download:
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
 
-    def keep_base(self, update: Update) -> None:
-        """The bundle that was installed stays, if it came with an index: the next one need only bring what is new."""
+    def keep_base(self, update: Update, needed_octets: int) -> None:
+        """The bundle that was installed stays, if it came with an index: the next one need only bring what is new.
+
+        Not where it would take what the store may yet need: `needed_octets` have to be free beside it.
+        """
         bundle, index = self._folder / BUNDLE, _index_of(self.part(update))
         base = self._folder / BASE
         if bundle.exists() and index.exists():
             with suppress(OSError):
+                free = os.statvfs(self._folder)
+                if free.f_bavail * free.f_frsize < needed_octets:
+                    return
                 _index_of(base).unlink(missing_ok=True)  # never an index beside another's bundle
                 bundle.replace(base)
                 index.replace(_index_of(base))

@@ -3,6 +3,7 @@
 Whether what was fetched is what was asked for, its SHA-256 tells in the end; nothing on the way is believed.
 """
 
+import errno
 import hashlib
 import http.client
 import os
@@ -86,16 +87,15 @@ def fetch(
     except ssl.SSLCertVerificationError as error:
         raise Interrupted(f"the server is not trusted: {error.verify_message}") from None
     except (OSError, http.client.HTTPException) as error:
-        if _is_no_space(error):
+        if is_no_space(error):
             raise Hopeless("no-space", f"{part.parent}: {error}") from None
         raise Interrupted(f"{type(error).__name__}: {error}") from None
     finally:
         connection.close()
 
 
-def _is_no_space(error: Exception) -> bool:
-    import errno
-
+def is_no_space(error: Exception) -> bool:
+    """Whether the data partition is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -43,11 +43,8 @@ TABLE: dict[tuple[str, str], str] = {
     **{(state, "failed"): FAILED for state in (*EARLY, INSTALLING)},
 }
 
-# After the new slot has booted: how long the hub has to be locally well, and then to find its uplink again.
+# After the new slot has booted: how long the hub has to be locally well.
 WELL_WITHIN_S = 300.0
-UPLINK_WITHIN_S = 900.0
-# How long it must have been well in one go: what falls over falls over soon.
-WELL_FOR_S = 10.0
 
 
 class UnknownStep(Exception):
@@ -155,8 +152,12 @@ class Trial:
     Locally well: kept at once if the uplink was away before the update, too: an outage of the network must not undo it.
     """
 
-    def __init__(self, was_up: bool, now: float) -> None:
+    def __init__(self, was_up: bool, well_for_s: float, uplink_within_s: float, now: float) -> None:
+        """`well_for_s`: how long it has to be well in one go (what falls over falls over soon); `uplink_within_s`: by
+        when an uplink that worked before has to be back."""
         self._was_up = was_up
+        self._well_for_s = well_for_s
+        self._uplink_within_s = uplink_within_s
         self._began_at = now
         self._well_since: float | None = None
         self._was_well = False
@@ -168,19 +169,19 @@ class Trial:
             self._well_since = None
             return ("unwell", ailment) if lasted_s >= WELL_WITHIN_S else None
         self._well_since = now if self._well_since is None else self._well_since
-        if now - self._well_since < WELL_FOR_S:
+        if now - self._well_since < self._well_for_s:
             return None
         if is_up or not self._was_up:
             return "well", ""
-        if lasted_s >= UPLINK_WITHIN_S:
-            return "unwell", f"the uplink did not come back within {UPLINK_WITHIN_S / 60:.0f} minutes"
+        if lasted_s >= self._uplink_within_s:
+            return "unwell", f"the uplink did not come back within {self._uplink_within_s:.0f} s"
         return None
 
 
 class Patience:
     """How long to wait before a download goes on, and when to give it up. `random`: numbers in [0, 1)."""
 
-    FIRST_S, CAP_S, GIVE_UP_S = 4.0, 3600.0, 3 * 86400.0
+    FIRST_S, CAP_S, GIVE_UP_S = 2.0, 3600.0, 3 * 86400.0
 
     def __init__(self, random: Callable[[], float], now: float) -> None:
         self._random = random

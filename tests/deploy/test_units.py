@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.provision.device import FIELD_ID, HUB_ID
+
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 FIELD_UNITS = UNITS.parent / "field"
 SERVICES = sorted([*UNITS.glob("*.service"), *FIELD_UNITS.glob("*.service")])
@@ -81,3 +83,14 @@ def test_the_first_boots_key_is_whole_or_not_there(tmp_path: Path) -> None:
     assert (folder / "host_ed25519").stat().st_mode & 0o077 == 0
     shown = subprocess.run(["ssh-keygen", "-y", "-f", str(folder / "host_ed25519")], capture_output=True, text=True)
     assert shown.stdout.split()[1] == (folder / "host_ed25519.pub").read_text().split()[1]
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not here")
+def test_users_and_groups_have_the_numbers_that_the_station_gives_files_to(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    conf = UNITS / "sysusers.d" / "meterhub.conf"
+    done = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", str(conf)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    users = {line.split(":")[0]: line.split(":")[2:4] for line in (tmp_path / "etc/passwd").read_text().splitlines()}
+    assert (users["meterhub"], users["field"]) == ([str(HUB_ID)] * 2, [str(FIELD_ID)] * 2)
+    assert users["meterhub-slots"][0] == "961"

@@ -184,7 +184,7 @@ def test_only_what_is_new_is_fetched_and_a_broken_line_costs_no_more(client: Cli
     assert decode_index(client.part.with_name("x.part.idx").read_bytes()) == decode_index(index_of(NEXT))
 
 
-@pytest.mark.parametrize("what", ["no index", "garbage", "too large", "short base", "no ranges", "stranger"])
+@pytest.mark.parametrize("what", ["no index", "garbage", "too large", "short base", "no ranges", "stranger", "no base"])
 def test_whatever_is_amiss_the_whole_bundle_is_the_way(
     client: Client, what: str, tmp_path: Path, pki: Authority
 ) -> None:
@@ -195,6 +195,9 @@ def test_whatever_is_amiss_the_whole_bundle_is_the_way(
         del client.server.files["/next.idx"]
     if what == "garbage":
         client.server.files["/next.idx"] = b"MHX1" + bytes(20)
+    if what == "no base":
+        client.base.unlink()
+        client.base.mkdir()  # it is there, and cannot be read
     if what == "stranger":
         client.base.with_name("base.raucb.idx").write_bytes(b"no index")
     with pytest.raises(NotThisWay):

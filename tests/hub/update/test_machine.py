@@ -97,7 +97,7 @@ def test_only_newer_versions_are_installed(wanted: str, reason: str) -> None:
 
 
 def run_trial(was_up: bool, ailing_until_s: float, up_at_s: float) -> tuple[str, float]:
-    trial, now = Trial(was_up, 0.0), 0.0
+    trial, now = Trial(was_up, 10.0, 900.0, 0.0), 0.0
     while (verdict := trial.look("radio" if now < ailing_until_s else "", now >= up_at_s, now)) is None:
         now += 1.0
         assert now < 5000
@@ -128,7 +128,7 @@ def test_a_download_is_patient_spread_and_not_for_ever() -> None:
     while (delay_s := patience.delay_s(now)) is not None:
         delays.append(delay_s)
         now += delay_s
-    assert delays[:3] == [3.0, 6.0, 12.0] and max(delays) == 2700.0
+    assert delays[:3] == [1.5, 3.0, 6.0] and max(delays) == 1536.0
     assert 3 * 86400 < now < 3 * 86400 + 3600
     patience.moved(now)
-    assert patience.delay_s(now, asked_s=120.0) == 123.0, "what the server asks for is a least"
+    assert patience.delay_s(now, asked_s=120.0) == 121.5, "what the server asks for is a least"
