@@ -1,0 +1,100 @@
+"""The factory's drop: a device's own files, put into an image (or onto the medium) before its first boot.
+
+    python -m deploy.image.drop MEDIUM FOLDER
+
+FOLDER becomes /etc/meterhub of the board: hub.toml, ca.pem, hub.pem, operators.toml, ntp/*.sources (hub.key only where the
+key is not held by hardware). The first boot unpacks it into the encrypted data partition that it makes, and erases it.
+"""
+
+import argparse
+import hashlib
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+from deploy.image.shell import BuildError
+
+MAGIC = b"METERHUB-DROP-1"
+_DATA = "data"
+# Within the data partition: the header's place, the drop's, and where the file system begins (initramfs/data.sh).
+DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
+_SECTOR = 512
+_MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
+_HUB_ID = 700  # files/usr/lib/sysusers.d/hub.conf
+
+
+def pack(folder: Path) -> bytes:
+    """A folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is too big."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(_entry("etc-meterhub", directory=True))
+        for path in sorted(folder.rglob("*")):
+            name = f"etc-meterhub/{path.relative_to(folder)}"
+            if path.is_dir():
+                archive.addfile(_entry(name, directory=True))
+            elif path.is_file():
+                content = path.read_bytes()
+                entry = _entry(name, directory=False)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    content = out.getvalue()
+    if len(content) > _MOST_OCTETS:
+        raise BuildError(f"{folder}: {len(content)} octets; a drop may have {_MOST_OCTETS}")
+    header = b"%s %d %s\n" % (MAGIC, len(content), hashlib.sha256(content).hexdigest().encode())
+    return header.ljust(_SECTOR, b"\0") + content
+
+
+def _entry(name: str, *, directory: bool) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.gid, entry.mode = _HUB_ID, 0o640
+    if directory:
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o750
+    return entry
+
+
+def find_data(medium: Path) -> int:
+    """Where the data partition begins, in octets, as the medium's GPT says."""
+    with medium.open("rb") as file:
+        file.seek(_SECTOR)
+        header = file.read(_SECTOR)
+        if header[:8] != b"EFI PART":
+            raise BuildError(f"{medium}: no GPT; expected an image made by deploy/build.py")
+        first = int.from_bytes(header[72:80], "little")
+        count, size = int.from_bytes(header[80:84], "little"), int.from_bytes(header[84:88], "little")
+        file.seek(first * _SECTOR)
+        for _ in range(count):
+            entry = file.read(size)
+            if entry[56:128].decode("utf-16-le").rstrip("\0") == _DATA:
+                return int.from_bytes(entry[32:40], "little") * _SECTOR
+    raise BuildError(f"{medium}: no partition is called {_DATA}")
+
+
+def put_drop(medium: Path, folder: Path) -> None:
+    """Write a device's files onto a medium. Raises BuildError when a hub has already made its data partition there."""
+    octets = pack(folder)
+    start = find_data(medium)
+    with medium.open("r+b") as file:
+        file.seek(start)
+        if file.read(8) == b"METERHUB":
+            raise BuildError(f"{medium}: has been started already; its identity is on its encrypted data partition")
+        file.seek(start + DROP_OFFSET)
+        file.write(octets)
+
+
+def main() -> int:
+    """Exit status 0, or 1 with what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.image.drop", description="Give a medium its identity.")
+    parser.add_argument("medium", type=Path, help="disk.img, or the device it was written to")
+    parser.add_argument("folder", type=Path, help="what becomes /etc/meterhub: hub.toml, ca.pem, hub.pem, ...")
+    arguments = parser.parse_args()
+    try:
+        put_drop(arguments.medium, arguments.folder)
+    except (BuildError, OSError) as error:
+        print(f"drop: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
