@@ -42,8 +42,8 @@ class Machine:
                 file.write(secrets.token_bytes(32))
                 file.truncate(_FLASH_OCTETS)
 
-    def command(self, console: str, radio: Path | None = None) -> list[str]:
-        """QEMU's command line. console: a -chardev's description without its id; radio: a UNIX socket that listens."""
+    def command(self, console: str, radio: str | None = None) -> list[str]:
+        """QEMU's command line. console: a -chardev's description without its id; radio: HOST:PORT where one listens."""
         qemu = self.board.qemu
         if qemu is None:
             raise BuildError(f"{self.board.name} is not emulated")
@@ -57,9 +57,14 @@ class Machine:
         words += ["-netdev", "user,id=uplink,ipv6=off", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
-            words += ["-chardev", f"socket,id=radio,path={radio}", *qemu["radio"]]
+            words += ["-chardev", f"socket,id=radio,{_address(radio)}", *qemu["radio"]]
         words += ["-drive", f"if=pflash,unit=1,format=raw,readonly=on,file={self.run / 'fuses.img'}"]
         return [*words, "-bios", str(self.build / "u-boot.bin"), "-dtb", str(self.build / "control.dtb")]
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    return f"host={host},port={port},reconnect=1"
 
 
 def machine_of(build: Path, run_folder: Path) -> Machine:
@@ -76,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.image.qemu", description="Run a built board in QEMU.")
     parser.add_argument("build", type=Path, help="folder made by deploy/build.py")
     parser.add_argument("--run", type=Path, help="folder for its disk and fuses (default: BUILD/run)")
-    parser.add_argument("--radio", type=Path, help="a UNIX socket that an emulated radio listens on")
+    parser.add_argument("--radio", metavar="HOST:PORT", help="where an emulated radio listens (python -m tests.emulators.serve --tcp)")
     arguments = parser.parse_args()
     try:
         machine = machine_of(arguments.build, arguments.run or arguments.build / "run")
