@@ -115,7 +115,7 @@ def make_initramfs(
     archive.add("data.sh", (HERE / "initramfs/data.sh").read_bytes())
     archive.add("hub.conf", _settings(board, verity, clock_s).encode())
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
-    order = load_order(modules, (*_MODULES, *board.kernel["modules"]))
+    order = load_order(modules, (*board.kernel["modules"], *_MODULES))
     for file in order:
         archive.add(f"modules/{file.name}", file.read_bytes())
     archive.add("modules/order", "".join(f"{file.name}\n" for file in order).encode())
