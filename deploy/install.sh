@@ -13,11 +13,14 @@ mkdir -p "$prefix/bin" "$prefix/lib/systemd/system"
 "$home/bin/pip" -q install --disable-pip-version-check --require-hashes -r requirements.lock
 "$home/bin/pip" -q install --disable-pip-version-check --no-deps .
 ln -sf "$home/bin/meterhub" "$prefix/bin/meterhub"
-sed "s|/usr/bin/meterhub|$prefix/bin/meterhub|" deploy/systemd/meterhub.service >"$prefix/lib/systemd/system/meterhub.service"
+for unit in meterhub.service meterhub-factory-reset.service; do
+    sed "s|/usr/bin/meterhub|$prefix/bin/meterhub|" "deploy/systemd/$unit" >"$prefix/lib/systemd/system/$unit"
+done
 
 case $prefix in
 /usr | /usr/*)
     id meterhub >/dev/null 2>&1 || useradd --system --home-dir /var/lib/meterhub --shell /usr/sbin/nologin meterhub
+    getent group meterhub-field >/dev/null || groupadd --system meterhub-field
     mkdir -p /etc/meterhub
     echo "install: put hub.toml, ca.pem, hub.pem and hub.key into /etc/meterhub, then: systemctl enable --now meterhub"
     ;;

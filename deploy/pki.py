@@ -47,11 +47,14 @@ class Authority:
         hosts: Iterable[str] = (),
         begins_in: timedelta = -_BACKDATED,
         ends_in: timedelta = timedelta(days=730),
+        purposes: Iterable[x509.ObjectIdentifier] | None = None,
     ) -> tuple[Path, Path]:
-        """Certify a new P-256 key for CN `name`; return `(certificate file, key file)`. `hosts`: a server's names."""
+        """Certify a new P-256 key for CN `name`; return `(certificate file, key file)`. `hosts`: a server's names.
+        `purposes`: extended key usages; otherwise a TLS client, and with `hosts` a server, too."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
+        tls = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
+        usage = tls if purposes is None else list(purposes)
         builder = (
             _builder(_name(name), self._name, key.public_key(), now + begins_in, now + ends_in)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -42,5 +42,7 @@ fi
 if [ "$want" = test ]; then
     PATH=$PATH:/usr/sbin
     command -v mosquitto >/dev/null || need_packages mosquitto
+    # Bundles are made and judged by the real RAUC.
+    command -v rauc >/dev/null && command -v unsquashfs >/dev/null || need_packages rauc squashfs-tools
     command -v node >/dev/null && command -v npm >/dev/null || need_packages nodejs npm || true
 fi

@@ -55,6 +55,7 @@ class Config:
     run_dir: Path = Path("/run/meterhub")
     hub_id: str | None = None  # what the file says; the CN of uplink.cert_file is the truth
     groups: tuple[str, ...] = ()
+    admin_group: str = "meterhub-field"  # who may use the admin socket, too; ignored where there is no such group
     radio: RadioConfig | None = None
     udp_listen: tuple[str, int] | None = None
     udp_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # where adapters may be; none named: anywhere
@@ -70,6 +71,9 @@ class Config:
     operators_file: Path = Path("/etc/meterhub/operators.toml")
     heartbeat_s: int = 60
     failsafe: str | int = "release"
+    slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
+    update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
+    update_max_mb: int = 128
 
 
 # One rule a key: what it must be, as a check that returns the value or raises ValueError(what is expected).
@@ -177,7 +181,7 @@ def _is_level(name: str) -> bool:
 
 
 _KEYS: dict[str, dict[str, _Rule]] = {
-    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "id": _text},
+    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "admin_group": _text, "id": _text},
     "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
     "han": {},
     "han.udp": {
@@ -207,9 +211,10 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "retention_days": _whole(1, 36500),
         "daily_write_mb": _whole(0, 1_000_000),
     },
+    "update": {"slots_dir": _path, "kb_s": _whole(0, 1_000_000), "max_mb": _whole(1, 100_000)},
     "control": {"operators_file": _path, "heartbeat_s": _whole(5, 3600), "failsafe": _failsafe},
 }
-_TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control")
+_TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
 _REQUIRED = {
     "radio": ("path",),
     "han.udp": ("listen",),
@@ -268,6 +273,9 @@ class _Reader:
         udp = self._table({"han.udp": han["udp"]} if "udp" in han else {}, "han.udp")
         control = self._table(document, "control")
         names = {"id": "hub_id"}
+        update = {
+            key if key == "slots_dir" else f"update_{key}": v for key, v in self._table(document, "update").items()
+        }
         return Config(
             source=self._path,
             uplink=self._uplink(document),
@@ -279,6 +287,7 @@ class _Reader:
             **{names.get(key, key): value for key, value in hub.items()},
             **self._table(document, "store"),
             **control,
+            **update,
         )
 
     def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:

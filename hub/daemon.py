@@ -8,18 +8,21 @@ import asyncio
 import logging
 import random
 import signal
+import ssl
 from pathlib import Path
 from typing import Any
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
 from drivers.udp import UdpLink
-from drivers.watchdog import notify, watchdog_interval_s
+from drivers.watchdog import notify
+from hub import factory
 from hub.admin.server import AdminServer
 from hub.bridge import Bridge
 from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
+from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.errands import Errands
 from hub.governor import Governor
@@ -33,16 +36,19 @@ from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
+from hub.update.loop import ITEM as UPDATE_ITEM
+from hub.update.loop import Surroundings, Updates
+from hub.update.slots import Slots
+from hub.upkeep import Upkeep
 from hub.uplink.loop import Uplink
 from hub.uplink.renewal import Renewal
+from hub.uplink.tls import client_context
 from hub.version import VERSION
-from store import Store, StoreError, StoreFull
+from hub.vitals import Vitals
+from store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-_CLOCK_PERIOD_S = 30.0
-_DAY_S = 86400
-_CERTIFICATE_WARNING_S = 60 * _DAY_S
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 
@@ -57,12 +63,14 @@ class Daemon:
         self.config = config
         self.identity = identity
         self.health = Health()
+        self.vitals = Vitals(monotonic)
         self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
         self.started_at = monotonic()
         self._stopping = asyncio.Event()
-        self._tell_certificate_at = 0.0
+        self.upkeep = Upkeep(self)
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
+        self.radio_failed = False
         self.failed = False
 
     async def run(self) -> None:
@@ -94,6 +102,8 @@ class Daemon:
             return seal(self.identity.signer, hub_id, epoch, lane, number, content_type, payload, extra)
 
         config = self.config
+        if factory.is_asked(config.data_dir):
+            factory.perform(config.data_dir)
         store = Store(
             config.data_dir,
             seal=seal_message,
@@ -103,7 +113,8 @@ class Daemon:
         )
         store.start()
         store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
-        store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": "start"})
+        reason = "factory-reset" if factory.take_done(config.data_dir) else "start"
+        store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
         return store
 
     async def _start_home(self) -> None:
@@ -116,7 +127,7 @@ class Daemon:
             gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
         self.bridge = Bridge(gateway, self.store)
-        self.bridge.custody_changed = self._on_custody
+        self.bridge.custody_changed = self.upkeep.on_custody
         await self.bridge.start()
         for link in links:
             try:
@@ -130,6 +141,7 @@ class Daemon:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         state = await asyncio.wrap_future(self.store.control_state())
         self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
+        state_of_update = state.pop(UPDATE_ITEM, None)
         config = self.config = self.settings.config
         now = monotonic()
         controller = Controller(
@@ -147,6 +159,7 @@ class Daemon:
         changes = [record for record in self.store.restored if not isinstance(record, Seen | MessageQueued)]
         controller.observe([], changes, now)
         self.store.restored.clear()
+        self.updates = self._updates(controller, state_of_update)
         self.errands = Errands(self)
         self.governor = Governor(
             controller,
@@ -155,8 +168,28 @@ class Daemon:
             self.health,
             resend=lambda lane, epoch, first, last: self.uplink.send_again(lane, epoch, first, last),
             errand=self.errands.run,
+            vitals=self.vitals,
         )
         self.bridge.observed = self.governor.observed
+
+    def _updates(self, controller: Controller, kept: bytes | None) -> Updates:
+        config = self.config
+
+        def context() -> ssl.SSLContext:
+            return client_context(config.uplink.ca_file, *self.renewal.adopted_files, config.uplink.crl_file)
+
+        def receipt(cti: bytes, digest: bytes, status: str, detail: dict[str, Any]) -> Receipt:
+            return controller.receipt(cti, digest, status, monotonic(), detail=detail)
+
+        around = Surroundings(
+            context, lambda: self.uplink.is_up, self.upkeep.is_radio_up, self.upkeep.ailment, receipt, random.random
+        )
+        updates = Updates(
+            config.data_dir / "update", Slots(config.slots_dir), self.store, self.health, around,
+            max_octets=config.update_max_mb << 20, octets_per_s=config.update_kb_s * 1000, kept=kept,
+        )  # fmt: skip
+        updates.forget_unless(controller.jobs)
+        return updates
 
     async def _start_uplink(self) -> None:
         config = self.config
@@ -172,6 +205,7 @@ class Daemon:
             command=self.governor.command,
             traffic_file=config.data_dir / "uplink-traffic.json",
             renewal=self._renewal(),
+            vitals=self.vitals,
         )
 
         def on_change(what: set[str]) -> None:  # on the writer's thread
@@ -182,7 +216,7 @@ class Daemon:
 
         self.store.on_change = on_change
         self.report = Report(self)
-        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers())
+        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers(), config.admin_group)
         try:
             await self.admin.start()
         except OSError as error:
@@ -194,8 +228,9 @@ class Daemon:
         self._spawn(self.uplink.run(), "uplink")
         if config.uplink.est_url is not None:
             self._spawn(self.renewal.run(), "renewal")
-        self._spawn(self._watch(), "watch")
-        self._spawn(self._feed_watchdog(), "watchdog")
+        self._spawn(self.updates.mark_good(), "slots")
+        self._spawn(self.upkeep.watch(), "watch")
+        self._spawn(self.upkeep.feed_watchdog(), "watchdog")
 
     def _renewal(self) -> Renewal:
         def adopted(identity: Identity) -> None:
@@ -219,10 +254,23 @@ class Daemon:
             return
         self.health.raise_condition("radio-starting")
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
-        zigbee = await asyncio.to_thread(_import_zigbee)
-        self.radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
-        self.radio.reading = self.bridge.take_reading
-        await self.bridge.add_link(self.radio)
+        try:
+            zigbee = await asyncio.to_thread(_import_zigbee)
+            radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
+            radio.reading = self.bridge.take_reading
+            await self.bridge.add_link(radio)
+        except Exception as error:
+            # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
+            log.exception("the radio's software does not load")
+            self.radio_failed = True
+            self.health.clear_condition("radio-starting")
+            self.health.raise_condition("radio-unusable", repr(error)[:200])
+            return
+        self.radio = radio
+
+    def start_anew(self) -> None:
+        """End in good order; whoever started the hub starts it again."""
+        self._stopping.set()
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -235,52 +283,6 @@ class Daemon:
             log.critical("the %s loop ended: %r", task.get_name(), task.exception())
             self.failed = True
             self._stopping.set()
-
-    # While it runs
-
-    async def _watch(self) -> None:
-        """Every half minute: the clock, the certificate, the store."""
-        while True:
-            trusted = self.clock.is_trusted()
-            self.store.set_clock(self.clock.offset_ms(), trusted)
-            self.governor.set_clock(self.clock.offset_ms() / 1000, trusted)
-            self.health.set_condition("clock-untrusted", not trusted)
-            self._check_certificate(utc_ms() / 1000)
-            self._check_store()
-            await asyncio.sleep(_CLOCK_PERIOD_S if not self.health.conditions() else 2.0)
-
-    def _check_certificate(self, t: float) -> None:
-        certificate = self.identity.certificate
-        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
-        self.health.set_condition("certificate-expired", t > ends, f"on {until}")
-        self.health.set_condition("certificate-not-yet-valid", t < begins)
-        soon = t <= ends < t + _CERTIFICATE_WARNING_S
-        self.health.set_condition("certificate-expires-soon", soon, f"on {until}")
-        if soon and monotonic() >= self._tell_certificate_at:
-            self._tell_certificate_at = monotonic() + _DAY_S
-            self.store.record_event("certificate.expires_soon", {"not_after": until, "days": int((ends - t) / _DAY_S)})
-
-    def _check_store(self) -> None:
-        salvaged = self.store.status()["salvaged"]
-        self.health.set_condition("store-salvaged", salvaged > 0, "see the event store.salvaged")
-        errors = self.bridge.internal_errors
-        self.health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
-
-    def _on_custody(self, error: Exception | None) -> None:
-        self.health.set_condition("store-full", isinstance(error, StoreFull), str(error))
-        self.health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
-
-    async def _feed_watchdog(self) -> None:
-        interval_s = watchdog_interval_s()
-        while True:
-            # It is fed from the loop that serves the home, and only while the writer answers too.
-            await asyncio.wrap_future(self.store.queue_status())
-            if interval_s is None:
-                await asyncio.sleep(3600)
-            else:
-                notify("WATCHDOG=1")
-                await asyncio.sleep(interval_s)
 
     # Stop, in reverse
 

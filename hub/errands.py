@@ -36,6 +36,7 @@ class Errands:
             "diagnose": self._diagnose,
             "switch": self._switch,
             "config": self._config,
+            "update": self._daemon.updates.run,
         }
 
     async def run(self, request: Request) -> Outcome:

@@ -6,6 +6,7 @@ it. What follows from time (a limit's beginning and end) takes effect at once; i
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from hub.control.controller import Controller
 from hub.control.records import Journal, Outcome, Request, Step
 from hub.health import Health
 from hub.mqttsn.records import Change, Sample
+from hub.vitals import Vitals
 from store import Sealed
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 # Beyond it a command is left unacknowledged: the broker brings it again with the next connection.
 MAX_WAITING = 256
 RETRY_S = 5.0
+_SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
 class Ledger(Protocol):
@@ -59,6 +62,7 @@ class Governor:
         *,
         resend: Callable[[str, int, int, int], bool],
         errand: Callable[[Request], Awaitable[Outcome]],
+        vitals: Vitals | None = None,
     ) -> None:
         self.controller = controller
         self._store = store
@@ -66,6 +70,7 @@ class Governor:
         self._health = health
         self._resend = resend
         self._errand = errand
+        self._vitals = vitals or Vitals(monotonic)
         self._wake = asyncio.Event()
         self._commands: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._entries: deque[_Entry] = deque()
@@ -115,6 +120,7 @@ class Governor:
                     continue
                 try:
                     delay_s = self.controller.get_timer(monotonic()) - monotonic()
+                    self._vitals.expect("control", max(0.0, delay_s) + _SLACK_S)
                     await asyncio.wait_for(self._wake.wait(), max(0.01, delay_s))
                 except TimeoutError:
                     pass
@@ -123,6 +129,7 @@ class Governor:
                 task.cancel()
 
     async def _take(self, message: bytes, acknowledge: Callable[[], None]) -> None:
+        self._vitals.expect("control", _SLACK_S)
         try:
             step = self.controller.command(message, monotonic())
         except Exception:
@@ -132,7 +139,9 @@ class Governor:
             acknowledge()
             return
         if step.journal:
+            self._vitals.expect("control", math.inf)  # the journal's loop answers for it
             await self._durable(step.journal)
+            self._vitals.expect("control", _SLACK_S)
         self._guard(step.apply)
         acknowledge()
         self._flush()
@@ -192,6 +201,7 @@ class Governor:
     async def _write(self) -> None:
         """Steps reach the disk in the order in which they were taken; one that does not is tried until it does."""
         while True:
+            self._vitals.expect("control-journal", math.inf)
             await self._has_entries.wait()
             while self._entries:
                 entry = self._entries[0]
@@ -206,6 +216,7 @@ class Governor:
 
     async def _commit(self, journal: Journal) -> list[Sealed]:
         while True:
+            self._vitals.expect("control-journal", RETRY_S + _SLACK_S)
             try:
                 return await asyncio.wrap_future(self._store.commit_control(journal))
             except Exception as error:

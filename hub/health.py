@@ -108,7 +108,22 @@ CONDITIONS: dict[str, Kind] = {
         "none at first: the hub resets it by itself; if it lasts, check radio.baudrate and the radio's firmware",
     ),
     "radio-starting": Kind("warning", "the Zigbee radio is starting", "wait"),
+    "radio-unusable": Kind(
+        "error",
+        "the Zigbee radio's software does not load; everything else is served",
+        "send a support bundle to the maintainers; an update or a restart may bring it back",
+    ),
+    "loop-stuck": Kind(
+        "error",
+        "a part of meterhub does not answer any more; the watchdog is about to restart it",
+        "none: systemd starts the hub anew; send a support bundle when it happens again",
+    ),
     "link-unusable": Kind("error", "an address to listen on cannot be used", "check han.udp.listen in hub.toml"),
+    "slot-not-marked": Kind(
+        "warning",
+        "the boot loader was not told that this slot is good; the board will be started anew",
+        "look at the journal (journalctl -u meterhub-slots -u rauc) and at `rauc status`",
+    ),
     "clock-untrusted": Kind(
         "warning",
         "the clock is not synchronised; readings are flagged until it is",

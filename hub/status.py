@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drivers.clock import monotonic
+from hub import factory
 from hub.admin.server import Handler
 from hub.metering.reading import UNITS, Reading, format_decimal
 from hub.mqttsn import session as states
@@ -47,6 +48,7 @@ class Report:
             "limits": self.limits,
             "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
+            "factory_reset": self.factory_reset,
         }
 
     async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -65,12 +67,16 @@ class Report:
             "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
             "han": self._han(),
             "limit": daemon.governor.status(),
+            "update": daemon.updates.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }
 
     def _absent_radio(self) -> str:
-        return "off" if self._daemon.config.radio is None else "starting"  # its libraries are being imported
+        if self._daemon.config.radio is None:
+            return "off"
+        # While its libraries are being imported, and if they cannot be.
+        return "unusable" if self._daemon.radio_failed else "starting"
 
     def _han(self) -> dict[str, Any]:
         bridge = self._daemon.bridge
@@ -157,6 +163,15 @@ class Report:
             raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
         await radio.permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
+
+    async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Forget the home: an engineer hands the hub on to another one."""
+        try:
+            factory.ask(self._daemon.config.data_dir)
+        except OSError as error:
+            raise ValueError(f"{error.filename}: {error.strerror or error}") from None
+        asyncio.get_running_loop().call_later(0.2, self._daemon.start_anew)  # the answer goes out first
+        return {"forgets": "at the next start"}
 
 
 _NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}

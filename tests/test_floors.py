@@ -59,6 +59,13 @@ RULES: list[tuple[str, tuple[str, ...], str]] = [
         ("hub.bridge", "hub.mqttsn", "hub.control", "hub.governor", "hub.daemon"),
         "the two loops meet in the store and nowhere else",
     ),
+    ("hub/update/machine.py", _NO_IO, "an update's life is proved on a virtual clock"),
+    ("hub/update", ("hub.bridge", "hub.mqttsn", "hub.governor", "hub.daemon", "paho"), "no session, no home"),
+    (
+        "hub/update/helper.py",
+        ("hub", "drivers", "store", "asyncio", "cryptography", "cbor2"),
+        "it has the rights: it is small, and works on a hub whose packages are damaged",
+    ),
     ("hub/bridge.py", ("hub.uplink", "paho", "hub.daemon"), "the two loops meet in the store and nowhere else"),
     ("hub/cli", ("zigpy", "bellows"), "a CLI verb must not cost 35 MB"),
     ("tests/emulators/ezsp", ("zigpy", "bellows", "serialx"), "a peer built from its host's library proves nothing"),

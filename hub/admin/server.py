@@ -7,7 +7,9 @@ answered from memory or by the store's writer; nothing here can stop the daemon.
 import asyncio
 import json
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 MAX_REQUEST_OCTETS = 64 * 1024
 _IDLE_S = 60.0
+_PROBE_S = 20.0
 
 
 class AdminServer:
     """Serves `handlers` on `path`."""
 
-    def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
+    def __init__(self, path: Path, handlers: dict[str, Handler], group: str = "") -> None:
+        """`group`: the socket's group, where the system has it and this process may give it away."""
         self._path = path
         self._handlers = handlers
+        self._group = group
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -33,7 +38,22 @@ class AdminServer:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
+        if self._group:
+            with suppress(LookupError, OSError):
+                shutil.chown(self._path, group=self._group)
         self._path.chmod(0o660)
+
+    async def probe(self) -> None:
+        """Ask as the command line would, through the socket's file. Raises OSError, TimeoutError or ValueError when
+        nobody could be answered now."""
+        async with asyncio.timeout(_PROBE_S):
+            reader, writer = await asyncio.open_unix_connection(self._path)
+            try:
+                writer.write(b'{"ask":"queue"}\n')
+                if "answer" not in json.loads(await reader.readline()):
+                    raise ValueError("the store does not answer")
+            finally:
+                writer.close()
 
     async def close(self) -> None:
         if self._server is not None:

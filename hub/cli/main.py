@@ -28,6 +28,8 @@ VERBS = {
     "radio": "hub.cli.radio",
     "bench": "hub.cli.bench",
     "headend": "hub.cli.headend",
+    "factory-reset": "hub.cli.factory_reset",
+    "slots-helper": "hub.cli.slots_helper",
 }
 
 

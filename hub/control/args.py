@@ -79,6 +79,12 @@ def _hexadecimal(value: Any) -> str:
         raise ValueError("hexadecimal digits") from None
 
 
+def _sha256(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdefABCDEF"):
+        raise ValueError("64 hexadecimal digits")
+    return value.lower()
+
+
 def _one_of(*words: str) -> Rule:
     def rule(value: Any) -> str:
         if value not in words:
@@ -168,7 +174,7 @@ ARGS: dict[str, dict[str, Arg]] = {
     "update": {
         "url": Arg(_text(1000), False),
         "han": Arg(_text(1000), False),
-        "sha256": Arg(_text(64)),
+        "sha256": Arg(_sha256),
         "version": Arg(_text(64)),
     },
 }
@@ -192,4 +198,6 @@ def check_args(op: str, args: dict[str, Any]) -> dict[str, Any]:
             raise BadArgs(f"{name}: expected {error}") from None
     if op == "switch" and not checked["on"] and "duration" not in checked:
         raise BadArgs("off needs a duration: every restriction has an end")
+    if op == "update" and ("url" in checked) == ("han" in checked):
+        raise BadArgs("update needs url or han, not both")
     return checked

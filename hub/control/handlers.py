@@ -236,10 +236,6 @@ def _job(control: "Controller", verdict: Accepted, args: dict[str, Any], now: fl
     return Step(journal, apply, request=request)
 
 
-def _unsupported(control: "Controller", verdict: Accepted, args: dict[str, Any], now: float) -> Step:
-    raise Unable("unsupported", f"this version does not carry out {verdict.command.op}")
-
-
 Handler = Callable[["Controller", Accepted, dict[str, Any], float], Step]
 
 HANDLERS: dict[str, Handler] = {
@@ -256,5 +252,5 @@ HANDLERS: dict[str, Handler] = {
     "diagnose": _job,
     "config": _job,
     "trust": _trust,
-    "update": _unsupported,
+    "update": _job,
 }

@@ -22,6 +22,7 @@ from hub.uplink.state import UplinkStatus, condition_of, state_payload
 from hub.uplink.tls import Octets, ResumingContext, client_context
 from hub.uplink.traffic import Traffic
 from hub.uplink.window import Position, Tail
+from hub.vitals import Vitals
 from store import Store
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 _CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
 _GOODBYE_S = 1.0
 _TRAFFIC_SAVED_S = 3600.0
+# How long each thing may take before the loop counts as stuck: names, TCP, TLS and CONNACK have bounds of their own, a
+# resolver may not.
+_ATTEMPT_S, _SLACK_S = 300.0, 60.0
 
 
 class Uplink:
@@ -48,6 +52,7 @@ class Uplink:
         silence_s: float = SILENCE_S,
         renewal: Renewal | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
+        vitals: Vitals | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
@@ -62,6 +67,7 @@ class Uplink:
         hub_id = identity.hub_id
         names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
         self._command_topics = [f"{name}/commands" for name in names]
+        self._vitals = vitals or Vitals(monotonic)
         self._backoff = Backoff(random_source)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -114,6 +120,11 @@ class Uplink:
         self._reconfigured.set()
         if self._session is not None:
             self._session.end("a new certificate")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a session with the broker now."""
+        return self._status.state == "up"
 
     @property
     def has_session_since_reconfigured(self) -> bool:
@@ -173,6 +184,7 @@ class Uplink:
 
     async def _pause(self, delay_s: float) -> None:
         """Wait before the next attempt, unless there is a reason to try, or to stop, at once."""
+        self._vitals.expect("uplink", delay_s + _SLACK_S)
         reasons = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._reconfigured)]
         await asyncio.wait(reasons, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
         for reason in reasons:
@@ -180,6 +192,7 @@ class Uplink:
 
     async def _try_once(self) -> UplinkFailure:
         self._reconfigured.clear()
+        self._vitals.expect("uplink", _ATTEMPT_S)
         host, port = self._config.hosts[self._host_at % len(self._config.hosts)]
         self._status.connecting(host, self._protocol, utc_ms())
         try:
@@ -260,6 +273,7 @@ class Uplink:
             wake=self._wake,
             tail=self._tail,
             again=self._again,
+            alive=lambda wait_s: self._vitals.expect("uplink", wait_s + _SLACK_S),
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})

@@ -104,6 +104,11 @@ class Renewal:
         return (self._next_file, self._next_file) if self.state == NEW else (self._cert_file, self._key_file)
 
     @property
+    def adopted_files(self) -> tuple[Path, Path]:
+        """Certificate and key that the broker is known to accept."""
+        return self._cert_file, self._key_file
+
+    @property
     def waits(self) -> bool:
         """Whether there is a new certificate that no connect has shown yet."""
         return self.state == NEW and self._shown == OWN

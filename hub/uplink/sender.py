@@ -57,7 +57,9 @@ class Sender:
         wake: asyncio.Event,
         tail: Tail,
         again: list[tuple[str, Position]],
+        alive: Callable[[float], None],
     ) -> None:
+        """`alive(wait_s)` is told before each wait how long it lasts at most."""
         self._session = session
         self._store = store
         self._health = health
@@ -68,6 +70,7 @@ class Sender:
         self._wake = wake
         self._tail = tail
         self._again = list(again)
+        self._alive = alive
         self.owed_again = dict.fromkeys(again)  # until the broker has answered each
         self._news = {*LANE_ORDER, _FORWARD}
         self._forward_cursor = 0
@@ -172,6 +175,7 @@ class Sender:
     async def _sleep(self) -> None:
         now = monotonic()
         due_at = self._due_at(now)
+        self._alive(max(0.0, due_at - now))  # for ever, when only the broker's answers are awaited
         try:
             await asyncio.wait_for(self._wake.wait(), None if due_at == math.inf else max(0.0, due_at - now))
         except TimeoutError:

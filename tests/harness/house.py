@@ -24,7 +24,9 @@ class House:
     def __init__(self, directory: Path, authority: Authority, ports: list[int], **settings: Any) -> None:
         pki = authority.directory
         options: dict[str, Any] = {
-            name: settings.pop(name) for name in ("heartbeat_s", "silence_s", "traffic_file") if name in settings
+            name: settings.pop(name)
+            for name in ("heartbeat_s", "silence_s", "traffic_file", "vitals")
+            if name in settings
         }
         hosts = settings.pop("hosts", [("localhost", port) for port in ports])
         files = {"ca_file": authority.ca_file, "cert_file": pki / "hub.pem", "key_file": pki / "hub.key"}

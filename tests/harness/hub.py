@@ -83,6 +83,10 @@ class Hub:
     def wait_uplink(self, state: str = "up") -> None:
         wait_for(f"the uplink to be {state}", lambda: self.status()["uplink"]["state"] == state)
 
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself, with status 0."""
+        return self._process is not None and self._process.poll() == 0
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

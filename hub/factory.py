@@ -1,0 +1,59 @@
+"""Factory reset: the home is forgotten, the identity stays. Asked for while the hub runs, done while it does not.
+
+A mark in data_dir says that it is to be done, and the hub does it as it starts; the mark goes last, so a power cut in
+the middle starts it over. What stays: the renewed certificate and key (`identity/`), without which the utility would
+not know the hub, and the number of the last epoch: what is numbered anew is never taken for what was before.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+MARK = "factory-reset"
+DONE = "factory-reset-done"
+KEPT = frozenset({"identity", "epoch", MARK, DONE})
+
+
+def ask(data_dir: Path) -> None:
+    """Have the home forgotten at the next start. Raises OSError."""
+    (data_dir / MARK).touch()
+    _sync(data_dir)
+
+
+def is_asked(data_dir: Path) -> bool:
+    """Whether somebody has asked for it and it has not been done."""
+    return (data_dir / MARK).exists()
+
+
+def perform(data_dir: Path) -> list[str]:
+    """Delete everything that is not kept; the names of what went. No hub may be running. Raises OSError."""
+    (data_dir / MARK).touch()
+    gone = sorted(entry.name for entry in data_dir.iterdir() if entry.name not in KEPT)
+    for name in gone:
+        entry = data_dir / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    (data_dir / DONE).touch()
+    _sync(data_dir)
+    (data_dir / MARK).unlink(missing_ok=True)
+    _sync(data_dir)
+    return gone
+
+
+def take_done(data_dir: Path) -> bool:
+    """Whether this start is the first after a factory reset; True once."""
+    done = data_dir / DONE
+    if not done.exists():
+        return False
+    done.unlink()
+    return True
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

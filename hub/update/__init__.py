@@ -1,0 +1,1 @@
+"""Firmware updates: asked for by a signed command, downloaded, checked, installed, tried, kept or given back."""

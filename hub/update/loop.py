@@ -1,0 +1,399 @@
+"""Carries an update out: the machine says what is due, this does it, and each step is durable before the next.
+
+A command `update` is an errand (hub/errands.py): accepted at once, answered when it is over, which may be several
+restarts and another slot later. The record in the store says where to go on.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Container, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any, cast
+
+import cbor2
+
+from drivers.clock import monotonic
+from hub.contract.receipt import Receipt
+from hub.control.records import Journal, Outcome, Request
+from hub.health import Health
+from hub.metering.cbor import loads_one
+from hub.update import machine
+from hub.update.machine import Patience, Trial, Unfit, Update, decode_update, step
+from hub.update.slots import Slots, SlotsError
+from hub.uplink.threads import in_thread
+from store import Store
+
+log = logging.getLogger(__name__)
+
+ITEM = "update"
+BUNDLE = "bundle.raucb"
+_LOOK_EVERY_S = 1.0
+_RETRY_S = 5.0
+# The board is asked to start anew once more if it is still running after this.
+_REBOOT_WITHIN_S = 120.0
+_AGAIN_S = 60.0
+_REASONS: dict[type[Exception], str] = {SlotsError: "no-slots"}
+_EVENT_EVERY_PERCENT = 25
+
+Happened = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What updates need of the hub around them. `ailment(with_radio)`: what is wrong locally, "" for nothing."""
+
+    context: Callable[[], SSLContext]
+    is_up: Callable[[], bool]
+    is_radio_up: Callable[[], bool]
+    ailment: Callable[[bool], str]
+    receipt: Callable[[bytes, bytes, str, dict[str, Any]], Receipt]
+    random: Callable[[], float]
+
+
+class Updates:
+    """One update at a time, and the word to the boot loader that this slot is good."""
+
+    def __init__(
+        self,
+        folder: Path,
+        slots: Slots,
+        store: Store,
+        health: Health,
+        hub: Surroundings,
+        *,
+        max_octets: int,
+        octets_per_s: float,
+        kept: bytes | None = None,
+    ) -> None:
+        self._folder = folder
+        self._slots = slots
+        self._store = store
+        self._health = health
+        self._hub = hub
+        self._bounds = (max_octets, octets_per_s)
+        self._give_way = asyncio.Event()
+        self._percent: int | None = None
+        self._trouble = ""
+        self.update: Update | None = None
+        self._superseded: list[bytes] = []
+        if kept is not None:
+            self._restore(kept)
+        self._acts: dict[str, Callable[[Update], Coroutine[Any, Any, Happened]]] = {
+            machine.ASKED: self._begin,
+            machine.DOWNLOADING: self._download,
+            machine.CHECKING: self._check,
+            machine.INSTALLING: self._install,
+            machine.REBOOTING: self._reboot,
+            machine.TRIAL: self._try,
+            machine.RETURNING: self._return,
+        }
+
+    def _restore(self, kept: bytes) -> None:
+        try:
+            record, superseded = loads_one(kept)
+            self.update, self._superseded = decode_update(record), list(superseded)
+        except (ValueError, TypeError) as error:
+            log.error("the record of an update does not read (%s); the slot that runs counts", error)
+
+    def forget_unless(self, jobs: Container[bytes]) -> None:
+        """After a restart: a record whose command nobody waits for any more (a salvaged database) decides nothing."""
+        if self.update is not None and self.update.cti not in jobs:
+            self.update = None
+
+    def status(self) -> dict[str, Any]:
+        """For `meterhub status`: the update under way or the last one of this run."""
+        update = self.update
+        return {
+            "slots": self._slots.is_there,
+            "state": None if update is None else update.state,
+            "version": None if update is None else update.version,
+            "percent": self._percent,
+            "reason": "" if update is None else update.reason,
+            "text": self._trouble or ("" if update is None else update.text),
+        }
+
+    # The errand
+
+    async def run(self, request: Request) -> Outcome:
+        """Carry out, or go on with, what a command asked for."""
+        if request.cti in self._superseded:
+            return "superseded", "", {}, None
+        if not self._slots.is_there:
+            return "failed", "unsupported", {"text": "this system has no slots to update"}, None
+        update = self.update
+        if update is None or update.cti != request.cti:
+            if update is not None and not update.is_over:
+                if update.state not in machine.EARLY:
+                    return "failed", "busy", {"text": f"{update.version} is {update.state}"}, None
+                self._supersede(update)
+            source = "url" if "url" in request.args else "han"
+            args = request.args
+            update = Update(request.cti, source, args[source], args["sha256"].lower(), args["version"])
+            await self._keep(update)
+        update = await self._drive(update)
+        return self._outcome(request, update)
+
+    def _supersede(self, update: Update) -> None:
+        """Let the other errand end; whatever it does meanwhile, it writes no record any more."""
+        self._superseded = [*self._superseded[-15:], update.cti]
+        self._give_way.set()
+
+    async def _drive(self, update: Update) -> Update:
+        self._give_way = give_way = asyncio.Event()
+        while not update.is_over:
+            happening, changes = await self._do(update, give_way)
+            if happening == "superseded":
+                return step(update, happening)  # the record is the other's now
+            update = step(update, happening, **changes)
+            await self._keep(update)
+        self._clean()
+        return update
+
+    async def _do(self, update: Update, give_way: asyncio.Event) -> Happened:
+        """What a state asks for, or giving way to another update while that is possible."""
+        while True:
+            try:
+                if update.state not in machine.EARLY:
+                    return await self._acts[update.state](update)
+                return await self._unless(give_way, self._acts[update.state](update))
+            except Exception as error:
+                log.log(logging.ERROR, "update, %s: %r", update.state, error)
+                if (update.state, "failed") in machine.TABLE:
+                    reason = error.reason if isinstance(error, Unfit) else _REASONS.get(type(error), "internal-error")
+                    return "failed", {"reason": reason, "text": str(error)[:300]}
+            # Nobody answers about slots just now, and nothing is decided by that.
+            await asyncio.sleep(_AGAIN_S)
+
+    @staticmethod
+    async def _unless(give_way: asyncio.Event, work: Coroutine[Any, Any, Happened]) -> Happened:
+        act, way = asyncio.ensure_future(work), asyncio.ensure_future(give_way.wait())
+        try:
+            await asyncio.wait({act, way}, return_when=asyncio.FIRST_COMPLETED)
+            return ("superseded", {}) if give_way.is_set() else act.result()
+        finally:
+            act.cancel()
+            way.cancel()
+
+    def _outcome(self, request: Request, update: Update) -> Outcome:
+        detail = {"version": update.version}
+        if update.state == machine.SUPERSEDED:
+            return "superseded", "", detail, None
+        journal = Journal(kept={ITEM: None})
+        if update.state == machine.GOOD:
+            journal.tell(self._hub.receipt(request.cti, request.digest, "applied", detail))
+            return "completed", update.reason, detail, journal
+        detail["text"] = update.text
+        if update.state == machine.ROLLED_BACK:
+            return "failed", "rolled-back", {**detail, "runs": update.version_before}, journal
+        return "failed", update.reason, detail, journal
+
+    async def _keep(self, update: Update) -> None:
+        """Make the record durable, and what happened known."""
+        self.update, self._trouble = update, ""
+        journal = Journal(kept={ITEM: cbor2.dumps([update.encode(), self._superseded])})
+        journal.events.append(_event_of(update))
+        while True:
+            try:
+                await asyncio.wrap_future(self._store.commit_control(journal))
+                return
+            except Exception as error:
+                log.error("the update's record is not durable yet: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    # What each state asks for
+
+    async def _begin(self, update: Update) -> Happened:
+        system = await self._slots.ask("status")
+        if update.version == system["version"]:
+            return "runs already", {"reason": "runs-already", "slot": str(system["booted"])}
+        machine.judge_version(update.version, str(system["version"]))
+        if update.source == "url":
+            from hub.update.fetch import Hopeless, check_url
+
+            try:
+                check_url(update.place)
+            except Hopeless as error:
+                raise Unfit(error.reason, str(error)) from None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o750)  # the helper, of the hub's group, reads the bundle
+        self._clean(but=self._part(update))
+        before = {"version_before": str(system["version"]), "slot": str(system["booted"])}
+        return "begun", {**before, "was_up": self._hub.is_up(), "was_radio_up": self._hub.is_radio_up()}
+
+    def _part(self, update: Update) -> Path:
+        return self._folder / f"{update.sha256[:32]}.part"
+
+    def _clean(self, but: Path | None = None) -> None:
+        for file in [*self._folder.glob("*.part"), self._folder / BUNDLE]:
+            if file != but:
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+
+    async def _download(self, update: Update) -> Happened:
+        if update.source == "han":
+            return self._take_local(update)
+        from hub.update.fetch import Hopeless, Interrupted
+
+        patience = Patience(self._hub.random, monotonic())
+        while True:
+            try:
+                await self._fetch(update, patience)
+                return "fetched", {}
+            except Hopeless as error:
+                raise Unfit(error.reason, str(error)) from None
+            except Interrupted as error:
+                delay_s = patience.delay_s(monotonic(), error.retry_after_s)
+                if delay_s is None:
+                    raise Unfit("unreachable", str(error)) from None
+                self._trouble = f"{error}; again in {delay_s:.0f} s"
+                log.warning("update: %s", self._trouble)
+                await asyncio.sleep(delay_s)
+
+    def _take_local(self, update: Update) -> Happened:
+        """`han`: a file that somebody has put into the update folder (an engineer, a recovery card)."""
+        if "/" in update.place or update.place.startswith("."):
+            raise Unfit("bad-args", f"han: the name of a file in {self._folder}")
+        part = self._part(update)
+        try:
+            if not part.exists():
+                (self._folder / update.place).replace(part)
+        except OSError as error:
+            raise Unfit("not-found", f"{self._folder / update.place}: {error.strerror or error}") from None
+        return "fetched", {}
+
+    async def _fetch(self, update: Update, patience: Patience) -> None:
+        from hub.update.fetch import Bounds, Interrupted, fetch  # HTTP: memory for an hour every few months
+
+        loop, stop, told = asyncio.get_running_loop(), threading.Event(), -1
+
+        def moved(octets: int, size: int | None) -> None:
+            nonlocal told
+            patience.moved(monotonic())
+            self._percent = int(octets * 100 / size) if size else None
+            if self._percent is not None and self._percent // _EVENT_EVERY_PERCENT != told // _EVENT_EVERY_PERCENT:
+                told = self._percent
+                name, fields = _event_of(update)
+                self._store.record_event(name, {**fields, "percent": told})
+
+        def progress(octets: int, size: int | None) -> None:  # in the thread
+            with suppress(RuntimeError):  # the loop is closed: the hub has stopped
+                loop.call_soon_threadsafe(moved, octets, size)
+
+        try:
+            try:
+                context = self._hub.context()
+            except OSError as error:  # ssl.SSLError is one
+                raise Interrupted(f"the hub's own certificate files: {error}") from None
+            bounds = Bounds(*self._bounds)
+            await in_thread(lambda: fetch(update.place, context, self._part(update), bounds, stop, progress))
+        finally:
+            stop.set()
+
+    async def _check(self, update: Update) -> Happened:
+        from hub.update.fetch import sha256_of
+
+        part, bundle = self._part(update), self._folder / BUNDLE
+        file = part if part.exists() else bundle
+        try:
+            found = await in_thread(lambda: sha256_of(file))
+            if found != update.sha256:
+                file.unlink()
+                if update.source == "url" and not update.retried:
+                    return "torn", {}
+                raise Unfit("wrong-hash", f"SHA-256 is {found}, the command says {update.sha256}")
+            file.chmod(0o644)  # RAUC's side reads it as another user
+            file.replace(bundle)
+        except OSError as error:
+            raise Unfit("unreadable", f"{file}: {error.strerror or error}") from None
+        try:
+            holds = await self._slots.ask("info")
+        except SlotsError as error:
+            raise Unfit("bad-signature" if "signature" in str(error).lower() else "bad-bundle", str(error)) from None
+        machine.judge_bundle(update, holds, await self._slots.ask("status"))
+        return "sound", {"was_up": update.was_up or self._hub.is_up()}
+
+    async def _install(self, update: Update) -> Happened:
+        system = await self._slots.ask("status")
+        try:
+            await self._slots.ask("install")
+        except SlotsError as error:
+            raise Unfit("install-failed", str(error)) from None
+        return "installed", {"boot": str(system["boot"])}
+
+    async def _reboot(self, update: Update) -> Happened:
+        while (system := await self._slots.ask("status"))["boot"] == update.boot:
+            self._slots.reboot()
+            await asyncio.sleep(_REBOOT_WITHIN_S)
+        if str(system["booted"]) == update.slot:
+            return "old slot", {"text": "the new slot did not come up"}
+        return "new slot", {}
+
+    async def _try(self, update: Update) -> Happened:
+        system = await self._slots.ask("status")
+        if str(system["booted"]) == update.slot:
+            return "old slot", {"text": update.text or "the new slot came up and did not stay up"}
+        trial = Trial(update.was_up, monotonic())
+        while True:
+            ailment = self._hub.ailment(update.was_radio_up)
+            verdict = trial.look(ailment, self._hub.is_up(), monotonic())
+            self._trouble = ailment
+            if verdict is not None:
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if verdict[0] == "well":
+            await self._slots.ask("good")
+            return "well", {"slot": str(system["booted"])}
+        return "unwell", {"text": verdict[1][:300]}
+
+    async def _return(self, update: Update) -> Happened:
+        system = await self._slots.ask("status")
+        if str(system["booted"]) == update.slot:
+            return "old slot", {}
+        await self._slots.ask("bad")
+        self._slots.reboot()
+        await asyncio.sleep(_REBOOT_WITHIN_S)
+        return "new slot", {}
+
+    # Every boot
+
+    async def mark_good(self) -> None:
+        """Tell the boot loader, once a boot, that this slot starts a hub that is locally well; where an update is on
+        trial that is the trial's to say. Never returns: it is one of the hub's loops."""
+        well_since: float | None = None
+        while self._slots.is_there:
+            now = monotonic()
+            ailment = self._hub.ailment(False)
+            well_since = None if ailment else (now if well_since is None else well_since)
+            if well_since is not None and now - well_since >= machine.WELL_FOR_S:
+                if self._is_on_trial() or await self._mark():
+                    break
+                await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.Event().wait()
+
+    def _is_on_trial(self) -> bool:
+        return self.update is not None and self.update.state in (machine.TRIAL, machine.RETURNING, machine.REBOOTING)
+
+    async def _mark(self) -> bool:
+        try:
+            await self._slots.ask("good")
+        except SlotsError as error:
+            self._health.raise_condition("slot-not-marked", str(error)[:200])
+            return False
+        self._health.clear_condition("slot-not-marked")
+        return True
+
+
+def _event_of(update: Update) -> tuple[str, dict[str, Any]]:
+    if update.state == machine.GOOD:
+        return "update.good", {"version": update.version, "slot": update.slot}
+    if update.state == machine.FAILED:
+        return "update.failed", {"version": update.version, "reason": update.reason, "text": update.text}
+    if update.state == machine.ROLLED_BACK:
+        fields = {"version": update.version, "runs": update.version_before, "text": update.text}
+        return "update.rolled_back", cast(dict[str, Any], fields)
+    return "update.progress", {"version": update.version, "state": update.state}

@@ -1,0 +1,106 @@
+"""Looks after the hub that runs: its clock, certificate, store and loops; feeds the watchdog; says what ails it."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from drivers.clock import monotonic, utc_ms
+from drivers.watchdog import notify, watchdog_interval_s
+from store import StoreFull
+
+if TYPE_CHECKING:
+    from hub.daemon import Daemon
+
+log = logging.getLogger(__name__)
+
+_CLOCK_PERIOD_S = 30.0
+_DAY_S = 86400
+_CERTIFICATE_WARNING_S = 60 * _DAY_S
+_LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
+# A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
+_LIVED_S = 600.0
+STARTS_FILE = "starts"
+
+
+class Upkeep:
+    """The watch over one daemon."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+        self._tell_certificate_at = 0.0
+
+    async def watch(self) -> None:
+        """Every half minute: the clock, the certificate, the store."""
+        daemon = self._daemon
+        while True:
+            trusted = daemon.clock.is_trusted()
+            daemon.store.set_clock(daemon.clock.offset_ms(), trusted)
+            daemon.governor.set_clock(daemon.clock.offset_ms() / 1000, trusted)
+            daemon.health.set_condition("clock-untrusted", not trusted)
+            self._check_certificate(utc_ms() / 1000)
+            self._check_store()
+            self._forget_starts()
+            await asyncio.sleep(_CLOCK_PERIOD_S if not daemon.health.conditions() else 2.0)
+
+    def _check_certificate(self, t: float) -> None:
+        health, certificate = self._daemon.health, self._daemon.identity.certificate
+        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        health.set_condition("certificate-expired", t > ends, f"on {until}")
+        health.set_condition("certificate-not-yet-valid", t < begins)
+        soon = t <= ends < t + _CERTIFICATE_WARNING_S
+        health.set_condition("certificate-expires-soon", soon, f"on {until}")
+        if soon and monotonic() >= self._tell_certificate_at:
+            self._tell_certificate_at = monotonic() + _DAY_S
+            fields = {"not_after": until, "days": int((ends - t) / _DAY_S)}
+            self._daemon.store.record_event("certificate.expires_soon", fields)
+
+    def _check_store(self) -> None:
+        health = self._daemon.health
+        salvaged = self._daemon.store.status()["salvaged"]
+        health.set_condition("store-salvaged", salvaged > 0, "see the event store.salvaged")
+        errors = self._daemon.bridge.internal_errors
+        health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+
+    def _forget_starts(self) -> None:
+        if monotonic() - self._daemon.started_at >= _LIVED_S:
+            with suppress(OSError):
+                (self._daemon.config.run_dir / STARTS_FILE).unlink(missing_ok=True)
+
+    def on_custody(self, error: Exception | None) -> None:
+        """The store's last word on custody."""
+        health = self._daemon.health
+        health.set_condition("store-full", isinstance(error, StoreFull), str(error))
+        health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
+
+    async def feed_watchdog(self) -> None:
+        """Fed from the loop that serves the home, and only while all others live: the uplink's and control's by their
+        own word, the writer and the admin socket by asking them as an engineer would."""
+        interval_s = watchdog_interval_s()
+        while True:
+            stuck = self._daemon.vitals.overdue()
+            try:
+                await self._daemon.admin.probe()
+            except (OSError, TimeoutError, ValueError) as error:
+                stuck.append(f"admin socket or store ({error!r})")
+            self._daemon.health.set_condition("loop-stuck", bool(stuck), ", ".join(stuck))
+            if stuck:
+                log.critical("the watchdog is not fed: %s", ", ".join(stuck))
+            else:
+                notify("WATCHDOG=1")
+            await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
+
+    def is_radio_up(self) -> bool:
+        """Whether there is a radio that works."""
+        radio = self._daemon.radio
+        return radio is not None and radio.status()["state"] == "up"
+
+    def ailment(self, with_radio: bool) -> str:
+        """What is wrong with the hub itself, "" for nothing. An outage outside is no ailment."""
+        if stuck := self._daemon.vitals.overdue():
+            return f"stuck: {', '.join(stuck)}"
+        failing = [it for it in self._daemon.health.conditions() if it.code in ("store-failing", "loop-stuck")]
+        if failing:
+            return failing[0].text
+        return "the radio does not come up" if with_radio and not self.is_radio_up() else ""

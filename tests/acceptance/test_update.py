@@ -1,0 +1,194 @@
+"""A firmware update by signed command: fetched over mutual TLS, checked, installed, tried, kept or given back; every
+receipt is true after the restarts, too."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.pki import Authority
+from tests.harness.board import Board
+from tests.harness.control_point import ControlPoint
+from tests.harness.hub import Hub
+from tests.harness.operator import Operator, cti_of, write_operators
+from tests.harness.update_server import UpdateServer
+from tests.harness.waiting import wait_for
+
+
+@pytest.fixture
+def server(authority: Authority) -> Iterator[UpdateServer]:
+    server = UpdateServer(authority)
+    yield server
+    server.close()
+
+
+class Fleet:
+    """One hub on a board, its control point, and where its bundles come from."""
+
+    def __init__(self, board: Board, hub: Hub, control_point: ControlPoint, server: UpdateServer) -> None:
+        self.board, self.hub, self.control_point, self.server = board, hub, control_point, server
+        self.operator = Operator("grid")
+
+    def send(self, bundle: Path, version: str, **args: Any) -> bytes:
+        """Command an update; its cti."""
+        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+        source = {} if "han" in args else {"url": self.server.add(bundle)}
+        wanted = {**source, "sha256": digest, "version": version, **args}
+        command = self.operator.command("update", wanted)
+        self.control_point.send(command)
+        return cti_of(command)
+
+    def story(self, cti: bytes) -> list[str]:
+        return self.control_point.receipts(cti)
+
+    def wait_story(self, cti: bytes, *statuses: str) -> None:
+        wait_for(f"{statuses} after {self.hub.log()[-300:]}", lambda: self.story(cti) == list(statuses))
+
+    def failure(self, cti: bytes) -> tuple[str, str]:
+        """Wait until it has failed; the receipt's reason and text."""
+        self.wait_story(cti, "accepted", "failed")
+        receipt = self.control_point.receipt(cti, "failed")
+        return receipt["reason"], receipt["detail"].get("text", "")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        with self.control_point.lock:
+            return [event for event in self.control_point.books.events if event["event"] == name]
+
+
+@pytest.fixture
+def fleet(
+    tmp_path: Path, make_hub: Callable[..., Hub], control_point: ControlPoint, server: UpdateServer
+) -> Iterator[Fleet]:
+    board = Board(tmp_path / "board")
+    hub = make_hub(
+        control__operators_file=str(tmp_path / "operators.toml"),
+        update__slots_dir=str(board.slots_dir), update__kb_s=0, update__max_mb=4,
+    )  # fmt: skip
+    fleet = Fleet(board, hub, control_point, server)
+    write_operators(tmp_path / "operators.toml", fleet.operator)
+    board.start(hub)
+    hub.wait_uplink()
+    yield fleet
+    board.stop()
+
+
+def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Fleet) -> None:
+    bundle = fleet.board.bundle("2.0.0")
+    fleet.server.cuts = [100_000, 250_000]
+    cti = fleet.send(bundle, "2.0.0")
+    fleet.wait_story(cti, "accepted", "applied", "completed")
+    assert fleet.board.boots == ["B"] and fleet.board.read()["good"][-1] == "B"
+    assert (fleet.board.folder / "B/image").read_bytes().startswith(b"2.0.0")
+    assert {name for name, _, _ in fleet.server.requests} == {"MTR-1"}, "the hub shows its own certificate"
+    ranges = [wanted for _, _, wanted in fleet.server.requests]
+    assert ranges[0] == "" and ranges[1:] == ["bytes=100000-", "bytes=350000-"]
+    states = [event["state"] for event in fleet.events("update.progress")]
+    assert list(dict.fromkeys(states)) == ["asked", "downloading", "checking", "installing", "rebooting", "trial"]
+    assert 100 in [event.get("percent") for event in fleet.events("update.progress")]
+    wait_for("the event", lambda: fleet.events("update.good"))
+    assert not list((fleet.hub.data_dir / "update").iterdir()), "the bundle's space is free again"
+    assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
+    # Asked again, by a new command: it runs already.
+    again = fleet.send(bundle, "2.0.0")
+    fleet.wait_story(again, "accepted", "applied", "completed")
+    assert fleet.board.boots == ["B"]
+    old = fleet.board.bundle("1.9.9")
+    assert fleet.failure(fleet.send(old, "1.9.9"))[0] == "downgrade"
+
+
+def test_a_version_that_does_not_come_up_is_given_back(fleet: Fleet) -> None:
+    before = fleet.hub.status()["boot"]
+    cti = fleet.send(fleet.board.bundle("3.0.0-broken"), "3.0.0-broken")
+    assert fleet.failure(cti) == ("rolled-back", "the new slot did not come up")
+    assert fleet.board.boots == ["B", "B", "B", "A"]
+    assert fleet.hub.status()["boot"] == before + 1
+    wait_for("the event", lambda: fleet.events("update.rolled_back"))
+    assert fleet.events("update.rolled_back")[0]["runs"] == "1.0.0"
+    assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
+
+
+def test_what_must_not_be_installed_is_not(fleet: Fleet) -> None:
+    board, server = fleet.board, fleet.server
+    stranger = Authority(board.folder / "stranger", "somebody else")
+    assert fleet.failure(fleet.send(board.bundle("2.0.0", signer=stranger), "2.0.0"))[0] == "bad-signature"
+    assert fleet.failure(fleet.send(board.bundle("2.0.0", compatible="meterhub-x"), "2.0.0"))[0] == "wrong-board"
+    good = board.bundle("2.0.0")
+    assert fleet.failure(fleet.send(good, "2.1.0"))[0] == "wrong-version"
+    assert fleet.failure(fleet.send(good, "0.9.0"))[0] == "downgrade"
+    assert fleet.failure(fleet.send(good, "2.0.0", sha256="00" * 32))[0] == "wrong-hash"
+    assert fleet.failure(fleet.send(good, "2.0.0", url=server.url("gone")))[0] == "not-found"
+    assert fleet.failure(fleet.send(good, "2.0.0", url="http://localhost/x"))[0] == "bad-args"
+    large = board.folder / "large.raucb"
+    large.write_bytes(bytes(5 << 20))
+    assert fleet.failure(fleet.send(large, "2.0.0"))[0] == "too-large"
+    assert fleet.failure(fleet.send(good, "2.0.0", han="../hub.db"))[0] == "bad-args"
+
+    def endless(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(200):
+            handler.wfile.write(bytes(65536))
+        return True
+
+    server.fault = endless
+    assert fleet.failure(fleet.send(good, "2.0.0"))[0] == "too-large"
+    server.fault = lambda handler: bool(handler.send_error(403) or True)
+    assert fleet.failure(fleet.send(good, "2.0.0"))[0] == "server-refused"
+    assert board.boots == [] and not list((fleet.hub.data_dir / "update").iterdir())
+    assert board.read()["order"] == ["A", "B"], "no slot was touched"
+    refused = fleet.operator.command("update", {"url": "u", "han": "h", "sha256": "00" * 32, "version": "2"})
+    fleet.control_point.send(refused)
+    fleet.wait_story(cti_of(refused), "refused")
+
+
+def test_kills_on_the_way_cost_nothing_and_a_newer_command_takes_over(fleet: Fleet) -> None:
+    board, hub, server = fleet.board, fleet.hub, fleet.server
+    server.delay_s = 0.1
+    first = fleet.send(board.bundle("2.0.0"), "2.0.0")
+    part = hub.data_dir / "update"
+    wait_for("a part of it", lambda: any(file.stat().st_size > 200_000 for file in part.glob("*.part")))
+    hub.kill()
+    asked = len(server.requests)
+    hub.start()
+    wait_for("the download to go on", lambda: len(server.requests) > asked)
+    assert server.requests[-1][2].startswith("bytes=") and server.requests[-1][2] != "bytes=0-"
+    second = fleet.send(board.bundle("2.0.1"), "2.0.1")
+    wait_for("the first to give way", lambda: fleet.story(first) == ["accepted", "superseded"])
+    (board.folder / "hold").touch()
+    wait_for("the installation", lambda: hub.status()["update"]["state"] == "installing")
+    third = fleet.send(board.bundle("2.0.2"), "2.0.2")
+    assert fleet.failure(third)[0] == "busy"
+    hub.kill()
+    (board.folder / "hold").unlink()
+    hub.start()
+    fleet.wait_story(second, "accepted", "applied", "completed")
+    assert (board.folder / "B/image").read_bytes().startswith(b"2.0.1") and board.boots == ["B"]
+    assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
+
+
+def test_a_file_that_an_engineer_brought(fleet: Fleet) -> None:
+    bundle = fleet.board.bundle("2.0.0")
+    folder = fleet.hub.data_dir / "update"
+    folder.mkdir()
+    (folder / "from-the-van.raucb").write_bytes(bundle.read_bytes())
+    fleet.board.write(faults=["install"])
+    reason, text = fleet.failure(fleet.send(bundle, "2.0.0", han="from-the-van.raucb"))
+    assert reason == "install-failed" and "does not work today" in text, "RAUC's own words"
+    assert fleet.failure(fleet.send(bundle, "2.0.0", han="from-the-van.raucb"))[0] == "not-found"
+    assert fleet.server.requests == []
+
+
+def test_a_system_without_slots_says_so(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
+) -> None:
+    operator = Operator("grid")
+    file = write_operators(tmp_path / "operators.toml", operator)
+    hub = make_hub(control__operators_file=str(file), update__slots_dir=str(tmp_path / "none")).start()
+    hub.wait_uplink()
+    command = operator.command("update", {"han": "x", "sha256": "00" * 32, "version": "2.0.0"})
+    control_point.send(command)
+    wait_for("the receipt", lambda: control_point.receipts(cti_of(command)) == ["accepted", "failed"])
+    assert control_point.receipt(cti_of(command), "failed")["reason"] == "unsupported"

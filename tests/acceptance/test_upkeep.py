@@ -1,0 +1,109 @@
+"""A hub goes on without its radio's software, feeds its watchdog only while every loop lives, and forgets its home when
+it is told to."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.control_point import ControlPoint
+from tests.harness.hub import Hub
+from tests.harness.udp import UdpAdapter
+from tests.harness.waiting import wait_for
+
+
+def test_a_radio_stack_that_does_not_load_costs_the_radio_alone(
+    tmp_path: Path, make_hub: Callable[..., Hub], control_point: ControlPoint
+) -> None:
+    broken = tmp_path / "broken" / "zigpy"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise OSError('a library on a bad block')\n")
+    hub = make_hub(radio__path="/dev/null")
+    hub.env["PYTHONPATH"] = str(broken.parent)
+    hub.start()
+    text = wait_for("the condition", lambda: hub.conditions().get("radio-unusable"))
+    assert "bad block" in text and hub.status()["radio"]["state"] == "unusable"
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0 and adapter.publish(0x0001, b"42") == 0
+    wait_for("the reading at the utility", lambda: control_point.values("boiler") == [42.0])
+    adapter.close()
+
+
+class Systemd:
+    """What systemd hears of the hub."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(0.05)
+        self.heard: list[str] = []
+
+    def listen(self) -> list[str]:
+        try:
+            while True:
+                self.heard += self._socket.recv(4096).decode().split("\n")
+        except TimeoutError:
+            return self.heard
+
+    def count(self, word: str) -> int:
+        return self.listen().count(word)
+
+
+@pytest.fixture
+def systemd() -> Iterator[tuple[Systemd, Path]]:
+    path = Path("/tmp") / f"mh-notify-{os.getpid()}"
+    path.unlink(missing_ok=True)
+    yield Systemd(path), path
+    path.unlink()
+
+
+def test_the_watchdog_is_fed_while_every_loop_lives(
+    make_hub: Callable[..., Hub], systemd: tuple[Systemd, Path]
+) -> None:
+    heard, path = systemd
+    hub = make_hub()
+    hub.env |= {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
+    hub.start()
+    wait_for("READY=1", lambda: "READY=1" in heard.listen())
+    fed = heard.count("WATCHDOG=1")
+    wait_for("food", lambda: heard.count("WATCHDOG=1") >= fed + 3)
+    admin = hub.run_dir / "admin.sock"
+    admin.rename(admin.with_name("elsewhere"))  # nobody can ask this hub anything any more
+    wait_for("a complaint", lambda: "the watchdog is not fed: admin socket" in hub.log())
+    fed = heard.count("WATCHDOG=1")
+    wait_for("another complaint", lambda: hub.log().count("the watchdog is not fed") >= 4)
+    assert heard.count("WATCHDOG=1") == fed
+    admin.with_name("elsewhere").rename(admin)
+    wait_for("food again", lambda: heard.count("WATCHDOG=1") > fed)
+
+
+def test_a_factory_reset_forgets_the_home_and_keeps_the_identity(
+    make_hub: Callable[..., Hub], control_point: ControlPoint
+) -> None:
+    hub = make_hub().start()
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0 and adapter.publish(0x0001, b"42") == 0
+    wait_for("the reading at the utility", lambda: control_point.values("boiler") == [42.0])
+    (hub.data_dir / "identity").mkdir()
+    (hub.data_dir / "identity" / "renewed.pem").write_text("kept, whatever it holds")
+    epoch = hub.status()["epoch"]
+    assert hub.cli("factory-reset").returncode == 2, "not without --yes"
+    assert hub.cli("factory-reset", "--now", "--yes").returncode == 1, "not while the hub runs"
+    assert hub.cli("factory-reset", "--yes").returncode == 0
+    wait_for("it to end by itself", hub.has_ended)
+    hub.start()
+    assert hub.ask("readings") == [] and hub.ask("adapters") == []
+    assert (hub.data_dir / "identity" / "renewed.pem").exists()
+    assert hub.status()["epoch"] > epoch, "what is numbered anew is not taken for what was before"
+    assert hub.ask("events")[0]["reason"] == "factory-reset"
+    hub.stop()
+    done = hub.cli("factory-reset", "--now", "--yes")
+    assert done.returncode == 0 and "hub.db" in done.stdout
+    hub.start()
+    assert hub.status()["epoch"] > epoch + 1
+    hub.stop()
+    hub.start()
+    assert hub.ask("events")[-1]["reason"] == "start", "said once"
+    adapter.close()
