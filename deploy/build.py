@@ -19,7 +19,7 @@ from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import build_uboot, device_tree, make_fit, trust, uboot_version
 from deploy.image.bundle import make_bundle
-from deploy.image.debs import Package, fetch, write_lock
+from deploy.image.debs import Package, fetch, lock_path, sha256_of, write_lock
 from deploy.image.disk import make_disk
 from deploy.image.initramfs import Verity, make_initramfs
 from deploy.image.root import finish, unpack
@@ -56,11 +56,13 @@ def build(order: Order) -> Path:
     files, wheels = fetch(board, order.cache), fetch_wheels(board.architecture, order.cache)
     _say("root file system")
     root, kernel = work / "root", work / "kernel"
-    unpack(board, files, root, work)
+    _unpacked(order, files, root, work)
+    _say("the hub into it")
     finish(board, root, files, wheels, version=order.version, epoch_s=order.epoch_s)
     _adapt(order, root)
+    _say("squashfs and hash tree")
     rootfs, verity = make_rootfs(root, order.version, order.epoch_s, out / "rootfs.img")
-    _say(f"squashfs and hash tree: {rootfs.stat().st_size / 1e6:.1f} MB")
+    _say(f"root: {rootfs.stat().st_size / 1e6:.1f} MB")
     for package, path in files.items():
         if package.section != "root":
             run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
@@ -74,6 +76,18 @@ def build(order: Order) -> Path:
     manifest = _papers(order, products, list(files), wheels, verity)
     shutil.rmtree(work)
     return manifest
+
+
+def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) -> None:
+    """The unpacked packages, a copy of what an earlier build with the same lock has kept in the cache."""
+    lock = lock_path(order.board)
+    kept = order.cache / f"unpacked-{lock.stem}-{sha256_of(lock)[:12]}"
+    if not kept.is_dir():
+        for old in order.cache.glob(f"unpacked-{lock.stem}-*"):
+            shutil.rmtree(old)
+        unpack(order.board, files, work / "unpacked", work)
+        (work / "unpacked").rename(kept)
+    run(["cp", "-a", "--reflink=auto", kept, root])
 
 
 def _adapt(order: Order, root: Path) -> None:
@@ -119,10 +133,9 @@ def _papers(
     board, out = order.board, order.out
     bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
     products["sbom"] = papers.write_json(bill, out / "sbom.cdx.json")
-    test_keys = order.signing.folder == out / "keys"
     document = papers.manifest(
         board, order.version, order.epoch_s, products,
-        root_hash=verity.root_hash, test_keys=test_keys, console=order.console_root,
+        root_hash=verity.root_hash, test_keys=order.signing.is_for_tests, console=order.console_root,
     )  # fmt: skip
     return papers.write_json(document, out / "manifest.json")
 

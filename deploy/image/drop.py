@@ -2,8 +2,8 @@
 
     python -m deploy.image.drop MEDIUM FOLDER
 
-FOLDER becomes /etc/meterhub of the board: hub.toml, ca.pem, hub.pem, operators.toml, ntp/*.sources (hub.key only where the
-key is not held by hardware). The first boot unpacks it into the encrypted data partition that it makes, and erases it.
+FOLDER becomes /etc/meterhub of the board: hub.toml, ca.pem, hub.pem, operators.toml, ntp/*.conf (hub.key only where
+hardware does not hold the key). The first boot unpacks it into the encrypted data partition that it makes, and erases it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _DATA = "data"
 DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
 _SECTOR = 512
 _MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
-_HUB_ID = 700  # files/usr/lib/sysusers.d/hub.conf
+_HUB_ID = 960  # deploy/systemd/sysusers.d/meterhub.conf
 
 
 def pack(folder: Path) -> bytes:

@@ -1,7 +1,7 @@
 """A built board in QEMU: `python -m deploy.image.qemu BUILD` shows its serial console here.
 
 The disk is a copy in RUN, kept from run to run; the fuses are a file beside it: 32 random octets that only this "board"
-has. Its network is QEMU's user network: the hub reaches this machine's loopback as 10.0.2.2, and is told of nothing else.
+has. Its network is QEMU's user network: the hub reaches this machine's loopback as 10.0.2.2, and knows of nothing else.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.image.qemu", description="Run a built board in QEMU.")
     parser.add_argument("build", type=Path, help="folder made by deploy/build.py")
     parser.add_argument("--run", type=Path, help="folder for its disk and fuses (default: BUILD/run)")
-    parser.add_argument("--radio", metavar="HOST:PORT", help="where an emulated radio listens (python -m tests.emulators.serve --tcp)")
+    parser.add_argument("--radio", metavar="HOST:PORT", help="where an emulated radio listens (tests.emulators.serve)")
     arguments = parser.parse_args()
     try:
         machine = machine_of(arguments.build, arguments.run or arguments.build / "run")

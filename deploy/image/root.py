@@ -6,6 +6,7 @@ What the packages' installation scripts would have done and is needed is done in
 import compileall
 import os
 import py_compile
+import re
 import shutil
 import stat
 import tomllib
@@ -22,6 +23,12 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SITE = "usr/lib/python3/dist-packages"
 _PYTHON = "usr/lib/python3.11"
+_UNIT_FOLDERS = {
+    "meterhub.service.d": "usr/lib/systemd/system/meterhub.service.d",
+    "sysusers.d": "usr/lib/sysusers.d",
+    "tmpfiles.d": "usr/lib/tmpfiles.d",
+    "dbus": "etc/dbus-1/system.d",
+}
 _LINKS = {
     "etc/resolv.conf": "/run/systemd/resolve/stub-resolv.conf",
     "etc/mtab": "/proc/self/mounts",
@@ -122,10 +129,37 @@ def _put_hub(root: Path, wheels: list[Path]) -> None:
         kept.rename(site / "_cffi_backend.so")
     for name in ("hub", "drivers", "store"):
         shutil.copytree(REPOSITORY / name, site / name, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
-    units = root / "usr/lib/systemd/system"
-    for unit in sorted((REPOSITORY / "deploy/systemd").iterdir()):
-        if unit.suffix in (".service", ".timer", ".socket", ".path", ".target", ".mount"):
-            shutil.copy(unit, units / unit.name)
+    _put_units(root)
+
+
+# The initramfs has done what these would wait for (deploy/image/initramfs/init): the hub starts with the system.
+_EARLIER = {
+    "meterhub.service": (
+        "After=local-fs.target systemd-tmpfiles-setup.service meterhub-first-boot.service\n",
+        "DefaultDependencies=no\nAfter=systemd-journald.socket\nConflicts=shutdown.target\nBefore=shutdown.target\n",
+    ),
+    "meterhub-first-boot.service": ("Before=meterhub.service ssh.service\n", "Before=ssh.service\n"),
+}
+
+
+def _put_units(root: Path) -> None:
+    """deploy/systemd's units and what belongs to them, each where its README says."""
+    source, units = REPOSITORY / "deploy/systemd", root / "usr/lib/systemd/system"
+    for unit in sorted(source.iterdir()):
+        if unit.suffix in (".service", ".timer", ".socket", ".path"):
+            text = unit.read_text("utf-8")
+            before, after = _EARLIER.get(unit.name, ("", ""))
+            if before not in text:
+                raise BuildError(f"{unit}: expected the line {before!r}; see _EARLIER in {__file__}")
+            (units / unit.name).write_text(text.replace(before, after) if before else text)
+    for folder, target in _UNIT_FOLDERS.items():
+        (root / target).mkdir(parents=True, exist_ok=True)
+        for file in sorted((source / folder).iterdir()):
+            shutil.copy(file, root / target / file.name)
+    first_boot = root / "usr/lib/meterhub/first-boot"
+    first_boot.parent.mkdir(exist_ok=True)
+    shutil.copy(source / "first-boot", first_boot)
+    first_boot.chmod(0o755)
 
 
 def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> None:
@@ -247,3 +281,9 @@ def _check(root: Path) -> None:
     if missing:
         text = "; ".join(f"{name} (for {', '.join(sorted(who)[:2])})" for name, who in sorted(missing.items()))
         raise BuildError(f"libraries are missing from the root: {text}")
+    known = {line.split(":")[0] for name in ("passwd", "group") for line in (root / "etc" / name).open()}
+    for unit in sorted((root / "usr/lib/systemd/system").glob("*.service")):
+        for line in re.findall(r"^(?:User|Group|SupplementaryGroups)=(.+)$", unit.read_text("utf-8"), re.MULTILINE):
+            for name in line.split():
+                if name not in known and "%" not in name:
+                    raise BuildError(f"{unit.name}: there is no user or group {name}; see usr/lib/sysusers.d")

@@ -22,6 +22,7 @@ _MODULES = (
     "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
     "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
 )
+_TEST_MARK = "FOR-TESTS-ONLY"
 _YEARS_20 = timedelta(days=20 * 365)
 
 
@@ -35,6 +36,11 @@ class Signing:
     @property
     def ca_file(self) -> Path:
         return self.folder / f"{CA}.pem"
+
+    @property
+    def is_for_tests(self) -> bool:
+        """Whether make_test_keys made them; a bundle or medium signed with them is for nobody's meter."""
+        return (self.folder / _TEST_MARK).exists()
 
     @property
     def token_env(self) -> dict[str, str]:
@@ -84,6 +90,7 @@ def make_test_keys(folder: Path) -> Signing:
     if (folder / f"{BOOT}.crt").is_file():
         return Signing(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _TEST_MARK).touch()
     ca_key = rsa.generate_private_key(65537, 3072)
     ca_name = _name("meterhub test release CA")
     _write(folder / f"{CA}.pem", _certificate(ca_name, ca_key, ca_name, ca_key, is_ca=True))

@@ -1,5 +1,6 @@
 """Everything around one board: its PKI, mosquitto, the control point, a clock, a Zigbee radio with a home, QEMU."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
 from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
-from tests.harness.operator import Operator
+from tests.harness.operator import Operator, cti_of
+from tests.harness.update_server import UpdateServer
 from tests.harness.waiting import free_port, wait_for
 from tests.image.clock import TimeServer
 from tests.image.console import Console
@@ -41,6 +43,7 @@ class Site:
         self.broker = Broker(folder / "broker", self.authority).start()
         self.control_point = ControlPoint(self.authority.directory, self.broker.port)
         self.clock = TimeServer()
+        self.updates = UpdateServer(self.authority)
         self.machine: Machine = machine_of(build, folder / "board")
         self.machine.make()
         self.console = Console(folder / "console.sock", folder / "console.log")
@@ -59,12 +62,12 @@ class Site:
         for name in ("ca.pem", "hub.pem", "hub.key"):
             (etc / name).write_bytes((self.authority.directory / name).read_bytes())
         (etc / "operators.toml").write_text(self.operator.toml)
-        (etc / "ntp" / "utility.sources").write_text(f"server {HOST_ADDRESS} port {self.clock.port} iburst minpoll 4\n")
+        (etc / "ntp" / "utility.conf").write_text(f"server {HOST_ADDRESS} port {self.clock.port} iburst minpoll 4\n")
         (etc / "hub.toml").write_text(
             f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
             'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[control]\n'
-            'operators_file = "/etc/meterhub/operators.toml"\n'
+            'operators_file = "/etc/meterhub/operators.toml"\n\n[update]\nkb_s = 0\n'
         )
         put_drop(self.machine.disk, etc)
 
@@ -87,7 +90,21 @@ class Site:
             self._qemu.wait()
             self._qemu = None
 
-    # What the utility sees
+    # What the utility sees and does
+
+    def command_update(self, bundle: Path, version: str) -> bytes:
+        """Command an update to a bundle that the utility's server has; its cti."""
+        url = self.updates.add(bundle).replace("localhost", HOST_ADDRESS)
+        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+        command = self.operator.command("update", {"url": url, "sha256": digest, "version": version})
+        self.control_point.send(command)
+        return cti_of(command)
+
+    def wait_story(self, cti: bytes, *statuses: str, timeout_s: float = 600) -> None:
+        """Wait until a command's receipts are these."""
+        wait_for(
+            f"the receipts {statuses}", lambda: self.control_point.receipts(cti) == list(statuses), timeout_s, 0.2
+        )
 
     def states(self) -> list[dict[str, object]]:
         """Every state that hubs told, oldest first."""
@@ -132,4 +149,5 @@ class Site:
         self.control_point.stop()
         self.broker.stop()
         self.clock.close()
+        self.updates.close()
 
