@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
-from deploy.image.boot import build_uboot, device_tree, make_fit, trust, uboot_version
+from deploy.image.boot import build_uboot, device_tree, join_trust, make_fit, trust, uboot_version
 from deploy.image.bundle import make_bundle
 from deploy.image.debs import Package, fetch, lock_path, sha256_of, write_lock
 from deploy.image.disk import make_disk
@@ -110,10 +110,7 @@ def _boot(order: Order, kernel: Path, initramfs: Path, work: Path) -> dict[str, 
     control = out / "control.dtb"
     shutil.copy(dtb if board.kernel["dtb"] == "qemu" else uboot / "u-boot.dtb", control)
     trust(control, order.signing)
-    products = {"control": control}
-    for name in board.uboot["images"]:
-        products[name] = out / name
-        shutil.copy(uboot / name, out / name)
+    products = {"control": control} | join_trust(board, uboot, control, out)
     fit = make_fit(board, kernel, initramfs, dtb, order.version, order.signing, order.epoch_s, out / "kernel.fit")
     return products | {"fit": fit}
 

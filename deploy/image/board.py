@@ -98,9 +98,9 @@ def board_names() -> list[str]:
     return sorted(path.stem for path in BOARDS.glob("*.toml"))
 
 
-def load_board(name: str) -> Board:
+def load_board(name: str, boards: Path = BOARDS) -> Board:
     """Read boards/NAME.toml. Raises BuildError: file, key, what is expected."""
-    path = BOARDS / f"{name}.toml"
+    path = boards / f"{name}.toml"
     if not path.is_file():
         raise BuildError(f"--board {name}: expected one of {', '.join(board_names())}")
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -80,11 +81,23 @@ def _compare(config: Path, settings: str) -> None:
     """A setting that U-Boot's rules silently drop would be a hole: it is an error."""
     there = set(config.read_text().splitlines())
     names = {line.split("=")[0] for line in there}
-    for line in settings.splitlines():
+    wanted = {re.sub(r"^# (\w+) is not set|=.*$", r"\1", line): line for line in settings.splitlines()}
+    for line in wanted.values():  # of a setting that is given twice the last counts
         dropped = line.startswith("CONFIG_") and line not in there
         kept = line.startswith("# CONFIG_") and line.split()[1] in names
         if dropped or kept:
             raise BuildError(f"U-Boot's configuration does not take {line!r}")
+
+
+def join_trust(board: Board, uboot: Path, control: Path, into: Path) -> dict[str, Path]:
+    """The files of U-Boot that are flashed. Where it carries its device tree itself, that is the one with the key."""
+    if board.kernel["dtb"] != "qemu":
+        make = ["make", "-s", "-C", uboot, f"EXT_DTB={control.absolute()}", f"CROSS_COMPILE={board.architecture.cross}"]
+        options = [f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h", *board.uboot["images"]]
+        run([*make, *options], env={"SOURCE_DATE_EPOCH": "0"})
+    for name in board.uboot["images"]:
+        shutil.copy(uboot / name, into / name)
+    return {name: into / name for name in board.uboot["images"]}
 
 
 def device_tree(board: Board, kernel: Path, into: Path) -> Path:

@@ -3,7 +3,8 @@
     python -m deploy.image.drop MEDIUM FOLDER
 
 FOLDER becomes /etc/meterhub of the board: hub.toml, ca.pem, hub.pem, operators.toml, ntp/*.conf (hub.key only where
-hardware does not hold the key). The first boot unpacks it into the encrypted data partition that it makes, and erases it.
+hardware does not hold the key). The first boot unpacks it into the encrypted data partition that it makes, and then
+erases it.
 """
 
 import argparse

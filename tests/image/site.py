@@ -102,9 +102,7 @@ class Site:
 
     def wait_story(self, cti: bytes, *statuses: str, timeout_s: float = 600) -> None:
         """Wait until a command's receipts are these."""
-        wait_for(
-            f"the receipts {statuses}", lambda: self.control_point.receipts(cti) == list(statuses), timeout_s, 0.2
-        )
+        wait_for(f"the receipts {statuses}", lambda: self.control_point.receipts(cti) == list(statuses), timeout_s, 0.2)
 
     def states(self) -> list[dict[str, object]]:
         """Every state that hubs told, oldest first."""
@@ -150,4 +148,3 @@ class Site:
         self.broker.stop()
         self.clock.close()
         self.updates.close()
-

@@ -48,5 +48,7 @@ def test_the_radio_joins_and_readings_are_verified_at_the_head_end(site: Site) -
     wait_for("the radio", lambda: "radio    up" in site.console.ask("meterhub status"), 180, 2)
     site.console.ask("meterhub radio permit --seconds 60")
     wait_for("readings of the boiler", lambda: site.control_point.values("boiler"), 180, 0.5)
-    wait_for("readings of the plug", lambda: site.control_point.values("zb-00124b0000000001") or site.clients(), 180, 0.5)
+    wait_for(
+        "readings of the plug", lambda: site.control_point.values("zb-00124b0000000001") or site.clients(), 180, 0.5
+    )
     site.no_faults()
