@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SECONDS ?=
 
-.PHONY: run test check bench fuzz soak lock clean setup setup-test
+.PHONY: run test check bench fuzz soak station-test lock clean setup setup-test
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -27,6 +27,9 @@ test: setup-test  ## everything but the long forms
 
 soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (about 15 minutes)
 	$(PY) -m pytest -m slow -s
+
+station-test: setup-test  ## the provisioning station's long form: 1,000 devices in one run
+	$(PY) -m pytest tests/deploy/test_station.py -m slow -s
 
 bench: setup      ## the figures the README quotes
 	$(PY) -m tests.bench

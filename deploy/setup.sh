@@ -19,6 +19,37 @@ need_packages() { # names of Debian packages
     return 1
 }
 
+get_provider() {
+    found=$(find /usr/lib/*/ossl-modules .cache/pkcs11-provider -name pkcs11.so 2>/dev/null | head -n 1)
+    [ -z "$found" ] || return 0
+    command -v apt-get >/dev/null || return 1
+    if apt-cache policy pkcs11-provider | grep -q 'Candidate: [0-9]'; then
+        need_packages pkcs11-provider
+        return
+    fi
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    [ -n "$mirror" ] || return 1
+    work=$PWD/.cache/apt
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    printf 'deb [signed-by=%s] %s bookworm-backports main\n' "$key" "$mirror" >"$work/sources.list"
+    set -- -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- \
+        -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache"
+    say "fetching pkcs11-provider"
+    apt-get "$@" update >/dev/null 2>&1 && (cd "$work" && apt-get "$@" download pkcs11-provider >/dev/null 2>&1) &&
+        dpkg -x "$work"/pkcs11-provider_*.deb .cache/pkcs11-provider
+}
+
+get_sshd() {
+    command -v sshd >/dev/null && return 0
+    [ -x .cache/openssh/usr/sbin/sshd ] && return 0
+    command -v apt-get >/dev/null || return 1
+    mkdir -p .cache/apt/sshd
+    say "fetching openssh-server"
+    (cd .cache/apt/sshd && apt-get -qq download openssh-server libwrap0 >/dev/null 2>&1) &&
+        for package in .cache/apt/sshd/*.deb; do dpkg -x "$package" .cache/openssh; done
+}
+
 command -v "$python" >/dev/null || need_packages python3
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
@@ -44,5 +75,11 @@ if [ "$want" = test ]; then
     command -v mosquitto >/dev/null || need_packages mosquitto
     # Bundles are made and judged by the real RAUC.
     command -v rauc >/dev/null && command -v unsquashfs >/dev/null || need_packages rauc squashfs-tools
+    # A key in hardware: softhsm2 plays the chip. OpenSSL's provider is in Debian 12's backports alone: it is unpacked
+    # here from the mirror that this machine uses, and nothing of the system is touched.
+    command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
+    get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
+    # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
+    get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
     command -v node >/dev/null && command -v npm >/dev/null || need_packages nodejs npm || true
 fi

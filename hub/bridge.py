@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from drivers.link import Datagrams, Link
 from hub.mqttsn.gateway import Gateway
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Batch, Change, Sample
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,15 @@ class Bridge:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.internal_errors = 0
+        # Whoever looks at the frames: called with "in" or "out" and the datagrams.
+        self.tap: Callable[[str, Datagrams], None] | None = None
         # Called with the store's last word on custody when it changes: None, or why it refuses.
         self.custody_changed: Callable[[Exception | None], None] = lambda error: None
         self._custody_error: Exception | None = None
         # Called with what was handed to the store, once the answers are on their way.
         self.observed: Callable[[list[Sample], list[Change]], None] = lambda samples, changes: None
+        # Called with the orders that went on the air: (client_id, order).
+        self.orders_sent: Callable[[list[tuple[str, Order]]], None] = lambda orders: None
 
     async def start(self) -> None:
         """Begin to drive; links are added afterwards, whenever they are ready."""
@@ -80,6 +85,8 @@ class Bridge:
     def arrived(self, datagrams: Datagrams) -> None:
         """Everything that one wake-up brought, decided as one batch: one commit, one burst of answers."""
         now = self._clock()
+        if self.tap is not None:
+            self.tap("in", datagrams)
         receive = self.gateway.receive_datagram
         for peer, data in datagrams:
             try:
@@ -157,10 +164,15 @@ class Bridge:
         if datagrams:
             self._send(datagrams)
         self._rearm()
+        sent = self.gateway.take_orders_sent()
+        if sent:
+            self.orders_sent(sent)
         for batch in taken:
             self.observed(batch.samples, batch.changes)
 
     def _send(self, datagrams: Datagrams) -> None:
+        if self.tap is not None:
+            self.tap("out", datagrams)
         if len(self._links) == 1:
             next(iter(self._links.values())).send(datagrams)
             return

@@ -96,6 +96,18 @@ def _path(value: Any) -> Path:
     return Path(_text(value))
 
 
+def _key_file(value: Any) -> Path:
+    """A file, or the name of a key in hardware; both are a Path from here on, so a URI has no // and the like."""
+    text = _text(value)
+    if text.startswith("pkcs11:"):
+        from hub.contract.pkcs11 import parse_uri
+
+        parse_uri(text)
+        if str(Path(text)) != text:
+            raise ValueError("a pkcs11: URI whose slashes are single ones")
+    return Path(text)
+
+
 def _whole(low: int, high: int) -> _Rule:
     def check(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
@@ -197,7 +209,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "port": _whole(1, 65535),
         "ca_file": _path,
         "cert_file": _path,
-        "key_file": _path,
+        "key_file": _key_file,
         "protocol": _one_of("auto", "5", "3.1.1"),
         "keepalive_s": _whole(5, 3600),
         "pack_interval_s": _seconds(0.1, 86400),

@@ -22,20 +22,23 @@ from hub.bridge import Bridge
 from hub.config import Config, ConfigError
 from hub.contract.envelope import seal
 from hub.contract.identity import Identity
+from hub.contract.pkcs11 import HardwareError
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
+from hub.control.household import METER
 from hub.errands import Errands
 from hub.governor import Governor
 from hub.health import Health
 from hub.mqttsn.gateway import Gateway
 from hub.mqttsn.limits import GatewayConfig
-from hub.mqttsn.records import MessageQueued, Seen
+from hub.mqttsn.records import MessageQueued, Sample, Seen
 from hub.mqttsn.topics import PREDEFINED
 from hub.preflight import OPERATORS_ITEM, operators_item, operators_of, present_identity
 from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
 from hub.status import Report
+from hub.tracer import Tracer
 from hub.update.loop import ITEM as UPDATE_ITEM
 from hub.update.loop import Surroundings, Updates
 from hub.update.slots import Slots
@@ -71,6 +74,7 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
         self.radio_failed = False
+        self.meter: Any = None  # a MeterPort, where there is one
         self.failed = False
 
     async def run(self) -> None:
@@ -171,6 +175,7 @@ class Daemon:
             vitals=self.vitals,
         )
         self.bridge.observed = self.governor.observed
+        self.bridge.orders_sent = self.governor.orders_sent
 
     def _updates(self, controller: Controller, kept: bytes | None) -> Updates:
         config = self.config
@@ -215,6 +220,8 @@ class Daemon:
                 pass
 
         self.store.on_change = on_change
+        self.tracer = Tracer(self.bridge)
+        self.uplink.tap = self.tracer.uplink
         self.report = Report(self)
         self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers(), config.admin_group)
         try:
@@ -231,6 +238,7 @@ class Daemon:
         self._spawn(self.updates.mark_good(), "slots")
         self._spawn(self.upkeep.watch(), "watch")
         self._spawn(self.upkeep.feed_watchdog(), "watchdog")
+        self._start_meter()
 
     def _renewal(self) -> Renewal:
         def adopted(identity: Identity) -> None:
@@ -249,6 +257,25 @@ class Daemon:
         )
         return self.renewal
 
+    def _start_meter(self) -> None:
+        if self.config.meter is None:
+            return
+        from drivers.meter import MeterPort  # a hub without a port to the meter does without pyserial
+
+        def power(watts: float) -> None:
+            # The plan hears each telegram; what of it is worth keeping, and sending, is the port's to say.
+            self.governor.observed([Sample(METER, "power", monotonic(), round(watts * 10), -1)], [])
+
+        self.meter = MeterPort(
+            self.config.meter.path,
+            self.config.meter.protocol,
+            self.health,
+            self.store.record_event,
+            reading=lambda quantity, text: self.bridge.take_reading(METER, quantity, text),
+            power=power,
+        )
+        self._spawn(self.meter.run(), "meter")
+
     async def _start_radio(self) -> None:
         if self.config.radio is None:
             return
@@ -256,7 +283,9 @@ class Daemon:
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         try:
             zigbee = await asyncio.to_thread(_import_zigbee)
-            radio = zigbee.ZigbeeLink(self.config.radio, self.config.data_dir, self.health, self.store.record_event)
+            radio = zigbee.ZigbeeLink(
+                self.config.radio, self.config.data_dir, self.health, self.store.record_event, self._trusted_utc
+            )
             radio.reading = self.bridge.take_reading
             await self.bridge.add_link(radio)
         except Exception as error:
@@ -267,6 +296,17 @@ class Daemon:
             self.health.raise_condition("radio-unusable", repr(error)[:200])
             return
         self.radio = radio
+        self.governor.on_price = self._tell_prices
+        self._tell_prices()
+
+    def _trusted_utc(self) -> float | None:
+        return utc_ms() / 1000 if self.clock.is_trusted() else None
+
+    def _tell_prices(self) -> None:
+        table = self.governor.controller.bulletin.table("price")
+        if table is not None:
+            # Displays keep the newer of two tables: told again, it is newer.
+            self.radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
 
     def start_anew(self) -> None:
         """End in good order; whoever started the hub starts it again."""
@@ -326,7 +366,12 @@ def _import_zigbee() -> Any:
 def run_daemon(config: Config) -> int:
     """Run a hub until it is told to stop; exit status 0, or 1 when it has to be started anew. Raises ConfigError."""
     share_one_arena()
-    present = present_identity(config)
+    try:
+        present = present_identity(config)
+    except HardwareError as error:
+        # A module that starts late, or has to be reset: systemd tries again, each time later.
+        log.critical("%s: uplink.key_file: %s", config.source, error)
+        return 1
 
     async def main() -> int:
         daemon = Daemon(config, present)

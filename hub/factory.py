@@ -1,8 +1,9 @@
 """Factory reset: the home is forgotten, the identity stays. Asked for while the hub runs, done while it does not.
 
 A mark in data_dir says that it is to be done, and the hub does it as it starts; the mark goes last, so a power cut in
-the middle starts it over. What stays: the renewed certificate and key (`identity/`), without which the utility would
-not know the hub, and the number of the last epoch: what is numbered anew is never taken for what was before.
+the middle starts it over. What stays: the renewed certificate and key (`identity/`) and the keys of a token that is
+software (`token/`), without which the utility would not know the hub; and the number of the last epoch, so that what
+is numbered anew is never taken for what was before.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 MARK = "factory-reset"
 DONE = "factory-reset-done"
-KEPT = frozenset({"identity", "epoch", MARK, DONE})
+KEPT = frozenset({"identity", "token", "epoch", MARK, DONE})
 
 
 def ask(data_dir: Path) -> None:

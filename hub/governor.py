@@ -17,6 +17,7 @@ from hub.bridge import Bridge
 from hub.control.controller import Controller
 from hub.control.records import Journal, Outcome, Request, Step
 from hub.health import Health
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
 from hub.vitals import Vitals
 from store import Sealed
@@ -77,6 +78,7 @@ class Governor:
         self._has_entries = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self.counters = {"commands": 0, "dropped": 0}
+        self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
 
     # Input
@@ -94,6 +96,10 @@ class Governor:
         """What the gateway took up; called by the bridge as it hands it to the store."""
         self._guard(lambda now: self.controller.observe(samples, changes, now))
         self._flush()
+
+    def orders_sent(self, orders: list[tuple[str, Order]]) -> None:
+        """Orders that went on the air; called by the bridge."""
+        self._guard(lambda now: self.controller.orders_sent(orders, now))
 
     def set_clock(self, offset_s: float, is_trusted: bool) -> None:
         """UTC - monotonic, and whether to believe it."""
@@ -181,6 +187,8 @@ class Governor:
                 log.info("%s does not listen to its orders", client_id)
         for notice in notices:
             gateway.publish(notice.topic, notice.payload, now, qos=0, retain=notice.retain)
+            if notice.topic == "price":
+                self.on_price()
         if orders or notices:
             self._bridge.flush()
         if orders:

@@ -118,6 +118,14 @@ CONDITIONS: dict[str, Kind] = {
         "a part of meterhub does not answer any more; the watchdog is about to restart it",
         "none: systemd starts the hub anew; send a support bundle when it happens again",
     ),
+    "meter-missing": Kind(
+        "error", "the meter's port cannot be opened", "check meter.path in hub.toml and the cable to the register port"
+    ),
+    "meter-silent": Kind(
+        "warning",
+        "the meter says nothing that can be read",
+        "check the cable and meter.protocol in hub.toml; on a P1 port, that the request line is high",
+    ),
     "link-unusable": Kind("error", "an address to listen on cannot be used", "check han.udp.listen in hub.toml"),
     "slot-not-marked": Kind(
         "warning",

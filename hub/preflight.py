@@ -17,13 +17,11 @@ log = logging.getLogger(__name__)
 OPERATORS_ITEM = "operators"
 
 
-def identity_of(config: Config) -> Identity:
-    """The hub's identity, checked against the configuration. Raises ConfigError, one line for the operator."""
-    return present_identity(config)[0]
-
-
 def present_identity(config: Config) -> tuple[Identity, Path, Path]:
-    """The same, with the files of its certificate and key. Raises ConfigError."""
+    """The hub's identity, checked against the configuration, with the files of its certificate and key.
+
+    Raises ConfigError, one line for the operator, or HardwareError where a key in hardware does not answer now.
+    """
     try:
         present = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
     except BadIdentity as error:
@@ -40,6 +38,20 @@ def present_identity(config: Config) -> tuple[Identity, Path, Path]:
     except OSError as error:
         raise ConfigError(f"{config.source}: uplink.ca_file: {config.uplink.ca_file}: {error.strerror}") from None
     return present
+
+
+def check_tls(config: Config, cert_file: Path, key_file: Path) -> None:
+    """Whether OpenSSL can use what the uplink is to show. Raises ConfigError."""
+    from hub.uplink.tls import client_context
+
+    try:
+        client_context(config.uplink.ca_file, cert_file, key_file, config.uplink.crl_file)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"{config.uplink.ca_file}, {cert_file} and {key_file}"
+        raise ConfigError(
+            f"{config.source}: uplink: OpenSSL cannot use {files} ({error}); "
+            "for a key in hardware OPENSSL_CONF has to name a file that loads the provider pkcs11"
+        ) from None
 
 
 def operators_of(config: Config, kept: bytes | None = None) -> Operators:

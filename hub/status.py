@@ -49,6 +49,11 @@ class Report:
             "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
             "factory_reset": self.factory_reset,
+            "trace": self.trace,
+            "radio.scan": lambda _request: self._radio().scan(),
+            "radio.map": lambda _request: self._radio().draw(),
+            "radio.backup": lambda _request: self._radio().back_up(),
+            "radio.restore": lambda request: self._radio().restore(request.get("backup")),
         }
 
     async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +73,7 @@ class Report:
             "han": self._han(),
             "limit": daemon.governor.status(),
             "update": daemon.updates.status(),
+            "meter": {"state": "off"} if daemon.meter is None else daemon.meter.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in daemon.health.conditions()],
         }
@@ -153,15 +159,21 @@ class Report:
             ],
         }  # fmt: skip
 
+    async def trace(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._daemon.tracer.look(int(request.get("after", -1)))
+
+    def _radio(self) -> Any:
+        radio = self._daemon.radio
+        if radio is None:
+            raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
+        return radio
+
     async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Let devices join for a while: the engineer at the meter does this, never a householder."""
         duration_s = int(request.get("duration_s", 60))
         if not 1 <= duration_s <= 254:
             raise ValueError("duration: expected 1 to 254 seconds")
-        radio = self._daemon.radio
-        if radio is None:
-            raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
-        await radio.permit(duration_s, request.get("ieee"), request.get("install_code"))
+        await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
 
     async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:

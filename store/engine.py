@@ -4,9 +4,9 @@ Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writ
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from hub.control.records import Journal
@@ -111,17 +111,9 @@ class Engine(LogView):
 
     # --- transactions
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> "EngineTransaction":
         """A transaction; what memory knows of numbers and of pruning goes back when it does."""
-        numbers, pruned = dict(self.outbox.next), (self.first_seq, self.pruned_samples)
-        try:
-            with self.db.transaction():
-                yield
-        except BaseException:
-            self.outbox.next = numbers
-            self.first_seq, self.pruned_samples = pruned
-            raise
+        return EngineTransaction(self)
 
     def commit_group(self, group: Group) -> None:
         """Take a group into custody: all of it or, when this raises, nothing."""
@@ -137,7 +129,7 @@ class Engine(LogView):
             with self.transaction():
                 self._save_names()
                 if has_entries or marks is not None:
-                    self.db.run("log_add", (self._next_seq, self.boot, now_ms, samples, body, marks))
+                    self.db.do("log_add", (self._next_seq, self.boot, now_ms, samples, body, marks))
                 self._apply(changes)
                 for own in group.own_events:
                     self._seal_event(own.event, own.fields, own.mono_ms)
@@ -333,3 +325,32 @@ class Engine(LogView):
     def close(self) -> None:
         """Close the database."""
         self.db.close()
+
+
+class EngineTransaction:
+    """The database's transaction, and what memory says of it: both hold, or neither."""
+
+    __slots__ = ("_before", "_engine", "_inner")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._inner = engine.db.transaction()
+        self._before = (dict(engine.outbox.next), engine.first_seq, engine.pruned_samples)
+
+    def __enter__(self) -> None:
+        self._inner.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        try:
+            self._inner.__exit__(kind, raised, at)
+        except BaseException:
+            self._restore()
+            raise
+        if kind is not None:
+            self._restore()
+
+    def _restore(self) -> None:
+        engine = self._engine
+        engine.outbox.next, engine.first_seq, engine.pruned_samples = self._before

@@ -34,6 +34,7 @@ class Keeper:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.engine: Engine | None = None
+        self.epoch = self.boot = 0  # of the engine; while there is none, of the last one
         self.own_events: deque[OwnEvent] = deque()
         self.counts = {"commits": 0, "refused": 0, "errors": 0, "salvaged": 0}
         self.last_error = ""
@@ -61,6 +62,7 @@ class Keeper:
             self.note_error(error)
             self.reopen_at = time.monotonic() + RETRY_S
             raise
+        self.epoch, self.boot = self.engine.epoch, self.engine.boot
         self.reopen_at = NEVER
         self._ballast.keep()
         for fields in self.place.salvaged:

@@ -81,12 +81,12 @@ class Store:
     @property
     def epoch(self) -> int:
         """The epoch of what is sealed now; it grows when a damaged database is set aside. 0 before start()."""
-        return int(self._writer.snapshot["epoch"])
+        return self._writer.keeper.epoch
 
     @property
     def boot(self) -> int:
         """How many times this database was opened."""
-        return int(self._writer.snapshot["boot"])
+        return self._writer.keeper.boot
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Commit what waits, checkpoint, close."""

@@ -31,23 +31,19 @@ _RETENTION_EVERY_S = 3600.0
 _PACE_COMMITS = 16
 _PACE_SAVED_EVERY_S = 3600.0
 _PACE_MARK = "wear_left_bytes"
-_TEND_EVERY = 32  # commits made on their callers' thread between two looks at the database by this one
-_COUNTERS = (
-    *("commits", "refused", "errors", "salvaged", "written_bytes", "readings", "unsealed", "thinned"),
-    *("forwards_dropped", "epoch", "boot"),
-)
+_TEND_EVERY = 128  # commits made on their callers' thread between two looks at the database by this one
+_COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped")
 
 
 class Writer(threading.Thread):
-    """Owns the keeper. Everything but `jobs`, `opened` and `snapshot` belongs to this thread."""
+    """Owns the keeper. Everything but `jobs`, `opened` and `status` belongs to this thread."""
 
     def __init__(self, place: Place, *, retention_days: float, pace: Pace, tell: Callable[[set[str]], None]) -> None:
         super().__init__(name="store-writer", daemon=True)
         self.place = place
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
-        self.snapshot: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"last_error": "", "written_source": ""}
-        self.keeper: Keeper
+        self.keeper = Keeper(place)
         # Who holds it may touch the keeper and the state below: this thread, or the caller of `commit_at_once`.
         self._turn = threading.Lock()
         self._commits_put = self._commits_sorted = 0
@@ -67,7 +63,6 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Until a Stop comes."""
-        self.keeper = Keeper(self.place)
         try:
             self.keeper.open()
         except (StoreFull, StoreCorrupt):
@@ -77,7 +72,6 @@ class Writer(threading.Thread):
             return
         if self.keeper.engine is not None and _PACE_MARK in self.keeper.engine.marks:
             self._pace.resume(self.keeper.engine.marks[_PACE_MARK])
-        self._snap()
         self.opened.set_result(self.keeper.engine is not None)
         self._urgent = bool(self.keeper.own_events)
         while not self._stopping:
@@ -114,7 +108,6 @@ class Writer(threading.Thread):
                 return False
             self._waiting.clear()
             self._lazy_at = NEVER
-            self._snap()
             news, self.keeper.news = self.keeper.news, set()
             self._tend_in -= 1
             if not self._tend_in:
@@ -139,7 +132,6 @@ class Writer(threading.Thread):
         self._save_pace(time.monotonic())
         self.keeper.close()
         self.keeper.meter.total()
-        self._snap()
 
     # --- waiting
 
@@ -224,7 +216,6 @@ class Writer(threading.Thread):
         self._keep_pace()
         # Curing something may have added an event; it is due at once.
         self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
-        self._snap()
         news, self.keeper.news = self.keeper.news, set()
         self._tell_of(news)
 
@@ -294,8 +285,6 @@ class Writer(threading.Thread):
         if error is not None:
             self.keeper.counts["refused"] += len(commits)
             error = plain(error)
-        if commits and threading.get_ident() == self.ident:
-            self._snap()  # who has the answer finds it in the status, as after `commit_at_once`
         for commit in commits:
             try:
                 commit.done(commit.batch.id, error)
@@ -321,8 +310,6 @@ class Writer(threading.Thread):
         if call.writes:
             self.keeper.counts["commits"] += result is not None
         self.keeper.news.update(call.news)
-        if self.keeper.require().epoch != self.snapshot["epoch"]:
-            self._snap()  # a salvage on the way: who has the answer must not see the old epoch beside it
         answer(call.future, result)
 
     def _step(self, search: Search) -> None:
@@ -343,21 +330,22 @@ class Writer(threading.Thread):
             self._searches.append(search)
 
     def status(self) -> dict[str, Any]:
-        """The snapshot and what was written, from any thread."""
-        if not self.opened.done():
-            return {**self.snapshot} | self._pace.status()
-        meter = self.keeper.meter
-        return {**self.snapshot, "written_bytes": meter.total(), "written_source": meter.source} | self._pace.status()
-
-    def _snap(self) -> None:
-        engine = self.keeper.engine
-        self.snapshot = {
-            **self.keeper.counts,
-            "last_error": self.keeper.last_error,
-            "readings": engine.taken if engine else 0,
-            "unsealed": engine.unsealed if engine else 0,
-            "thinned": engine.relief.condenser.thinned_samples if engine else 0,
-            "forwards_dropped": engine.relief.forwards["forwards_dropped"] if engine else 0,
-            "epoch": engine.epoch if engine else self.snapshot["epoch"],
-            "boot": engine.boot if engine else self.snapshot["boot"],
-        }
+        """How things stand, from any thread; who has the answer to a commit finds that commit in it."""
+        keeper, engine = self.keeper, self.keeper.engine
+        counted = dict.fromkeys(_COUNTERS, 0)
+        if engine is not None:
+            counted = {
+                "readings": engine.taken,
+                "unsealed": engine.unsealed,
+                "thinned": engine.relief.condenser.thinned_samples,
+                "forwards_dropped": engine.relief.forwards["forwards_dropped"],
+            }
+        return {
+            **keeper.counts,
+            **counted,
+            "epoch": keeper.epoch,
+            "boot": keeper.boot,
+            "last_error": keeper.last_error,
+            "written_bytes": keeper.meter.total(),
+            "written_source": keeper.meter.source,
+        } | self._pace.status()

@@ -23,10 +23,13 @@ from drivers.zigbee.frames import (
     as_home_automation,
     ieee_addr_req,
     is_introduction,
+    is_match_of_smart_energy,
     nwk_of,
     tunnel_broadcast,
     tunnel_unicast,
 )
+from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
+from drivers.zigbee.smart_energy import is_question
 from drivers.zigbee.strangers import Strangers
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,9 @@ class Observer(Protocol):
 
     def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
         """A frame of the tunnel arrived."""
+
+    def question(self, packet: t.ZigbeePacket) -> None:
+        """A device asks for the price or the time."""
 
     def count(self, what: str) -> None:
         """Something happened that is only counted: "malformed", "refused"."""
@@ -110,6 +116,16 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         """Without one nobody knows whether a blank radio is a new one or a replacement."""
         return self._dblistener is not None
 
+    async def add_endpoint(self, descriptor: Any) -> None:
+        try:
+            await super().add_endpoint(descriptor)
+        except bellows.exception.StackAlreadyRunning:
+            # It comes last. A radio without room for it serves all but displays; one that really runs already has
+            # refused the first.
+            if descriptor.endpoint != SMART_ENERGY_ENDPOINT or len(self._created_device_endpoints) == 0:
+                raise
+            log.info("this radio has no room for the endpoint of Smart Energy displays")
+
     # The life's end
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -158,7 +174,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                 self.observer.datagram(hex_of(device.ieee), packet, now)
         elif device is None and not is_introduction(packet):
             self._stranger(nwk, None)
-        else:
+        elif is_question(packet.cluster_id, packet.data.serialize()) and packet.dst_ep:
+            if device is not None:
+                self._touch(device, packet, monotonic())
+            self.observer.question(packet)
+        elif not is_match_of_smart_energy(packet):
             super().packet_received(as_home_automation(packet))
 
     def device_at(self, nwk: int) -> ZigbeeDevice | None:

@@ -78,6 +78,26 @@ def tunnel_broadcast(preset: Preset, sequence: int, data: bytes) -> t.ZigbeePack
     )
 
 
+def zcl_answer(to: t.AddrModeAddress, place: tuple[int, int, int, int], sequence: int, data: bytes) -> t.ZigbeePacket:
+    """A ZCL frame of ours. `place`: profile, cluster, our endpoint, theirs. Smart Energy wants the link key as well
+    (07-5356, 5.4.6)."""
+    profile_id, cluster_id, endpoint_id, theirs = place
+    options = t.TransmitOptions.ACK
+    if profile_id == SMART_ENERGY:
+        options |= t.TransmitOptions.APS_Encryption
+    frame: t.ZigbeePacket = _frame(to, (profile_id, cluster_id, endpoint_id), sequence, data, tx_options=options)
+    answer: t.ZigbeePacket = frame.replace(dst_ep=_t.uint8_t(theirs))
+    return answer
+
+
+def is_match_of_smart_energy(packet: t.ZigbeePacket) -> bool:
+    """Match_Desc_req for our Smart Energy endpoint (Zigbee R22, 2.4.3.1.7): the radio answers it by itself, and zigpy
+    would say that there is none."""
+    if packet.dst_ep != ZDO_ENDPOINT or packet.cluster_id != zdo_t.ZDOCmd.Match_Desc_req:
+        return False
+    return bool(packet.data.serialize()[3:5] == SMART_ENERGY.to_bytes(2, "little"))
+
+
 def ieee_addr_req(nwk: t.NWK, sequence: int) -> t.ZigbeePacket:
     """Ask a device for its IEEE address (Zigbee R22, 2.4.3.1.2): for itself alone, from index 0."""
     data = bytes((sequence,)) + nwk.serialize() + b"\x00\x00"

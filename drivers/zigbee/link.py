@@ -12,11 +12,14 @@ from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
+from drivers.zigbee import service
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
+from drivers.zigbee.displays import Displays
 from drivers.zigbee.members import Members
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
+from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Health, Supervisor
 from drivers.zigbee.tunnel import MAX_OCTETS, Tunnel
 
@@ -50,7 +53,9 @@ class ZigbeeLink:
         data_dir: Path,
         health: Health,
         record_event: Callable[[str, dict[str, Any]], Any],
+        utc: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`utc`: UTC epoch seconds, None while the clock is not trustworthy."""
         self.reading: Callable[[str, str, str], None] = lambda *_reading: None
         self.changed: Callable[[bool], None] = lambda is_up: None
         self.is_up = False
@@ -60,6 +65,7 @@ class ZigbeeLink:
         self._tunnel = Tunnel()
         self._members = Members(data_dir)
         self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event)
+        self._displays = Displays(utc)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._strangers_dropped = 0
@@ -97,6 +103,7 @@ class ZigbeeLink:
             **self._counts,
             "members": len(self._members),
             "permit_s": max(0, round(self._open_until - monotonic())),
+            "displays": dict(self._displays.counters),
             "devices": self._devices(),
         }
 
@@ -128,6 +135,32 @@ class ZigbeeLink:
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch a ZCL appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
         await self._appliances.switch(client_id, on)
+
+    async def scan(self) -> list[dict[str, Any]]:
+        """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
+        return await service.scan(self._application())
+
+    async def draw(self) -> list[dict[str, Any]]:
+        """Who hears whom."""
+        return await service.draw(self._application())
+
+    async def back_up(self) -> dict[str, Any]:
+        """The network, keys included."""
+        return await service.back_up(self._application())
+
+    async def restore(self, document: Any) -> dict[str, Any]:
+        """Put a network that was backed up into this radio; its devices are let in. Raises ValueError for no backup."""
+        backup = service.read_backup(document)
+        application = self._application()
+        self._members.add(service.devices_of(backup))
+        self._save_members()
+        await service.restore(application, backup)
+        return {"devices": len(service.devices_of(backup)), "channel": int(backup.network_info.channel)}
+
+    def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:
+        """Tell Smart Energy displays what applies from now on: steps of start (UTC epoch s), duration (s), price per
+        kWh; a newer table has a greater `event_id`."""
+        self._displays.tell(PriceTable(currency, tuple(PriceStep(*step) for step in steps), event_id))
 
     def _application(self) -> Application:
         application = self._supervisor.application
@@ -161,6 +194,7 @@ class ZigbeeLink:
     def attach(self, application: Application) -> None:
         self._tunnel.attach(application)
         self._appliances.attach(application)
+        self._displays.attach(application)
         self.is_up = True
         self.changed(True)
         self._save_members()
@@ -174,6 +208,7 @@ class ZigbeeLink:
             self._strangers_dropped += application.dropped
         self._tunnel.detach()
         self._appliances.detach()
+        self._displays.detach()
         if self.is_up:
             self.is_up = False
             self.changed(False)
@@ -216,6 +251,9 @@ class ZigbeeLink:
 
     def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
         self._tunnel.receive(ieee, packet, now)
+
+    def question(self, packet: t.ZigbeePacket) -> None:
+        self._displays.question(packet)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
+from drivers.zigbee import smart_energy
 from drivers.zigbee.frames import Preset
 from drivers.zigbee.tunnel import PRESETS
 
@@ -48,7 +49,15 @@ def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
                 "device_version": 0,
                 "input_clusters": [preset.cluster_id],
                 "output_clusters": [preset.cluster_id],
-            }
+            },
+            {  # the last one: a radio may have no room for it (application.py)
+                "endpoint": smart_energy.ENDPOINT,
+                "profile": smart_energy.PROFILE,
+                "device_type": smart_energy.ENERGY_SERVICE_INTERFACE,
+                "device_version": 0,
+                "input_clusters": [smart_energy.TIME, smart_energy.PRICE],
+                "output_clusters": [],
+            },
         ],
         "max_concurrent_requests": _IN_FLIGHT,
         # The hub's firmware reaches its devices by other ways than zigpy's lists on the Internet.

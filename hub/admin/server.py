@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # A handler gets the request's map and returns what can be written as JSON; ValueError is the asker's mistake.
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
-MAX_REQUEST_OCTETS = 64 * 1024
+MAX_REQUEST_OCTETS = 1024 * 1024  # the backup of a large network comes as one request
 _IDLE_S = 60.0
 _PROBE_S = 20.0
 

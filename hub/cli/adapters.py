@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, ask_daemon, print_json, print_table
+from hub.cli.offline import ask_or_read
 
 _COLUMNS = (
     "client", "link", "address", "state", "last_seen_s", "queued", "accepted", "repeats", "retransmissions", "lost",
@@ -12,6 +13,7 @@ _COLUMNS = (
 
 def register(subparsers: Subparsers) -> None:
     parser = add_verb(subparsers, "adapters", adapters, "the adapters and appliances that the hub knows")
+    add_bundle_option(parser)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     summary = "free the ClientId of a device that was taken away, for the next one"
     # No defaults: they would overwrite what was said before the action.
@@ -23,7 +25,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def adapters(arguments: argparse.Namespace) -> int:
-    rows = ask_daemon(arguments, "adapters")
+    rows = ask_or_read(arguments, "adapters")
     if arguments.json:
         print_json(rows)
         return FINE

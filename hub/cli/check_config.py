@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hub.cli.common import FINE, Subparsers, add_verb, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, complain, print_json
 from hub.config import load_config
 
 
@@ -13,10 +13,16 @@ def register(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from hub.preflight import identity_of, operators_of
+    from hub.contract.pkcs11 import HardwareError
+    from hub.preflight import check_tls, operators_of, present_identity
 
     config = load_config(arguments.file or arguments.config)
-    identity = identity_of(config)
+    try:
+        identity, *files = present_identity(config)
+    except HardwareError as error:
+        complain(f"{config.source}: uplink.key_file: {error}")
+        return PROBLEM
+    check_tls(config, *files)
     operators_of(config)
     until = identity.certificate.not_valid_after_utc
     if arguments.json:

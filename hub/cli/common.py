@@ -29,8 +29,13 @@ def add_verb(subparsers: Subparsers, name: str, verb: Verb, summary: str, **opti
         default=Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH),
         help="the hub's configuration (default: $METERHUB_CONFIG, else %(default)s)",
     )
-    parser.set_defaults(verb=verb)
+    parser.set_defaults(verb=verb, bundle=None)
     return parser
+
+
+def add_bundle_option(parser: argparse.ArgumentParser) -> None:
+    """For verbs that answer from a support bundle as well as from a hub."""
+    parser.add_argument("--bundle", metavar="FILE", type=Path, help="ask this support bundle instead of a hub")
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
@@ -38,9 +43,9 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return load_config(arguments.config)
 
 
-def ask_daemon(arguments: argparse.Namespace, what: str, **request: Any) -> Any:
+def ask_daemon(arguments: argparse.Namespace, what: str, *, timeout_s: float = 10.0, **request: Any) -> Any:
     """Ask the running hub. Raises ConfigError, NoDaemon or Refused."""
-    return ask(config_of(arguments).run_dir / "admin.sock", what, **request)
+    return ask(config_of(arguments).run_dir / "admin.sock", what, timeout_s, **request)
 
 
 def print_json(value: Any) -> None:

@@ -2,17 +2,19 @@
 
 import argparse
 
-from hub.cli.common import FINE, Subparsers, add_verb, format_time, print_json
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json
 from hub.cli.offline import ask_or_open
 
 
 def register(subparsers: Subparsers) -> None:
     parser = add_verb(subparsers, "events", events, "the last events, newest last")
+    add_bundle_option(parser)
     parser.add_argument("--limit", type=int, default=100, help="how many (default: %(default)s)")
 
 
 def events(arguments: argparse.Namespace) -> int:
     rows = ask_or_open(arguments, "events", lambda view: view.events(arguments.limit), limit=arguments.limit)
+    rows = rows[-arguments.limit :] if arguments.limit > 0 else []
     if arguments.json:
         print_json(rows)
         return FINE

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from hub.admin.client import NoDaemon, Refused
+from hub.bundle import BadBundle
 from hub.cli.common import NO_DAEMON, PROBLEM, USAGE, complain
 from hub.config import ConfigError
 from hub.version import VERSION
@@ -26,6 +27,9 @@ VERBS = {
     "events": "hub.cli.events",
     "limits": "hub.cli.limits",
     "radio": "hub.cli.radio",
+    "trace": "hub.cli.trace",
+    "doctor": "hub.cli.doctor",
+    "bundle": "hub.cli.bundle",
     "bench": "hub.cli.bench",
     "headend": "hub.cli.headend",
     "factory-reset": "hub.cli.factory_reset",
@@ -53,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ConfigError as error:
+        complain(str(error))
+        return USAGE
+    except BadBundle as error:
         complain(str(error))
         return USAGE
     except NoDaemon as error:

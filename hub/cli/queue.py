@@ -2,12 +2,12 @@
 
 import argparse
 
-from hub.cli.common import FINE, Subparsers, add_verb, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, print_json, print_table
 from hub.cli.offline import ask_or_open
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "queue", queue, "what waits to be sent, lane by lane")
+    add_bundle_option(add_verb(subparsers, "queue", queue, "what waits to be sent, lane by lane"))
 
 
 def queue(arguments: argparse.Namespace) -> int:

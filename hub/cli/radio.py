@@ -1,14 +1,25 @@
 """`meterhub radio`: the Zigbee radio."""
 
 import argparse
+import json
+import os
+import time
+from pathlib import Path
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, print_json, print_table
+from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
 
 
 def register(subparsers: Subparsers) -> None:
     radio = subparsers.add_parser("radio", help="the Zigbee radio", description="the Zigbee radio")
     actions = radio.add_subparsers(title="actions", metavar="ACTION", required=True)
     add_verb(actions, "info", info, "the radio's state and network")
+    add_verb(actions, "scan", scan, "how loud each channel is; takes some seconds")
+    add_verb(actions, "map", draw, "who hears whom; takes about a second a router")
+    parser = add_verb(actions, "backup", backup, "write the network into a file: keys included, so guard it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: radio-PAN-TIME.json, here)")
+    parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
     parser = add_verb(actions, "permit", permit, "let devices join for a while")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
@@ -37,4 +48,64 @@ def permit(arguments: argparse.Namespace) -> int:
         print_json(answer)
     else:
         print(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
+    return FINE
+
+
+_SCAN_S, _MAP_S, _BACKUP_S = 60.0, 900.0, 120.0
+_BAR = 32
+
+
+def scan(arguments: argparse.Namespace) -> int:
+    rows = ask_daemon(arguments, "radio.scan", timeout_s=_SCAN_S)
+    if arguments.json:
+        print_json(rows)
+        return FINE
+    for row in rows:
+        bar = "#" * (row["energy"] * _BAR // 255)
+        print(
+            f"{row['channel']:3} {row['energy']:4} {bar:{_BAR}} {'the network is here' if row['ours'] else ''}".rstrip()
+        )
+    return FINE
+
+
+def draw(arguments: argparse.Namespace) -> int:
+    rows = ask_daemon(arguments, "radio.map", timeout_s=_MAP_S)
+    if arguments.json:
+        print_json(rows)
+    elif rows:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    return FINE
+
+
+def backup(arguments: argparse.Namespace) -> int:
+    document = ask_daemon(arguments, "radio.backup", timeout_s=_BACKUP_S)
+    made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    path: Path = arguments.out or Path(f"radio-{document['pan_id']}-{made_at}.json")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+    except OSError as error:
+        complain(f"{path}: {error.strerror or error}; give another place with --out")
+        return PROBLEM
+    if arguments.json:
+        print_json({"file": str(path), "devices": len(document["devices"])})
+    else:
+        print(f"{path}: {len(document['devices'])} devices; it holds the network's keys")
+    return FINE
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    try:
+        document = json.loads(arguments.file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        complain(f"{arguments.file}: {error}")
+        return USAGE
+    if not arguments.yes:
+        complain("restoring gives up the network that the radio has now; say --yes if you mean it")
+        return USAGE
+    answer = ask_daemon(arguments, "radio.restore", timeout_s=_BACKUP_S, backup=document)
+    if arguments.json:
+        print_json(answer)
+    else:
+        print(f"restored: {answer['devices']} devices, channel {answer['channel']}; the radio starts anew")
     return FINE

@@ -4,7 +4,7 @@ import argparse
 import shutil
 from datetime import datetime
 
-from hub.cli.common import FINE, Subparsers, add_verb, format_time, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json, print_table
 from hub.cli.offline import ask_or_open
 from hub.cli.plot import plot
 
@@ -28,6 +28,7 @@ def _time(text: str) -> int:
 
 def register(subparsers: Subparsers) -> None:
     parser = add_verb(subparsers, "readings", readings, "readings kept at this hub, in order of time")
+    add_bundle_option(parser)
     parser.add_argument("--client", help="only this adapter's")
     parser.add_argument("--quantity", help="only this quantity (power, energy, ...)")
     parser.add_argument("--from", dest="from_ms", type=_time, metavar="TIME", help="from this time on")

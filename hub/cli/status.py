@@ -3,15 +3,17 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, format_bytes, format_time, print_json
+from hub.cli.offline import ask_or_read
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "status", status, "how the hub is; exit status 1 when something does not work")
+    summary = "how the hub is; exit status 1 when something does not work"
+    add_bundle_option(add_verb(subparsers, "status", status, summary))
 
 
 def status(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "status")
+    answer = ask_or_read(arguments, "status")
     if arguments.json:
         print_json(answer)
     else:
@@ -33,6 +35,8 @@ def _print(answer: dict[str, Any]) -> None:
         f"taken, {format_bytes(store['written_bytes'])} written since start"
     )
     print(f"radio    {radio['state']}  channel {radio['channel']}  pan {radio['pan_id']}  resets {radio['resets']}")
+    if answer["meter"]["state"] != "off":
+        print(f"meter    {answer['meter']['state']}  {answer['meter']['protocol']}  {answer['meter']['ident']}")
     print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
     for condition in answer["conditions"]:
         print(f"{condition['severity'].upper():8} {condition['text']}\n         what to do: {condition['remedy']}")

@@ -38,6 +38,7 @@ class Appliance:
         # What it was told last.
         self.told_w: float | None = None
         self.told_at = float("-inf")
+        self.sent_at: float | None = None  # when that went on the air: a sleeper is told when it wakes
         self.told_until = float("-inf")
         self.is_deaf = False  # told, and did not
         self.has_opted_out = False  # its householder took the limit off at the appliance
@@ -60,7 +61,11 @@ class Appliance:
         """What it says that it obeys. True when its householder has just taken the hub's limit off, at the appliance:
         neither its order's end nor a report on its way from before the order explains that it is free."""
         self.reported_limit_w, self.reported_at = limit_w, now
-        is_told = self.told_w is not None and self.told_at + REACTION_S < now < self.told_until - _ENDS_EARLY_S
+        is_told = (
+            self.told_w is not None
+            and self.sent_at is not None
+            and self.sent_at + REACTION_S < now < self.told_until - _ENDS_EARLY_S
+        )
         if limit_w is not None or not is_told or self.has_opted_out:
             return False
         self.has_opted_out = True
@@ -122,10 +127,15 @@ class Appliance:
         """Whether it did as it was told; None while nothing is known yet, or nothing was told."""
         if self.told_w is None or now >= self.told_until:
             return None
-        if self.power_at is not None and self.power_at > self.told_at:
+        sent_at = self.sent_at
+        if (
+            sent_at is None
+        ):  # it sleeps, or its link is down; one that never takes its order has not done as it was told
+            return None if now < self.told_at + FRESH_S else False
+        if self.power_at is not None and self.power_at > sent_at:
             if self.power_w <= self.told_w * _TOLERANCE + _SLACK_W:
                 return True
-            return False if self.power_at > self.told_at + REACTION_S else None
-        if self.reported_limit_w is not None and (self.reported_at or 0.0) > self.told_at:
+            return False if self.power_at > sent_at + REACTION_S else None
+        if self.reported_limit_w is not None and (self.reported_at or 0.0) > sent_at:
             return True if self.reported_limit_w <= self.told_w * _TOLERANCE + _SLACK_W else None
-        return None if now < self.told_at + FRESH_S else False
+        return None if now < sent_at + FRESH_S else False

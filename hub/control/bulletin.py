@@ -39,6 +39,10 @@ class Bulletin:
         self._said.pop(name, None)
         self._say_tables(t)
 
+    def table(self, name: str) -> dict[str, Any] | None:
+        """The table of prices or weather that counts, as its command had it."""
+        return self._tables.get(name)
+
     def say_limit(self, limit_w: float | None) -> None:
         """The household must keep to something else from now on; empty: to nothing."""
         self._limit_w = limit_w

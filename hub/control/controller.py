@@ -70,6 +70,8 @@ class Controller:
         # How a new list of operators is kept; whoever reads the file at the next start knows.
         self.operators_item: Callable[[str], bytes] = str.encode
         self._journal = Journal()
+        # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
+        self._ending: set[bytes] = set()
         self._orders: list[tuple[str, Order]] = []
         self._offset_s = 0.0
         self._is_trusted = False
@@ -104,10 +106,14 @@ class Controller:
             if limit.state == ACTIVE:
                 moved = replace(limit, starts_at=limit.starts_at + step_s, ends_at=limit.ends_at + step_s)
                 self.limits.put(moved)
-                self._journal.kept[LIMIT + limit.cti.hex()] = moved.encode()
+                self._keep(LIMIT, moved)
         for hold in list(self.holds.values()):
             self.holds[hold.cti] = shifted = replace(hold, ends_at=hold.ends_at + step_s)
-            self._journal.kept[HOLD + hold.cti.hex()] = shifted.encode()
+            self._keep(HOLD, shifted)
+
+    def _keep(self, kind: str, item: Limit | Hold) -> None:
+        if item.cti not in self._ending:
+            self._journal.kept[kind + item.cti.hex()] = item.encode()
 
     def utc(self, now: float) -> float | None:
         """UTC epoch seconds, or None while there is no trustworthy clock."""
@@ -151,7 +157,9 @@ class Controller:
     # Commands
 
     def command(self, message: bytes, now: float) -> Step:
-        """Judge a command and say what it comes to. Anything may come; nothing is raised for what it holds."""
+        """Judge a command and say what it comes to. Anything may come; nothing is raised for what it holds. The step of
+        the one before has been applied by then."""
+        self._ending.clear()
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
             self.counters["answered-before"] += 1
@@ -183,6 +191,7 @@ class Controller:
         def apply(later: float) -> None:
             self._ctr[command.kid] = max(command.ctr, self._ctr.get(command.kid, 0))
             inner(later)
+            self._ending.clear()
 
         taken.apply = apply
         self.answered.keep_bounds(taken.journal, room=1)
@@ -229,6 +238,11 @@ class Controller:
         self._is_stale |= observe(self, samples, changes, now)
         if self._is_stale and self.household.held is not None and now - self._planned_at >= _PLAN_EVERY_S:
             self.plan(now)
+
+    def orders_sent(self, orders: Iterable[tuple[str, Order]], now: float) -> None:
+        """These orders went on the air: from now on their appliances can be judged by them."""
+        for client_id, order in orders:
+            self.household.order_sent(client_id, order, now)
 
     def tell_hold(self, hold: Hold, now: float) -> None:
         """Give an appliance the order that it is held to, with what is left of its time."""
@@ -307,17 +321,24 @@ class Controller:
         """One step of a limit's life: into memory at once, into the journal with its receipt."""
         moved, status = step(limit, event)
         self.limits.put(moved)
+        if limit.cti in self._ending:
+            return
         self._journal.kept[LIMIT + limit.cti.hex()] = None if moved.state == OVER else moved.encode()
         if status:
             self._journal.tell(self.receipt(limit.cti, limit.digest, status, now, reason, detail))
 
     def end_hold(self, hold: Hold, status: str, now: float) -> None:
         """A hold is over: into memory at once, into the journal with its receipt."""
-        self.foretell(HOLD, hold, status, now, self._journal)
+        if hold.cti not in self._ending:
+            self._tell_end(HOLD, hold, status, now, self._journal)
         self.drop_hold(hold, now, release=False)
 
     def foretell(self, kind: str, item: Limit | Hold, status: str, now: float, journal: Journal) -> None:
-        """What becomes durable of a limit or hold that is about to be over."""
+        """What becomes durable of a limit or hold that a command ends."""
+        self._ending.add(item.cti)
+        self._tell_end(kind, item, status, now, journal)
+
+    def _tell_end(self, kind: str, item: Limit | Hold, status: str, now: float, journal: Journal) -> None:
         journal.kept[kind + item.cti.hex()] = None
         journal.tell(self.receipt(item.cti, item.digest, status, now))
 
@@ -339,8 +360,10 @@ class Controller:
 
     def hold_applied(self, hold: Hold, now: float) -> None:
         """The appliance says that it does as it was told."""
+        if hold.cti in self._ending:
+            return
         self.holds[hold.cti] = applied = replace(hold, is_applied=True)
-        self._journal.kept[HOLD + hold.cti.hex()] = applied.encode()
+        self._keep(HOLD, applied)
         self._journal.tell(self.receipt(hold.cti, hold.digest, "applied", now))
 
     def _record_event(self, event: str, **fields: Any) -> None:

@@ -13,6 +13,7 @@ from hub.control.plan import RETURN_S, share_out
 from hub.mqttsn.orders import Order
 
 METER = "meter"
+LIMIT_SLOT = "limit"  # of orders (hub/mqttsn/orders.py)
 ORDER_S = 300.0  # how long an order lasts before it must have been renewed
 _RENEW_S = ORDER_S / 2
 METER_FRESH_S = 30.0
@@ -82,6 +83,11 @@ class Household:
         appliance = self.appliance(client_id)
         appliance.is_reachable = True
         appliance.told_w, appliance.told_until = None, float("-inf")
+
+    def order_sent(self, client_id: str, order: Order, now: float) -> None:
+        """What it was told is on the air: until then a sleeper knows nothing of it."""
+        if order.slot == LIMIT_SLOT:
+            self.appliance(client_id).sent_at = now
 
     def left(self, client_id: str) -> None:
         """It is lost or has left: it lets go by itself, and whatever it draws is nobody's to plan with."""
@@ -221,16 +227,16 @@ class Household:
         if is_told or until - now < 1:
             return
         if appliance.told_w != appliance.cap_w or now >= appliance.told_until:
-            appliance.told_at = now
+            appliance.told_at, appliance.sent_at = now, None
         appliance.told_w, appliance.told_until = appliance.cap_w, until
-        self._orders.append((appliance.client_id, Order("limit", f"limit {appliance.cap_w:.0f}", until)))
+        self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {appliance.cap_w:.0f}", until)))
 
     def _lift(self, appliance: Appliance, now: float) -> None:
         appliance.told_w, appliance.told_at, appliance.told_until = None, now, float("-inf")
         if not appliance.is_reachable:
             return
         if self._lift_alone(appliance.client_id):
-            order = Order("limit", f"limit {_LIFT_W}", now + 2.0)
+            order = Order(LIMIT_SLOT, f"limit {_LIFT_W}", now + 2.0)
         else:
             order = Order("*", "release")
         self._orders.append((appliance.client_id, order))

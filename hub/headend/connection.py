@@ -1,6 +1,7 @@
 """The control point's MQTT connection: mutual TLS, a queue of what arrives."""
 
 import queue
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -26,6 +27,8 @@ class Connection:
         self._client.reconnect_delay_set(1, 4)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        # A command is small and urgent: it must not wait in the kernel for the acknowledgement of the one before.
+        self._client.on_socket_open = _send_at_once
         self._subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = lambda _client, _user, message: self.messages.put(
@@ -66,3 +69,8 @@ class Connection:
     def stop(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _send_at_once(_client: mqtt.Client, _user: object, sock: object) -> None:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

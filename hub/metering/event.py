@@ -31,6 +31,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # The daily write budget makes adapters wait for company (stretched), or no longer does.
     "store.wear": ("stretched", "window_s"),
     "clock.stepped": ("step_ms",),
+    "meter.up": ("ident", "protocol"),  # the meter's own register port
+    "meter.lost": ("reason",),
     "limit.ignored": ("client", "power_w"),
     "limit.opted_out": ("client",),
     "control.lost": (),

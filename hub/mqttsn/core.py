@@ -13,6 +13,7 @@ from hub.mqttsn import session as states
 from hub.mqttsn.codec import Disconnect
 from hub.mqttsn.dialect import Dialect
 from hub.mqttsn.limits import Allowance, GatewayConfig, tolerated_silence_s
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Batch, Change, EventRecorded, Peer, SessionRemoved
 from hub.mqttsn.restate import Key, key_of, restate
 from hub.mqttsn.session import Message, SeenEntry, Session
@@ -80,6 +81,7 @@ class Core:
         self.counters: Counter[str] = Counter()
         self.down_links: set[str] = set()
         self.out: list[tuple[Peer, bytes]] = []
+        self.orders_sent: list[tuple[str, Order]] = []
         self.batch = Batch(1)
         self.completions: list[Completion] = []
         self.waiting: dict[int, list[Completion]] = {}

@@ -155,6 +155,8 @@ def _publish(core: Core, session: Session, message: Message, found: tuple[int, i
         core.counters["dropped.order-ended"] += 1
         return
     datagram = encode_publish(*found, msg_id, payload, message.qos, message.retain, message.dup)
+    if message.order is not None:
+        core.orders_sent.append((session.client_id, message.order))
     if not core.send_to(session, datagram):
         _done(core, session, message)
     elif message.qos:
@@ -327,6 +329,7 @@ def send_again(core: Core, session: Session, inflight: Inflight, now: float) -> 
             pump(core, session, now)
             return
         inflight.datagram = encode_publish(*inflight.found, inflight.msg_id, payload, message.qos, False, True)
+        core.orders_sent.append((session.client_id, message.order))
     elif inflight.awaits in ("puback", "pubrec"):
         inflight.datagram = with_dup(inflight.datagram)
     session.stats.retransmissions += 1

@@ -203,6 +203,13 @@ class Gateway:
         session = self._core.sessions.get(client_id)
         return session is not None and delivery.give(self._core, session, order, now)
 
+    def take_orders_sent(self) -> list[tuple[str, Order]]:
+        """`(client_id, order)` of those that went on the air since the last call: one for a sleeper waits for it."""
+        sent = self._core.orders_sent
+        if sent:
+            self._core.orders_sent = []
+        return sent
+
     def forget(self, client_id: str) -> bool:
         """Drop a client's session for good, so that another device may take its name; False: no such client."""
         return connecting.forget(self._core, client_id)

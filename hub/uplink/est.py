@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
+from drivers.token import destroy, generate
 from hub.contract.identity import Identity, common_name
+from hub.contract.pkcs11 import Pkcs11Uri, to_pem
 from hub.uplink.tls import client_context
 
 TIMEOUT_S = 30.0
@@ -34,12 +36,15 @@ class Enrolled(NamedTuple):
     certificate: bytes
 
 
-def reenrol(url: str, ca_file: Path, cert_file: Path, key_file: Path, identity: Identity) -> Enrolled:
+def reenrol(
+    url: str, ca_file: Path, cert_file: Path, key_file: Path, identity: Identity, place: Pkcs11Uri | None = None
+) -> Enrolled:
     """Ask for a certificate for a new P-256 key under the same subject. `url` ends before `/simplereenroll`.
 
-    Raises BadEnrolment, or OSError (ssl.SSLError included) when the server cannot be reached or trusted.
+    `place`: where in hardware the new key is made; what is there is replaced. Raises BadEnrolment, HardwareError, or
+    OSError (ssl.SSLError included) when the server cannot be reached or trusted.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
+    key, key_pem = _new_key(place)
     request = x509.CertificateSigningRequestBuilder().subject_name(identity.certificate.subject)
     try:
         names = identity.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -54,8 +59,17 @@ def reenrol(url: str, ca_file: Path, cert_file: Path, key_file: Path, identity: 
         raise BadEnrolment(f"the certificate is for {common_name(certificate)!r}, not for {identity.hub_id!r}")
     if certificate.not_valid_after_utc <= identity.certificate.not_valid_after_utc:
         raise BadEnrolment("the certificate ends no later than the present one")
+    return Enrolled(key_pem, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _new_key(place: Pkcs11Uri | None) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
+    """A new key, and the PEM by which it is found again."""
+    if place is not None:
+        destroy(place)
+        return generate(place), to_pem(place)
+    key = ec.generate_private_key(ec.SECP256R1())
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return Enrolled(key.private_bytes(encoding, form, serialization.NoEncryption()), certificate.public_bytes(encoding))
+    return key, key.private_bytes(encoding, form, serialization.NoEncryption())
 
 
 def _post(url: str, ca_file: Path, cert_file: Path, key_file: Path, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from hub.uplink.renewal import Renewal
 from hub.uplink.sender import Sender
 from hub.uplink.session import SILENCE_S, MqttSession, Will
 from hub.uplink.state import UplinkStatus, condition_of, state_payload
-from hub.uplink.tls import Octets, ResumingContext, client_context
+from hub.uplink.tls import Octets, ResumingContext, client_context, stamp_of
 from hub.uplink.traffic import Traffic
 from hub.uplink.window import Position, Tail
 from hub.vitals import Vitals
@@ -69,6 +69,8 @@ class Uplink:
         self._command_topics = [f"{name}/commands" for name in names]
         self._vitals = vitals or Vitals(monotonic)
         self._backoff = Backoff(random_source)
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reconfigured = asyncio.Event()  # ends a pause between attempts
@@ -259,6 +261,8 @@ class Uplink:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
                 session.end("a new certificate")
+        # Before anybody is told that the hub is there: who answers "online" with a command wants it heard.
+        await self._listen(session)
         self._status.up(utc_ms(), session.tls)
         log.info("uplink: session with %s, MQTT %s", host, self._protocol)
         sender = self._sender = Sender(
@@ -277,7 +281,6 @@ class Uplink:
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
-        await self._listen(session)
         over = asyncio.create_task(self._wake_at_end(session))
         try:
             await sender.run(self._stopping)
@@ -333,6 +336,7 @@ class Uplink:
             published=self._published,
             received=lambda message, mid: self._received(session, message, mid),
         )
+        session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
 
     def _tls(self) -> ResumingContext:
@@ -341,7 +345,7 @@ class Uplink:
         pair = (config.cert_file, config.key_file) if renewal is None else renewal.files()
         files = (config.ca_file, *pair, config.crl_file)
         try:
-            stamps = [(file, file.stat().st_mtime_ns) for file in files if file is not None]
+            stamps = [(file, stamp_of(file)) for file in files if file is not None]
             if self._context is None or self._context[0] != stamps:
                 context = client_context(*files)
                 context.count = self._connection_over

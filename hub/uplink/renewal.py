@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from drivers.clock import monotonic, utc_ms
+from drivers.token import load_key
 from hub.contract.identity import BadIdentity, Identity, load_identity
+from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, uri_of
 from hub.health import Health
 from hub.uplink.threads import in_thread
 
@@ -27,6 +29,7 @@ _ROUND_S = 60.0
 MAX_UNCLEAR = 3
 _CLEAR = ("uplink-refused", "uplink-not-authorised")
 
+RENEWED = "meterhub-renewed-"  # names of keys in hardware
 OWN, NEW, OLD = "own", "trying the new one", "trying the old one again"
 _ADOPT, _ROLL_BACK = "adopt", "roll back"
 # (state, what happened): (state, what is to be done)
@@ -53,11 +56,11 @@ def newest_identity(cert_file: Path, key_file: Path, data_dir: Path) -> tuple[Id
 
     Returns it with the files of certificate and key. Raises BadIdentity for the configured one.
     """
-    configured = load_identity(cert_file, key_file)
+    configured = load_identity(cert_file, key_file, load_key)
     file = adopted_file(data_dir)
     if file.exists():
         try:
-            renewed = load_identity(file, file)
+            renewed = load_identity(file, file, load_key)
         except BadIdentity as error:
             log.error("the renewed certificate does not read (%s): the configured one holds", error)
         else:
@@ -142,9 +145,9 @@ class Renewal:
 
     def _adopt(self) -> None:
         try:
-            identity = load_identity(self._next_file, self._next_file)
+            identity = load_identity(self._next_file, self._next_file, load_key)
             os.replace(self._next_file, self._adopted_file)
-        except (BadIdentity, OSError) as error:
+        except (BadIdentity, HardwareError, OSError) as error:
             self._drop(str(error))
             return
         self._identity = identity
@@ -189,14 +192,27 @@ class Renewal:
 
         files = (self._ca_file, self._cert_file, self._key_file)
         try:
-            enrolled = await in_thread(lambda: reenrol(url, *files, self._identity))
+            enrolled = await in_thread(lambda: reenrol(url, *files, self._identity, self._place_beside()))
             await in_thread(lambda: self._keep(enrolled.key + enrolled.certificate))
-        except (BadEnrolment, OSError, ValueError) as error:  # ValueError: an url that is none
+        except (BadEnrolment, HardwareError, OSError, ValueError) as error:  # ValueError: an url that is none
             self._try_at = monotonic() + RETRY_S * (1 + self._random())
             self._health.raise_condition("certificate-not-renewed", f"{url}: {error}")
             return
         self._happened("enrolled")
         self.new_to_show()
+
+    def _place_beside(self) -> Pkcs11Uri | None:
+        """Where the new key goes if the present one is in hardware: beside it, under the one of two names that is free.
+
+        The key of manufacture has a name of its own and stays; what is in the place is of an attempt that came to
+        nothing, or of the certificate before the present one.
+        """
+        present = uri_of(self._key_file)
+        if present is None:
+            return None
+        names = [f"{RENEWED}{number}" for number in (1, 2)]
+        taken = present.path.get("object", b"").decode(errors="replace")
+        return present.sibling(next(name for name in names if name != taken))
 
     def _keep(self, pem: bytes) -> None:
         self._next_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -196,9 +196,11 @@ class Sender:
             while lane in self._news and room() > 0 and not self._session.is_over:
                 after = self.window.cursor(lane)
                 limit = min(room(), _BATCH)
+                # Before asking: what comes while the answer is on its way is news that the answer does not have.
+                self._news.discard(lane)
                 found = await _result(self._store.unsent(lane, after.epoch, after.number, limit))
-                if len(found) < limit:
-                    self._news.discard(lane)
+                if len(found) == limit:
+                    self._news.add(lane)
                 for message in found:
                     self._send(message)
 
@@ -226,9 +228,10 @@ class Sender:
     async def _send_forwards(self) -> None:
         """Raw forwards are prompt, but take half of the window at most: readings go on beside a flood of them."""
         while (limit := min(self._forward_room(), _BATCH)) > 0 and not self._session.is_over:
+            self._news.discard(_FORWARD)
             found = await _result(self._store.forwards(self._forward_cursor, limit))
-            if len(found) < limit:
-                self._news.discard(_FORWARD)
+            if len(found) == limit:
+                self._news.add(_FORWARD)
             for forward_id, topic, payload in found:
                 self._forward_cursor = forward_id
                 self._publish(f"han/{topic}", payload, _FORWARD, Position(0, forward_id))

@@ -86,6 +86,8 @@ class MqttSession:
         self.ended_in_order = False
         self._ended_by_us = False
         self.tls: dict[str, object] = {}
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self.client = self._build(client_id, context, will)
 
     def _build(self, client_id: str, context: ResumingContext, will: Will) -> mqtt.Client:
@@ -131,6 +133,7 @@ class MqttSession:
         self._published(mid, reason.value)
 
     def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        self.tap("in", message.topic, bytes(message.payload))
         self._received(bytes(message.payload), message.mid if message.qos else 0)
 
     def _on_subscribe(self, _c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
@@ -243,11 +246,18 @@ class MqttSession:
     def _read(self) -> None:
         try:
             while self.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._acknowledge_octets()
                 # What TLS has already decrypted wakes no selector, so it is read now.
                 if self._socket is None or not self._socket.pending():
                     return
         except Exception as error:
             self._break(error)
+
+    def _acknowledge_octets(self) -> None:
+        # A broker that has Nagle's algorithm on (mosquitto, by default) holds a load limit back until what it sent
+        # before is acknowledged, and the kernel would take 40 ms for that. Linux forgets this setting: each time anew.
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _write(self) -> None:
         try:
@@ -297,6 +307,7 @@ class MqttSession:
         later than that. Both only where MQTT 5 is spoken.
         """
         properties = None
+        self.tap("out", topic, payload)
         if self._is_5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             if expiry_s:

@@ -1,11 +1,14 @@
 """TLS to the broker: mutual, verified, resumed where the server allows it, its octets counted (P6, P8)."""
 
+import os
 import socket
 import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from hub.contract.pkcs11 import SCHEME, to_pem, uri_of
 
 # struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
 _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
@@ -101,8 +104,8 @@ def client_context(ca_file: Path, cert_file: Path, key_file: Path, crl_file: Pat
     """A context that verifies the broker against `ca_file` (name included) and shows the hub's certificate.
 
     With `crl_file` (PEM, from the CA that signed the broker's certificate) a revoked broker is refused, and so is every
-    broker once the list is out of date: the utility that hands out a list keeps it fresh. TLS 1.2 at least. Raises
-    OSError or ssl.SSLError when a file cannot be used.
+    broker once the list is out of date: the utility that hands out a list keeps it fresh. TLS 1.2 at least. `key_file`
+    as in hub/contract/identity.py. Raises OSError or ssl.SSLError when a file, or a key in hardware, cannot be used.
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
     context.prepare()
@@ -111,5 +114,27 @@ def client_context(ca_file: Path, cert_file: Path, key_file: Path, crl_file: Pat
     if crl_file is not None:
         context.load_verify_locations(crl_file)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    context.load_cert_chain(cert_file, key_file)
+    _load_pair(context, cert_file, key_file)
     return context
+
+
+def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+    try:
+        uri = uri_of(key_file)
+    except ValueError as error:
+        raise ssl.SSLError(f"{key_file}: expected {error}") from None
+    if uri is None or not str(key_file).startswith(SCHEME):
+        context.load_cert_chain(cert_file, key_file)
+        return
+    # OpenSSL's provider takes a URI in a PEM file alone; this one exists for as long as it is being read.
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, to_pem(uri))
+        context.load_cert_chain(cert_file, f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def stamp_of(file: Path) -> int:
+    """Differs when a file of the pair was replaced. Raises OSError. A key in hardware stays what it is."""
+    return 0 if str(file).startswith(SCHEME) else file.stat().st_mtime_ns

@@ -7,6 +7,7 @@ from pathlib import Path
 import cbor2
 import pytest
 
+from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
 from tests.harness.operator import Operator, cti_of, write_operators
@@ -66,6 +67,30 @@ def test_a_limit_is_obeyed_ends_and_every_receipt_is_chained(
     assert hub.status()["limit"]["watts"] is None
     assert not control_point.chain_faults() and not control_point.faults
     assert control_point.receipt(cti, "applied")["detail"]["restricted"] == {"boiler": 0}
+    heater.close()
+
+
+def test_a_limit_ends_on_time_while_the_uplink_is_dead(
+    hub: Hub, control_point: ControlPoint, operator: Operator, broker: Broker
+) -> None:
+    heater = Heater(hub.udp_port, "boiler").begin()
+    heater.publish(0x0001, b"2000")
+    command = operator.command("limit", {"watts": 1500, "duration": 8})
+    control_point.send(command)
+    cti = cti_of(command)
+    wait_for("the word that it is accepted", lambda: "accepted" in control_point.receipts(cti))
+    broker.kill()
+    words = heater.order().split()
+    assert words[:2] == ["limit", "0"] and int(words[2]) <= 8
+    ends_at = time.monotonic() + int(words[2])
+    heater.publish(0x0007, b"0")
+    heater.publish(0x0001, b"0")
+    wait_for("the hub to let go", lambda: hub.status()["limit"]["watts"] is None, 20)
+    assert abs(time.monotonic() - ends_at) < 3, "at its end, whether anybody outside is listening or not"
+    assert hub.status()["uplink"]["state"] != "up"
+    broker.start()
+    wait_for("what happened meanwhile", lambda: control_point.receipts(cti) == ["accepted", "applied", "completed"], 60)
+    assert not control_point.chain_faults() and not control_point.books.missing()
     heater.close()
 
 
@@ -160,3 +185,14 @@ def test_settings_that_cut_the_hub_off_are_rolled_back(
     unknown = operator.command("config", {"set": {"hub.data_dir": "/tmp"}})
     control_point.send(unknown)
     wait_for("the refusal", lambda: control_point.receipts(cti_of(unknown)) == ["accepted", "failed"])
+
+
+@pytest.mark.slow
+def test_a_hub_sent_to_a_broker_that_is_not_there_is_back_after_five_minutes(
+    hub: Hub, control_point: ControlPoint, operator: Operator
+) -> None:
+    away = operator.command("config", {"set": {"uplink.port": 1}})
+    control_point.send(away)
+    wait_for("it to be away", lambda: hub.status()["uplink"]["state"] != "up", 60)
+    wait_for("it to be back", lambda: control_point.receipts(cti_of(away)) == ["accepted", "failed"], 480)
+    assert control_point.receipt(cti_of(away), "failed")["reason"] == "rolled-back"

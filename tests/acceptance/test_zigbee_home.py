@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
+from tests.harness.operator import Operator, write_operators
 from tests.harness.radio import Radio
 from tests.harness.waiting import wait_for
 
@@ -83,3 +86,27 @@ def test_the_home_is_served_while_the_radio_is_missing(make_hub: Callable[..., H
 def test_the_radio_stack_is_not_imported_to_serve_the_home() -> None:
     code = "import sys, hub.daemon; sys.exit(any(name in sys.modules for name in ('zigpy', 'bellows', 'aiohttp')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_a_price_of_the_utility_is_shown_by_a_smart_energy_display(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
+) -> None:
+    operator = Operator("tariffs", "price")
+    operators = write_operators(tmp_path / "operators.toml", operator)
+    radio = Radio([{"kind": "display", "ieee": "00:0d:6f:00:00:00:00:03", "name": "display"}]).start()
+    try:
+        hub = make_hub(radio__path=str(radio.path), control__operators_file=str(operators)).start()
+        wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+        hub.ask("radio.permit", duration_s=60)
+        now = int(time.time())
+        control_point.send(operator.command("price", {"currency": "EUR", "steps": [[now - 60, 3600, 0.315]]}))
+        wait_for("the price", lambda: (_display(radio)["price"] or {}).get("per_kwh") == 0.315)
+        assert _display(radio)["price"]["currency"] == 978
+        wait_for("the time", lambda: abs((_display(radio)["time"] or 0) - time.time()) < 60)
+        hub.stop()
+    finally:
+        radio.close()
+
+
+def _display(radio: Radio) -> dict[str, Any]:
+    return next(row for row in radio.do("devices")["devices"] if row["name"] == "display")

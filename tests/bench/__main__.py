@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.bench import gateway, idle
+from tests.bench import gateway, idle, limit
 
 
 def main() -> None:
@@ -14,6 +14,9 @@ def main() -> None:
     print(f"| one reading (ten appliances, 15 s packs) | {figures['payload_bytes_per_reading']:.1f} B sealed, "
           f"{figures['tls_bytes_up_per_reading']:.1f} B sent with TLS and TCP's payload |")  # fmt: skip
     print(f"| one durable commit, all told | {figures['flash_bytes_per_commit']:.0f} B of flash |")
+    radio = limit.measure()
+    print(f"| command to order over the radio at 115,200 baud, {radio['adapters']} adapters | "
+          f"p50 {radio['p50_ms']:.0f} ms, p99 {radio['p99_ms']:.0f} ms |", flush=True)  # fmt: skip
     for row in gateway.measure(seconds):
         print(
             f"| QoS 1, {row['payload']}, {row['clients']} clients | {row['rate']:,.0f}/s durable, "

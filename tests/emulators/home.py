@@ -6,6 +6,8 @@
       {"kind": "adapter", "ieee": "00:0d:6f:00:00:00:00:02", "client_id": "boiler-1",
        "appliance": {"kind": "boiler", "nominal_w": 2000}}]}
 
+A "display" is a Smart Energy in-premises display: it asks for price and time.
+
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
 device), powered, in_range, link_key (32 hex digits, what its install code gives). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
@@ -20,6 +22,7 @@ from typing import Any, Final
 from . import appliances
 from .ezsp.air import Air
 from .ezsp.device import Device, parse_ieee
+from .ezsp.display import Display
 from .ezsp.plug import Plug
 
 COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
@@ -54,10 +57,12 @@ def build(entry: dict[str, Any], now: float) -> Device:
     if kind == "plug":
         options: dict[str, Any] = {name: rest.pop(name) for name in PLUG if name in rest}
         device = Plug(ieee, appliance.power_w, switched=appliance.set_supply, now=now, **options, **common)
+    elif kind == "display":
+        device = Display(ieee, **common)
     elif kind == "adapter":
         device = _adapter(ieee, appliance, rest, common)
     else:
-        raise ValueError(f"a device is a plug or an adapter, not {kind!r}")
+        raise ValueError(f"a device is a plug, a display or an adapter, not {kind!r}")
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join

@@ -101,6 +101,10 @@ class Governed(Home):
             self.at(self.now + self.rng.uniform(0.001, 0.3), lambda life=self.life: self._store_answers(life))  # type: ignore[misc]
             self.controller.observe(batch.samples, batch.changes, self.now)
             self._control_settles()
+        self._send()
+
+    def _send(self) -> None:
+        self.controller.orders_sent(self.gateway.take_orders_sent(), self.now)
         for peer, data in self.gateway.datagrams_to_send():
             self._to_adapter(peer[1], data)
 
@@ -111,8 +115,7 @@ class Governed(Home):
         journal = self.controller.take_journal()
         if journal is not None:
             self._write(journal, None)
-        for peer, data in self.gateway.datagrams_to_send():
-            self._to_adapter(peer[1], data)
+        self._send()
 
     # The disk: steps in their order, each after a while
 

@@ -102,14 +102,16 @@ class Emulator:
 class HubSide:
     """A ZigbeeLink with everything around it recorded; it answers MQTT-SN like a gateway without a memory."""
 
-    def __init__(self, tty: Path, data_dir: Path, tunnel: str = "native") -> None:
+    def __init__(
+        self, tty: Path, data_dir: Path, tunnel: str = "native", utc: Callable[[], float | None] = lambda: None
+    ) -> None:
         data_dir.mkdir(exist_ok=True)
         self.health = Health()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.readings: list[tuple[str, str, str]] = []
         self.arrived: Datagrams = []
         self.answers = True
-        self.link = ZigbeeLink(RadioConfig(str(tty), tunnel=tunnel), data_dir, self.health, self._event)
+        self.link = ZigbeeLink(RadioConfig(str(tty), tunnel=tunnel), data_dir, self.health, self._event, utc)
         self.link.reading = lambda *reading: self.readings.append(reading)
 
     def _event(self, name: str, fields: dict[str, Any]) -> None:

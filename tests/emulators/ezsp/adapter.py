@@ -101,6 +101,7 @@ class Adapter(Device):
         self._sample_at: float | None = None
         self._linger_until: float | None = None
         self._reported: dict[int, str] = {}
+        self.ordered_at: float | None = None  # when the last order came, on the emulator's (monotonic) clock
 
     # -- the network -------------------------------------------------------------------------------------------------
 
@@ -194,6 +195,7 @@ class Adapter(Device):
             case ("message", topic, payload, *_):
                 self.heard.append((str(topic), bytes(payload).decode(errors="replace")))
                 if topic == CONTROL:
+                    self.ordered_at = now
                     self.obedience.obey(bytes(payload), now)
             case ("asleep",):
                 self._start_at = now + (self._sleep_s or 0.0)
@@ -289,6 +291,7 @@ class Adapter(Device):
             "energy_wh": round(self.appliance.energy_wh(now), 3),
             "on": self.appliance.on,
             "limit_w": self.appliance.limit_w,
+            "ordered_at": self.ordered_at,
             "released_by_itself_at_s": self.obedience.get_timer(),
             "published": rows,
             "heard": [list(pair) for pair in self.heard],

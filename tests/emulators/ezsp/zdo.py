@@ -86,6 +86,10 @@ def u16(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 2], "little")
 
 
+def u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
 def le16(value: int) -> bytes:
     return value.to_bytes(2, "little")
 

@@ -8,6 +8,7 @@ from hub.contract.operators import parse_operators
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.control.records import Journal, Step, answered_name
+from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, RetainedSet, Sample, SubscriptionAdded
 from tests.harness.operator import Operator, cti_of
 
@@ -27,6 +28,8 @@ class Desk:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.orders: list[tuple[float, str, str]] = []
         self.notices: list[tuple[str, bytes]] = []
+        self.asleep: set[str] = set()
+        self.waiting: list[tuple[str, Order]] = []  # orders for those
         self._failsafe_w = failsafe_w
         self._begin(trusted)
 
@@ -49,6 +52,13 @@ class Desk:
         """An appliance that has told what it is and listens."""
         self.observe(RetainedSet(f"about/{client}", about, 1), SubscriptionAdded(client, f"control/{client}", 1))
         self.power(client, power_w)
+
+    def wake(self, client: str) -> None:
+        """A sleeper is there, and hears what waited for it."""
+        self.asleep.discard(client)
+        heard = [order for order in self.waiting if order[0] == client]
+        self.waiting = [order for order in self.waiting if order[0] != client]
+        self.control.orders_sent(heard, self.now)
 
     def observe(self, *changes: Change) -> None:
         self.control.observe([], changes, self.now)
@@ -82,7 +92,11 @@ class Desk:
     def settle(self) -> None:
         while (journal := self.control.take_journal()) is not None:
             self._commit(journal)
-        for client, order in self.control.take_orders():
+        orders = self.control.take_orders()
+        self.control.orders_sent([(client, order) for client, order in orders if client not in self.asleep], self.now)
+        for client, order in orders:
+            if client in self.asleep:
+                self.waiting.append((client, order))
             text = (order.render(self.now) or b"").decode()
             self.orders.append((self.now, client, text))
         self.notices += [(n.topic, n.payload) for n in self.control.bulletin.take_notices()]

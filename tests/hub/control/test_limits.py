@@ -194,3 +194,41 @@ def test_arguments_that_are_not_sound_are_refused(args: dict[str, object]) -> No
     cti = desk.send("limit", args)
     assert (desk.story(cti), desk.reason(cti)) == (["refused"], "bad-args")
     assert desk.control.status(0.0)["watts"] is None
+
+
+def test_what_a_command_ends_is_over_though_its_step_takes_a_while_to_become_durable() -> None:
+    """The household comes below its limit while the command that supersedes it is being written: no receipt may follow
+    the one that says that it is over, and a restart must not find it again."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    old = desk.send("limit", {"watts": 1000, "duration": 600})
+    now = int(UTC + desk.now)
+    step = desk.control.command(
+        desk.operator.command("limit", {"watts": 900, "duration": 600}, iat=now, exp=now + 60), desk.now
+    )
+    desk.now += 1
+    desk._commit(step.journal)
+    desk.power("boiler", 0)
+    desk.control.follow_clock(UTC + 30)
+    desk.settle()
+    step.apply(desk.now)
+    desk.settle()
+    assert desk.story(old) == ["accepted", "superseded"]
+    desk.restart()
+    assert [limit.watts for limit in desk.control.limits] == [900]
+
+
+def test_a_hold_that_a_command_ends_is_over_in_the_same_way() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    old = desk.send("switch", {"client": "boiler", "on": False, "duration": 600})
+    now = int(UTC + desk.now)
+    step = desk.control.command(desk.operator.command("limit.cancel", {"cti": old}, iat=now, exp=now + 60), desk.now)
+    desk.power("boiler", 0, "state")
+    desk._commit(step.journal)
+    desk.settle()
+    step.apply(desk.now)
+    desk.settle()
+    assert desk.story(old) == ["accepted", "cancelled"]
+    desk.restart()
+    assert not desk.control.holds

@@ -261,3 +261,38 @@ def test_those_who_rest_are_not_changed_over_and_over() -> None:
             desk.power(name, 0)
     lifted = [at for at, _, text in desk.orders if not text.startswith("limit 0")]
     assert len(lifted) <= 5, "at most once a turn"
+
+
+def test_a_sleeper_is_judged_from_when_it_was_told() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.asleep.add("boiler")
+    desk.send("limit", {"watts": 1000, "duration": 600})
+    desk.run(60)
+    desk.power("boiler", 2000)  # it wakes and reports before it can have done anything
+    desk.wake("boiler")
+    desk.power("boiler", 2000)
+    desk.run(5)
+    desk.power("boiler", 0)
+    desk.run(30)
+    assert [event for event, _ in desk.events if event == "limit.ignored"] == []
+    assert desk.control.household.appliances["boiler"].obeys(desk.now) is True
+
+
+def test_one_that_never_takes_its_order_is_not_counted_on() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.asleep.add("boiler")
+    desk.send("limit", {"watts": 1000, "duration": 900})
+    desk.run(200)
+    assert [fields["client"] for event, fields in desk.events if event == "limit.ignored"] == ["boiler"]
+
+
+def test_a_sleeper_that_has_not_heard_its_order_has_not_opted_out() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.asleep.add("boiler")
+    desk.send("limit", {"watts": 1000, "duration": 600})
+    desk.run(60)
+    desk.observe(EventRecorded("adapter.limit_cleared", {"client": "boiler"}))
+    assert not desk.control.household.report(desk.now)["opted_out"]

@@ -387,6 +387,17 @@ def test_it_stops_at_once_while_it_waits_for(make_house: Make, scripted: Scripte
     house.stop()  # fails by itself when the loop does not end
 
 
+def test_nobody_is_told_that_the_hub_is_there_before_its_commands_are_heard(
+    make_house: Make, scripted: Scripted
+) -> None:
+    """A control point that answers "online" with a command would lose it: at a first session nothing is kept for it."""
+    broker = scripted(Script())
+    make_house(broker.port).wait_state("up")
+    wait_for("the state", lambda: broker.count(wire.PUBLISH))
+    kinds = [heard.kind for heard in broker.heard]
+    assert kinds.index(wire.SUBSCRIBE) < kinds.index(wire.PUBLISH)
+
+
 def test_it_stops_at_once_with_messages_unanswered(make_house: Make, scripted: Scripted) -> None:
     broker = scripted(Script(puback=None))
     house = make_house(broker.port)

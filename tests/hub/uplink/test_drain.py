@@ -1,6 +1,8 @@
 """A backlog goes at a bounded rate, and what is prompt does not wait for it (issue 4, point 10)."""
 
+import asyncio
 import math
+import time
 from collections.abc import Callable
 
 import cbor2
@@ -109,3 +111,26 @@ def _booked(broker: ScriptedBroker, boot: int) -> bool:
 
 def _number(message: bytes) -> int:
     return int(cbor2.loads(cbor2.loads(message).value[0])["n"])
+
+
+def test_what_comes_while_the_lane_is_being_looked_at_is_not_forgotten(make_house: Make, scripted: Scripted) -> None:
+    """Two messages close behind each other, as a command's receipts are: the second must not wait for a third. The loop
+    has other work, so that an answer of the store and the next news of it wait for their turn together."""
+    house = make_house(scripted(Script()).port)
+    house.wait_state("up")
+    house.wait_drained()
+
+    async def be_busy() -> None:
+        while True:
+            time.sleep(0.004)  # noqa: ASYNC251 - that is the work
+            await asyncio.sleep(0)
+
+    work = asyncio.run_coroutine_threadsafe(be_busy(), house.loop)
+    try:
+        for pair in range(60):
+            house.store.append("receipts", 61, b"accepted").result(10)
+            time.sleep(pair % 20 / 1000)
+            house.store.append("receipts", 61, b"failed").result(10)
+            wait_for(f"pair {pair} to go out", lambda: house.pending() == 0, 5)
+    finally:
+        work.cancel()

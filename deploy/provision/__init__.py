@@ -1,0 +1,1 @@
+"""Manufacture: device keys made in hardware, certificates, operators, labels."""

@@ -1,0 +1,64 @@
+"""`meterhub bundle`: everything that helps to find a fault, in one file; no readings, no keys."""
+
+import argparse
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from hub.admin.client import NoDaemon, Refused
+from hub.bundle import FORMAT, write_bundle
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, complain, config_of, print_json
+from hub.cli.offline import ask_or_open
+from hub.doctor import examine
+from hub.version import VERSION
+
+_EVENTS = 1000
+_JOURNAL_LINES = 2000
+_JOURNAL_S = 20.0
+
+
+def register(subparsers: Subparsers) -> None:
+    parser = add_verb(subparsers, "bundle", bundle, "write a support bundle: how the hub is, and no consumption data")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: meterhub-HUB-TIME.tar.gz, here)")
+
+
+def bundle(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    parts: dict[str, Any] = {}
+    absent = ""
+    for name in ("status", "adapters", "limits"):
+        try:
+            parts[name] = ask_daemon(arguments, name)
+        except (NoDaemon, Refused) as error:
+            absent = str(error)
+    for name, query in (("queue", lambda view: view.queue_status()), ("events", lambda view: view.events(_EVENTS))):
+        try:
+            parts[name] = ask_or_open(arguments, name, query, limit=_EVENTS)
+        except (NoDaemon, Refused) as error:
+            complain(f"without {name}: {error}")
+    parts["doctor"] = [finding._asdict() for finding in examine(config, parts.get("status"), absent)]
+    hub = parts.get("status", {}).get("hub", "unknown")
+    made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    parts["manifest"] = {"format": FORMAT, "hub": hub, "version": VERSION, "made_at": made_at}
+    path = arguments.out or Path(f"meterhub-{hub}-{made_at}.tar.gz")
+    text = {"hub.toml": config.source.read_text("utf-8"), "journal.txt": _journal()}
+    try:
+        write_bundle(path, parts, text)
+    except OSError as error:
+        complain(f"{path}: {error.strerror or error}; give another place with --out")
+        return PROBLEM
+    if arguments.json:
+        print_json({"file": str(path), "parts": sorted(parts), "octets": path.stat().st_size})
+    else:
+        print(f"{path}: {path.stat().st_size} octets; read it with: meterhub doctor --bundle {path}")
+    return FINE
+
+
+def _journal() -> str:
+    """What the hub has logged; it logs what it did, and nothing of what anybody drew."""
+    command = ["journalctl", "--unit=meterhub", f"--lines={_JOURNAL_LINES}", "--no-pager", "--output=short-iso"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_JOURNAL_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no journal: {error}\n"

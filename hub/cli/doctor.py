@@ -1,0 +1,40 @@
+"""`meterhub doctor`: examines the hub, whether it runs or not, or a bundle; exit status 1 when something is wrong."""
+
+import argparse
+
+from hub.admin.client import NoDaemon
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, ask_daemon, config_of, print_json
+from hub.doctor import ERROR, Finding, daemon_findings, examine
+
+_MARKS = {"fine": "ok", "warning": "WARNING", "error": "ERROR"}
+
+
+def register(subparsers: Subparsers) -> None:
+    add_bundle_option(add_verb(subparsers, "doctor", doctor, "examine everything this hub needs, and say what to do"))
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    findings = _findings(arguments)
+    if arguments.json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
+            if finding.remedy:
+                print(f"{'':23} what to do: {finding.remedy}")
+    return PROBLEM if any(finding.severity == ERROR for finding in findings) else FINE
+
+
+def _findings(arguments: argparse.Namespace) -> list[Finding]:
+    if arguments.bundle is not None:
+        from hub.bundle import read_bundle
+
+        parts = read_bundle(arguments.bundle)
+        if "doctor" in parts:
+            return [Finding(**row) for row in parts["doctor"]]
+        return list(daemon_findings(parts["status"]))
+    config = config_of(arguments)
+    try:
+        return examine(config, ask_daemon(arguments, "status"))
+    except NoDaemon as absent:
+        return examine(config, None, str(absent))
