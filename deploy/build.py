@@ -93,8 +93,13 @@ def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) 
 def _adapt(order: Order, root: Path) -> None:
     shutil.copy(order.signing.ca_file, root / "etc/rauc/keyring.pem")
     if order.console_root:
-        folder = root / "etc/systemd/system/serial-getty@.service.d"
+        system = root / "etc/systemd/system"
+        folder = system / "serial-getty@.service.d"
         folder.mkdir(exist_ok=True)
+        tty = order.board.console_tty
+        (system / f"multi-user.target.wants/meterhub-console@{tty}.service").unlink()
+        getty = system / f"multi-user.target.wants/serial-getty@{tty}.service"
+        getty.symlink_to("/usr/lib/systemd/system/serial-getty@.service")
         (folder / "root.conf").write_text(
             "# For tests: whoever holds the serial line is root.\n[Service]\nExecStart=\n"
             "ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb\n"

@@ -2,9 +2,9 @@
 
     python -m deploy.image.drop MEDIUM FOLDER
 
-FOLDER becomes /etc/meterhub of the board: hub.toml, ca.pem, hub.pem, operators.toml, ntp/*.conf (hub.key only where
-hardware does not hold the key). The first boot unpacks it into the encrypted data partition that it makes, and then
-erases it.
+FOLDER is a device's of the provisioning station (devices/SERIAL): its `etc-meterhub` becomes /etc/meterhub of the board,
+its `meterhub`, if there is one, /var/lib/meterhub. The first boot unpacks them into the encrypted data partition that it
+makes, and then erases the drop.
 """
 
 import argparse
@@ -26,19 +26,16 @@ _HUB_ID = 960  # deploy/systemd/sysusers.d/meterhub.conf
 
 
 def pack(folder: Path) -> bytes:
-    """A folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is too big."""
+    """A device's folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is not
+    one, or too big."""
+    if not (folder / "etc-meterhub" / "hub.toml").is_file():
+        raise BuildError(f"{folder}: expected a device's folder, with etc-meterhub/hub.toml")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        archive.addfile(_entry("etc-meterhub", directory=True))
-        for path in sorted(folder.rglob("*")):
-            name = f"etc-meterhub/{path.relative_to(folder)}"
-            if path.is_dir():
-                archive.addfile(_entry(name, directory=True))
-            elif path.is_file():
-                content = path.read_bytes()
-                entry = _entry(name, directory=False)
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
+        for part, owner in (("etc-meterhub", 0), ("meterhub", _HUB_ID)):
+            for path in sorted([folder / part, *(folder / part).rglob("*")]):
+                if path.is_dir() or path.is_file():
+                    _add(archive, path, str(path.relative_to(folder)), owner)
     content = out.getvalue()
     if len(content) > _MOST_OCTETS:
         raise BuildError(f"{folder}: {len(content)} octets; a drop may have {_MOST_OCTETS}")
@@ -46,12 +43,16 @@ def pack(folder: Path) -> bytes:
     return header.ljust(_SECTOR, b"\0") + content
 
 
-def _entry(name: str, *, directory: bool) -> tarfile.TarInfo:
+def _add(archive: tarfile.TarFile, path: Path, name: str, owner: int) -> None:
     entry = tarfile.TarInfo(name)
-    entry.gid, entry.mode = _HUB_ID, 0o640
-    if directory:
+    entry.uid, entry.gid = owner, _HUB_ID
+    if path.is_dir():
         entry.type, entry.mode = tarfile.DIRTYPE, 0o750
-    return entry
+        archive.addfile(entry)
+    else:
+        content = path.read_bytes()
+        entry.size, entry.mode = len(content), 0o640
+        archive.addfile(entry, io.BytesIO(content))
 
 
 def find_data(medium: Path) -> int:
@@ -87,7 +88,7 @@ def main() -> int:
     """Exit status 0, or 1 with what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m deploy.image.drop", description="Give a medium its identity.")
     parser.add_argument("medium", type=Path, help="disk.img, or the device it was written to")
-    parser.add_argument("folder", type=Path, help="what becomes /etc/meterhub: hub.toml, ca.pem, hub.pem, ...")
+    parser.add_argument("folder", type=Path, help="with etc-meterhub/ and perhaps meterhub/")
     arguments = parser.parse_args()
     try:
         put_drop(arguments.medium, arguments.folder)

@@ -88,6 +88,7 @@ def finish(
     _remove(root, trim["root"])
     _write_settings(board, root, version, epoch_s)
     _make_users(root)
+    run(["sh", REPOSITORY / "deploy/field/install.sh", root])
     _set_units(root, board.console_tty, trim["masked"])
     _make_places(root)
     _compile(root)
@@ -243,8 +244,8 @@ def _set_units(root: Path, console_tty: str, masked: Iterable[str]) -> None:
         path = root / "etc/systemd/system" / unit
         path.unlink(missing_ok=True)
         path.symlink_to("/dev/null")
-    console = root / "etc/systemd/system/multi-user.target.wants" / f"serial-getty@{console_tty}.service"
-    console.symlink_to("/usr/lib/systemd/system/serial-getty@.service")
+    console = root / "etc/systemd/system/multi-user.target.wants" / f"meterhub-console@{console_tty}.service"
+    console.symlink_to("/usr/lib/systemd/system/meterhub-console@.service")
     default = root / "etc/systemd/system/default.target"
     default.unlink(missing_ok=True)
     default.symlink_to("/usr/lib/systemd/system/multi-user.target")

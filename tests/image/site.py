@@ -57,7 +57,7 @@ class Site:
 
     def provision(self) -> None:
         """What the factory does with a medium."""
-        etc = self.folder / "etc"
+        etc = self.folder / "device" / "etc-meterhub"
         (etc / "ntp").mkdir(parents=True, exist_ok=True)
         for name in ("ca.pem", "hub.pem", "hub.key"):
             (etc / name).write_bytes((self.authority.directory / name).read_bytes())
@@ -69,7 +69,7 @@ class Site:
             'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[control]\n'
             'operators_file = "/etc/meterhub/operators.toml"\n\n[update]\nkb_s = 0\n'
         )
-        put_drop(self.machine.disk, etc)
+        put_drop(self.machine.disk, self.folder / "device")
 
     # Power
 

@@ -1,10 +1,12 @@
 """The image's parts that need no build: boards, layout, locks, archives, the boot script."""
 
 import hashlib
+import io
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -106,9 +108,11 @@ def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path)
     assert b"BOOT_ORDER=A B\0" in octets[ENV_OFFSETS[1] : ENV_OFFSETS[1] + 100]
     start = find_data(image)
     assert start == layout(512)[-1].start
-    folder = tmp_path / "etc"
-    folder.mkdir()
-    (folder / "hub.toml").write_text("[uplink]\n")
+    with pytest.raises(BuildError, match="expected a device's folder"):
+        put_drop(image, tmp_path)
+    folder = tmp_path / "device"
+    (folder / "etc-meterhub").mkdir(parents=True)
+    (folder / "etc-meterhub/hub.toml").write_text("[uplink]\n")
     put_drop(image, folder)
     assert image.read_bytes()[start + DROP_OFFSET :].startswith(b"METERHUB-DROP-1 ")
     with image.open("r+b") as file:
@@ -122,12 +126,19 @@ def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path)
 
 
 def test_a_drop_is_the_same_twice_and_never_too_big(tmp_path: Path) -> None:
-    (tmp_path / "etc/ntp").mkdir(parents=True)
-    (tmp_path / "etc/ntp/utility.conf").write_text("server 10.0.0.1\n")
-    assert pack(tmp_path / "etc") == pack(tmp_path / "etc")
-    (tmp_path / "etc/large").write_bytes(bytes(DATA_OFFSET))
+    (tmp_path / "etc-meterhub/ntp").mkdir(parents=True)
+    (tmp_path / "etc-meterhub/hub.toml").write_text("[uplink]\n")
+    (tmp_path / "meterhub/tokens").mkdir(parents=True)
+    (tmp_path / "meterhub/tokens/key").write_text("k")
+    drop = pack(tmp_path)
+    assert drop == pack(tmp_path)
+    with tarfile.open(fileobj=io.BytesIO(drop[512:])) as archive:
+        owners = {member.name: (member.uid, member.gid, member.mode) for member in archive}
+    assert owners["etc-meterhub/hub.toml"] == (0, 960, 0o640), "the hub reads it and cannot change it"
+    assert owners["meterhub/tokens/key"] == (960, 960, 0o640)
+    (tmp_path / "etc-meterhub/large").write_bytes(bytes(DATA_OFFSET))
     with pytest.raises(BuildError, match="a drop may have"):
-        pack(tmp_path / "etc")
+        pack(tmp_path)
 
 
 # Locks
