@@ -2,9 +2,9 @@
 
     python -m deploy.image.drop MEDIUM FOLDER
 
-FOLDER is a device's of the provisioning station (devices/SERIAL): its `etc-meterhub` becomes /etc/meterhub of the board,
-its `meterhub`, if there is one, /var/lib/meterhub. The first boot unpacks them into the encrypted data partition that it
-makes, and then erases the drop.
+FOLDER is a device's of the provisioning station (devices/SERIAL): its `etc-meterhub` becomes /etc/meterhub of the
+board, its `meterhub`, if there is one, /var/lib/meterhub. The first boot unpacks them into the encrypted data partition
+that it makes, and then erases the drop.
 """
 
 import argparse

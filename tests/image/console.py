@@ -75,6 +75,11 @@ class Console:
         assert found[2] == "0", f"{command}: exit status {found[2]}: {found[1]}"
         return found[1].strip()
 
+    def send(self, line: str) -> None:
+        """Type a line and wait for nothing."""
+        assert self._connection is not None
+        self._connection.sendall(line.encode() + b"\n")
+
     def log_in(self, mark: int = 0, timeout_s: float = 180) -> None:
         """Wait for the shell of an image built with --console-root."""
         wait_for("a shell on the console", lambda: self._has_prompt(mark), timeout_s)

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from typing import Any
 
+from deploy.image.disk import ENV_OCTETS
 from deploy.image.drop import put_drop
 from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
 from deploy.pki import Authority
@@ -52,6 +57,7 @@ class Site:
         self._radio = self._start_radio()
         self._qemu: subprocess.Popen[bytes] | None = None
         self.powered_at = 0.0
+        self.online_after_s = self.online_cpu_s = 0.0
 
     # The factory
 
@@ -118,7 +124,63 @@ class Site:
 
         state = wait_for("the hub to be online", found, timeout_s)
         assert state is not None
+        self.online_after_s = time.monotonic() - self.powered_at
+        self.online_cpu_s = self._qemu_cpu_s()
         return state
+
+    def _qemu_cpu_s(self) -> float:
+        assert self._qemu is not None
+        fields = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def plugs(self) -> list[str]:
+        """ZCL devices that readings have come from."""
+        with self.control_point.lock:
+            return [row[0] for row in self.control_point.books.readings if row[0].startswith("zb-")]
+
+    def update_state(self) -> str:
+        """The last step of an update that an event told of."""
+        with self.control_point.lock:
+            told = [event for event in self.control_point.books.events if event["event"] == "update.progress"]
+        return str(told[-1]["state"]) if told else ""
+
+    def assert_nothing_missing(self) -> None:
+        """Every number of every lane is there, repeats are the same octets, receipts are a chain."""
+        wait_for("every number", lambda: not self.control_point.books.missing(), 60)
+        with self.control_point.lock:
+            assert not self.control_point.books.altered and not self.control_point.faults
+        assert not self.control_point.chain_faults()
+
+    # What the console says
+
+    def status(self) -> dict[str, Any]:
+        """The hub's own view of itself."""
+        status: dict[str, Any] = json.loads(self.console.ask("meterhub status --json"))
+        return status
+
+    def environment(self) -> dict[str, str]:
+        """U-Boot's variables as they are on the medium."""
+        return dict(line.split("=", 1) for line in self.console.ask("fw_printenv").splitlines() if "=" in line)
+
+    def costs(self) -> dict[str, float]:
+        """What the hub and the board use: cpu_s, rss_kb, used_kb, total_kb, written_b."""
+        pid = self.console.ask("systemctl show -p MainPID --value meterhub")
+        stat = self.console.ask(f"cat /proc/{pid}/stat").rpartition(")")[2].split()
+        memory = dict(re.findall(r"(\w+):\s+(\d+) kB", self.console.ask(f"cat /proc/meminfo /proc/{pid}/status")))
+        disk = self.machine.board.disk["device"]
+        sectors = int(self.console.ask(f"cat /sys/class/block/{disk}p5/stat").split()[6])
+        return {
+            "cpu_s": (int(stat[11]) + int(stat[12])) / 100,
+            "rss_kb": int(memory["VmRSS"]),
+            "used_kb": int(memory["MemTotal"]) - int(memory["MemAvailable"]),
+            "total_kb": int(memory["MemTotal"]),
+            "written_b": sectors * 512,
+        }
+
+    def sealed_environment(self, variables: bytes, number: int) -> bytes:
+        """U-Boot's environment as it lies on the medium: CRC-32, the flag that tells which copy is newer, the text."""
+        text = variables.ljust(ENV_OCTETS - 5, b"\0")
+        return zlib.crc32(text).to_bytes(4, "little") + bytes([number + 1]) + text
 
     def count_events(self, name: str) -> int:
         """How many events of a name have come."""
