@@ -68,7 +68,7 @@ class Console:
         mark = self.mark()
         # The quotes keep the echo of the line from looking like its output.
         self._connection.sendall(f"echo 'be''gin-{self._count}'; {command}; echo 'en''d-{self._count}' $?\n".encode())
-        pattern = re.compile(rf"^{begin}\n(.*?)^{end} (\d+)$", re.DOTALL | re.MULTILINE)
+        pattern = re.compile(rf"{begin}\n(.*?){end} (\d+)\n", re.DOTALL)
         wait_for(f"an answer to {command!r}", lambda: pattern.search(self.since(mark)) is not None, timeout_s)
         found = pattern.search(self.since(mark))
         assert found is not None
