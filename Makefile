@@ -4,7 +4,7 @@ SECONDS ?=
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
 
-.PHONY: run test check bench fuzz soak station-test lock clean setup setup-test
+.PHONY: run test check bench fuzz soak station-test lock clean setup setup-test image image-test image-twice
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -29,7 +29,7 @@ test: setup-test  ## everything but the long forms
 	$(PY) -m pytest -m "not slow" $(WHOLE_HUBS)
 
 soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (about 15 minutes)
-	$(PY) -m pytest -m slow -s
+	$(PY) -m pytest -m slow -s --ignore=tests/image
 
 station-test: setup-test  ## the provisioning station's long form: 1,000 devices in one run
 	$(PY) -m pytest tests/deploy/test_station.py -m slow -s
@@ -39,6 +39,15 @@ bench: setup      ## the figures the README quotes
 
 fuzz: setup       ## any octets at the codec and the gateway; FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)
+	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))
+
+image-test: setup-test ## a board's life in QEMU, from the factory to a bad update (about a quarter of an hour)
+	$(PY) -m pytest -m slow -s -v tests/image
+
+image-twice: setup ## build twice; every file but the update must be the same
+	$(PY) -m deploy.image.twice --board $(or $(BOARD),qemu-virt-armhf)
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

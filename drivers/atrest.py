@@ -14,6 +14,12 @@ _FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 # A mapped device says who made it: cryptsetup, for LUKS and plain alike, begins with this.
 _DM_CRYPT = "CRYPT-"
 _MOST_LAYERS = 8
+PROMISE_VARIABLE = "METERHUB_AT_REST"
+
+
+def is_encryption_promised() -> bool:
+    """Whether who built this system says that its data rests encrypted (the image does): then it is checked."""
+    return os.environ.get(PROMISE_VARIABLE) == "encrypted"
 
 
 def encryption_of(folder: Path, sysfs: Path = Path("/sys")) -> str | None:

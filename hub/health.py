@@ -132,6 +132,11 @@ CONDITIONS: dict[str, Kind] = {
         "the boot loader was not told that this slot is good; the board will be started anew",
         "look at the journal (journalctl -u meterhub-slots -u rauc) and at `rauc status`",
     ),
+    "data-unencrypted": Kind(
+        "error",
+        "readings and keys rest unencrypted in this hub's flash",
+        "provision the board's hardware secret (deploy/README.md), then write its image anew",
+    ),
     "clock-untrusted": Kind(
         "warning",
         "the clock is not synchronised; readings are flagged until it is",

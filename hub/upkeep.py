@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from drivers.atrest import encryption_of, is_encryption_promised
 from drivers.clock import monotonic, utc_ms
 from drivers.watchdog import notify, watchdog_interval_s
 from store import StoreFull
@@ -33,6 +34,7 @@ class Upkeep:
     async def watch(self) -> None:
         """Every half minute: the clock, the certificate, the store."""
         daemon = self._daemon
+        self._check_at_rest()
         while True:
             trusted = daemon.clock.is_trusted()
             daemon.store.set_clock(daemon.clock.offset_ms(), trusted)
@@ -42,6 +44,12 @@ class Upkeep:
             self._check_store()
             self._forget_starts()
             await asyncio.sleep(_CLOCK_PERIOD_S if not daemon.health.conditions() else 2.0)
+
+    def _check_at_rest(self) -> None:
+        """Once: what a folder rests on does not change while it is mounted."""
+        folder = self._daemon.config.data_dir
+        if is_encryption_promised():
+            self._daemon.health.set_condition("data-unencrypted", encryption_of(folder) is None, str(folder))
 
     def _check_certificate(self, t: float) -> None:
         health, certificate = self._daemon.health, self._daemon.identity.certificate

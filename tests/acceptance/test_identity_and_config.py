@@ -140,3 +140,16 @@ def test_exit_statuses(make_hub: Callable[..., Hub]) -> None:
     hub.start()
     hub.wait_uplink()
     wait_for("a hub without errors", lambda: hub.cli("status", "--json").returncode == 0)
+
+
+def test_data_that_rests_unencrypted_is_told_where_the_image_promised_otherwise(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub()
+    hub.env["METERHUB_AT_REST"] = "encrypted"
+    hub.start()
+    condition = wait_for("the condition", lambda: hub.conditions().get("data-unencrypted"))
+    assert str(hub.data_dir) in condition
+    hub.stop()
+    hub.env.clear()
+    hub.start()
+    wait_for("another condition, so that the hub has looked", lambda: hub.conditions() or hub.status()["uptime_s"] > 3)
+    assert "data-unencrypted" not in hub.conditions()

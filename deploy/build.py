@@ -1,0 +1,209 @@
+"""Build what is flashed: `python deploy/build.py --board BOARD --version V --out DIR`.
+
+locked packages and wheels -> root file system -> squashfs with dm-verity -> initramfs -> signed FIT -> image of the
+medium, signed update, manifest, SBOM. Twice the same input gives twice the same octets (the update's signature and salt
+excepted: RAUC draws them anew). What comes out is described in deploy/README.md.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deploy.image import papers
+from deploy.image.board import Board, board_names, load_board
+from deploy.image.boot import build_uboot, device_tree, join_trust, make_fit, trust, uboot_version
+from deploy.image.bundle import make_bundle
+from deploy.image.debs import Package, fetch, lock_path, sha256_of, write_lock
+from deploy.image.disk import make_disk
+from deploy.image.initramfs import Verity, make_initramfs
+from deploy.image.root import finish, unpack
+from deploy.image.shell import BuildError, require_tools, run
+from deploy.image.signing import Signing, given_keys, make_test_keys
+from deploy.image.squash import make_rootfs
+from deploy.image.wheels import fetch_wheels
+from hub.version import VERSION
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Order:
+    """One build: what, where, with which keys. epoch_s: UTC seconds, the time every file carries at most."""
+
+    board: Board
+    version: str
+    out: Path
+    cache: Path
+    signing: Signing
+    epoch_s: int
+    console_root: bool
+    overlay: Path | None
+
+
+def build(order: Order) -> Path:
+    """Build everything; return the manifest's file."""
+    board, out, work = order.board, order.out, order.out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    os.environ["SOURCE_DATE_EPOCH"] = str(order.epoch_s)
+    _say("packages")
+    files, wheels = fetch(board, order.cache), fetch_wheels(board.architecture, order.cache)
+    _say("root file system")
+    root, kernel = work / "root", work / "kernel"
+    _unpacked(order, files, root, work)
+    _say("the hub into it")
+    finish(board, root, files, wheels, version=order.version, epoch_s=order.epoch_s)
+    _adapt(order, root)
+    _say("squashfs and hash tree")
+    rootfs, verity = make_rootfs(root, order.version, order.epoch_s, out / "rootfs.img")
+    _say(f"root: {rootfs.stat().st_size / 1e6:.1f} MB")
+    for package, path in files.items():
+        if package.section != "root":
+            run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
+    initramfs = make_initramfs(
+        board, root, work / "boot/bin/busybox", kernel, verity, order.epoch_s, work / "initramfs"
+    )
+    _say(f"initramfs: {initramfs.stat().st_size / 1e6:.1f} MB; U-Boot")
+    products = _boot(order, kernel, initramfs, work)
+    products["rootfs"] = rootfs
+    products |= _media(order, products["fit"], rootfs, work)
+    manifest = _papers(order, products, list(files), wheels, verity)
+    shutil.rmtree(work)
+    return manifest
+
+
+def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) -> None:
+    """The unpacked packages, a copy of what an earlier build with the same lock has kept in the cache."""
+    lock = lock_path(order.board)
+    kept = order.cache / f"unpacked-{lock.stem}-{sha256_of(lock)[:12]}"
+    if not kept.is_dir():
+        for old in order.cache.glob(f"unpacked-{lock.stem}-*"):
+            shutil.rmtree(old)
+        unpack(order.board, files, work / "unpacked", work)
+        (work / "unpacked").rename(kept)
+    run(["cp", "-a", "--reflink=auto", kept, root])
+
+
+def _adapt(order: Order, root: Path) -> None:
+    shutil.copy(order.signing.ca_file, root / "etc/rauc/keyring.pem")
+    if order.console_root:
+        system = root / "etc/systemd/system"
+        folder = system / "serial-getty@.service.d"
+        folder.mkdir(exist_ok=True)
+        tty = order.board.console_tty
+        (system / f"multi-user.target.wants/meterhub-console@{tty}.service").unlink()
+        getty = system / f"multi-user.target.wants/serial-getty@{tty}.service"
+        getty.symlink_to("/usr/lib/systemd/system/serial-getty@.service")
+        (folder / "root.conf").write_text(
+            "# For tests: whoever holds the serial line is root.\n[Service]\nExecStart=\n"
+            "ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb\n"
+        )
+    if order.overlay is not None:
+        shutil.copytree(order.overlay, root, symlinks=True, dirs_exist_ok=True)
+
+
+def _boot(order: Order, kernel: Path, initramfs: Path, work: Path) -> dict[str, Path]:
+    board, out = order.board, order.out
+    uboot = build_uboot(board, order.cache)
+    dtb = device_tree(board, kernel, work / "board.dtb")
+    control = out / "control.dtb"
+    shutil.copy(dtb if board.kernel["dtb"] == "qemu" else uboot / "u-boot.dtb", control)
+    trust(control, order.signing)
+    products = {"control": control} | join_trust(board, uboot, control, out)
+    fit = make_fit(board, kernel, initramfs, dtb, order.version, order.signing, order.epoch_s, out / "kernel.fit")
+    return products | {"fit": fit}
+
+
+def _media(order: Order, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]:
+    board, out = order.board, order.out
+    _say("image and update")
+    image = make_disk(board, fit, rootfs, work, out / "disk.img")
+    update = out / f"{board.compatible}-{order.version}.raucb"
+    make_bundle(board, fit, rootfs, order.version, order.signing, order.epoch_s, work, update)
+    return {"disk": image, "update": update}
+
+
+def _papers(
+    order: Order, products: dict[str, Path], packages: list[Package], wheels: list[Path], verity: Verity
+) -> Path:
+    board, out = order.board, order.out
+    bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
+    products["sbom"] = papers.write_json(bill, out / "sbom.cdx.json")
+    document = papers.manifest(
+        board, order.version, order.epoch_s, products,
+        root_hash=verity.root_hash, test_keys=order.signing.is_for_tests, console=order.console_root,
+    )  # fmt: skip
+    return papers.write_json(document, out / "manifest.json")
+
+
+_began = time.monotonic()
+
+
+def _say(text: str) -> None:
+    print(f"{time.monotonic() - _began:6.1f} s  {text}", flush=True)
+
+
+def _epoch_s() -> int:
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    return int(given or run(["git", "log", "-1", "--format=%ct"], cwd=REPOSITORY))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="deploy/build.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--board", required=True, choices=board_names(), metavar="BOARD", help=", ".join(board_names()))
+    parser.add_argument("--version", default=VERSION, help="of the image (default: the hub's, %(default)s)")
+    parser.add_argument("--out", type=Path, help="folder for what is built (default: build/BOARD)")
+    parser.add_argument(
+        "--keys", type=Path, help="folder with the release's keys and certificates (default: test keys)"
+    )
+    parser.add_argument(
+        "--sign-uri", help='production keys in a token: "pkcs11:token=NAME"; --keys has the certificates'
+    )
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build/cache", help="for downloads and U-Boot")
+    parser.add_argument("--console-root", action="store_true", help="for tests: a root shell on the serial console")
+    parser.add_argument("--overlay", type=Path, help="for tests: a folder copied over the finished root")
+    parser.add_argument(
+        "--lock", action="store_true", help="resolve the board's packages anew, write the lock, and stop"
+    )
+    return parser
+
+
+def main() -> int:
+    """Exit status 0, 1 with what is wrong, or 2 for wrong usage."""
+    arguments = _parser().parse_args()
+    out = (arguments.out or REPOSITORY / "build" / arguments.board).absolute()
+    try:
+        board = load_board(arguments.board)
+        if arguments.lock:
+            print(write_lock(board, arguments.cache))
+            return 0
+        if sys.version_info[:2] != (3, 11):
+            raise BuildError("the image has Python 3.11, and its bytecode is made here: build with python3.11")
+        require_tools((f"{board.architecture.cross}gcc", board.architecture.compiler_package))
+        out.mkdir(parents=True, exist_ok=True)
+        if arguments.sign_uri and not arguments.keys:
+            raise BuildError("--sign-uri: --keys is needed, too: the folder with release-ca.pem and release.pem")
+        keys = (
+            given_keys(arguments.keys.absolute(), arguments.sign_uri)
+            if arguments.keys
+            else make_test_keys(out / "keys")
+        )
+        manifest = build(
+            Order(board, arguments.version, out, arguments.cache.absolute(), keys, _epoch_s(), arguments.console_root,
+                  arguments.overlay)
+        )  # fmt: skip
+    except BuildError as error:
+        print(f"build: {error}", file=sys.stderr)
+        return 1
+    _say(f"done: {manifest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

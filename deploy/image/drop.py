@@ -1,0 +1,102 @@
+"""The factory's drop: a device's own files, put into an image (or onto the medium) before its first boot.
+
+    python -m deploy.image.drop MEDIUM FOLDER
+
+FOLDER is a device's of the provisioning station (devices/SERIAL): its `etc-meterhub` becomes /etc/meterhub of the
+board, its `meterhub`, if there is one, /var/lib/meterhub. The first boot unpacks them into the encrypted data partition
+that it makes, and then erases the drop.
+"""
+
+import argparse
+import hashlib
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+from deploy.image.shell import BuildError
+
+MAGIC = b"METERHUB-DROP-1"
+_DATA = "data"
+# Within the data partition: the header's place, the drop's, and where the file system begins (initramfs/data.sh).
+DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
+_SECTOR = 512
+_MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
+_HUB_ID = 960  # deploy/systemd/sysusers.d/meterhub.conf
+
+
+def pack(folder: Path) -> bytes:
+    """A device's folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is not
+    one, or too big."""
+    if not (folder / "etc-meterhub" / "hub.toml").is_file():
+        raise BuildError(f"{folder}: expected a device's folder, with etc-meterhub/hub.toml")
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for part, owner in (("etc-meterhub", 0), ("meterhub", _HUB_ID)):
+            for path in sorted([folder / part, *(folder / part).rglob("*")]):
+                if path.is_dir() or path.is_file():
+                    _add(archive, path, str(path.relative_to(folder)), owner)
+    content = out.getvalue()
+    if len(content) > _MOST_OCTETS:
+        raise BuildError(f"{folder}: {len(content)} octets; a drop may have {_MOST_OCTETS}")
+    header = b"%s %d %s\n" % (MAGIC, len(content), hashlib.sha256(content).hexdigest().encode())
+    return header.ljust(_SECTOR, b"\0") + content
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str, owner: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.uid, entry.gid = owner, _HUB_ID
+    if path.is_dir():
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o750
+        archive.addfile(entry)
+    else:
+        content = path.read_bytes()
+        entry.size, entry.mode = len(content), 0o640
+        archive.addfile(entry, io.BytesIO(content))
+
+
+def find_data(medium: Path) -> int:
+    """Where the data partition begins, in octets, as the medium's GPT says."""
+    with medium.open("rb") as file:
+        file.seek(_SECTOR)
+        header = file.read(_SECTOR)
+        if header[:8] != b"EFI PART":
+            raise BuildError(f"{medium}: no GPT; expected an image made by deploy/build.py")
+        first = int.from_bytes(header[72:80], "little")
+        count, size = int.from_bytes(header[80:84], "little"), int.from_bytes(header[84:88], "little")
+        file.seek(first * _SECTOR)
+        for _ in range(count):
+            entry = file.read(size)
+            if entry[56:128].decode("utf-16-le").rstrip("\0") == _DATA:
+                return int.from_bytes(entry[32:40], "little") * _SECTOR
+    raise BuildError(f"{medium}: no partition is called {_DATA}")
+
+
+def put_drop(medium: Path, folder: Path) -> None:
+    """Write a device's files onto a medium. Raises BuildError when a hub has already made its data partition there."""
+    octets = pack(folder)
+    start = find_data(medium)
+    with medium.open("r+b") as file:
+        file.seek(start)
+        if file.read(8) == b"METERHUB":
+            raise BuildError(f"{medium}: has been started already; its identity is on its encrypted data partition")
+        file.seek(start + DROP_OFFSET)
+        file.write(octets)
+
+
+def main() -> int:
+    """Exit status 0, or 1 with what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.image.drop", description="Give a medium its identity.")
+    parser.add_argument("medium", type=Path, help="disk.img, or the device it was written to")
+    parser.add_argument("folder", type=Path, help="with etc-meterhub/ and perhaps meterhub/")
+    arguments = parser.parse_args()
+    try:
+        put_drop(arguments.medium, arguments.folder)
+    except (BuildError, OSError) as error:
+        print(f"drop: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+# The data partition, for init: header at 0 (4 KiB), factory drop at 64 KiB, the file system from 1 MiB on.
+# The header's text is "METERHUB-DATA-1 crypt|plain SALT". The key of the file system is never stored: it is
+# SHA-512(secret of this chip, salt); erasing the header is erasing everything.
+
+HEADER=METERHUB-DATA-1
+DROP=METERHUB-DROP-1
+OFFSET=2048 # sectors
+
+# Prints this chip's secret as hexadecimal digits, nothing when it has none (blank fuses).
+chip_secret() {
+    case $SECRET in
+    devmem:*)
+        base=${SECRET#devmem:} words=
+        for word in 0 4 8 12 16 20 24 28; do words=$words$(devmem $((base + word)) 32 2>/dev/null); done
+        ;;
+    nvmem:*)
+        rest=${SECRET#nvmem:} device=${rest%%:*} at=${rest#*:}
+        words=$(dd if="/sys/bus/nvmem/devices/$device/nvmem" bs=1 skip="$at" count=32 2>/dev/null | xxd -p -c 64)
+        ;;
+    esac
+    case $(echo "$words" | sed 's/0x//g; s/[0Ff]//g') in
+    "") ;;
+    *) echo "$words" ;;
+    esac
+}
+
+derive_key() { # secret salt
+    printf '%s %s meterhub data' "$1" "$2" | sha512sum | cut -c "1-$((KEY_OCTETS * 2))"
+}
+
+map_data() { # crypt|plain salt
+    length=$(($(cat "/sys/class/block/${DISK}p5/size") - OFFSET))
+    if [ "$1" = crypt ]; then
+        secret=$(chip_secret)
+        [ -n "$secret" ] || fail "the data partition is encrypted, and this chip has no secret"
+        target="crypt $CIPHER $(derive_key "$secret" "$2") 0 /dev/${DISK}p5 $OFFSET 1 allow_discards"
+        uuid=CRYPT-PLAIN-meterhub-data
+    else
+        target="linear /dev/${DISK}p5 $OFFSET"
+        uuid=meterhub-data
+    fi
+    echo "0 $length $target" | dmsetup --noudevsync create data --uuid $uuid || fail "the data partition's key"
+    dmsetup --noudevsync mknodes
+}
+
+mount_data() {
+    mount -t ext4 -o noatime,nosuid,nodev,noexec,errors=panic,commit=30 /dev/mapper/data /root/data
+}
+
+in_root() { # a program of the verified root, before it is the root
+    mount -o bind /dev /root/dev
+    chroot /root "$@" >/dev/kmsg 2>&1
+    status=$?
+    umount /root/dev
+    return $status
+}
+
+# An ext4 for power cuts: checksums on metadata, a journal small and written out at once, nothing initialised later.
+make_data() {
+    in_root /sbin/mke2fs -q -F -t ext4 -O metadata_csum,^resize_inode -J size=8 -m 1 -i 32768 \
+        -E lazy_itable_init=0,lazy_journal_init=0,nodiscard -L data /dev/mapper/data || fail "mke2fs"
+}
+
+take_drop() {
+    set -- $(dd if="/dev/${DISK}p5" bs=512 skip=128 count=1 2>/dev/null | head -n 1)
+    [ "$1" = $DROP ] || return 0
+    dd if="/dev/${DISK}p5" bs=512 skip=129 count=$((($2 + 511) / 512)) 2>/dev/null | head -c "$2" >/tmp/drop.tar
+    [ "$(sha256sum </tmp/drop.tar | cut -c 1-64)" = "$3" ] || fail "the factory's drop is damaged"
+    tar -x -f /tmp/drop.tar -C /root/data || fail "the factory's drop does not unpack"
+    rm /tmp/drop.tar
+    say "the factory's drop is taken"
+}
+
+# Power may go at any moment: until the header is there all is done again, and the drop goes last.
+first_boot() {
+    salt=$(dd if=/dev/urandom bs=32 count=1 2>/dev/null | xxd -p -c 64)
+    mode=crypt
+    [ -n "$(chip_secret)" ] || mode=plain
+    map_data $mode "$salt"
+    make_data
+    mount_data || fail "the new data partition does not mount"
+    take_drop
+    sync
+    printf '%s %s %s\n' $HEADER $mode "$salt" | dd of="/dev/${DISK}p5" bs=4096 conv=sync,notrunc 2>/dev/null
+    sync
+    say "the data partition is made: $mode"
+}
+
+open_data() {
+    set -- $(dd if="/dev/${DISK}p5" bs=512 count=1 2>/dev/null | head -n 1)
+    if [ "$1" = $HEADER ]; then
+        map_data "$2" "$3"
+        # -p mends what is safe; what is left only a human would ask about, and none will come.
+        in_root /sbin/e2fsck -p /dev/mapper/data || [ $? -lt 4 ] || in_root /sbin/e2fsck -y /dev/mapper/data
+        mount_data || fail "the data partition does not mount"
+    else
+        first_boot
+    fi
+    case $(dd if="/dev/${DISK}p5" bs=512 skip=128 count=1 2>/dev/null | head -n 1) in
+    $DROP*) dd if=/dev/zero of="/dev/${DISK}p5" bs=64k seek=1 count=15 conv=notrunc 2>/dev/null ;;
+    esac
+}

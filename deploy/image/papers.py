@@ -1,0 +1,91 @@
+"""What goes with an image: the manifest (what it is, what to expect of each file) and the SBOM (CycloneDX 1.5)."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploy.image.board import Board
+from deploy.image.debs import Package, left_out, sha256_of
+from deploy.image.shell import run
+
+_NAMESPACE = uuid.UUID("3a1c1a52-26a2-4f0f-8c60-5a6b2f7f8a55")
+
+
+def sbom(
+    board: Board, version: str, epoch_s: int, packages: list[Package], wheels: list[Path], uboot: str
+) -> dict[str, Any]:
+    """Every component of the image, with its version and hash, as a CycloneDX document."""
+    gone = left_out() - {"python3-cffi-backend"}
+    components = [_deb(package) for package in packages if package.name not in gone]
+    components += [_wheel(wheel) for wheel in wheels]
+    purl = f"pkg:deb/debian/u-boot@{uboot.replace('+', '%2B')}?arch=source"
+    components.append({"type": "firmware", "bom-ref": purl, "name": "u-boot", "version": uboot, "purl": purl})
+    name = board.compatible
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'{name} {version} {epoch_s}')}",
+        "version": 1,
+        "metadata": {
+            "timestamp": datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "component": {
+                "type": "firmware", "bom-ref": name, "name": name, "version": version,
+                "licenses": [{"license": {"id": "GPL-3.0-or-later"}}],
+            },
+        },
+        "components": sorted(components, key=lambda row: str(row["bom-ref"])),
+    }  # fmt: skip
+
+
+def _deb(package: Package) -> dict[str, Any]:
+    version = package.version.replace("+", "%2B").replace("~", "%7E").replace(":", "%3A")
+    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=bookworm"
+    hashes = [{"alg": "SHA-256", "content": package.sha256}]
+    kind = "operating-system" if package.section == "kernel" else "library"
+    return {
+        "type": kind,
+        "bom-ref": purl,
+        "name": package.name,
+        "version": package.version,
+        "purl": purl,
+        "hashes": hashes,
+    }
+
+
+def _wheel(wheel: Path) -> dict[str, Any]:
+    name, version = wheel.name.split("-")[:2]
+    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+    hashes = [{"alg": "SHA-256", "content": sha256_of(wheel)}]
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "hashes": hashes}
+
+
+def manifest(
+    board: Board, version: str, epoch_s: int, files: dict[str, Path], *, root_hash: str, test_keys: bool, console: bool
+) -> dict[str, Any]:
+    """What the factory and the update server need to know of each file. Sizes are octets."""
+    return {
+        "compatible": board.compatible,
+        "version": version,
+        "architecture": board.architecture.name,
+        "built_from": _commit(),
+        "epoch_s": epoch_s,
+        "root_hash": root_hash,
+        "test_keys": test_keys,
+        "console_root": console,
+        "files": {
+            kind: {"name": path.name, "octets": path.stat().st_size, "sha256": sha256_of(path)}
+            for kind, path in files.items()
+        },
+    }
+
+
+def _commit() -> str:
+    return run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent).strip()
+
+
+def write_json(document: dict[str, Any], into: Path) -> Path:
+    """Write it with sorted keys: the same octets for the same content."""
+    into.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    return into

@@ -1,0 +1,62 @@
+"""The root file system as one file: squashfs, then its dm-verity hash tree."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from deploy.image.initramfs import Verity
+from deploy.image.shell import BuildError, run
+
+MOST_OCTETS = 50_000_000
+_BLOCK = 4096
+
+
+def make_rootfs(root: Path, version: str, epoch_s: int, into: Path) -> tuple[Path, Verity]:
+    """Write squashfs and hash tree into one file. Everything belongs to root; times are epoch_s at most."""
+    into.unlink(missing_ok=True)
+    run(
+        [
+            "mksquashfs",
+            root,
+            into,
+            "-quiet",
+            "-no-progress",
+            "-noappend",
+            "-comp",
+            "zstd",
+            "-Xcompression-level",
+            "15",
+            "-b",
+            "256K",
+            "-all-root",
+            "-no-xattrs",
+            "-no-exports",
+        ],
+        env={"SOURCE_DATE_EPOCH": str(epoch_s)},
+    )
+    octets = into.stat().st_size
+    if octets > MOST_OCTETS:
+        raise BuildError(f"{into}: {octets / 1e6:.1f} MB; the root may have {MOST_OCTETS / 1e6:.0f} MB at most")
+    with into.open("r+b") as file:
+        file.truncate(octets + -octets % _BLOCK)
+    blocks = into.stat().st_size // _BLOCK
+    # The salt need not be secret, and a random one would make every build another.
+    salt = hashlib.sha256(f"meterhub {version} {epoch_s}".encode()).hexdigest()
+    said = run(
+        [
+            "veritysetup",
+            "format",
+            "--no-superblock",
+            f"--data-blocks={blocks}",
+            f"--hash-offset={blocks * _BLOCK}",
+            f"--data-block-size={_BLOCK}",
+            f"--hash-block-size={_BLOCK}",
+            f"--salt={salt}",
+            into,
+            into,
+        ]
+    )
+    found = re.search(r"Root hash:\s+([0-9a-f]{64})", said)
+    if found is None:
+        raise BuildError(f"veritysetup said no root hash: {said}")
+    return into, Verity(blocks, found.group(1), salt)

@@ -1,0 +1,46 @@
+"""Whether UTC is believed."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drivers.clock import Clock, utc_ms
+
+
+def test_a_clock_before_its_floor_is_not_believed(tmp_path: Path) -> None:
+    assert Clock("system").is_trusted()
+    assert not Clock("system", floor_ms=utc_ms() + 60_000).is_trusted()
+
+
+def _may_read() -> bool:
+    return bool(ctypes.CDLL(None).ntp_adjtime(ctypes.create_string_buffer(256)) >= 0)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the system calls' numbers are of x86-64")
+def test_in_a_sandbox_that_hides_the_kernels_word_the_mark_counts(tmp_path: Path) -> None:
+    """seccomp (as ProtectClock= has it) answers EPERM; here with prctl and the smallest of filters."""
+    if not _may_read():
+        pytest.skip("reading the kernel's clock is forbidden to this very process")
+    program = f"""
+import ctypes, struct, sys
+from pathlib import Path
+from drivers.clock import Clock
+# BPF: load the system call's number; adjtimex (159) and clock_adjtime (305, of x86-64) -> EPERM; else allow.
+code = [(0x20, 0, 0, 0), (0x15, 1, 0, 159), (0x15, 0, 1, 305), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+octets = b"".join(struct.pack("HBBI", *row) for row in code)
+buffer = ctypes.create_string_buffer(octets)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter) == 0, ctypes.get_errno()
+mark = Path({str(tmp_path / "synchronized")!r})
+assert not Clock("ntp", mark=mark).is_trusted()
+mark.touch()
+assert Clock("ntp", mark=mark).is_trusted()
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,42 @@
+"""An NTP server on the loopback (RFC 5905, the few fields that a client looks at), for boards in QEMU."""
+
+import socket
+import struct
+import threading
+import time
+
+_FROM_1900_S = 2_208_988_800
+_MODE_SERVER, _VERSION = 4, 4
+
+
+class TimeServer:
+    """Answers with this machine's time."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                request, peer = self._socket.recvfrom(1024)
+            except OSError:
+                return
+            if len(request) >= 48:
+                self._socket.sendto(self._answer(request), peer)
+
+    def _answer(self, request: bytes) -> bytes:
+        received = _stamp()
+        first = (_VERSION << 3) | _MODE_SERVER
+        header = struct.pack(">BBbbII4s", first, 1, request[2], -20, 0, 16, b"TEST")
+        return header + received + request[40:48] + received + _stamp()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _stamp() -> bytes:
+    now = time.time() + _FROM_1900_S
+    return struct.pack(">II", int(now) & 0xFFFFFFFF, int((now % 1) * (1 << 32)))

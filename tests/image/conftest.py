@@ -1,0 +1,78 @@
+"""Builds the releases that the story needs (kept in build/image-test, so a second run builds less), and one site."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.image.board import load_board
+from deploy.image.bundle import make_bundle
+from deploy.image.signing import make_test_keys
+from tests.image.site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARD = os.environ.get("IMAGE_TEST_BOARD", "qemu-virt-armhf")
+BUILT = ROOT / "build" / "image-test" / BOARD
+EPOCH_S = 1_790_000_000
+
+
+@dataclass(frozen=True)
+class Releases:
+    """What the utility has in store. first: a build's folder; the others: updates, each a bundle."""
+
+    first: Path
+    second: Path
+    third: Path
+    broken: Path
+    strange: Path
+    wrong_board: Path
+
+
+@pytest.fixture(scope="session")
+def releases() -> Releases:
+    keys = BUILT / "1.0.0" / "keys"
+    first = _build("1.0.0")
+    second = _build("2.0.0", "--keys", str(keys))
+    broken = _build("3.0.0", "--keys", str(keys), "--overlay", str(_broken_hub()))
+    board = load_board(BOARD)
+    kernel, rootfs = second / "kernel.fit", second / "rootfs.img"
+    ours, strangers = make_test_keys(keys), make_test_keys(BUILT / "stranger")
+    bundles = []
+    for name, of, keyring in (
+        ("third", board, ours),
+        ("strange", board, strangers),
+        ("wrong", load_board("imx6ul-evk"), ours),
+    ):
+        bundles.append(make_bundle(of, kernel, rootfs, "2.1.0", keyring, EPOCH_S, BUILT, BUILT / f"{name}.raucb"))
+    return Releases(first, _bundle(second), bundles[0], _bundle(broken), bundles[1], bundles[2])
+
+
+def _build(version: str, *more: str) -> Path:
+    out = BUILT / version
+    words = [sys.executable, "deploy/build.py", "--board", BOARD, "--version", version, "--out", str(out)]
+    subprocess.run([*words, "--console-root", *more], cwd=ROOT, check=True)
+    return out
+
+
+def _bundle(build: Path) -> Path:
+    return next(build.glob("*.raucb"))
+
+
+def _broken_hub() -> Path:
+    """A release whose hub ends as soon as it is started."""
+    command = BUILT / "broken" / "usr/bin/meterhub"
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text("#!/bin/sh\nexit 1\n")
+    command.chmod(0o755)
+    return BUILT / "broken"
+
+
+@pytest.fixture(scope="module")
+def site(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("site"), releases.first)
+    yield site
+    site.close()

@@ -1,0 +1,212 @@
+"""Everything around one board: its PKI, mosquitto, the control point, a clock, a Zigbee radio with a home, QEMU."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from deploy.image.disk import ENV_OCTETS
+from deploy.image.drop import put_drop
+from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
+from deploy.pki import Authority
+from tests.harness.broker import Broker
+from tests.harness.control_point import ControlPoint
+from tests.harness.operator import Operator, cti_of
+from tests.harness.update_server import UpdateServer
+from tests.harness.waiting import free_port, wait_for
+from tests.image.clock import TimeServer
+from tests.image.console import Console
+
+ROOT = Path(__file__).resolve().parents[2]
+HUB_ID = "MTR-1"
+HOME = {
+    "seed": 1,
+    "devices": [
+        {"kind": "adapter", "ieee": "00:0d:6f:00:00:00:00:02", "client_id": "boiler", "name": "Boiler", "period_s": 5,
+         "appliance": {"kind": "boiler", "nominal_w": 2000}},
+        {"kind": "plug", "ieee": "00:0d:6f:00:00:00:00:01", "name": "Kettle", "appliance": "kettle"},
+    ],
+}  # fmt: skip
+
+
+class Site:
+    """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`."""
+
+    def __init__(self, folder: Path, build: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.authority = Authority(folder / "pki")
+        self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
+        self.authority.issue(HUB_ID, file_name="hub")
+        self.authority.issue("headend")
+        self.broker = Broker(folder / "broker", self.authority).start()
+        self.control_point = ControlPoint(self.authority.directory, self.broker.port)
+        self.clock = TimeServer()
+        self.updates = UpdateServer(self.authority)
+        self.machine: Machine = machine_of(build, folder / "board")
+        self.machine.make()
+        self.console = Console(folder / "console.sock", folder / "console.log")
+        self.operator = Operator()
+        self._radio_port = free_port()
+        self._radio = self._start_radio()
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self.powered_at = 0.0
+        self.online_after_s = self.online_cpu_s = 0.0
+
+    # The factory
+
+    def provision(self) -> None:
+        """What the factory does with a medium."""
+        etc = self.folder / "device" / "etc-meterhub"
+        (etc / "ntp").mkdir(parents=True, exist_ok=True)
+        for name in ("ca.pem", "hub.pem", "hub.key"):
+            (etc / name).write_bytes((self.authority.directory / name).read_bytes())
+        (etc / "operators.toml").write_text(self.operator.toml)
+        (etc / "ntp" / "utility.conf").write_text(f"server {HOST_ADDRESS} port {self.clock.port} iburst minpoll 4\n")
+        (etc / "hub.toml").write_text(
+            f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nhost = "{HOST_ADDRESS}"\n'
+            f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
+            'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[control]\n'
+            'operators_file = "/etc/meterhub/operators.toml"\n\n[update]\nkb_s = 0\n'
+        )
+        put_drop(self.machine.disk, self.folder / "device")
+
+    # Power
+
+    def power_on(self) -> int:
+        """Start the board; returns a mark of the console to look from."""
+        mark = self.console.mark()
+        command = self.machine.command(f"socket,path={self.console.path}", f"127.0.0.1:{self._radio_port}")
+        log = (self.folder / "qemu.log").open("ab")
+        self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        self.powered_at = time.monotonic()
+        return mark
+
+    def power_off(self) -> None:
+        """Pull the plug: nothing of the board hears of it."""
+        if self._qemu is not None:
+            self._qemu.kill()
+            self._qemu.wait()
+            self._qemu = None
+
+    # What the utility sees and does
+
+    def command_update(self, bundle: Path, version: str) -> bytes:
+        """Command an update to a bundle that the utility's server has; its cti."""
+        url = self.updates.add(bundle).replace("localhost", HOST_ADDRESS)
+        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+        command = self.operator.command("update", {"url": url, "sha256": digest, "version": version})
+        self.control_point.send(command)
+        return cti_of(command)
+
+    def wait_story(self, cti: bytes, *statuses: str, timeout_s: float = 600) -> None:
+        """Wait until a command's receipts are these."""
+        wait_for(f"the receipts {statuses}", lambda: self.control_point.receipts(cti) == list(statuses), timeout_s, 0.2)
+
+    def states(self) -> list[dict[str, object]]:
+        """Every state that hubs told, oldest first."""
+        with self.control_point.lock:
+            return [json.loads(state) for state in self.control_point.states]
+
+    def wait_online(self, after: int, timeout_s: float = 240) -> dict[str, object]:
+        """Wait until a hub said "online" after so many states were known; returns what it said."""
+
+        def found() -> dict[str, object] | None:
+            assert self._qemu is not None and self._qemu.poll() is None, "QEMU has ended: see qemu.log"
+            return next((state for state in self.states()[after:] if state["state"] == "online"), None)
+
+        state = wait_for("the hub to be online", found, timeout_s)
+        assert state is not None
+        self.online_after_s = time.monotonic() - self.powered_at
+        self.online_cpu_s = self._qemu_cpu_s()
+        return state
+
+    def _qemu_cpu_s(self) -> float:
+        assert self._qemu is not None
+        fields = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def plugs(self) -> list[str]:
+        """ZCL devices that readings have come from."""
+        with self.control_point.lock:
+            return [row[0] for row in self.control_point.books.readings if row[0].startswith("zb-")]
+
+    def update_state(self) -> str:
+        """The last step of an update that an event told of."""
+        with self.control_point.lock:
+            told = [event for event in self.control_point.books.events if event["event"] == "update.progress"]
+        return str(told[-1]["state"]) if told else ""
+
+    def assert_nothing_missing(self) -> None:
+        """Every number of every lane is there, repeats are the same octets, receipts are a chain."""
+        wait_for("every number", lambda: not self.control_point.books.missing(), 60)
+        with self.control_point.lock:
+            assert not self.control_point.books.altered and not self.control_point.faults
+        assert not self.control_point.chain_faults()
+
+    # What the console says
+
+    def status(self) -> dict[str, Any]:
+        """The hub's own view of itself."""
+        status: dict[str, Any] = json.loads(self.console.ask("meterhub status --json"))
+        return status
+
+    def environment(self) -> dict[str, str]:
+        """U-Boot's variables as they are on the medium."""
+        return dict(line.split("=", 1) for line in self.console.ask("fw_printenv").splitlines() if "=" in line)
+
+    def costs(self) -> dict[str, float]:
+        """What the hub and the board use: cpu_s, rss_kb, used_kb, total_kb, written_b."""
+        pid = self.console.ask("systemctl show -p MainPID --value meterhub")
+        stat = self.console.ask(f"cat /proc/{pid}/stat").rpartition(")")[2].split()
+        memory = dict(re.findall(r"(\w+):\s+(\d+) kB", self.console.ask(f"cat /proc/meminfo /proc/{pid}/status")))
+        disk = self.machine.board.disk["device"]
+        sectors = int(self.console.ask(f"cat /sys/class/block/{disk}p5/stat").split()[6])
+        return {
+            "cpu_s": (int(stat[11]) + int(stat[12])) / 100,
+            "rss_kb": int(memory["VmRSS"]),
+            "used_kb": int(memory["MemTotal"]) - int(memory["MemAvailable"]),
+            "total_kb": int(memory["MemTotal"]),
+            "written_b": sectors * 512,
+        }
+
+    def sealed_environment(self, variables: bytes, number: int) -> bytes:
+        """U-Boot's environment as it lies on the medium: CRC-32, the flag that tells which copy is newer, the text."""
+        text = variables.ljust(ENV_OCTETS - 5, b"\0")
+        return zlib.crc32(text).to_bytes(4, "little") + bytes([number + 1]) + text
+
+    def count_events(self, name: str) -> int:
+        """How many events of a name have come."""
+        with self.control_point.lock:
+            return sum(event["event"] == name for event in self.control_point.books.events)
+
+    # The rest
+
+    def _start_radio(self) -> "subprocess.Popen[bytes]":
+        home = self.folder / "home.json"
+        home.write_text(json.dumps(HOME))
+        words = [sys.executable, "-m", "tests.emulators.serve", "--tcp", f"127.0.0.1:{self._radio_port}"]
+        words += ["--home", str(home), "--state", str(self.folder / "radio.json")]
+        words += ["--control", str(self.folder / "radio.sock")]
+        with (self.folder / "radio.log").open("wb") as log:
+            radio = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+        wait_for("the radio to be ready", lambda: b"ready" in (self.folder / "radio.log").read_bytes())
+        return radio
+
+    def close(self) -> None:
+        """End every part."""
+        self.power_off()
+        self.console.close()
+        self._radio.terminate()
+        self._radio.wait()
+        self.control_point.stop()
+        self.broker.stop()
+        self.clock.close()
+        self.updates.close()

@@ -1,0 +1,283 @@
+"""The image's parts that need no build: boards, layout, locks, archives, the boot script."""
+
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from deploy.image import papers
+from deploy.image.board import Board, board_names, load_board
+from deploy.image.boot import environment
+from deploy.image.bundle import bundle_manifest
+from deploy.image.debs import left_out, lock_path, read_lock, seeds
+from deploy.image.disk import ENV_OCTETS, ENV_OFFSETS, MIB, layout, make_disk
+from deploy.image.drop import DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
+from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
+from deploy.image.initramfs import Cpio, Verity, load_order
+from deploy.image.qemu import Machine
+from deploy.image.root import system_conf
+from deploy.image.shell import BuildError
+from deploy.image.signing import given_keys, make_test_keys
+from deploy.image.wheels import requirements_for
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BOARDS = [load_board(name) for name in board_names()]
+
+
+def by_name(board: Board) -> str:
+    return board.name
+
+
+# Boards and the medium
+
+
+def test_the_boards_of_the_issue_are_there() -> None:
+    assert {"qemu-virt-armhf", "qemu-virt-arm64", "imx6ul-evk"} <= set(board_names())
+
+
+def test_a_wrong_board_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"expected one of .*qemu-virt-armhf"):
+        load_board("toaster")
+    text = (REPOSITORY / "deploy/image/boards/qemu-virt-armhf.toml").read_text()
+    for wrong, found in (
+        (text.replace("size_mb", "size"), r"\[disk\]: expected exactly the keys device, size_mb"),
+        (text.replace('"armhf"', '"z80"'), "architecture: expected one of armhf, arm64"),
+        (text + "\n[colour]\n", "colour: unknown"),
+    ):
+        (tmp_path / "b.toml").write_text(wrong)
+        with pytest.raises(BuildError, match=found):
+            load_board("b", tmp_path)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_nothing_on_the_medium_overlaps(board: Board) -> None:
+    partitions = layout(board.disk["size_mb"])
+    assert [part.name for part in partitions] == ["kernel-A", "kernel-B", "rootfs-A", "rootfs-B", "data"]
+    gpt_octets = 34 * 512
+    ends = gpt_octets
+    for start, octets in [
+        *((offset, ENV_OCTETS) for offset in ENV_OFFSETS),
+        *((p.start, p.octets) for p in partitions),
+    ]:
+        assert start >= ends
+        ends = start + octets
+    assert ends <= board.disk["size_mb"] * MIB - gpt_octets
+    assert all(part.start % MIB == 0 for part in partitions), "flash is erased in large blocks"
+    size_mb = board.disk["size_mb"]
+    assert board.qemu is None or size_mb & (size_mb - 1) == 0, "QEMU's SD card is a power of two"
+
+
+def test_a_medium_that_is_too_small_is_refused() -> None:
+    with pytest.raises(BuildError, match="leaves 31 MB for data"):
+        layout(257)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_rauc_and_the_layout_mean_the_same_partitions(board: Board) -> None:
+    text = system_conf(board)
+    assert f"compatible=meterhub-{board.name}\n" in text and "use-bundle-signing-time=true" in text
+    names = [part.name for part in layout(board.disk["size_mb"])]
+    for slot, number in re.findall(r"\[slot\.(\w+)\.(\d)\]", text):
+        index = names.index(f"{slot}-{'AB'[int(number)]}") + 1
+        assert f"[slot.{slot}.{number}]\ndevice=/dev/{board.disk['device']}p{index}\n" in text
+    assert f"compatible=meterhub-{board.name}\n" in bundle_manifest(board, "1.0.0", 0)
+
+
+@pytest.mark.skipif(
+    not (shutil.which("sfdisk") and shutil.which("mkenvimage")), reason="fdisk, u-boot-tools are not here"
+)
+def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path) -> None:
+    board = load_board("qemu-virt-armhf")
+    fit, rootfs = tmp_path / "fit", tmp_path / "rootfs"
+    fit.write_bytes(b"F" * 70_000)
+    rootfs.write_bytes(b"R" * 90_000)
+    image = make_disk(board, fit, rootfs, tmp_path, tmp_path / "disk.img")
+    first = hashlib.sha256(image.read_bytes()).hexdigest()
+    make_disk(board, fit, rootfs, tmp_path, image)
+    assert hashlib.sha256(image.read_bytes()).hexdigest() == first
+    octets = image.read_bytes()
+    for part in layout(512):
+        wanted = {"k": b"F", "r": b"R", "d": b"\0"}[part.name[0]]
+        assert octets[part.start : part.start + 1] == wanted, part.name
+    assert b"BOOT_ORDER=A B\0" in octets[ENV_OFFSETS[1] : ENV_OFFSETS[1] + 100]
+    start = find_data(image)
+    assert start == layout(512)[-1].start
+    with pytest.raises(BuildError, match="expected a device's folder"):
+        put_drop(image, tmp_path)
+    folder = tmp_path / "device"
+    (folder / "etc-meterhub").mkdir(parents=True)
+    (folder / "etc-meterhub/hub.toml").write_text("[uplink]\n")
+    put_drop(image, folder)
+    assert image.read_bytes()[start + DROP_OFFSET :].startswith(b"METERHUB-DROP-1 ")
+    with image.open("r+b") as file:
+        file.seek(start)
+        file.write(b"METERHUB-DATA-1 crypt 00\n")
+    with pytest.raises(BuildError, match="has been started already"):
+        put_drop(image, folder)
+    fit.write_bytes(bytes(17 * MIB))
+    with pytest.raises(BuildError, match="do not fit kernel-A"):
+        make_disk(board, fit, rootfs, tmp_path, image)
+
+
+def test_a_drop_is_the_same_twice_and_never_too_big(tmp_path: Path) -> None:
+    (tmp_path / "etc-meterhub/ntp").mkdir(parents=True)
+    (tmp_path / "etc-meterhub/hub.toml").write_text("[uplink]\n")
+    (tmp_path / "meterhub/tokens").mkdir(parents=True)
+    (tmp_path / "meterhub/tokens/key").write_text("k")
+    drop = pack(tmp_path)
+    assert drop == pack(tmp_path)
+    with tarfile.open(fileobj=io.BytesIO(drop[512:])) as archive:
+        owners = {member.name: (member.uid, member.gid, member.mode) for member in archive}
+    assert owners["etc-meterhub/hub.toml"] == (0, 960, 0o640), "the hub reads it and cannot change it"
+    assert owners["meterhub/tokens/key"] == (960, 960, 0o640)
+    (tmp_path / "etc-meterhub/large").write_bytes(bytes(DATA_OFFSET))
+    with pytest.raises(BuildError, match="a drop may have"):
+        pack(tmp_path)
+
+
+# Locks
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_a_lock_has_what_is_asked_for_and_names_no_mirror(board: Board) -> None:
+    path = lock_path(board)
+    packages = read_lock(path)
+    for section, names in seeds(board).items():
+        assert set(names) <= {package.name for package in packages if package.section == section}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", package.sha256) and package.octets > 0 for package in packages)
+    assert "://" not in path.read_text()
+    kernel = [package for package in packages if package.section == "kernel"]
+    assert any(re.match(r"linux-image-\d", package.name) for package in kernel), "the kernel itself, not its name alone"
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_the_bill_of_materials_names_every_part(board: Board, tmp_path: Path) -> None:
+    packages = read_lock(lock_path(board))
+    wheel = tmp_path / "zigpy-2.4.0-py3-none-any.whl"
+    wheel.write_bytes(b"any file: its name and hash are what counts")
+    bill = papers.sbom(board, "1.0.0", 0, packages, [wheel], "2023.01")
+    names = [component["name"] for component in bill["components"]]
+    assert {package.name for package in packages} - left_out() <= set(names)
+    assert "dpkg" not in names and "u-boot" in names and "python3-cffi-backend" in names
+    refs = [component["bom-ref"] for component in bill["components"]]
+    assert len(refs) == len(set(refs))
+    assert bill == papers.sbom(board, "1.0.0", 0, packages, [wheel], "2023.01")
+
+
+@pytest.mark.parametrize("architecture", sorted({board.architecture for board in BOARDS}, key=lambda a: a.name))
+def test_the_wheels_are_the_locks_but_for_named_exceptions(architecture: object) -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    pins = set(re.findall(r"^[A-Za-z0-9._-]+==[^ ;]+", lock, re.MULTILINE))
+    found = requirements_for(architecture, lock)  # type: ignore[arg-type]
+    ours = set(re.findall(r"^[A-Za-z0-9._-]+==[^ ;\\]+", found, re.MULTILINE))
+    exceptions = {"armhf": {"cbor2==5.9.0"}, "arm64": set()}[architecture.name]  # type: ignore[attr-defined]
+    assert ours - pins == exceptions
+    assert {"zigpy", "bellows", "paho-mqtt", "cryptography", "cbor2"} <= {pin.split("==")[0] for pin in ours}
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", found.strip()))
+
+
+# Archives, libraries, modules
+
+
+def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:
+    def made() -> bytes:
+        archive = Cpio()
+        archive.add("init", b"#!/bin/sh\n", 0o755)
+        archive.add("modules/ext4.ko", b"\0" * 1001)
+        return archive.close()
+
+    assert made() == made() and len(made()) % 4 == 0
+    if shutil.which("cpio"):
+        subprocess.run(["cpio", "-id", "--quiet"], input=made(), cwd=tmp_path, check=True)
+        assert (tmp_path / "modules/ext4.ko").stat().st_size == 1001
+        assert (tmp_path / "init").stat().st_mode & 0o777 == 0o755
+
+
+def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").write_text(
+        "k/ext4.ko: k/jbd2.ko k/mbcache.ko k/crc16.ko\nk/jbd2.ko:\nk/mbcache.ko:\nk/crc16.ko:\nk/dm-mod.ko:\n"
+        "k/dm-crypt.ko: k/dm-mod.ko\n"
+    )
+    (tmp_path / "modules.builtin").write_text("k/mmc_block.ko\n")
+    order = [path.name for path in load_order(tmp_path, ["dm-crypt", "mmc_block", "ext4", "dm_mod"])]
+    assert order.index("dm-mod.ko") < order.index("dm-crypt.ko") and order[-1] == "ext4.ko"
+    assert len(order) == len(set(order)) == 6
+    with pytest.raises(BuildError, match="has no module nonsense"):
+        load_order(tmp_path, ["nonsense"])
+
+
+def test_libraries_are_found_and_missed(tmp_path: Path) -> None:
+    dynamic = read_dynamic(Path(sys.executable).resolve())
+    assert dynamic is not None and any(name.startswith("libc.so") for name in dynamic[1])
+    assert read_dynamic(Path(__file__)) is None
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/lib").mkdir()
+    shutil.copy(Path(sys.executable).resolve(), tmp_path / "usr/bin/python")
+    assert any(name.startswith("libc.so") for name in missing_libraries(tmp_path))
+    with pytest.raises(KeyError):
+        needed_libraries(tmp_path / "usr/bin/python", tmp_path)
+
+
+def test_the_hash_tree_begins_where_the_data_ends() -> None:
+    words = Verity(1000, "ab" * 32, "cd" * 32).table().split()
+    assert words[:2] == ["0", "8000"] and words[8:10] == ["1000", "1000"] and words[-1] == "restart_on_corruption"
+
+
+# The boot script
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_the_boot_script_is_whole(board: Board) -> None:
+    lines = environment(board).splitlines()
+    variables = dict(line.split("=", 1) for line in lines)
+    assert len(variables) == len(lines), "a variable is given twice"
+    called = {name for value in variables.values() for name in re.findall(r"\brun (\w+)", value)}
+    assert called - {"try_"} <= set(variables)
+    assert variables["bootcmd"].endswith("; reset"), "no prompt may ever be reached"
+    assert variables["bootdelay"] == "-2"
+    # What comes from the medium is cleaned before it is a word of the shell.
+    assert variables["choose"].startswith('setexpr BOOT_ORDER gsub "[^AB ]" " ";')
+    flags = (REPOSITORY / "deploy/image/uboot/hub.h").read_text()
+    assert '"BOOT_ORDER:sw,BOOT_A_LEFT:dw,BOOT_B_LEFT:dw"' in flags
+
+
+def test_u_boot_takes_nothing_unsigned() -> None:
+    settings = (REPOSITORY / "deploy/image/uboot/hub.config").read_text().splitlines()
+    for wanted in (
+        "CONFIG_FIT_SIGNATURE=y",
+        "CONFIG_ENV_WRITEABLE_LIST=y",
+        "CONFIG_ENV_APPEND=y",
+        "CONFIG_BOOTDELAY=-2",
+    ):
+        assert wanted in settings
+    for banned in ("LEGACY_IMAGE_FORMAT", "CMD_BOOTZ", "CMD_BOOTI", "CMD_GO", "NET", "USB", "EFI_LOADER"):
+        assert f"# CONFIG_{banned} is not set" in settings
+
+
+# Keys
+
+
+def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"release-ca\.pem, release\.pem, release\.key, boot\.key, boot\.crt missing"):
+        given_keys(tmp_path, None)
+    made = make_test_keys(tmp_path / "keys")
+    assert made.is_for_tests and given_keys(tmp_path / "keys", None).folder == tmp_path / "keys"
+    before = (tmp_path / "keys/boot.key").read_bytes()
+    assert make_test_keys(tmp_path / "keys").is_for_tests and (tmp_path / "keys/boot.key").read_bytes() == before
+    token = given_keys(tmp_path / "keys", "pkcs11:token=meterhub")
+    assert token.mkimage_options() == ["-N", "pkcs11", "-k", "token=meterhub"]
+    assert "--key=pkcs11:token=meterhub;object=release;type=private" in token.rauc_options()
+
+
+def test_qemu_is_given_what_the_board_says(tmp_path: Path) -> None:
+    machine = Machine(load_board("qemu-virt-armhf"), tmp_path, tmp_path / "run")
+    words = machine.command("stdio", "127.0.0.1:5000")
+    assert words[0] == "qemu-system-arm" and "socket,id=radio,host=127.0.0.1,port=5000,reconnect=1" in words
+    with pytest.raises(BuildError, match="is not emulated"):
+        Machine(load_board("imx6ul-evk"), tmp_path, tmp_path).command("stdio")
