@@ -80,6 +80,10 @@ if [ "$want" = test ]; then
     command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
     command -v swtpm >/dev/null && ls /usr/lib/*/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 ||
         need_packages swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 || true
+    # The parts of the image that need no board: media, device trees, signatures with keys of a token.
+    command -v mkimage >/dev/null && command -v dtc >/dev/null && command -v sfdisk >/dev/null &&
+        ls /usr/lib/*/engines-3/pkcs11.so >/dev/null 2>&1 ||
+        need_packages u-boot-tools device-tree-compiler fdisk libengine-pkcs11-openssl || true
     get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
     # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
     get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
