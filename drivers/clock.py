@@ -5,11 +5,12 @@ import os
 import time
 from pathlib import Path
 
+from hub.version import WRITTEN_MS
+
 _TIME_ERROR = 5  # ntp_adjtime(3): the clock is not synchronised
 SOURCE_VARIABLE = "METERHUB_CLOCK"
 # Touched when the clock was first set from the network: systemd-timesyncd.service(8); on the image beside chrony.
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
-_BUILT_MS = 1_760_000_000_000  # October 2025: this code was written later
 _TIMEX_OCTETS = 256  # struct timex is 208 octets on 64-bit Linux, 128 on 32-bit; room to spare
 
 
@@ -36,7 +37,7 @@ class Clock:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._needs_ntp = (source or os.environ.get(SOURCE_VARIABLE, "system")) == "ntp"
         self._mark = mark
-        self._floor_ms = max(floor_ms, _BUILT_MS)
+        self._floor_ms = max(floor_ms, WRITTEN_MS)
 
     def offset_ms(self) -> int:
         return utc_ms() - int(monotonic() * 1000)

@@ -113,6 +113,7 @@ class Daemon:
             seal=seal_message,
             max_mb=config.max_mb,
             retention_days=config.retention_days,
+            daily_write_mb=config.daily_write_mb,
             utc_ms=utc_ms,
         )
         store.start()

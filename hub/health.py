@@ -97,6 +97,11 @@ CONDITIONS: dict[str, Kind] = {
         "the database was damaged, set aside and salvaged",
         "collect a support bundle; check the flash's health when it happens again",
     ),
+    "store-wear": Kind(
+        "warning",
+        "more is written to flash than a day's budget: adapters wait for their answers",
+        "none if it passes; if it lasts, see who reports so often (meterhub adapters), or raise store.daily_write_mb",
+    ),
     "radio-missing": Kind(
         "error",
         "the Zigbee radio's port cannot be opened",

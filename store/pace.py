@@ -14,6 +14,8 @@ MAX_WINDOW_S = 5.0
 _DAY_S = 86_400.0
 # Below the one the window grows; back above the other it is over: in between nobody is told anything twice.
 _STRETCH_BELOW, _RELAX_ABOVE = 0.5, 0.6
+# What is left is written down this often, and at the end, where it is no longer about what was written down last.
+_KEPT_EVERY_S, _ABOUT = 3600.0, 0.01
 
 
 class Change(NamedTuple):
@@ -31,11 +33,34 @@ class Pace:
         self.daily_bytes = daily_bytes  # 0: no budget
         self.left_bytes = float(daily_bytes)
         self._seen: tuple[float, int] | None = None
+        self._kept_bytes = self.left_bytes  # a full bucket is what a database without a word of it means
+        self._keep_at_s: float | None = None
         self.stretched = False
 
     def resume(self, left_bytes: float) -> None:
-        """Go on with what the last boot had left; the time in between is not known, and not counted."""
+        """Go on with what the last boot had left; the time in between is not known, and not counted. Nothing is told:
+        if adapters wait now, they did before."""
+        self._kept_bytes = left_bytes
+        self._set(left_bytes)
+        self.stretched = self.left_bytes < _STRETCH_BELOW * self.daily_bytes
+
+    def _set(self, left_bytes: float) -> None:
+        # Overdrawn by a day at most, so that one bad day does not cost a week.
         self.left_bytes = max(-self.daily_bytes, min(self.daily_bytes, left_bytes))
+
+    def to_keep(self, now_s: float, *, at_end: bool = False) -> int | None:
+        """What `resume` is to be given by the next boot, when it is time to write that down; else None."""
+        if not self.daily_bytes:
+            return None
+        if self._keep_at_s is None:
+            self._keep_at_s = now_s + _KEPT_EVERY_S
+        if not at_end and now_s < self._keep_at_s:
+            return None
+        self._keep_at_s = now_s + _KEPT_EVERY_S
+        if abs(self.left_bytes - self._kept_bytes) <= _ABOUT * self.daily_bytes:
+            return None
+        self._kept_bytes = self.left_bytes
+        return int(self.left_bytes)
 
     def note(self, now_s: float, written_bytes: int) -> Change | None:
         """`written_bytes`: in all since the start. Tells when the state changes."""
@@ -44,8 +69,7 @@ class Pace:
         before_s, before_bytes = self._seen or (now_s, 0)
         self._seen = (now_s, written_bytes)
         refill = (now_s - before_s) * self.daily_bytes / _DAY_S
-        # Overdrawn by a day at most, so that one bad day does not cost a week.
-        self.resume(self.left_bytes + refill - (written_bytes - before_bytes))
+        self._set(self.left_bytes + refill - (written_bytes - before_bytes))
         level = self.left_bytes / self.daily_bytes
         if level < _STRETCH_BELOW if not self.stretched else level >= _RELAX_ABOVE:
             self.stretched = not self.stretched

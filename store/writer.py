@@ -29,7 +29,6 @@ MARKS_S = 3.0
 _MAX_GROUP_ENTRIES = 16_384
 _RETENTION_EVERY_S = 3600.0
 _PACE_COMMITS = 16
-_PACE_SAVED_EVERY_S = 3600.0
 _PACE_MARK = "wear_left_bytes"
 _TEND_EVERY = 128  # commits made on their callers' thread between two looks at the database by this one
 _COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped")
@@ -51,7 +50,7 @@ class Writer(threading.Thread):
         self._tell = tell
         self._retention_ms = int(retention_days * 86_400_000)
         self._pace = pace
-        self._pace_at = self._pace_saved_at = 0.0
+        self._pace_at = 0.0
         self._pace_commits = 0
         self._waiting: list[Commit] = []
         self._calls: list[Call] = []
@@ -129,7 +128,7 @@ class Writer(threading.Thread):
             self._refuse_all(self.keeper.note_error(translate(error)))
         for search in self._searches:
             answer(search.future, error=StoreError("the store is closing"))
-        self._save_pace(time.monotonic())
+        self._save_pace(self._pace.to_keep(time.monotonic(), at_end=True))
         self.keeper.close()
         self.keeper.meter.total()
 
@@ -228,15 +227,11 @@ class Writer(threading.Thread):
         change = self._pace.note(now_s, self.keeper.meter.total())
         if change is not None:
             self.keeper.add_own_event("store.wear", change._asdict(), self.place.now_ms())
-        if now_s >= self._pace_saved_at + _PACE_SAVED_EVERY_S:
-            self._save_pace(now_s)
+        self._save_pace(self._pace.to_keep(now_s))
 
-    def _save_pace(self, now_s: float) -> None:
-        # The first look of a boot is when there is something to resume; a full bucket is not worth a page.
-        if self._pace_saved_at and self._pace.daily_bytes:
-            left_bytes = int(self._pace.left_bytes)
+    def _save_pace(self, left_bytes: int | None) -> None:
+        if left_bytes is not None:
             self.keeper.guard(lambda engine: engine.save_mark(_PACE_MARK, left_bytes))
-        self._pace_saved_at = now_s
 
     def _tell_of(self, news: set[str]) -> None:
         if news:

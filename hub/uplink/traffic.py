@@ -7,14 +7,13 @@ import json
 from typing import Any
 
 from hub.uplink.tls import Octets
+from hub.version import WRITTEN_MS
 
 # What each segment adds on the line: IPv4, and TCP with its timestamps. IPv6 has 20 more.
 HEADER_OCTETS = 52
 _MONTH_S = 365.25 / 12 * 86400
 # A projection from less than this says more about the connect than about the month.
 _LEAST_S = 600.0
-# No clock of a hub that was built is older than this; an earlier one is a clock that was never set.
-_BUILT_MS = 1_735_689_600_000
 
 
 class Traffic:
@@ -50,7 +49,7 @@ class Traffic:
             octets.received - known.received,
             octets.segments_out + octets.segments_in - known.segments_out - known.segments_in,
         ]
-        if t_ms >= _BUILT_MS:
+        if t_ms >= WRITTEN_MS:
             self._turn_pages(date, t_ms)
         for totals in (self._in_month, self._in_day):
             totals[:] = [total + max(0, more) for total, more in zip(totals, grown)]

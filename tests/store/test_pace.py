@@ -73,10 +73,28 @@ def test_what_is_left_is_carried_over_and_no_debt_lasts_a_week() -> None:
     assert pace.window_s == 0
 
 
+def test_what_is_left_is_written_down_every_hour_and_at_the_end_also_of_a_machine_just_started() -> None:
+    pace = Pace(0.0, 100 * MB)
+    assert pace.to_keep(5) is None and pace.to_keep(6, at_end=True) is None, "a full bucket is not worth a page"
+    pace.note(7, 0)
+    pace.note(7, 80 * MB)
+    assert pace.to_keep(8) is None, "not each second"
+    assert pace.to_keep(9, at_end=True) == 20 * MB, "a restart in a machine's first hour is no new day, either"
+    assert pace.to_keep(10, at_end=True) is None
+    pace.note(3000, 80 * MB)
+    assert pace.to_keep(3608) is None
+    kept = pace.to_keep(3610)
+    assert kept is not None and 20 * MB < kept < 30 * MB
+    pace.resume(kept)
+    pace.note(3 * DAY_S, 80 * MB)
+    assert pace.to_keep(3 * DAY_S) == 100 * MB, "full again, which what was written down denies"
+
+
 def test_without_a_budget_there_is_none() -> None:
     pace = Pace(0.25, 0)
     assert pace.note(0, 1 << 60) is None
     assert (pace.window_s, pace.stretched) == (0.25, False)
+    assert pace.to_keep(7200, at_end=True) is None
 
 
 def test_the_store_stretches_its_window_by_itself_and_records_it(open_store: Opener, data_dir: Path) -> None:
