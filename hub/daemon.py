@@ -83,6 +83,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self.store = self._open_store()
+        self._epoch = self.store.epoch
         try:
             await self._start_home()
             await self._start_control()
@@ -215,9 +216,14 @@ class Daemon:
             vitals=self.vitals,
         )
 
+        def changed(what: set[str]) -> None:
+            if "epoch" in what:
+                self._look.set()
+            self.uplink.store_changed(what)
+
         def on_change(what: set[str]) -> None:  # on the writer's thread
             try:
-                loop.call_soon_threadsafe(self.uplink.store_changed, what)
+                loop.call_soon_threadsafe(changed, what)
             except RuntimeError:  # the loop is closed: the hub stops
                 pass
 

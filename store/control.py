@@ -1,16 +1,42 @@
-"""Control's steps into their tables (hub/control/records.py), and the chain of receipts."""
+"""Control's steps into their tables (hub/control/records.py), the chain of receipts, what a salvage leaves to say."""
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import cbor2
 
 from hub.contract.receipt import CONTENT_TYPE, FIRST_PREV, chain_hash, decode_receipt, encode_receipt
-from hub.control.records import Journal, answered_name
+from hub.control.records import FORGOT, Journal, answered_name
+from store.cbor import load_own
 from store.database import Database
 from store.envelopes import payload_of
 from store.errors import StoreCorrupt
 from store.outbox import Outbox, Sealed, read_sealed
+
+# An item of the store's own among control's: salvages that no event tells of yet, as CBOR `[fields, ...]`.
+UNTOLD = "store/untold"
+# What is said anew at each salvage.
+NOT_SALVAGED = (UNTOLD, FORGOT)
+
+
+def write_loss(db: Database, untold: list[dict[str, Any]]) -> None:
+    """Note in a database that starts a new epoch (inside a transaction) what events are still to tell of, and that
+    control's memory may have holes: see FORGOT in hub/control/records.py."""
+    db.run("control_put", (UNTOLD, cbor2.dumps(untold)))
+    db.run("control_put", (FORGOT, cbor2.dumps(None)))
+
+
+def read_untold(db: Database) -> list[dict[str, Any]]:
+    """Salvages that no event tells of yet. What does not read is told as what it is."""
+    found = db.one("control_one", (UNTOLD,))
+    if found is None:
+        return []
+    with suppress(StoreCorrupt):
+        fields = load_own(found[0], "what is to be told of a salvage")
+        if isinstance(fields, list) and all(isinstance(each, dict) for each in fields):
+            return fields
+    return [{"reason": "not known", "kept": {}, "set_aside": ""}]
 
 
 class Chain:
@@ -18,7 +44,7 @@ class Chain:
 
     def __init__(self, db: Database) -> None:
         self.prev, self.i = FIRST_PREV, 0
-        for sealed in read_sealed("receipts", db.run("receipt_newest"), skip=True):
+        for sealed in read_sealed("receipts", db.run("sealed_newest/receipts"), skip=True):
             # What is no receipt starts a new chain, which an audit sees; it must not keep the hub from starting.
             with suppress(ValueError, StoreCorrupt):
                 self.prev, self.i = chain_hash(sealed.body), decode_receipt(payload_of(sealed.body)).i

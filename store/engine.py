@@ -16,12 +16,12 @@ from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
 from hub.metering.pack import encode_pack
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
-from store.control import Chain, write_journal
+from store.control import UNTOLD, Chain, read_untold, write_journal
 from store.database import PAGE_SIZE, Database
-from store.errors import StoreFull
+from store.errors import StoreFull, TooManyNames
 from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
-from store.logbody import decode_row, decode_seen, encode_body
+from store.logbody import decode_points, decode_row, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
 from store.relief import Relief
@@ -29,6 +29,7 @@ from store.space import DUP_WINDOW_S, Budget, DupWindow
 
 MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/contract/envelope.py
 _PACKED_BYTES = 8  # what a reading in a pack may take, to have room for the pack
+_FORGET_EVERY_MS = 60_000  # how often the log is looked through for names that nobody needs any more
 _CLOCK_STEP_MS = 100  # a smaller change of the offset is not worth a page
 
 
@@ -74,6 +75,8 @@ class Engine(LogView):
         self.relief = Relief(self)
         self.news: set[str] = set()  # lanes that got something besides what was asked for
         self.chain = Chain(db)
+        self._forget_at_ms = 0
+        self.untold = read_untold(db)  # salvages; the next events of the hub's own tell of them
         self.boot += 1
         self._begin_boot(offset_ms)
 
@@ -119,7 +122,7 @@ class Engine(LogView):
         """Take a group into custody: all of it or, when this raises, nothing."""
         batches, marks = group.batches, None
         now_ms = self.now_ms()
-        samples, body = encode_body(self.names, now_ms, batches)
+        samples, body = self._encode(now_ms, batches)
         has_entries = any(batch.samples or batch.seen for batch in batches)
         if self.outbox.marks_dirty:
             marks = self.outbox.encode_marks()
@@ -133,14 +136,41 @@ class Engine(LogView):
                 self._apply(changes)
                 for own in group.own_events:
                     self._seal_event(own.event, own.fields, own.mono_ms)
+                if self.untold and group.own_events:
+                    self.db.run("control_drop", (UNTOLD,))
         except BaseException:
             self._next_forward = forward_id
             raise
         self.names.saved()
+        if group.own_events:
+            self.untold = []
         self.db.note_written(len(body), len(changes))
         if has_entries or marks is not None:
             self.outbox.marks_dirty = False
             self._note_row(now_ms, samples, len(body))
+
+    def _encode(self, now_ms: int, batches: list[Batch]) -> tuple[int, bytes]:
+        try:
+            return encode_body(self.names, now_ms, batches)
+        except TooManyNames:
+            if now_ms < self._forget_at_ms:
+                raise
+            self._forget_at_ms = now_ms + _FORGET_EVERY_MS
+            self._forget_names()
+            return encode_body(self.names, now_ms, batches)
+
+    def _forget_names(self) -> None:
+        """Keep the names that a row of the log still needs."""
+        while self.relief.prune_log(pressed=True):
+            pass
+        series, clients = set[int](), set[int]()
+        for _, _, mono_ms, _, body in self.db.run("log_from", (self.first_seq,)):
+            series.update(point.series for point in decode_points(mono_ms, body)[0])
+            clients.update(head >> 2 for head, _, _ in seen_of(body))
+        old_series, old_clients = self.names.keep(series, clients)
+        with self.transaction():
+            self.db.many("series_drop", old_series)
+            self.db.many("client_drop", old_clients)
 
     def _save_names(self) -> None:
         if self.names.unsaved_series:

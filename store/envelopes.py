@@ -10,3 +10,12 @@ def payload_of(envelope: bytes) -> bytes:
     if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[2], bytes):
         raise StoreCorrupt("an envelope of ours has no payload")
     return parts[2]
+
+
+def place_of(envelope: bytes) -> tuple[int, int]:
+    """Epoch and number in the header of a COSE_Sign1 that this store sealed. Raises StoreCorrupt."""
+    parts = getattr(load_own(envelope, "an envelope of ours"), "value", None)
+    header = load_own(parts[0], "its header") if isinstance(parts, list | tuple) and parts else None
+    if not isinstance(header, dict) or type(header.get("e")) is not int or type(header.get("n")) is not int:
+        raise StoreCorrupt("an envelope of ours has no epoch and number")
+    return header["e"], header["n"]

@@ -1,8 +1,9 @@
 """The side file `epoch`: which epoch was the last, and whether the database is open, should the database be lost.
 
-One line, `epoch N open` or `epoch N closed`, replaced atomically. A number is never given twice: a database that is
-missing, damaged, or older than this file (a restored copy) starts the next epoch. `open` says that a WAL must be
-there; without it, acknowledged rows are gone and numbers may have been given that the database does not know.
+One line, `epoch N open`, `epoch N closed` or `epoch N new`, replaced atomically. A number is never given twice: a
+database that is missing, damaged, or older than this file (a restored copy) starts the next epoch. `open` says that a
+WAL must be there; without it, acknowledged rows are gone and numbers may have been given that the database does not
+know. `new`: the very first database is being made; that there is none yet is no loss.
 """
 
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE_NAME = "epoch"
-_LINE = re.compile(r"epoch (\d{1,10}) (open|closed)\n")
+MAX_EPOCH = (1 << 32) - 1  # what the ids of messages (store/outbox.py) have room for
+_LINE = re.compile(r"epoch (\d{1,10}) (open|closed|new)\n")
 
 
 class EpochNote(NamedTuple):
@@ -19,6 +21,7 @@ class EpochNote(NamedTuple):
 
     epoch: int
     is_open: bool
+    is_new: bool = False
 
 
 def read_note(data_dir: Path) -> EpochNote | None:
@@ -27,7 +30,9 @@ def read_note(data_dir: Path) -> EpochNote | None:
         match = _LINE.fullmatch((data_dir / FILE_NAME).read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError):
         return None
-    return EpochNote(int(match[1]), match[2] == "open") if match else None
+    if match is None or int(match[1]) > MAX_EPOCH:
+        return None
+    return EpochNote(int(match[1]), match[2] == "open", match[2] == "new")
 
 
 def write_note(data_dir: Path, note: EpochNote) -> None:
@@ -35,7 +40,8 @@ def write_note(data_dir: Path, note: EpochNote) -> None:
     path, fresh = data_dir / FILE_NAME, data_dir / f"{FILE_NAME}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, f"epoch {note.epoch} {'open' if note.is_open else 'closed'}\n".encode("ascii"))
+        word = "open" if note.is_open else "new" if note.is_new else "closed"
+        os.write(descriptor, f"epoch {note.epoch} {word}\n".encode("ascii"))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

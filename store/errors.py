@@ -3,6 +3,7 @@
 StoreError              nothing of the batch was stored; the text says why
 ├── StoreFull           no space: the same batch may pass later
 ├── StoreBusy           another process has the database
+├── TooManyNames        it names more series or clients than any home has
 └── StoreCorrupt        the database, or a row of it, is not what was written (never leaves the store)
 """
 
@@ -20,6 +21,10 @@ class StoreFull(StoreError):
 
 class StoreBusy(StoreError):
     """Another process has the database open: a running hub."""
+
+
+class TooManyNames(StoreError):
+    """More series or clients than any home has: a device invents them."""
 
 
 class StoreCorrupt(StoreError):

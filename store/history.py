@@ -5,6 +5,7 @@ answer at the end. Packs are opened without verifying them: they are our own.
 """
 
 import heapq
+import logging
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from store.database import Database
 from store.envelopes import payload_of
 from store.errors import StoreCorrupt
 from store.outbox import read_sealed
+
+log = logging.getLogger(__name__)
 
 _FOREVER_MS = 1 << 62
 _MOST_BEGINNINGS = 8  # a store that thins with every slice of ours is worth an answer that misses some of it
@@ -135,8 +138,10 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
     found = read_sealed("readings", db.run("pack_body", (pack_id,)), skip=True)
     try:
         return [reading for sealed in found for reading in decode_pack(payload_of(sealed.body))]
-    except BadPack as error:
-        raise StoreCorrupt(f"a pack of ours does not read: {error}") from None
+    except (BadPack, StoreCorrupt) as error:
+        # It is what was sealed, so no salvage would make it better.
+        log.warning("a pack of ours does not read: %s: left out", error)
+        return []
 
 
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:

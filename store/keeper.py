@@ -19,6 +19,9 @@ from store.meter import WriteMeter
 from store.opening import Place, note_closed, open_engine, set_aside
 
 RETRY_S = 30.0
+_WANTED_S = 2.0
+_EVENT_TRIES = 20
+_MAX_RETRY_S = 1800.0
 MAX_OWN_EVENTS = 256
 # Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
 _SALVAGE_EVERY_S = 60.0
@@ -39,13 +42,15 @@ class Keeper:
         self.counts = {"commits": 0, "refused": 0, "errors": 0, "salvaged": 0}
         self.last_error = ""
         self.news: set[str] = set()
-        self.reopen_at = NEVER
+        self.reopen_at = self._wanted_at = NEVER
+        self._damaged_wait_s = RETRY_S
         self.meter = WriteMeter()
         self.commit_s = 1.0  # how long a commit takes, a moving average of about eight; unknown counts as slow
         self._ballast = Ballast(place.data_dir, place.budget.ballast_bytes)
         self._clock: tuple[int, bool] | None = None
         self._salvaged_at = -NEVER
         self._is_tight = False
+        self._event_tries = 0
 
     # --- life
 
@@ -60,24 +65,37 @@ class Keeper:
                 self.engine = open_engine(self.place)
         except (StoreFull, StoreCorrupt) as error:
             self.note_error(error)
-            self.reopen_at = time.monotonic() + RETRY_S
+            self._put_off(is_damage=isinstance(error, StoreCorrupt))
             raise
         self.epoch, self.boot = self.engine.epoch, self.engine.boot
-        self.reopen_at = NEVER
+        self.reopen_at, self._damaged_wait_s = NEVER, RETRY_S
         self._ballast.keep()
-        for fields in self.place.salvaged:
+        self.place.untold.clear()
+        for fields in self.engine.untold:
             self.counts["salvaged"] += 1
             self.add_own_event("store.salvaged", fields, self.place.now_ms())
-        self.place.salvaged.clear()
         if self._clock is not None:
             self.take_clock(*self._clock)
 
-    def reopen(self) -> None:
-        """Try again what did not open."""
-        self.reopen_at = time.monotonic() + RETRY_S
+    def _put_off(self, *, is_damage: bool) -> None:
+        """Say when to try again: a medium on which not even a new database reads is not worn out by trying."""
+        now_s = time.monotonic()
+        wait_s, self._wanted_at = (self._damaged_wait_s, NEVER) if is_damage else (RETRY_S, now_s + _WANTED_S)
+        if is_damage:
+            self._damaged_wait_s = min(_MAX_RETRY_S, 2 * self._damaged_wait_s)
+        self.reopen_at = now_s + wait_s
+
+    def reopen(self, *, wanted: bool) -> None:
+        """Try again what did not open, if it is time; sooner where somebody wants to commit and space was all that
+        lacked."""
+        if time.monotonic() < (min(self.reopen_at, self._wanted_at) if wanted else self.reopen_at):
+            return
         try:
             self.open()
+        except (StoreFull, StoreCorrupt):
+            pass
         except Exception as error:
+            self._put_off(is_damage=False)
             self.note_error(translate(error))
 
     def close(self) -> None:
@@ -111,9 +129,11 @@ class Keeper:
         try:
             set_aside(self.place, reason)
             self.open()
+            self.news.add("epoch")
         except Exception as error:
-            self.note_error(translate(error))
-            self.reopen_at = now_s + RETRY_S
+            if self.reopen_at == NEVER:  # `open` was not even tried
+                self._put_off(is_damage=isinstance(error, StoreCorrupt))
+                self.note_error(translate(error))
             return False
         return True
 
@@ -266,6 +286,14 @@ class Keeper:
             self.own_events.append(OwnEvent(mono_ms, event, fields))
         else:
             self.counts["refused"] += 1
+
+    def own_events_failed(self) -> None:
+        """They could not be written, and not for want of space. Tried again; but one that never can (a key that seals
+        nothing any more) must not block what is behind it for ever."""
+        self._event_tries += 1
+        if self._event_tries >= _EVENT_TRIES:
+            self._event_tries = 0
+            self.own_events.popleft()
 
     def take_clock(self, offset_ms: int, trusted: bool) -> None:
         """Take a clock, and write it down when it says something new."""

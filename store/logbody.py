@@ -16,9 +16,13 @@ import cbor2
 from hub.mqttsn.records import Batch, Seen
 from store.cbor import load_own
 from store.dense import UNTHINNED, Point, Thinned, decode_dense, is_dense
-from store.errors import StoreCorrupt
+from store.errors import StoreCorrupt, TooManyNames
 
 SeriesKey = tuple[str, str, int]
+
+# A home has some hundred series and at most 5000 clients. A device that invents names must fill neither the memory of
+# the hub nor, through the table, that of its next start.
+MAX_NAMES = 16_384
 
 
 class LogSample(NamedTuple):
@@ -61,7 +65,9 @@ class Names:
         self.unsaved_clients: list[tuple[int, str]] = []
 
     def add_series(self, key: SeriesKey) -> int:
-        """Give a series its number."""
+        """Give a series its number. Raises TooManyNames."""
+        if len(self.series) >= MAX_NAMES:
+            raise TooManyNames(f"{MAX_NAMES} series are known already")
         number = self._next_series
         self._next_series += 1
         self.series[key] = number
@@ -70,13 +76,25 @@ class Names:
         return number
 
     def add_client(self, client_id: str) -> int:
-        """Give a client its number."""
+        """Give a client its number. Raises TooManyNames."""
+        if len(self.clients) >= MAX_NAMES:
+            raise TooManyNames(f"{MAX_NAMES} clients are known already")
         number = self._next_client
         self._next_client += 1
         self.clients[client_id] = number
         self.client_by_id[number] = client_id
         self.unsaved_clients.append((number, client_id))
         return number
+
+    def keep(self, series: set[int], clients: set[int]) -> tuple[list[tuple[int]], list[tuple[int]]]:
+        """Forget all but these numbers, and whatever is not saved yet; the rows to drop."""
+        old_series, old_clients = set(self.series_by_id) - series, set(self.client_by_id) - clients
+        for number in old_series:
+            del self.series[self.series_by_id.pop(number)]
+        for number in old_clients:
+            del self.clients[self.client_by_id.pop(number)]
+        self.saved()
+        return [(number,) for number in old_series], [(number,) for number in old_clients]
 
     def saved(self) -> None:
         """The new ones are durable."""
@@ -85,7 +103,7 @@ class Names:
 
 
 def encode_body(names: Names, mono_ms: int, batches: Iterable[Batch]) -> tuple[int, bytes]:
-    """Encode the samples and seen entries of a group; return `(number of samples, body)`.
+    """Encode the samples and seen entries of a group; return `(number of samples, body)`. Raises TooManyNames.
 
     Runs tens of thousands of times a second on a small processor: hence the plain loops.
     """
@@ -110,9 +128,12 @@ def encode_body(names: Names, mono_ms: int, batches: Iterable[Batch]) -> tuple[i
     return len(samples) // 3, zlib.crc32(data).to_bytes(4, "big") + data
 
 
+def _check(mono_ms: int, body: bytes) -> None:
+    if type(mono_ms) is not int or not isinstance(body, bytes):
+        raise StoreCorrupt("a row of the log has no time or no body")
+
+
 def _load(body: bytes) -> tuple[list[int], list[int]]:
-    if not isinstance(body, bytes):
-        raise StoreCorrupt("a row of the log has no body")
     data = body[4:]
     if zlib.crc32(data).to_bytes(4, "big") != body[:4]:
         raise StoreCorrupt("a row of the log fails its checksum")
@@ -123,7 +144,8 @@ def _load(body: bytes) -> tuple[list[int], list[int]]:
 def decode_points(mono_ms: int, body: bytes) -> tuple[list[Point], Thinned]:
     """The samples of a row of either form, in order, their series as numbers. Raises StoreCorrupt when it is not what
     was written."""
-    if isinstance(body, bytes) and is_dense(body):
+    _check(mono_ms, body)
+    if is_dense(body):
         return decode_dense(mono_ms, body)
     flat = iter(_load(body)[0])
     return [Point(number, mono_ms - ago_ms, mantissa) for number, ago_ms, mantissa in zip(flat, flat, flat)], UNTHINNED
@@ -132,8 +154,9 @@ def decode_points(mono_ms: int, body: bytes) -> tuple[list[Point], Thinned]:
 def decode_row(names: Names, mono_ms: int, body: bytes) -> LogRow:
     """A row of either form. Raises StoreCorrupt when it is not what was written."""
     by_id = names.series_by_id
+    _check(mono_ms, body)
     try:
-        if isinstance(body, bytes) and is_dense(body):
+        if is_dense(body):
             points, thinned = decode_dense(mono_ms, body)
             samples = [LogSample(*by_id[number][:2], at_ms, value, by_id[number][2]) for number, at_ms, value in points]
             dropped: dict[tuple[str, str], int] = {}
@@ -154,13 +177,17 @@ def decode_row(names: Names, mono_ms: int, body: bytes) -> LogRow:
         raise StoreCorrupt(f"series {missing} has no name") from None
 
 
+def seen_of(body: bytes) -> Iterator[tuple[int, int, int]]:
+    """The seen entries of a row as numbers: `(client * 4 + qos, msg_id, digest)`. Raises StoreCorrupt."""
+    _check(0, body)
+    flat = iter(() if is_dense(body) else _load(body)[1])
+    return zip(flat, flat, flat)
+
+
 def decode_seen(names: Names, body: bytes) -> Iterator[Seen]:
     """The seen entries of a row, in order (a dense row has none). Raises StoreCorrupt when it is not what was
     written."""
-    if isinstance(body, bytes) and is_dense(body):
-        return
-    flat = iter(_load(body)[1])
-    for head, msg_id, digest in zip(flat, flat, flat):
+    for head, msg_id, digest in seen_of(body):
         client_id = names.client_by_id.get(head >> 2)
         if client_id is None:
             raise StoreCorrupt(f"client {head >> 2} has no name")

@@ -35,6 +35,8 @@ class LogView:
 
     def _load_position(self) -> tuple[int, int]:
         newest = self.db.one("pack_position") or (0, 0)
+        if type(newest[0]) is not int or type(newest[1]) is not int:
+            raise StoreCorrupt("a pack does not say how far into the log it goes")
         marked = (self.marks.get("sealed_seq", 0), self.marks.get("sealed_index", 0))
         return max(marked, (newest[0], newest[1]), (self.first_seq, 0))
 

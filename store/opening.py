@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
 from store.epochfile import EpochNote, next_epoch, read_note, sync_folder, write_note
@@ -46,7 +47,7 @@ class Place:
     budget: Budget
     now_ms: Callable[[], int]
     utc_ms: Callable[[], int]
-    salvaged: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events yet to be recorded
+    untold: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events, this opening's
 
     @property
     def db_path(self) -> Path:
@@ -82,12 +83,17 @@ def open_engine(place: Place) -> Engine:
         if not place.db_path.exists():
             note = read_note(place.data_dir)
             evidence = note is not None or any(place.data_dir.glob(f"{DB_NAME}.corrupt-*"))
+            if evidence and not (note is not None and note.is_new):
+                place.untold.append({"reason": "the database is lost", "kept": {}, "set_aside": ""})
             _build(place, next_epoch(note, None, place.utc_ms()) if evidence else 1)
-        try:
-            return _open_sound(place)
-        except StoreCorrupt as fault:
-            set_aside(place, str(fault))
-            return _open_sound(place)
+        # What was salvaged could be damage that a salvage takes for sound: rather than stand still, the hub then goes
+        # on without it.
+        for salvaging in (True, False):
+            try:
+                return _open_sound(place)
+            except StoreCorrupt as fault:
+                set_aside(place, str(fault), salvaging=salvaging)
+        return _open_sound(place)
     except (sqlite3.Error, OSError) as error:
         raise translate(error) from error
 
@@ -100,6 +106,8 @@ def _open_sound(place: Place) -> Engine:
     db = place.connect(place.db_path)
     try:
         db.identify()
+        if (wrong := db.one("wrong_cell")) is not None:
+            raise StoreCorrupt(f"a cell of table {wrong[0]} holds what it cannot")
         lost = _lost_wal(place, db, header, note)
         if was_unclean:
             is_small = place.db_path.stat().st_size <= _FULL_CHECK_BYTES
@@ -134,10 +142,12 @@ def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str)
     if lost or (note is not None and note.epoch > epoch):
         fresh = next_epoch(note, epoch, place.utc_ms())
         _write_note(place, EpochNote(fresh, True))
+        place.untold.append(
+            {"reason": lost or "the database is older than its last epoch", "kept": {}, "set_aside": ""}
+        )
         with db.transaction():
             db.run("hub_put", (fresh, boot))
-        reason = lost or "the database is older than its last epoch"
-        place.salvaged.append({"reason": reason, "kept": {}, "set_aside": ""})
+            write_loss(db, place.untold)
     now_ms, utc_ms = place.now_ms(), place.utc_ms()
     return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms)
 
@@ -154,22 +164,26 @@ def note_closed(place: Place, epoch: int) -> None:
     _write_note(place, EpochNote(epoch, False))
 
 
-def set_aside(place: Place, reason: str) -> None:
+def set_aside(place: Place, reason: str, *, salvaging: bool = True) -> None:
     """Put the damaged database beside the new one that holds what could be salvaged, in a new epoch."""
     source = open_damaged(place.db_path, place.budget.wal_bytes)
     try:
         known = highest_epoch(source) if source is not None else 0
         epoch = next_epoch(read_note(place.data_dir), known, place.utc_ms())
-        kept = _build(place, epoch, source, move_old=True)
+        place.untold.append({"reason": reason, "kept": Kept().as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
+        if source is not None and not salvaging:
+            source.close()
+            source = None
+        _build(place, epoch, source, move_old=True)
     finally:
         if source is not None:
             with suppress(sqlite3.Error, UnicodeDecodeError):
                 source.close()
-    place.salvaged.append({"reason": reason, "kept": kept.as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
 
 
-def _build(place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False) -> Kept:
-    _write_note(place, EpochNote(epoch, False))
+def _build(place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False) -> None:
+    is_first = not place.untold
+    _write_note(place, EpochNote(epoch, False, is_first))
     fresh = place.data_dir / f"{DB_NAME}.new"
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
         leftover.unlink(missing_ok=True)
@@ -180,7 +194,12 @@ def _build(place: Place, epoch: int, source: Database | None = None, *, move_old
             target.migrate()
         with target.transaction():
             target.run("hub_put", (epoch, 0))
-        kept = salvage(source, target) if source is not None else Kept()
+            if epoch > 1:  # there was one before
+                write_loss(target, place.untold)
+        if source is not None:
+            place.untold[-1]["kept"] = salvage(source, target).as_field()
+            with suppress(sqlite3.OperationalError), target.transaction():  # no space: it stays what it was
+                write_loss(target, place.untold)
     except sqlite3.Error as error:
         raise translate(error) from error
     finally:
@@ -192,18 +211,18 @@ def _build(place: Place, epoch: int, source: Database | None = None, *, move_old
         _move_aside(place)
     os.replace(fresh, place.db_path)
     sync_folder(place.data_dir)
-    return kept
 
 
 def _move_aside(place: Place) -> None:
-    """hub.db becomes hub.db.corrupt-1, what was that becomes -2; two are kept, as each may be as large as max_mb."""
-    first, second = (place.data_dir / f"{DB_NAME}.corrupt-{n}" for n in (1, 2))
-    if first.exists():
-        Path(f"{second}-wal").unlink(missing_ok=True)
-        os.replace(first, second)
-        _rename_if_there(Path(f"{first}-wal"), Path(f"{second}-wal"))
-    _rename_if_there(place.db_path, first)
-    _rename_if_there(place.wal_path, Path(f"{first}-wal"))
+    """hub.db becomes hub.db.corrupt-1. Two are kept, as each may be as large as max_mb: the latest, and as -2 the very
+    first, which has the most in it where a failing medium ruins one salvage after the other."""
+    latest, first = (place.data_dir / f"{DB_NAME}.corrupt-{n}" for n in (1, 2))
+    if latest.exists() and not first.exists():
+        os.replace(latest, first)
+        _rename_if_there(Path(f"{latest}-wal"), Path(f"{first}-wal"))
+    Path(f"{latest}-wal").unlink(missing_ok=True)
+    _rename_if_there(place.db_path, latest)
+    _rename_if_there(place.wal_path, Path(f"{latest}-wal"))
 
 
 def _rename_if_there(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ import cbor2
 
 from store.cbor import load_own
 from store.database import Database
+from store.envelopes import place_of
 from store.errors import StoreCorrupt, StoreError
 from store.queries import LANES
 
@@ -66,7 +67,7 @@ def read_sealed(lane: str, rows: Iterable[tuple[int, int, int, bytes]], *, skip:
     where history is asked for, it is left out: setting the whole history aside for one message would help nobody."""
     found = []
     for key, t_ms, crc, body in rows:
-        if isinstance(body, bytes) and zlib.crc32(body) == crc:
+        if isinstance(body, bytes) and zlib.crc32(body) == crc and type(t_ms) is int:
             found.append(Sealed(lane, *split_id(key), t_ms, body))
             continue
         text = f"{lane} {key & _NUMBER_MASK} of epoch {key >> NUMBER_BITS} fails its checksum"
@@ -74,6 +75,13 @@ def read_sealed(lane: str, rows: Iterable[tuple[int, int, int, bytes]], *, skip:
             raise StoreCorrupt(text)
         log.warning("%s: left out", text)
     return found
+
+
+def time_of(t_ms: Any) -> int:
+    """When a message was sealed, as its row says. Raises StoreCorrupt."""
+    if type(t_ms) is not int:
+        raise StoreCorrupt("a sealed message has no time")
+    return t_ms
 
 
 class Outbox:
@@ -88,10 +96,20 @@ class Outbox:
         self._beyond: dict[str, set[int]] = {lane: set() for lane in LANES}
         self.marks_dirty = False
         for lane in LANES:
-            newest = (db.one(f"sealed_last/{lane}") or (None,))[0] or 0
+            newest = self._newest(lane)
             newest_epoch, number = split_id(newest)
             self.next[lane] = number + 1 if newest_epoch == epoch else 1
             self.delivered[lane] = min(marks.get(lane, 0), newest)
+
+    def _newest(self, lane: str) -> int:
+        """The id of a lane's newest message, 0 = none: the next number follows from it, so it must be where it belongs
+        (a flipped bit in an id passes for a leap of numbers)."""
+        for message in read_sealed(lane, self._db.run(f"sealed_newest/{lane}")):
+            here = (message.epoch, message.number)
+            if message.epoch > self.epoch or place_of(message.body) != here:
+                raise StoreCorrupt(f"the newest message of {lane} is not where it belongs")
+            return row_id(*here)
+        return 0
 
     def add(
         self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None = None
@@ -164,7 +182,7 @@ class Outbox:
             older = self._db.one(f"sealed_count/{lane}", (mark, first))
             count = (older[0] if older else 0) + self.next[lane] - 1
         oldest = self._db.one(f"sealed_oldest/{lane}", (mark,))
-        return count - len(self._beyond[lane]), oldest[0] if oldest else None
+        return count - len(self._beyond[lane]), time_of(oldest[0]) if oldest else None
 
     def status(self, lane: str, utc_ms: int) -> dict[str, int | float]:
         """`{"pending": messages, "oldest_s": age of the oldest or 0, "next": number}`."""

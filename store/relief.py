@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from store.condense import Condenser
+from store.outbox import time_of
 from store.queries import LANES
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S, choose_lane, log_pruning_pays
 from store.thinning import RESOLUTIONS_S
@@ -110,14 +111,16 @@ class Relief:
         heads: dict[str, int | None] = {}
         for lane in LANES:
             head = engine.db.one(f"sealed_head/{lane}", (engine.outbox.delivered[lane],))
-            heads[lane] = head[1] if head is not None and head[1] <= t_ms else None
+            heads[lane] = head[1] if head is not None and time_of(head[1]) <= t_ms else None
         oldest = choose_lane(heads)
         if oldest is None:
             return False
         with engine.transaction():
-            engine.db.run(f"sealed_prune/{oldest}", (engine.outbox.delivered[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE))
+            found = engine.db.run(
+                f"sealed_prune/{oldest}", (engine.outbox.delivered[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE)
+            )
         engine.db.note_written(0, 4)
-        return True
+        return found.rowcount > 0
 
     def prune_history(self, retention_ms: int) -> bool:
         """Drop one slice of delivered messages older than the retention; False when there is none. Only a trusted

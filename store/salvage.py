@@ -12,7 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from store.control import NOT_SALVAGED
 from store.database import PAGE_SIZE, Database, Row
+from store.envelopes import place_of
+from store.epochfile import MAX_EPOCH
 from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
 from store.gateway_tables import read_peer
 from store.logbody import Names, decode_row, decode_seen
@@ -20,6 +23,22 @@ from store.outbox import load_marks, read_marks, split_id
 from store.queries import LANES
 
 _ROWS_AT_ONCE = 500
+
+# What each column of a table holds, by the query that puts a row back: whatever else is found in a damaged one would be
+# damage to the new database, too.
+_COLUMNS: dict[str, tuple[type, ...]] = {
+    "boot_put": (int, int, int),
+    "series_add": (int, str, str, int),
+    "client_add": (int, str),
+    "mark_put": (str, int),
+    "session_put": (str, bytes, str, int, int, str, bytes, int, int, str),
+    "topic_put": (str, int, str),
+    "subscription_put": (str, str, int),
+    "retained_put": (str, bytes, int),
+    "inbox_put": (str, int, str, bytes, int, int),
+    "forward_put": (int, str, bytes),
+    "control_put": (str, bytes),
+}
 
 
 @dataclass
@@ -56,11 +75,15 @@ def highest_epoch(source: Database) -> int:
     """The highest epoch that a damaged database shows, 0 = none."""
     found = [0]
     for row in _both_ways(source, "hub_get", forward_only=True):
-        found += [value for value in row[:1] if isinstance(value, int)]
+        found += [value for value in row[:1] if _is_epoch(value)]
     for lane in LANES:
         for row in _both_ways(source, f"sealed_last/{lane}", forward_only=True):
             found += [split_id(value)[0] for value in row if isinstance(value, int)]
-    return max(found)
+    return max(epoch for epoch in found if epoch == 0 or _is_epoch(epoch))
+
+
+def _is_epoch(value: Any) -> bool:
+    return type(value) is int and 0 < value <= MAX_EPOCH
 
 
 def salvage(source: Database, target: Database) -> Kept:
@@ -75,12 +98,12 @@ def salvage(source: Database, target: Database) -> Kept:
             rows = (row for row in _both_ways(source, f"salvage_sealed/{lane}") if row[0] > marks.get(lane, 0))
             kept.messages += _copy(target, f"sealed_put_back/{lane}", rows, _is_sealed)
         kept.messages += _copy_packs(source, target, marks)
-        names = Names(target.run("series_all"), target.run("client_all"))
-        # Their delivery marks are among `marks` already, and may be what is damaged.
-        entries = ((*row[:5], None) for row in _both_ways(source, "salvage_log"))
-        _copy(target, "log_put_back", entries, lambda row: _is_log_row(names, row))
-        kept.records += _copy_home(source, target)
+        # Before the log: rows whose pack is delivered, and so not copied, would otherwise pass for unsealed should the
+        # space end here.
         _copy(target, "mark_put", marks.items())
+        names = Names(target.run("series_all"), target.run("client_all"))
+        _copy(target, "log_put_back", _sound_log(source, names))
+        kept.records += _copy_home(source, target)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
@@ -111,12 +134,13 @@ def _copy_packs(source: Database, target: Database, marks: dict[str, int]) -> in
 
     def undelivered() -> Iterator[Row]:
         for row in _both_ways(source, "salvage_packs"):
-            if isinstance(row[6], int) and isinstance(row[7], int) and _is_sealed(row):
+            if type(row[6]) is int and type(row[7]) is int and _is_sealed(row):
                 here = (row[6], row[7])
                 if here > (marks.get("sealed_seq", 0), marks.get("sealed_index", 0)):
                     marks["sealed_seq"], marks["sealed_index"] = here
             if row[0] > marks.get("readings", 0):
-                yield row
+                where = row[4:] if all(type(value) is int for value in row[4:]) else (None,) * 4
+                yield (*row[:4], *where)
 
     return _copy(target, "pack_put_back", undelivered(), _is_sealed)
 
@@ -124,13 +148,13 @@ def _copy_packs(source: Database, target: Database, marks: dict[str, int]) -> in
 def _copy_home(source: Database, target: Database) -> int:
     sessions = "salvage_session_1" if _is_first_schema(source) else "salvage_session"
     count = _copy(target, "session_put", _both_ways(source, sessions), _is_session)
+    count += _copy(target, "control_put", _both_ways(source, "salvage_control"), lambda row: row[0] not in NOT_SALVAGED)
     for query, table in (
         ("topic_put", "topic"),
         ("subscription_put", "subscription"),
         ("retained_put", "retained"),
         ("inbox_put", "inbox"),
         ("forward_put", "forward"),
-        ("control_put", "control"),
     ):
         count += _copy(target, query, _both_ways(source, f"salvage_{table}"))
     return count
@@ -145,17 +169,25 @@ def _is_first_schema(source: Database) -> bool:
 
 
 def _is_sealed(row: Row) -> bool:
-    return isinstance(row[3], bytes) and zlib.crc32(row[3]) == row[2]
-
-
-def _is_log_row(names: Names, row: Row) -> bool:
-    """Whether a row reads, names and all: one that did not would be damage to the new database as well."""
+    """Whether a message is what was sealed, and where it belongs: its bytes say so themselves."""
     try:
-        samples = decode_row(names, row[2], row[4]).samples
-        all(decode_seen(names, row[4]))
-        return len(samples) == row[3] and all(isinstance(number, int) for number in row[:4])
-    except (StoreCorrupt, TypeError, ValueError):
+        is_whole = type(row[1]) is int and isinstance(row[3], bytes) and zlib.crc32(row[3]) == row[2]
+        return is_whole and place_of(row[3]) == split_id(row[0])
+    except StoreCorrupt:
         return False
+
+
+def _sound_log(source: Database, names: Names) -> Iterator[Row]:
+    """Rows that read, names and all; how many samples are in them is counted anew. Their delivery marks stay behind:
+    they are among `marks` already, and may be what is damaged."""
+    for seq, boot, mono_ms, _, body, _ in _both_ways(source, "salvage_log"):
+        try:
+            samples = decode_row(names, mono_ms, body).samples
+            all(decode_seen(names, body))
+        except (StoreCorrupt, TypeError, ValueError):
+            continue
+        if type(seq) is int and type(boot) is int:
+            yield seq, boot, mono_ms, len(samples), body
 
 
 def _is_session(row: Row) -> bool:
@@ -179,11 +211,16 @@ def _both_ways(source: Database, name: str, *, forward_only: bool = False) -> It
         return
 
 
+def _is_of_kinds(kinds: tuple[type, ...], row: Row) -> bool:
+    return all(type(value) is kind for value, kind in zip(row, kinds))
+
+
 def _copy(target: Database, query: str, rows: Iterable[Any], is_sound: Callable[[Row], bool] = lambda row: True) -> int:
     """Write sound rows in slices, so that a full file system costs one slice. A row that the new schema refuses is
     damaged too."""
     count = 0
-    remaining = filter(is_sound, rows)
+    kinds = _COLUMNS.get(query, ())
+    remaining = (row for row in rows if _is_of_kinds(kinds, row) and is_sound(row))
     while chunk := list(islice(remaining, _ROWS_AT_ONCE)):
         try:
             with target.transaction():

@@ -190,8 +190,8 @@ class Writer(threading.Thread):
 
     def _act(self) -> None:
         now_s = time.monotonic()
-        if self.keeper.engine is None and (self._waiting or now_s >= self.keeper.reopen_at):
-            self.keeper.reopen()
+        if self.keeper.engine is None:
+            self.keeper.reopen(wanted=bool(self._waiting))
         if self._urgent or self._stopping or now_s >= min(self._lazy_at, self._marks_at, self._retry_at):
             commits, self._waiting = self._waiting, []
             self._urgent, self._lazy_at, self._marks_at, self._retry_at = False, NEVER, NEVER, NEVER
@@ -261,7 +261,7 @@ class Writer(threading.Thread):
         else:
             self._answer(commits, error)
             if events:
-                self.keeper.own_events.popleft()  # what cannot be written must not block what is behind it
+                self.keeper.own_events_failed()
                 self._retry_at = time.monotonic() + RETRY_S
 
     def _answer_full(self, commits: list[Commit], error: StoreError) -> None:

@@ -1,7 +1,8 @@
 """Authority: whether a command may be obeyed (promise P5). A machine: bytes and the time in, a verdict out.
 
 The checks, in the order of design 3.3: size and form; known kid; signature; audience; role; expiry; not from the
-future; already answered; counter. The first that fails gives the receipt's reason. Nothing here does anything.
+future; already answered; counter (where counters were lost: issued since). The first that fails gives the receipt's
+reason. Nothing here does anything.
 """
 
 import hashlib
@@ -70,6 +71,8 @@ class Authority:
         self.operators = operators
         self._last_ctr = last_ctr
         self._is_answered = is_answered
+        # UTC epoch seconds: what was issued earlier may have been obeyed by this hub before it forgot its counters.
+        self.not_before = float("-inf")
 
     def judge(self, message: bytes, t: float | None) -> Verdict:
         """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
@@ -98,6 +101,9 @@ class Authority:
             return refused(*late)
         if self._is_answered(command.cti):
             return AnsweredBefore(command, digest)
+        if command.iat < self.not_before:
+            text = "this hub lost its memory of counters, so it obeys only what is issued after {:.0f}: send it anew"
+            return refused("replayed", text.format(self.not_before))
         last = self._last_ctr(command.kid)
         if last is not None and command.ctr <= last:
             return refused("replayed", f"ctr {command.ctr} is not greater than {last}")

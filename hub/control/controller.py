@@ -17,7 +17,7 @@ from hub.contract.operators import Operators
 from hub.contract.receipt import Receipt
 from hub.control.answered import Answered
 from hub.control.args import BadArgs, check_args
-from hub.control.authority import Accepted, AnsweredBefore, Authority, Refused
+from hub.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
 from hub.control.bulletin import Bulletin
 from hub.control.handlers import HANDLERS, Unable
 from hub.control.holds import Hold, decode_hold
@@ -25,7 +25,8 @@ from hub.control.household import Held, Household
 from hub.control.limits import ACTIVE, OVER, Limit, Limits, decode_limit, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
-from hub.control.records import ANSWERED, CTR, FAIRNESS, HOLD, JOB, LIMIT, Journal, Request, Step
+from hub.control.memory import since_item
+from hub.control.records import ANSWERED, CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.metering.cbor import loads_one
 from hub.mqttsn.limits import Allowance
 from hub.mqttsn.orders import Order
@@ -64,9 +65,9 @@ class Controller:
         self.household = Household(self._has_hold, self._record_event, random)
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
-        self._ctr: dict[str, int] = {}
+        self.ctr: dict[str, int] = {}
         self.answered = Answered()
-        self.authority = Authority(hub_id, tuple(groups), operators, self._ctr.get, self.answered.__contains__)
+        self.authority = Authority(hub_id, tuple(groups), operators, self.ctr.get, self.answered.__contains__)
         # How a new list of operators is kept; whoever reads the file at the next start knows.
         self.operators_item: Callable[[str], bytes] = str.encode
         self._journal = Journal()
@@ -88,6 +89,10 @@ class Controller:
             return
         self._offset_s, self._is_trusted = offset_s, is_trusted
         if is_trusted:
+            if self.authority.not_before == float("inf"):
+                # An operator's clock may have been that much ahead when its command was obeyed.
+                self.authority.not_before = now + offset_s + MAX_AHEAD_S
+                self._journal.kept[FORGOT] = since_item(self.authority.not_before)
             for limit in self.limits:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
@@ -141,7 +146,7 @@ class Controller:
         if kind + "/" == ANSWERED:
             self.answered.restore(bytes.fromhex(rest), value)
         elif kind + "/" == CTR:
-            self._ctr[rest] = int(loads_one(value))
+            self.ctr[rest] = int(loads_one(value))
         elif kind + "/" == LIMIT:
             self.limits.put(decode_limit(bytes.fromhex(rest), value))
         elif kind + "/" == HOLD:
@@ -151,6 +156,9 @@ class Controller:
             self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args)
         elif name == FAIRNESS:
             self.household.restore_fairness(loads_one(value))
+        elif name == FORGOT:
+            since = loads_one(value)
+            self.authority.not_before = float("inf") if since is None else float(since)
         elif name in ("price", "weather"):
             self.bulletin.restore(name, loads_one(value))
 
@@ -189,7 +197,7 @@ class Controller:
             taken.journal.kept[CTR + command.kid] = cbor2.dumps(command.ctr)
 
         def apply(later: float) -> None:
-            self._ctr[command.kid] = max(command.ctr, self._ctr.get(command.kid, 0))
+            self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
             inner(later)
             self._ending.clear()
 

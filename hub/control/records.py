@@ -89,6 +89,10 @@ class Step:
 
 
 FAIRNESS = "fairness"
+# The store writes it, as CBOR null, when it starts a new epoch for want of the old one's database or part of it:
+# counters may be missing here, so what was commanded before could pass once more. Control makes of it the time (UTC,
+# epoch seconds) from which on a command must have been issued, once it knows the time.
+FORGOT = "forgot"
 # Items by kind; what follows is a cti in hexadecimal, or an operator's kid.
 LIMIT, HOLD, CTR, JOB = "limit/", "hold/", "ctr/", "job/"
 # The item that says where a command's newest receipt is, as CBOR `[epoch, number, iat]`; the store keeps it.

@@ -14,6 +14,6 @@ SELECT name, value FROM control ORDER BY name;
 -- Control's state out of a database that may be damaged.
 SELECT name, value FROM control ORDER BY name;
 
--- name: receipt_newest
--- The newest receipt: the next one is chained to it.
-SELECT id, t_ms, crc, body FROM sealed_receipts ORDER BY id DESC LIMIT 1;
+-- name: control_one
+-- One item of control's state.
+SELECT value FROM control WHERE name = ?;

@@ -54,6 +54,14 @@ SELECT id, client_id, quantity, exponent FROM series;
 -- Give a series its small number.
 INSERT OR REPLACE INTO series (id, client_id, quantity, exponent) VALUES (?, ?, ?, ?);
 
+-- name: series_drop
+-- Forget a series that no log row names any more.
+DELETE FROM series WHERE id = ?;
+
+-- name: client_drop
+-- Forget a client that no log row names any more.
+DELETE FROM client WHERE id = ?;
+
 -- name: series_clear
 -- Start numbering afresh while no log row needs the old names.
 DELETE FROM series;

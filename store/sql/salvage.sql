@@ -63,7 +63,7 @@ SELECT id, topic, payload FROM forward ORDER BY rowid;
 
 -- name: log_put_back
 -- Put a salvaged row of the log into the new database.
-INSERT OR IGNORE INTO log (seq, boot, mono_ms, samples, body, marks) VALUES (?, ?, ?, ?, ?, ?);
+INSERT OR IGNORE INTO log (seq, boot, mono_ms, samples, body) VALUES (?, ?, ?, ?, ?);
 
 -- name: sealed_put_back
 -- Put a salvaged message into the new database.

@@ -16,6 +16,10 @@ SELECT upto_seq, upto_index FROM sealed_readings WHERE upto_seq IS NOT NULL ORDE
 -- The newest message of a lane, which pruning leaves: the next number follows from it.
 SELECT max(id) FROM sealed_{lane};
 
+-- name: sealed_newest
+-- The newest message of a lane, to see whether it is where its number belongs.
+SELECT id, t_ms, crc, body FROM sealed_{lane} ORDER BY id DESC LIMIT 1;
+
 -- name: sealed_after
 -- Messages beyond an id, in order, for the uplink.
 SELECT id, t_ms, crc, body FROM sealed_{lane} WHERE id > ? ORDER BY id LIMIT ?;
