@@ -42,7 +42,7 @@ UNTHINNED = Thinned(0, {})
 
 def is_dense(body: bytes) -> bool:
     """Whether a body is of this form."""
-    return len(body) > 4 and body[4] == _ZLIB_FIRST
+    return isinstance(body, bytes) and len(body) > 4 and body[4] == _ZLIB_FIRST
 
 
 def encode_dense(mono_ms: int, points: Sequence[Point], thinned: Thinned = UNTHINNED) -> bytes:
@@ -62,7 +62,7 @@ def encode_dense(mono_ms: int, points: Sequence[Point], thinned: Thinned = UNTHI
 def decode_dense(mono_ms: int, body: bytes) -> tuple[list[Point], Thinned]:
     """The points of a dense row, in order, and what went from it. Raises StoreCorrupt."""
     data = body[4:]
-    if zlib.crc32(data).to_bytes(4, "big") != body[:4]:
+    if type(mono_ms) is not int or zlib.crc32(data).to_bytes(4, "big") != body[:4]:
         raise StoreCorrupt("a row of the log fails its checksum")
     try:
         columns = zlib.decompress(data)

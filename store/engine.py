@@ -21,7 +21,7 @@ from store.database import PAGE_SIZE, Database
 from store.errors import StoreFull, TooManyNames
 from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
-from store.logbody import decode_points, decode_row, decode_seen, encode_body, seen_of
+from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
 from store.relief import Relief
@@ -274,11 +274,10 @@ class Engine(LogView):
         readings: list[Reading] = []
         upto, gaps = self.position, Gaps()
         for row_seq, boot, mono_ms, _, body in self.db.run("log_from", (seq,)):
-            decoded = decode_row(self.names, mono_ms, body)
-            row = self.readings_of(boot, decoded)
+            row, dropped, resolution_s = self.row_readings(boot, mono_ms, body)
             start = index if row_seq == seq else 0
-            if decoded.dropped and not start:
-                gaps.add(row, decoded.dropped, decoded.resolution_s)
+            if dropped and not start:
+                gaps.add(row, dropped, resolution_s)
             taken = row[start : start + limit - len(readings)]
             readings += taken
             end = start + len(taken)

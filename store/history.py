@@ -15,6 +15,7 @@ from hub.metering.reading import Reading
 from store.database import Database
 from store.envelopes import payload_of
 from store.errors import StoreCorrupt
+from store.logbody import LogRow
 from store.outbox import read_sealed
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class View(Protocol):
     position: tuple[int, int]
     rewrites: int
 
-    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
+    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> LogRow:
         """A row of the log as readings."""
 
 
@@ -112,7 +113,7 @@ def _search_all(view: View, wanted: Wanted, rewrites: int) -> Generator[None, No
     seq, index = position
     while view.rewrites == rewrites and (rows := view.db.run("log_from_some", (seq, last_seq + 1)).fetchall()):
         for row_seq, boot, mono_ms, _, body in rows:
-            readings = view.row_readings(boot, mono_ms, body)
+            readings = view.row_readings(boot, mono_ms, body).readings
             wanted.take(readings[index:] if row_seq == position[0] else readings)
         seq = rows[-1][0] + 1
         yield

@@ -1,7 +1,7 @@
 """What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
 this, and so does the offline view of a stopped hub."""
 
-from hub.metering.reading import CLOCK_UNSYNCHRONISED, THINNED, Reading
+from hub.metering.reading import CLOCK_UNSYNCHRONISED
 from store.database import Database
 from store.errors import StoreCorrupt
 from store.logbody import LogRow, Names, decode_row
@@ -44,18 +44,7 @@ class LogView:
         """Samples in rows from `seq` on."""
         return int((self.db.one("log_count", (seq,)) or (0,))[0])
 
-    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> list[Reading]:
+    def row_readings(self, boot: int, mono_ms: int, body: bytes) -> LogRow:
         """A row of the log as readings, on the clock of its boot."""
-        return self.readings_of(boot, decode_row(self.names, mono_ms, body))
-
-    def readings_of(self, boot: int, row: LogRow) -> list[Reading]:
-        """A decoded row as readings, on the clock of its boot."""
         offset_ms, trusted = self.boots.get(boot) or (self.boots.get(self.boot, (0, False))[0], False)
-        flags = 0 if trusted else CLOCK_UNSYNCHRONISED
-        readings = [
-            Reading(client_id, quantity, at_ms + offset_ms, mantissa, exponent, flags)
-            for client_id, quantity, at_ms, mantissa, exponent in row.samples
-        ]
-        if row.dropped:
-            return [r._replace(flags=flags | THINNED) if r[:2] in row.dropped else r for r in readings]
-        return readings
+        return decode_row(self.names, mono_ms, body, offset_ms, 0 if trusted else CLOCK_UNSYNCHRONISED)

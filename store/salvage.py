@@ -182,7 +182,7 @@ def _sound_log(source: Database, names: Names) -> Iterator[Row]:
     they are among `marks` already, and may be what is damaged."""
     for seq, boot, mono_ms, _, body, _ in _both_ways(source, "salvage_log"):
         try:
-            samples = decode_row(names, mono_ms, body).samples
+            samples = decode_row(names, mono_ms, body).readings
             all(decode_seen(names, body))
         except (StoreCorrupt, TypeError, ValueError):
             continue

@@ -2,7 +2,8 @@
 
 Three processes and a mosquitto: one fills a store through its front door, one is the hub's utility side alone (store
 and uplink, nothing else), one subscribes over TLS and keeps every message. Afterwards each signature is verified, the
-ledger is asked for missing numbers, and every reading must be there exactly once, or the benchmark fails.
+ledger is asked for missing numbers, and every reading must be there exactly once, or the benchmark fails. Beside it
+stands what packing and signing alone come to on this machine: busy or not, the ratio of the two says how good this is.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from hub.process import cpu_s
 HUB = "hub"
 APPLIANCES = 10
 _PERIOD_S = 0.02
+_LIMIT_ROUNDS = 20
 _LENGTH = struct.Struct(">I")
 
 
@@ -78,6 +80,28 @@ def _drain(pipe: Connection, place: str, port: int) -> None:
     asyncio.run(_serve(pipe, Path(place), port))
 
 
+def _pack_limit(directory: Path) -> float:
+    """Readings a second that packing and signing alone come to: readings in memory, no store, no line, one core."""
+    from hub.contract.envelope import seal
+    from hub.contract.identity import load_identity
+    from hub.metering.pack import CONTENT_TYPE, encode_pack
+    from hub.metering.reading import Reading
+    from hub.uplink.sender import MAX_READINGS_PER_PACK
+
+    signer = load_identity(directory / "hub.pem", directory / "hub.key").signer
+    now_ms = time.time_ns() // 1_000_000
+    readings = [
+        Reading(f"appliance-{i % APPLIANCES}", "energy", now_ms + i * 100, i // APPLIANCES, 0)
+        for i in range(MAX_READINGS_PER_PACK)
+    ]
+    fastest = float("inf")
+    for number in range(_LIMIT_ROUNDS):
+        begun = time.perf_counter()
+        seal(signer, HUB, 1, "readings", number, CONTENT_TYPE, encode_pack(readings))
+        fastest = min(fastest, time.perf_counter() - begun)
+    return len(readings) / fastest
+
+
 async def _serve(pipe: Connection, directory: Path, port: int) -> None:
     from hub.config import UplinkConfig
     from hub.contract.identity import load_identity
@@ -99,7 +123,7 @@ async def _serve(pipe: Connection, directory: Path, port: int) -> None:
     uplink = Uplink(config, identity, store, Health(), heartbeat_s=60, version="bench")
     loop = asyncio.get_running_loop()
     store.on_change = lambda what: loop.call_soon_threadsafe(uplink.store_changed, what)
-    pipe.send("ready")
+    pipe.send(_pack_limit(directory))
     await loop.run_in_executor(None, pipe.recv)
     task = asyncio.create_task(uplink.run())
     while True:
@@ -190,8 +214,10 @@ def bench_uplink(readings: int, per_commit: int, directory: Path | None = None) 
         children.append(listener := Child(_listen, str(place), broker.port))
         listener.ask(30)
         children.append(hub := Child(_drain, str(place), broker.port))
-        hub.ask(120)
+        limit = hub.ask(120)
         figures = _time_drain(hub, broker, readings)
+        figures["pack_limit_per_s"] = round(limit)
+        figures["ratio_to_limit"] = round(figures["readings_per_s"] / limit, 3)
         listener.pipe.send("end")
         listener.ask(60)
         hub.pipe.send("end")
