@@ -22,7 +22,7 @@ from hub.control.authority import REASONS
 from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
 from hub.metering.event import EVENTS, encode_event
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
-from hub.metering.pack import encode_pack
+from hub.metering.pack import deflate_pack, encode_pack, inflate_pack
 from hub.metering.reading import UNITS, Reading
 from hub.uplink.state import state_payload
 from hub.version import VERSION
@@ -53,6 +53,10 @@ ARGUMENTS: dict[str, Json] = {
 }
 
 
+# Lanes whose messages may be packs.
+PACKED = ("readings", "answers")
+
+
 def readable(value: Any) -> Any:
     """A decoded message for people: byte strings as `h'...'`, map keys as text."""
     if isinstance(value, bytes):
@@ -67,7 +71,7 @@ def readable(value: Any) -> Any:
 def opened(message: bytes) -> Json:
     """A sealed message as the document shows it: its protected header and its content."""
     header, payload, _, _ = split_sign1(message)
-    return {"header": readable(header), "content": readable(cbor2.loads(payload))}
+    return {"header": readable(header), "content": readable(cbor2.loads(inflate_pack(header, payload)))}
 
 
 def example(name: str, message: bytes) -> Json:
@@ -97,6 +101,11 @@ def header_schema(lane: str) -> Json:
             "e": {"type": "integer", "description": "epoch"},
             "l": {"const": lane},
             "n": {"type": "integer", "minimum": 1, "description": "number, gap-free in an epoch and lane"},
+            **(
+                {"z": {"const": 1, "description": "the content is deflated (RFC 1951): uplink.deflate"}}
+                if lane in PACKED
+                else {}
+            ),
             **({"re": {"type": "string", "description": "the command's cti"}} if lane == "answers" else {}),
         },
     }
@@ -182,6 +191,8 @@ def sealed_message(lane: str, title: str, content: Json, examples: list[Json]) -
 def messages() -> dict[str, Json]:
     readings = [Reading("boiler", "power", T_MS + 1000 * i, 2000 + i, 0) for i in range(3)]
     pack = encode_pack(readings)
+    minute = [Reading("boiler", "power", T_MS + 1000 * i, 2000 + i % 3, 0) for i in range(60)]
+    small, squeezed = deflate_pack(encode_pack(minute))
     event = encode_event(T_MS, "adapter.lost", {"client": "boiler"})
     receipt = Receipt(HUB, T_MS // 1000, bytes(range(16)), bytes(32), "accepted", prev=FIRST_PREV, i=1)
     beat = {"t": T_MS, "epoch": 1, "n": dict.fromkeys(LANES, 1)}
@@ -192,7 +203,8 @@ def messages() -> dict[str, Json]:
         "state": {"contentType": "application/json", "payload": plain,
                   "examples": [{"name": "online", "payload": state}]},
         "pack": sealed_message("readings", "Readings, packed", pack_schema(),
-                               [example("three powers", sealed("readings", 1, PACK_TYPE, pack))]),
+                               [example("three powers", sealed("readings", 1, PACK_TYPE, pack)),
+                                example("a minute, deflated", sealed("readings", 2, PACK_TYPE, small, **squeezed))]),
         "event": sealed_message("events", "Something happened", event_schema(),
                                 [example("lost", sealed("events", 1, EVENT_TYPE, event))]),
         "receipt": sealed_message("receipts", "What became of a command", receipt_schema(),

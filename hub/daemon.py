@@ -115,6 +115,7 @@ class Daemon:
             max_mb=config.max_mb,
             retention_days=config.retention_days,
             daily_write_mb=config.daily_write_mb,
+            deflate=config.uplink.deflate,
             utc_ms=utc_ms,
         )
         store.start()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.control.records import Answer, Journal, Outcome, Request
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
-from hub.metering.pack import encode_pack
+from hub.metering.pack import deflate_pack, encode_pack
 
 if TYPE_CHECKING:
     from hub.daemon import Daemon
@@ -58,8 +58,10 @@ class Errands:
         found = found[:MAX_READINGS]
         journal = Journal()
         for at in range(0, len(found), READINGS_PER_PACK):
-            payload = encode_pack(found[at : at + READINGS_PER_PACK])
-            journal.answers.append(Answer(PACK_TYPE, payload, {"re": request.cti}))
+            payload, extra = encode_pack(found[at : at + READINGS_PER_PACK]), dict[str, Any]()
+            if self._daemon.config.uplink.deflate:
+                payload, extra = deflate_pack(payload)
+            journal.answers.append(Answer(PACK_TYPE, payload, {"re": request.cti, **extra}))
         detail: dict[str, Any] = {"readings": len(found), "messages": len(journal.answers)}
         if not complete:
             detail["upto"] = found[-1].t_ms / 1000  # where to ask on

@@ -13,7 +13,7 @@ from hub.control.records import Journal
 from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
 from hub.metering.event import encode_event
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
-from hub.metering.pack import encode_pack
+from hub.metering.pack import deflate_pack, encode_pack
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
 from store.control import UNTOLD, Chain, read_untold, write_journal
@@ -62,9 +62,17 @@ class Engine(LogView):
     """The open database and what of it is kept in memory. Belongs to the writer thread."""
 
     def __init__(
-        self, db: Database, seal: SealFunction, budget: Budget, now_ms: Callable[[], int], offset_ms: int
+        self,
+        db: Database,
+        seal: SealFunction,
+        budget: Budget,
+        now_ms: Callable[[], int],
+        offset_ms: int,
+        *,
+        deflate: bool = False,
     ) -> None:
         super().__init__(db)
+        self._deflate = deflate
         self.budget = budget
         self.now_ms = now_ms
         self.outbox = Outbox(db, seal, self.epoch, self.marks)
@@ -255,11 +263,12 @@ class Engine(LogView):
             if len(payload) <= MAX_PACK_BYTES or limit == 1:
                 break
             limit = max(1, min(limit, len(readings)) // 2)
+        payload, extra = deflate_pack(payload) if self._deflate else (payload, {})
         times = [reading.t_ms for reading in readings]
         with self.transaction():
             if self.db.used_pages() >= self.budget.bulk_pages:
                 self.relief.prune_rows(pressed=True)
-            pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload)
+            pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload, extra)
             self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
             for fields in gaps.fields():
                 self._seal_gap(fields)

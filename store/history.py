@@ -13,7 +13,7 @@ from hub.metering.event import decode_event
 from hub.metering.pack import BadPack, decode_pack
 from hub.metering.reading import Reading
 from store.database import Database
-from store.envelopes import payload_of
+from store.envelopes import pack_of, payload_of
 from store.errors import StoreCorrupt
 from store.logbody import LogRow
 from store.outbox import read_sealed
@@ -138,7 +138,7 @@ def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None,
 def _open_pack(db: Database, pack_id: int) -> list[Reading]:
     found = read_sealed("readings", db.run("pack_body", (pack_id,)), skip=True)
     try:
-        return [reading for sealed in found for reading in decode_pack(payload_of(sealed.body))]
+        return [reading for sealed in found for reading in decode_pack(pack_of(sealed.body))]
     except (BadPack, StoreCorrupt) as error:
         # It is what was sealed, so no salvage would make it better.
         log.warning("a pack of ours does not read: %s: left out", error)

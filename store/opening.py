@@ -47,6 +47,7 @@ class Place:
     budget: Budget
     now_ms: Callable[[], int]
     utc_ms: Callable[[], int]
+    deflate: bool = False
     untold: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events, this opening's
 
     @property
@@ -149,7 +150,7 @@ def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str)
             db.run("hub_put", (fresh, boot))
             write_loss(db, place.untold)
     now_ms, utc_ms = place.now_ms(), place.utc_ms()
-    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms)
+    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, deflate=place.deflate)
 
 
 def _write_note(place: Place, note: EpochNote) -> None:

@@ -120,9 +120,9 @@ class Outbox:
         self._db.run(f"sealed_add/{lane}", (key, t_ms, zlib.crc32(sealed.body), sealed.body))
         return sealed
 
-    def seal_pack(self, t_ms: int, content_type: int | str, payload: bytes) -> Sealed:
-        """Seal a pack without storing it yet, so that the caller can see how large it became."""
-        return self._sealed("readings", t_ms, content_type, payload, None)
+    def seal_pack(self, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any]) -> Sealed:
+        """Seal a pack without storing it yet: that takes the span of its readings as well."""
+        return self._sealed("readings", t_ms, content_type, payload, extra)
 
     def add_pack(self, pack: Sealed, span: Span) -> None:
         """Store a pack (inside a transaction)."""

@@ -35,6 +35,7 @@ class Store:
     `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
     is the clock of `Sample.sampled_s`. `group_window_s`: how long an urgent batch waits for company;
     `daily_write_mb`: what may be written to flash in a day before that window grows (store/pace.py), 0 = any.
+    `deflate`: packs are made smaller (hub/metering/pack.py).
     Everything that returns a Future is executed on the writer thread and fails with StoreFull or StoreError.
     """
 
@@ -47,6 +48,7 @@ class Store:
         retention_days: float = 400,
         group_window_s: float = 0.0,
         daily_write_mb: float = 0,
+        deflate: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
         utc_ms: Callable[[], int] = _utc_ms,
     ) -> None:
@@ -54,7 +56,7 @@ class Store:
         self.restored: list[Restored] = []
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
-        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms)
+        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate)
         pace = Pace(group_window_s, daily_write_mb * MIB)
         self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False

@@ -81,7 +81,7 @@ class Inbox:
             raise ValueError(f"sealed by {envelope.hub} for {envelope.lane}, but sent as {hub} {kind}")
         received = Received(hub, kind, envelope=envelope, is_new=self.ledger.enter(envelope, payload))
         if envelope.content_type == pack.CONTENT_TYPE:
-            received.readings = pack.decode_pack(envelope.payload)
+            received.readings = pack.decode_pack(pack.inflate_pack(envelope.header, envelope.payload))
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
         else:

@@ -2,9 +2,13 @@
 
 `{0: 1, 1: t0, 2: [series, ...]}`, series = `[client, quantity, exponent, [dt, ...], [v, ...]]` and a sixth element for
 quality flags where there are any. t0 and dt in milliseconds; dt and v each relative to the one before.
+
+A hub that is told to (`uplink.deflate`) deflates a pack where that makes it smaller (RFC 1951, no zlib header) and says
+so in the envelope's protected header: `"z": 1`. Without it a pack is as above.
 """
 
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,6 +19,11 @@ from hub.metering.reading import Reading
 
 CONTENT_TYPE = "application/vnd.meterhub.pack+cbor"
 VERSION = 1
+
+# The header field that says how a pack was made smaller, and its one value.
+SQUEEZED, _DEFLATE = "z", 1
+_FIELD_OCTETS = 3
+MAX_PACK_OCTETS = 4 << 20  # what a pack may inflate to: some twenty times what a hub seals
 
 # One series mixes exponents ("230" beside "230.1") only while that costs few digits.
 _MAX_EXPONENT_SPREAD = 3
@@ -60,6 +69,30 @@ def _finest_exponents(readings: Iterable[Reading]) -> dict[tuple[str, str], int]
         if exponent < finest.get(key, 1):
             finest[key] = exponent
     return {key: min(exponent, 0) for key, exponent in finest.items()}
+
+
+def deflate_pack(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """A pack made smaller, and the header field that says so; itself and none where that would not make it smaller."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    small = deflater.compress(data) + deflater.flush()
+    return (small, {SQUEEZED: _DEFLATE}) if len(small) + _FIELD_OCTETS < len(data) else (data, {})
+
+
+def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
+    """The pack in a payload, by what the envelope's protected header says. Raises BadPack."""
+    how = header.get(SQUEEZED)
+    if how is None:
+        return payload
+    if how != _DEFLATE or type(how) is not int:
+        raise BadPack(f"made smaller in a way that is not known: {how!r}")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(payload, MAX_PACK_OCTETS)
+    except zlib.error as error:
+        raise BadPack(f"does not inflate: {error}") from None
+    if not inflater.eof or inflater.unused_data:
+        raise BadPack("its deflated form is cut short, too large, or more than one")
+    return data
 
 
 def decode_pack(data: bytes) -> list[Reading]:

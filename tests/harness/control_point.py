@@ -4,6 +4,7 @@ import hashlib
 import queue
 import ssl
 import threading
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,7 @@ class ControlPoint:
             return
         self.books.messages[key] = payload
         if lane == "readings":
-            self.books.readings += readings_of(content)
+            self.books.readings += readings_of(zlib.decompress(content, -15) if header.get("z") == 1 else content)
         elif lane == "events":
             self.books.events.append(cbor2.loads(content))
         elif lane == "receipts":

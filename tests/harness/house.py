@@ -37,7 +37,7 @@ class House:
         def sealed(lane: str, epoch: int, number: int, kind: int | str, payload: bytes, extra: Any) -> bytes:
             return seal(self.identity.signer, identity.hub_id, epoch, lane, number, kind, payload, extra)
 
-        self.store = Store(directory / "data", seal=sealed, max_mb=64)
+        self.store = Store(directory / "data", seal=sealed, max_mb=64, deflate=config.deflate)
         self.store.start()
         self.health = Health()
         self.commands: list[bytes] = []

@@ -5,7 +5,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.powercut.images import judge_all, scratch
+from tests.harness.memory import scratch
+from tests.powercut.images import judge_all
 from tests.powercut.recording import record
 
 

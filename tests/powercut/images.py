@@ -1,7 +1,6 @@
 """Cuts the power at every kind of moment of a recording, and has each image judged."""
 
 import hashlib
-import os
 import random
 import shutil
 from collections import Counter
@@ -15,12 +14,6 @@ from tests.powercut.recording import Op
 
 class Failed(AssertionError):
     """An image that does not hold; `folder` keeps it."""
-
-
-def scratch() -> Path | None:
-    """Memory where there is some: an image is written, opened and forgotten."""
-    shm = Path("/dev/shm")
-    return shm if os.access(shm, os.W_OK) else None
 
 
 def cuts(ops: list[Op], images: int, seed: int) -> Iterator[tuple[int, str, dict[str, bytes], Said]]:

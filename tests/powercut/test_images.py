@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from store.offline import OfflineStore
+from tests.harness.memory import scratch
 from tests.powercut.disk import HOW, Disk, write_image
-from tests.powercut.images import Failed, judge_all, scratch
+from tests.powercut.images import Failed, judge_all
 from tests.powercut.recording import Op, record
 
 SEED = 20261122

@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 
 from store import Store
+from tests.harness.memory import folder_in_memory
 from tests.store.helpers import started
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory (tests/harness/memory.py)."""
+    with folder_in_memory() as folder:
+        yield folder
+
+
+@pytest.fixture
+def disk_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For a store whose writes to a disk are counted."""
+    return tmp_path_factory.mktemp("disk") / "data"
 
 
 @pytest.fixture

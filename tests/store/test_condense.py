@@ -195,10 +195,10 @@ def test_a_flipped_bit_in_a_dense_row_costs_that_row(open_store: Opener, data_di
     assert store.events(9).result(WAIT_S)[0]["event"] == "store.salvaged"
 
 
-def test_a_home_that_keeps_adapters_waiting_for_nothing(open_store: Opener) -> None:
+def test_a_home_that_keeps_adapters_waiting_for_nothing(open_store: Opener, disk_dir: Path) -> None:
     """Merging happens behind the answers: what it writes is little beside what the commits wrote."""
     home = Home([1000.0])
-    store = open_store(monotonic=home.monotonic)
+    store = open_store(disk_dir, monotonic=home.monotonic)
     home.report(store, 1200)
     before = store.status()
     home.report(store, 4096)

@@ -97,8 +97,8 @@ def test_without_a_budget_there_is_none() -> None:
     assert pace.to_keep(7200, at_end=True) is None
 
 
-def test_the_store_stretches_its_window_by_itself_and_records_it(open_store: Opener, data_dir: Path) -> None:
-    store = open_store(daily_write_mb=1)
+def test_the_store_stretches_its_window_by_itself_and_records_it(open_store: Opener, disk_dir: Path) -> None:
+    store = open_store(disk_dir, daily_write_mb=1)
     if store.status()["written_source"] != "proc":
         pytest.skip("this kernel does not count the bytes that a process writes")
     assert (store.status()["window_s"], store.status()["stretched"]) == (0.0, False)
@@ -119,7 +119,7 @@ def test_the_store_stretches_its_window_by_itself_and_records_it(open_store: Ope
     until(lambda: store.status()["readings"] == number + 50)
     assert store.status()["commits"] - before <= 2
     store.close()
-    assert open_store(daily_write_mb=1).status()["window_s"] > 0, "a restart is no new day"
+    assert open_store(disk_dir, daily_write_mb=1).status()["window_s"] > 0, "a restart is no new day"
 
 
 def test_calls_do_not_wait_for_the_window(open_store: Opener) -> None:

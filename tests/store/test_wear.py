@@ -24,9 +24,9 @@ def run_home(store: Store, clock: list[float], commits: int, every_s: float) -> 
 
 
 @pytest.mark.parametrize("every_s", [0.5, 2.0])
-def test_a_durable_commit_costs_at_most_8_kib(open_store: Opener, every_s: float) -> None:
+def test_a_durable_commit_costs_at_most_8_kib(open_store: Opener, disk_dir: Path, every_s: float) -> None:
     clock = [1.0]
-    store = open_store(monotonic=lambda: clock[0])
+    store = open_store(disk_dir, monotonic=lambda: clock[0])
     if store.status()["written_source"] != "proc":
         pytest.skip("this kernel does not count the bytes that a thread writes")
     run_home(store, clock, COMMITS, every_s)

@@ -1,5 +1,6 @@
 """Exact decimals, packs to the letter of the contract, events that are listed."""
 
+import zlib
 from collections import Counter
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.metering.event import EVENTS, UnknownEvent, decode_event, encode_event
-from hub.metering.pack import BadPack, decode_pack, encode_pack
+from hub.metering.pack import MAX_PACK_OCTETS, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
 from hub.metering.reading import BadReading, Reading, format_decimal, is_quantity, parse_decimal, parse_payload
 
 
@@ -138,3 +139,34 @@ def test_events_are_listed_with_their_fields() -> None:
         with pytest.raises(UnknownEvent):
             encode_event(5, name, fields)
     assert all("." in name for name in EVENTS)
+
+
+def minute(clients: int = 10) -> list[Reading]:
+    return [Reading(f"plug-{i % clients}", "power", 1000 * i, 2000 + i % 7, 0) for i in range(60 * clients)]
+
+
+def test_a_deflated_pack_says_so_and_reads_as_it_was() -> None:
+    pack = encode_pack(minute())
+    small, field = deflate_pack(pack)
+    assert field == {"z": 1} and len(small) < 0.6 * len(pack)
+    assert inflate_pack({"z": 1, "l": "readings"}, small) == pack
+    assert inflate_pack({"l": "readings"}, pack) == pack
+    assert zlib.decompress(small, -15) == pack, "RFC 1951, which every platform reads"
+
+
+def test_what_would_not_become_smaller_stays_as_it_is() -> None:
+    pack = encode_pack([Reading("a", "power", 1, 2, 0)])
+    assert deflate_pack(pack) == (pack, {})
+
+
+@pytest.mark.parametrize(
+    ("how", "payload"),
+    [
+        (2, b"x"), (True, b"x"), ("deflate", b"x"), (1, b"no stream"), (1, deflate_pack(encode_pack(minute()))[0][:-1]),
+        (1, deflate_pack(encode_pack(minute()))[0] + b"more"), (1, deflate_pack(bytes(MAX_PACK_OCTETS + 1))[0]),
+    ],
+    ids=["2", "true", "text", "noise", "cut short", "octets behind it", "a bomb"],
+)  # fmt: skip
+def test_what_does_not_inflate_is_said(how: object, payload: bytes) -> None:
+    with pytest.raises(BadPack):
+        inflate_pack({"z": how}, payload)

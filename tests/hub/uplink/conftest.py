@@ -8,6 +8,7 @@ import pytest
 
 from deploy.pki import Authority
 from tests.harness.house import House
+from tests.harness.memory import folder_in_memory
 from tests.harness.scripted_broker import Script, ScriptedBroker
 
 
@@ -18,6 +19,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")
     return authority
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory (tests/harness/memory.py)."""
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture
