@@ -141,7 +141,8 @@ class Demo:
             f'[radio]\npath = "{self._pty}"\n[han.udp]\nlisten = "127.0.0.1:{free_port()}"\n'
             f'[uplink]\nhost = "localhost"\nport = {self.proxy.port}\nca_file = "{pki}/ca.pem"\n'
             f'cert_file = "{pki}/hub.pem"\nkey_file = "{pki}/hub.key"\nprotocol = "{self.protocol}"\n'
-            f'pack_interval_s = {self._pack_interval_s}\n[control]\noperators_file = "{self._write_operators()}"\n'
+            f"pack_interval_s = {self._pack_interval_s}\nboot_spread_s = 0\n"
+            f'[control]\noperators_file = "{self._write_operators()}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         self._wait("the hub to serve", lambda: self._socket.exists())

@@ -41,6 +41,7 @@ class UplinkConfig:
     keepalive_s: int = 60
     pack_interval_s: float = 60.0
     drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
+    boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
     deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/metering/pack.py)
     crl_file: Path | None = None  # revoked brokers
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
@@ -223,6 +224,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "keepalive_s": _whole(5, 3600),
         "pack_interval_s": _seconds(0.1, 86400),
         "drain_kb_s": _whole(0, 1_000_000),
+        "boot_spread_s": _seconds(0, 3600),
         "deflate": _flag,
         "crl_file": _path,
         "est_url": _https,

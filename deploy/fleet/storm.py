@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.uplink.policy import Backoff
+from hub.uplink.policy import Backoff, first_delay_s
 
+BOOT_SPREAD_S = 60.0  # hub/config.py: uplink.boot_spread_s
 PATIENCE_S = 20.0  # hub/uplink/session.py: CONNECT_TIMEOUT_S
 
 
@@ -87,11 +88,25 @@ def library_delays(outage: Outage) -> list[Delay]:
     return [make() for _ in range(outage.hubs)]
 
 
-def simulate(outage: Outage, delays: list[Delay]) -> Course:
-    """From the second in which every session is lost until every hub has one again, or a day has passed."""
+def lost(outage: Outage, delays: list[Delay]) -> list[float]:
+    """When each hub tries first after it lost its session: the last octets reach some sooner than others."""
+    noticed = random.Random(outage.seed + 1).random
+    return [noticed() * 0.5 + delay("uplink-lost") for delay in delays]
+
+
+def booted(outage: Outage, spread_s: float) -> list[float]:
+    """When each hub tries first after the power of all came back: they boot alike, within some seconds. `spread_s`:
+    `uplink.boot_spread_s`."""
+    chance = random.Random(outage.seed + 2)
+    takes_s = [max(0.0, chance.gauss(20, 1)) for _ in range(outage.hubs)]
+    return [took_s + first_delay_s(took_s, spread_s, chance.random) for took_s in takes_s]
+
+
+def simulate(outage: Outage, delays: list[Delay], begins: list[float] | None = None) -> Course:
+    """From the second in which every session is lost until every hub has one again, or a day has passed. `begins`: when
+    each tries first; `lost`, where nothing is said."""
     course = Course()
-    noticed = random.Random(outage.seed + 1).random  # the last octets reach some sooner than others
-    due = [(noticed() * 0.5 + delays[hub]("uplink-lost"), hub) for hub in range(outage.hubs)]
+    due = list(zip(begins or lost(outage, delays), range(outage.hubs)))
     heapq.heapify(due)
     free_at = outage.down_s
     while due and due[0][0] < 86_400:
@@ -144,9 +159,10 @@ def _panel(top: int, title: str, outage: Outage, ours: Course, library: Course) 
         y = point(0, mark).split(",")[1]
         parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{float(y) + 4}" text-anchor="end">{mark:,}</text>')
-    x = point(outage.down_s, 0).split(",")[0]
-    parts.append(f'<line x1="{x}" x2="{x}" y1="{top + 20}" y2="{bottom}" stroke="#080" stroke-dasharray="4 3"/>')
-    parts.append(f'<text x="{float(x) + 4}" y="{top + 32}" fill="#080">the broker listens again</text>')
+    if outage.down_s:
+        x = point(outage.down_s, 0).split(",")[0]
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{top + 20}" y2="{bottom}" stroke="#080" stroke-dasharray="4 3"/>')
+        parts.append(f'<text x="{float(x) + 4}" y="{top + 32}" fill="#080">the broker listens again</text>')
     for course, colour in ((library, "#c04000"), (ours, "#0060a8")):
         points = " ".join(point(t, value) for t, value in enumerate(course.attempts[:span]))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1"/>')
@@ -175,6 +191,14 @@ def main() -> None:
         ours = simulate(outage, hub_delays(outage))
         library = simulate(outage, library_delays(outage))
         rows.append((title, outage, ours, library))
+    power = Outage(arguments.hubs, 0, arguments.hubs / 50)
+    rows.append((
+        f"{arguments.hubs:,} hubs regain their power and boot within seconds of each other; the broker stands",
+        power,
+        simulate(power, hub_delays(power), booted(power, BOOT_SPREAD_S)),
+        simulate(power, library_delays(power), booted(power, 0)),
+    ))  # fmt: skip
+    for title, outage, ours, library in rows:
         print(title)
         print("  meterhub        ", json.dumps(ours.figures(outage)))
         print("  without jitter  ", json.dumps(library.figures(outage)))

@@ -117,6 +117,7 @@ async def _serve(pipe: Connection, directory: Path, port: int) -> None:
         cert_file=directory / "hub.pem",
         key_file=directory / "hub.key",
         pack_interval_s=1.0,
+        boot_spread_s=0,
         drain_kb_s=0,  # what the machine can do, not what a fleet should
     )
     identity = load_identity(config.cert_file, config.key_file)

@@ -13,7 +13,7 @@ from hub.config import UplinkConfig
 from hub.contract.identity import Identity
 from hub.health import CONDITIONS, Health
 from hub.uplink.failure import UplinkFailure
-from hub.uplink.policy import Backoff
+from hub.uplink.policy import Backoff, first_delay_s
 from hub.uplink.reasons import PROTOCOL
 from hub.uplink.renewal import Renewal
 from hub.uplink.sender import Sender
@@ -54,6 +54,7 @@ class Uplink:
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
         vitals: Vitals | None = None,
         random_source: Callable[[], float] = random.random,
+        machine_up_s: Callable[[], float] = monotonic,
     ) -> None:
         self._config = config
         self._identity = identity
@@ -68,6 +69,7 @@ class Uplink:
         names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
         self._command_topics = [f"{name}/commands" for name in names]
         self._vitals = vitals or Vitals(monotonic)
+        self._random, self._machine_up_s = random_source, machine_up_s
         self._backoff = Backoff(random_source)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
@@ -171,6 +173,7 @@ class Uplink:
 
     async def run(self) -> None:
         """Connect, serve, wait, again: until `stop`."""
+        await self._pause(first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random))
         while not self._stopping.is_set():
             failure = await self._try_once()
             if self._stopping.is_set():

@@ -39,9 +39,18 @@ PACES: dict[str, Pace] = {
     "uplink-protocol": Pace(1, 60, 0),
 }
 
+# A neighbourhood that regains its power boots in one second: the first attempt of a hub whose machine has just started
+# is drawn from `uplink.boot_spread_s`. A hub that is only started anew (an update, an engineer) tries at once.
+JUST_BOOTED_S = 300.0
+
 # A session that lives this long ends the memory of failures; each of these steps of uptime forgives one.
 STABLE_S = 120.0
 FORGIVEN_EVERY_S = 10.0
+
+
+def first_delay_s(machine_up_s: float, spread_s: float, random: Callable[[], float]) -> float:
+    """How long to wait before the very first attempt, seconds."""
+    return spread_s * random() if machine_up_s < JUST_BOOTED_S else 0.0
 
 
 class Backoff:

@@ -27,7 +27,7 @@ from tests.harness.waiting import wait_for
 
 APPLIANCES = 10
 # A pack's length and how often each appliance reports, seconds.
-FORMS = ((1, 1), (60, 1), (900, 1), (1, 10), (60, 10), (900, 10))
+FORMS = ((1, 1), (60, 1), (900, 1), (1, 10), (60, 10), (120, 10), (300, 10), (900, 10))
 
 
 def _readings(count: int, every_s: int) -> list[tuple[str, float, int]]:

@@ -17,6 +17,9 @@ from hub.uplink.renewal import Renewal, newest_identity
 from store import Store
 from tests.harness.waiting import wait_for
 
+# What of the settings is the uplink's own and not of its configuration.
+_OPTIONS = ("heartbeat_s", "silence_s", "traffic_file", "machine_up_s", "random_source")
+
 
 class House:
     """A store and the uplink above it, in a thread with a loop of its own. `random` 0: the shortest of all delays."""
@@ -25,7 +28,7 @@ class House:
         pki = authority.directory
         options: dict[str, Any] = {
             name: settings.pop(name)
-            for name in ("heartbeat_s", "silence_s", "traffic_file", "vitals")
+            for name in ("heartbeat_s", "silence_s", "traffic_file", "vitals", "machine_up_s", "random_source")
             if name in settings
         }
         hosts = settings.pop("hosts", [("localhost", port) for port in ports])
@@ -46,7 +49,13 @@ class House:
             config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
             lambda adopted: setattr(self, "identity", adopted), random=lambda: 0.0,
         )  # fmt: skip
-        options = {"heartbeat_s": 60, "random_source": lambda: 0.0, "renewal": self.renewal, **options}
+        options = {
+            "heartbeat_s": 60,
+            "machine_up_s": lambda: 1e6,
+            "random_source": lambda: 0.0,
+            "renewal": self.renewal,
+            **options,
+        }
         self._parts = (config, identity, options)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()

@@ -37,6 +37,7 @@ class Hub:
                 "cert_file": str(pki / "hub.pem"),
                 "key_file": str(pki / "hub.key"),
                 "pack_interval_s": 0.3,
+                "boot_spread_s": 0,
             },
         }
         for name, value in settings.items():

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hub.health import CONDITIONS, Health
-from hub.uplink.policy import PACES, STABLE_S, Backoff
+from hub.uplink.policy import JUST_BOOTED_S, PACES, STABLE_S, Backoff, first_delay_s
 from hub.uplink.state import condition_of
 from hub.uplink.window import MAX_IN_FLIGHT, START, TAIL_S, Position, Tail, Window
 
@@ -37,6 +37,12 @@ def test_only_stable_uptime_is_forgiveness() -> None:
     assert backoff.failures == 5
     backoff.connected_for(STABLE_S)
     assert backoff.failures == 0
+
+
+def test_the_first_attempt_is_spread_only_where_the_machine_has_just_started() -> None:
+    assert first_delay_s(20.0, 60.0, lambda: 0.5) == 30.0
+    assert first_delay_s(JUST_BOOTED_S, 60.0, lambda: 0.5) == 0.0
+    assert first_delay_s(20.0, 0.0, lambda: 0.5) == 0.0
 
 
 def test_a_refusal_is_slower_than_an_absence() -> None:

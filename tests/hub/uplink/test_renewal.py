@@ -210,6 +210,21 @@ def test_a_whole_hub_tells_of_the_end_and_renews(
         heard.stop()
 
 
+def test_the_end_is_told_once_a_day_also_by_a_hub_that_starts_often(
+    tmp_path: Path, pki: Authority, broker: Broker
+) -> None:
+    hub = Hub(tmp_path / "hub", pki, broker.port)
+    try:
+        for _ in range(3):
+            hub.start()
+            wait_for("the condition", lambda: "certificate-expires-soon" in hub.conditions())
+            names = [event["event"] for event in hub.ask("events")]
+            assert names.count("certificate.expires_soon") == 1
+            hub.kill()
+    finally:
+        hub.kill()
+
+
 def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Path, pki: Authority) -> None:
     present = renewal.newest_identity(pki.directory / "hub.pem", pki.directory / "hub.key", tmp_path)
     cert, key = pki.issue("MTR-1", file_name="new")

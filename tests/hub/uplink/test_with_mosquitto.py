@@ -14,9 +14,11 @@ from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.proxy import Proxy
+from tests.harness.scripted_broker import ScriptedBroker
 from tests.harness.waiting import wait_for
 
 Make = Callable[..., House]
+Scripted = Callable[..., ScriptedBroker]
 
 
 @pytest.fixture
@@ -70,6 +72,17 @@ def test_it_stops_at_once_while_a_connect_hangs(make_house: Make) -> None:
         house = make_house(silent.getsockname()[1])
         house.wait_state("connecting")
         house.stop()  # fails by itself when the loop does not end
+
+
+def test_a_hub_that_booted_waits_its_turn_and_one_that_was_started_anew_does_not(
+    make_house: Make, scripted: Scripted
+) -> None:
+    broker = scripted()
+    spread = {"boot_spread_s": 3600.0, "random_source": lambda: 0.5}
+    booted = make_house(broker.port, machine_up_s=lambda: 20.0, **spread)
+    make_house(broker.port, machine_up_s=lambda: 1000.0, **spread).wait_state("up")
+    assert broker.connections == 1 and booted.status()["attempts"] == 0
+    booted.stop()  # fails by itself when the loop does not end
 
 
 def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
