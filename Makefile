@@ -4,7 +4,7 @@ SECONDS ?=
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
 
-.PHONY: run test check bench fuzz soak station-test lock clean setup setup-test image image-test image-twice
+.PHONY: run test check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -28,11 +28,15 @@ test: setup-test  ## everything but the long forms
 	$(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS))
 	$(PY) -m pytest -m "not slow" $(WHOLE_HUBS)
 
-soak: setup-test  ## the long forms: 200 kills of the hub, 50 of the broker (about 15 minutes)
+soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
 
 station-test: setup-test  ## the provisioning station's long form: 1,000 devices in one run
 	$(PY) -m pytest tests/deploy/test_station.py -m slow -s
+
+powercut: setup-test  ## 10,000 images of what a power cut leaves, and a hundred cuts of a mounted disk; IMAGES=500 SEED=2
+	$(PY) -m tests.powercut --images $(or $(IMAGES),10000) --seed $(or $(SEED),1)
+	$(PY) -m pytest -m "slow or not slow" -s tests/powercut/test_mounted.py
 
 bench: setup      ## the figures the README quotes
 	$(PY) -m tests.bench

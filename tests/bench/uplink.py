@@ -9,6 +9,7 @@ import random
 import ssl
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def _readings(count: int, every_s: int) -> list[tuple[str, float, int]]:
     return found
 
 
-def measure_octets(packs: int = 5, publishes: int = 600) -> list[dict[str, Any]]:
+def measure_octets(
+    packs: int = 5, publishes: int = 600, forms: Sequence[tuple[int, int]] = FORMS
+) -> list[dict[str, Any]]:
     """One row a pack length, then the JSON form; octets up and down per reading as the proxy counts them."""
     place = Path(tempfile.mkdtemp(prefix="meterhub-bench-"))
     authority = Authority(place / "pki")
@@ -58,7 +61,7 @@ def measure_octets(packs: int = 5, publishes: int = 600) -> list[dict[str, Any]]
             try:
                 house.wait_state("up")
                 house.wait_drained()
-                rows += [_packs(house, proxy, span_s, every_s, packs, deflate) for span_s, every_s in FORMS]
+                rows += [_packs(house, proxy, span_s, every_s, packs, deflate) for span_s, every_s in forms]
             finally:
                 house.stop()
         rows.append(_json(authority, Proxy(broker.port), publishes))

@@ -15,10 +15,13 @@ from hub.mqttsn.records import Batch, Sample
 from hub.uplink.loop import Uplink
 from hub.uplink.renewal import Renewal, newest_identity
 from store import Store
-from tests.harness.waiting import wait_for
+from tests.harness.newborn import newborn
+from tests.harness.waiting import DEFAULT_TIMEOUT_S, wait_for
 
 # What of the settings is the uplink's own and not of its configuration.
 _OPTIONS = ("heartbeat_s", "silence_s", "traffic_file", "machine_up_s", "random_source")
+
+_STOP_S = 15.0  # shorter than any wait for a broker (hub/uplink/session.py: CONNECT_TIMEOUT_S), which `stop` must cut
 
 
 class House:
@@ -40,6 +43,7 @@ class House:
         def sealed(lane: str, epoch: int, number: int, kind: int | str, payload: bytes, extra: Any) -> bytes:
             return seal(self.identity.signer, identity.hub_id, epoch, lane, number, kind, payload, extra)
 
+        newborn(directory / "data")
         self.store = Store(directory / "data", seal=sealed, max_mb=64, deflate=config.deflate)
         self.store.start()
         self.health = Health()
@@ -59,7 +63,7 @@ class House:
         self._parts = (config, identity, options)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(DEFAULT_TIMEOUT_S)
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -89,7 +93,7 @@ class House:
         async def ask() -> dict[str, Any]:
             return dict(self.uplink.status())
 
-        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(ask(), self.loop).result(DEFAULT_TIMEOUT_S)
 
     def wait_state(self, state: str) -> None:
         wait_for(f"the uplink to be {state}", lambda: self.status()["state"] == state)
@@ -117,14 +121,14 @@ class House:
             self.store.commit(batch, lambda _id, _error: done.release())
             batches += 1
         for _ in range(batches):
-            assert done.acquire(timeout=10)
+            assert done.acquire(timeout=DEFAULT_TIMEOUT_S)
 
     def event(self, boot: int = 0) -> None:
         """Record an event that is told apart by `boot`."""
         self.store.record_event("hub.stopped", {"boot": boot, "reason": "test"})
 
     def pending(self) -> int:
-        lanes = self.store.queue_status().result(10)
+        lanes = self.store.queue_status().result(DEFAULT_TIMEOUT_S)
         return int(sum(row["pending"] for row in lanes.values()) + lanes["readings"]["unsealed"])
 
     def wait_drained(self) -> None:
@@ -134,6 +138,6 @@ class House:
         if self._thread.is_alive():
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self.uplink.stop)
-            self._thread.join(10)
+            self._thread.join(_STOP_S)
         assert not self._thread.is_alive(), "the uplink does not stop"
         self.store.close()

@@ -20,8 +20,11 @@ def main() -> None:
     ops = record(folder, lives=4, steps=arguments.steps)
     print(f"{len(ops)} operations recorded", flush=True)
     begun = time.monotonic()
-    judged = judge_all(ops, arguments.images, arguments.seed, folder)
+    # Some moments leave nothing new to be cut, so a few more are asked for.
+    judged = judge_all(ops, arguments.images * 51 // 50, arguments.seed, folder)
     print(f"{judged.total()} images in {time.monotonic() - begun:.0f} s, all sound: {dict(judged)}")
+    if judged.total() < arguments.images:
+        raise SystemExit(f"fewer than {arguments.images}: let the lives be longer (--steps)")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import cbor2
 from hub.metering.pack import decode_pack
 from hub.mqttsn.records import Batch, Sample, Seen
 from store import Sealed, Store
+from tests.harness.newborn import newborn
 
 WAIT_S = 30.0
 
@@ -31,6 +32,7 @@ def payload_of(sealed: Sealed) -> bytes:
 
 
 def started(data_dir: Path, **options: Any) -> Store:
+    newborn(data_dir)
     store = Store(data_dir, seal=seal, **options)
     store.start()
     return store

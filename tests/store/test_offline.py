@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from store import Store, StoreError
 from store.offline import OfflineStore
-from tests.store.helpers import WAIT_S, every, power_cut, seal_all, take, until
+from tests.store.helpers import WAIT_S, batch, commit, every, power_cut, sample, seal_all, until
 from tests.store.test_salvage import zeros
 
 Opener = Callable[..., Store]
@@ -21,9 +22,11 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def filled(store: Store) -> Store:
-    take(store, 1, 2, 3)
-    seal_all(store, 2)
-    take(store, 4)
+    for value in (1, 2, 3, 4):
+        at_s = time.monotonic() - 10 + value  # so that no two are of one moment
+        assert commit(store, batch(value, sample(value=value, at_s=at_s), seen=1)) is None
+        if value == 3:
+            seal_all(store, 2)
     store.record_event("adapter.lost", {"client": "a"})
     until(lambda: len(every(store, "events")) == 1)
     return store
@@ -61,6 +64,7 @@ def test_a_hub_that_lost_its_power_is_read_with_its_wal(store: Store, data_dir: 
 
 RUNNING = """
 import sys
+import time
 from pathlib import Path
 from tests.store.helpers import started
 store = started(Path(sys.argv[1]))

@@ -1,15 +1,14 @@
 """Whatever the batches, seals, restarts and power cuts: what was taken comes out once, each client's in order."""
 
-import tempfile
 from collections import defaultdict
 from decimal import Decimal
-from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.metering.pack import decode_pack
 from hub.mqttsn.records import Sample
+from tests.harness.memory import folder_in_memory
 from tests.store.helpers import WAIT_S, batch, commit, every, payload_of, power_cut, seal_all, started
 
 clients = st.sampled_from(["a", "plug-1", "meter", "zb-00124b0001020304"])
@@ -33,8 +32,8 @@ steps = st.one_of(
 @given(st.lists(steps, max_size=25))
 def test_in_is_out(script: list[tuple[str, object]]) -> None:
     taken: dict[tuple[str, str], list[Decimal]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        lives, store = 0, started(Path(folder) / "0")
+    with folder_in_memory() as folder:
+        lives, store = 0, started(folder / "0")
         try:
             for number, (kind, what) in enumerate(script):
                 if kind == "take":
@@ -47,9 +46,9 @@ def test_in_is_out(script: list[tuple[str, object]]) -> None:
                     store.seal_pack(what).result(WAIT_S)
                 elif kind == "restart":
                     store.close()
-                    store = started(Path(folder) / str(lives))
+                    store = started(folder / str(lives))
                 else:
-                    cut = power_cut(Path(folder) / str(lives), Path(folder) / str(lives + 1))
+                    cut = power_cut(folder / str(lives), folder / str(lives + 1))
                     store.close()
                     lives, store = lives + 1, started(cut)
             unsealed = store.queue_status().result(WAIT_S)["readings"]["unsealed"]
@@ -80,8 +79,8 @@ def test_order_is_kept(groups: list[tuple[str, list[int]]], max_readings: int) -
     """One exponent: the samples of a client come out in the order they were taken, whatever their times."""
     expected: dict[str, list[int]] = defaultdict(list)
     count = 0
-    with tempfile.TemporaryDirectory() as folder:
-        store = started(Path(folder))
+    with folder_in_memory() as folder:
+        store = started(folder)
         try:
             for number, (client, times) in enumerate(groups):
                 made = []

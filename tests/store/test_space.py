@@ -151,13 +151,13 @@ def test_delivered_history_gives_way_on_a_full_disk_too(small_disk: Path, open_s
                 store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
         return errors
 
-    # A WAL that has grown to its bound is given its place back at a clean end.
+    # A WAL that has grown to its bound is given its place back at a clean end: but for the ballast, others could take
+    # it before it has grown again.
     assert set(live(0, 300)) == {None}
     store.close()
     store = open_store(small_disk, max_mb=64, monotonic=lambda: clock[0])
-    assert set(live(300, 30)) == {None}
     fill(small_disk / "hog")
-    assert set(live(330, 300)) == {None}
+    assert set(live(300, 330)) == {None}
     kept = [s.number for s in every(store, "readings")]
     assert kept == list(range(kept[0], 631)) and kept[0] > 1
 

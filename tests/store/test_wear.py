@@ -9,7 +9,7 @@ from store import Store
 from tests.store.helpers import WAIT_S, batch, commit, sample, started
 
 Opener = Callable[..., Store]
-COMMITS = 3000
+COMMITS = 1600
 
 
 def run_home(store: Store, clock: list[float], commits: int, every_s: float) -> None:
@@ -23,9 +23,9 @@ def run_home(store: Store, clock: list[float], commits: int, every_s: float) -> 
                 store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
 
 
-@pytest.mark.parametrize("every_s", [0.5, 2.0])
-def test_a_durable_commit_costs_at_most_8_kib(open_store: Opener, disk_dir: Path, every_s: float) -> None:
-    clock = [1.0]
+def test_a_durable_commit_costs_at_most_8_kib(open_store: Opener, disk_dir: Path) -> None:
+    """Twenty appliances that report every forty seconds; busier homes are in test_pace.py."""
+    clock, every_s = [1.0], 2.0
     store = open_store(disk_dir, monotonic=lambda: clock[0])
     if store.status()["written_source"] != "proc":
         pytest.skip("this kernel does not count the bytes that a thread writes")

@@ -44,13 +44,15 @@ def test_a_million_readings_a_hundred_thousand_a_second() -> None:
 
 def test_a_reading_costs_a_few_octets_on_the_wire() -> None:
     # A minute's pack of ten appliances that report every second, then every ten seconds; one envelope is allowed for.
-    rows = {row["form"]: row for row in measure_octets(packs=2, publishes=60)}
+    rows = {row["form"]: row for row in measure_octets(packs=2, publishes=60, forms=((60, 1), (60, 10)))}
     single = rows["one JSON publish a reading"]
     for every_s, octets, share in ((1, 6, 30), (10, 9, 14)):
         row = rows[f"packs of 60 s, a reading every {every_s} s"]
         per_pack = 60 * APPLIANCES / every_s
         assert row["up"] <= octets + ENVELOPE_OCTETS / per_pack
         assert single["up"] + single["down"] >= share * (row["up"] + row["down"])
+        squeezed = rows[f"packs of 60 s, a reading every {every_s} s, deflated"]
+        assert squeezed["pack"] <= 6 and squeezed["up"] <= 0.75 * row["up"]
 
 
 def test_the_benchmark_notices_a_missing_message(tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ def test_a_slow_line_has_one_pack_under_way() -> None:
 def test_a_backlog_keeps_to_its_rate(make_house: Make, scripted: Scripted) -> None:
     broker = scripted(Script(SMALL))
     house = make_house(broker.port, drain_kb_s=8)
-    house.read(3000)
+    house.read(2000)
     house.wait_drained()
     packs = broker.publishes("/readings")
     octets, took_s = sum(len(pack.payload) for pack in packs), packs[-1].at - packs[0].at
-    assert octets > 16000 and len(packs) > 10
+    assert octets > 10_000 and len(packs) > 7
     # An upper bound: a busy machine is only ever slower.
     assert octets <= 8000 * (took_s + 1) + 2048
 
@@ -63,7 +63,7 @@ def test_a_backlog_keeps_to_its_rate(make_house: Make, scripted: Scripted) -> No
 def test_what_is_prompt_overtakes_a_backlog_and_each_lane_keeps_its_order(make_house: Make, scripted: Scripted) -> None:
     broker = scripted(Script(SMALL, delay_s=0.02))
     house = make_house(broker.port, drain_kb_s=20, heartbeat_s=0.2)
-    house.read(6000)
+    house.read(4500)
     wait_for("the backlog to flow", lambda: len(broker.publishes("/readings")) > 5)
     for number in range(3):
         at = len(broker.publishes("/readings"))

@@ -90,7 +90,7 @@ def test_a_new_key_is_certified_shown_and_signs_from_then_on(
         again.stop()
 
 
-@pytest.mark.parametrize("delay_s", [0, 0.3])
+@pytest.mark.parametrize("delay_s", [pytest.param(0, marks=pytest.mark.slow), 0.3])
 def test_a_certificate_that_the_broker_refuses_is_rolled_back(
     tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer], delay_s: float
 ) -> None:

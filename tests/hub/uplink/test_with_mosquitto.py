@@ -48,7 +48,7 @@ def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> 
     house.wait_state("up")
     house.wait_drained()
     assert house.status()["tls"]["resumed"] is False
-    first = proxy.bytes_up + proxy.bytes_down
+    first = proxy.bytes_down
     sessions = house.status()["sessions"]
     # One cut only, so that no failed attempt lies between: after one of those the handshake is a full one.
     proxy.reset()
@@ -56,7 +56,8 @@ def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> 
     house.wait_drained()
     assert house.status()["tls"]["resumed"] is True
     assert house.status()["tls"]["version"] == "TLSv1.3"
-    second = proxy.bytes_up + proxy.bytes_down - first
+    # What comes down is the handshake and a few acknowledgements; what goes up depends on what is sent once more.
+    second = proxy.bytes_down - first
     assert second < 0.75 * first, f"{first} octets for a full handshake, {second} for a resumed one"
 
 

@@ -1,0 +1,33 @@
+"""A data_dir as a hub leaves it whose power goes right after its first database was made: the next start opens it.
+
+Making one takes a process of its own (store/migrate.py), a fifth of a second: hundreds of tests need not pay for it.
+"""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from store.database import PAGE_SIZE
+from store.opening import Place, _build
+from store.space import make_budget
+from tests.harness.memory import scratch
+
+FILES = ("hub.db", "epoch")
+
+
+@cache
+def _made() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="meterhub-newborn-", dir=scratch()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _build(Place(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1)
+    return folder
+
+
+def newborn(data_dir: Path) -> None:
+    """Put it there, unless something is there already."""
+    if not data_dir.exists() or not any(data_dir.iterdir()):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(_made() / name, data_dir / name)
