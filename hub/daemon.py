@@ -12,8 +12,6 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import cbor2
-
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
 from drivers.udp import UdpLink
@@ -28,8 +26,9 @@ from hub.contract.pkcs11 import HardwareError
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.control.household import METER
-from hub.control.records import Journal
 from hub.errands import Errands
+from hub.expiry import ITEM as EXPIRY_ITEM
+from hub.expiry import Expiry
 from hub.governor import Governor
 from hub.health import Health
 from hub.mqttsn.gateway import Gateway
@@ -150,7 +149,7 @@ class Daemon:
     async def _start_control(self) -> None:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         state = await asyncio.wrap_future(self.store.control_state())
-        self._certificate_told = state.pop(_CERTIFICATE_ITEM, None)
+        self._expiry = Expiry(self.store, self.health, state.pop(EXPIRY_ITEM, None))
         self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
         state_of_update = state.pop(UPDATE_ITEM, None)
         config = self.config = self.settings.config

@@ -1,7 +1,7 @@
 """P5 over the loss of the database: what was commanded before it is not obeyed twice."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
+from tests.harness.memory import folder_in_memory
 from tests.harness.operator import Operator, cti_of, write_operators
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
@@ -24,10 +25,14 @@ def operator() -> Operator:
 
 
 @pytest.fixture
-def hub(make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path) -> Hub:
-    hub = make_hub(control__operators_file=str(write_operators(tmp_path / "operators.toml", operator))).start()
-    hub.wait_uplink()
-    return hub
+def hub(make_hub: Callable[..., Hub], control_point: ControlPoint, operator: Operator, tmp_path: Path) -> Iterator[Hub]:
+    file = write_operators(tmp_path / "operators.toml", operator)
+    with folder_in_memory() as folder:
+        hub = make_hub(control__operators_file=str(file), hub__data_dir=str(folder / "data"))
+        hub.data_dir = folder / "data"
+        hub.start().wait_uplink()
+        yield hub
+        hub.kill()
 
 
 def reasons(control_point: ControlPoint, command: bytes) -> Any:

@@ -1,7 +1,6 @@
 """P3 and P9: whatever happened to the files, the hub goes on by itself, says so, and never gives a number twice."""
 
 import os
-import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 import cbor2
 import pytest
 
-from hub.metering.pack import decode_pack
 from hub.mqttsn import records as r
 from store import Sealed, Store
 from store.epochfile import EpochNote, next_epoch, read_note
@@ -21,7 +19,6 @@ from tests.store.helpers import (
     batch,
     commit,
     every,
-    payload_of,
     power_cut,
     sample,
     seal_all,
@@ -30,7 +27,6 @@ from tests.store.helpers import (
     until,
     values_of,
 )
-from tests.store.home import Home
 from tests.store.test_custody import SESSION
 
 Opener = Callable[..., Store]
@@ -358,49 +354,3 @@ def test_the_side_file_says_open_and_closed(open_store: Opener, data_dir: Path) 
     (data_dir / "epoch").write_bytes(b"\xff")
     assert read_note(data_dir) is None
     assert open_store().epoch == 1
-
-
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a hub that lost its power with something in each table, in the WAL, and rows of both forms."""
-    data_dir = tmp_path_factory.mktemp("victim") / "data"
-    home = Home([1000.0])
-    store = started(data_dir, monotonic=home.monotonic)
-    home.report(store, 5000, 20)
-    store.close()
-    store = started(data_dir)
-    assert commit(store, batch(0, changes=[SESSION, r.RetainedSet("price", b"{}", 1)])) is None
-    take(store, *range(1, 200))
-    seal_all(store, 30)
-    store.delivered("readings", 1, 1).result(WAIT_S)
-    store.close()
-    store = started(data_dir)
-    take(store, *range(200, 260))
-    cut = power_cut(data_dir, data_dir.parent / "cut")
-    store.close()
-    return cut
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_no_damage_keeps_the_hub_from_working(victim: Path, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    data_dir = power_cut(victim, tmp_path / "data")
-    for _ in range(chance.choice((1, 3, 20))):
-        path = data_dir / chance.choice(("hub.db", "hub.db", "hub.db-wal", "epoch"))
-        size = path.stat().st_size
-        if chance.random() < 0.2:
-            os.truncate(path, chance.randrange(size + 1))
-        else:
-            overwrite(path, chance.randrange(size + 1), chance.randbytes(chance.choice((1, 1, 64, 4096))))
-    store = started(data_dir)
-    assert commit(store, batch(1, sample(value=424242), seen=1)) is None
-    seal_all(store)
-    sent = store.unsent("readings", 0, 0, 1000).result(WAIT_S)
-    assert 424242 in [reading.mantissa for pack in sent for reading in decode_pack(payload_of(pack))]
-    found = store.readings(limit=1 << 20).result(WAIT_S)
-    assert 424242 in [reading.mantissa for reading in found]
-    store.close()
-    again = started(data_dir)
-    assert again.status()["salvaged"] == 0
-    assert again.append("receipts", 61, b"").result(WAIT_S).epoch == again.epoch
-    again.close()

@@ -215,7 +215,7 @@ def test_the_end_is_told_once_a_day_also_by_a_hub_that_starts_often(
 ) -> None:
     hub = Hub(tmp_path / "hub", pki, broker.port)
     try:
-        for _ in range(3):
+        for _ in range(2):
             hub.start()
             wait_for("the condition", lambda: "certificate-expires-soon" in hub.conditions())
             names = [event["event"] for event in hub.ask("events")]
