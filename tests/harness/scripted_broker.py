@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -108,7 +109,7 @@ class ScriptedBroker:
     def __init__(self, authority: Authority, *scripts: Script, server: str = "broker") -> None:
         self.scripts = scripts or (Script(),)
         self.heard: list[Heard] = []
-        self.max_unanswered = 0
+        self.unanswered: dict[int, int] = {}  # connection: the most PUBLISHes that it had unanswered at one time
         self.connections = 0
         self.open = 0
         pki = authority.directory
@@ -186,12 +187,14 @@ class ScriptedBroker:
 
 
 class _Connection:
+    """One thread: OpenSSL's connections are not made for one that reads while another writes."""
+
     def __init__(self, broker: ScriptedBroker, sock: ssl.SSLSocket, number: int, script: Script) -> None:
         self._broker = broker
         self._sock = sock
         self._number = number
         self._script = script
-        self._lock = threading.Lock()
+        self._due: deque[tuple[float, bytes]] = deque()  # PUBACKs that wait, and until when
         self._unanswered = 0
         self._published = 0
         self._is_mute = False
@@ -210,14 +213,14 @@ class _Connection:
         if heard.kind == CONNECT:
             if not script.connack:
                 return False
-            self._sock.sendall(script.connack + script.at_once)
+            self._send(script.connack + script.at_once)
             return script.connack[3] == 0
         if heard.kind == SUBSCRIBE:
             topics = heard.body.count(b"/commands")
             middle = b"\x00" if self._broker.level(self._number) == 5 else b""
-            self._sock.sendall(packet(SUBACK, heard.body[:2] + middle + b"\x01" * topics))
+            self._send(packet(SUBACK, heard.body[:2] + middle + b"\x01" * topics))
         elif heard.kind == PINGREQ:
-            self._sock.sendall(packet(PINGRESP, b""))
+            self._send(packet(PINGRESP, b""))
         elif heard.kind == DISCONNECT:
             return False
         elif heard.kind == PUBLISH:
@@ -228,17 +231,16 @@ class _Connection:
         script = self._script
         self._published += 1
         self._unanswered += 1
-        self._broker.max_unanswered = max(self._broker.max_unanswered, self._unanswered)
+        known = self._broker.unanswered
+        known[self._number] = max(known.get(self._number, 0), self._unanswered)
         if script.puback is not None and self._published != script.forgets:
             mid = _parse_publish(heard, False).mid.to_bytes(2, "big")
             code = bytes((script.puback,)) if script.puback else b""
-            if script.delay_s:
-                threading.Timer(script.delay_s, self._acknowledge, (mid + code,)).start()
-            else:
-                self._acknowledge(mid + code)
+            self._due.append((time.monotonic() + script.delay_s, mid + code))
+            self._answer_what_is_due()
         if self._published == script.ends_after:
             if script.last:
-                self._sock.sendall(script.last)
+                self._send(script.last)
                 self._linger()
             return False
         return True
@@ -250,10 +252,14 @@ class _Connection:
             while self._sock.recv(4096):
                 pass
 
-    def _acknowledge(self, body: bytes) -> None:
-        with self._lock, contextlib.suppress(OSError):
+    def _answer_what_is_due(self) -> None:
+        while self._due and self._due[0][0] <= time.monotonic():
             self._unanswered -= 1
-            self._sock.sendall(packet(PUBACK, body))
+            self._send(packet(PUBACK, self._due.popleft()[1]))
+
+    def _send(self, data: bytes) -> None:
+        self._sock.settimeout(None)
+        self._sock.sendall(data)
 
     def _packets(self) -> Iterator[Heard]:
         while True:
@@ -270,7 +276,12 @@ class _Connection:
     def _exactly(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
-            more = self._sock.recv(count - len(data))
+            self._answer_what_is_due()
+            self._sock.settimeout(max(0.001, self._due[0][0] - time.monotonic()) if self._due else None)
+            try:
+                more = self._sock.recv(count - len(data))
+            except TimeoutError:
+                continue
             if not more:
                 raise EOFError
             data += more
