@@ -24,13 +24,15 @@ from hub.uplink.reasons import describe
 from hub.uplink.session import MqttSession
 from hub.uplink.state import UplinkStatus
 from hub.uplink.window import LANE_ORDER, Position, Tail, Window
-from store import Sealed, Store
+from store import Sealed, Store, StoreError
 
 log = logging.getLogger(__name__)
 
 MAX_READINGS_PER_PACK = 4000
 # How long to leave a broker alone that answers a PUBLISH with a refusal (quota, access): it is asked again, gently.
 REFUSED_PAUSE_S = 30.0
+# How long to leave a store alone that cannot answer; what is undelivered is then looked at from the beginning.
+STORE_PAUSE_S = 2.0
 # A pack's envelope, and what one reading takes at the very most (a series of its own, long names).
 _ENVELOPE_OCTETS, _READING_OCTETS = 512, 80
 # How much of the keep-alive may pass in silence before a heartbeat ends it.
@@ -123,17 +125,24 @@ class Sender:
         """Send until the session ends or the hub stops."""
         while not self._session.is_over and not stopping.is_set():
             self._wake.clear()
-            now = monotonic()
-            if self._heartbeat_is_due():
-                self._heartbeat_due_at = now + self._heartbeat_s
-                await self._send_heartbeat()
-            if self._may_send(now):
-                await self._send_again()
-                await self._send_lanes(PROMPT_LANES, self._room)
-                await self._send_forwards()
-                await self._send_lanes(("readings",), self._room_to_drain)
-                await self._send_readings()
+            try:
+                await self._round(monotonic())
+            except StoreError as error:
+                # A full disk must not cost the session: commands come over it, and what is under way is answered.
+                log.warning("the store answers the uplink: %s", error)
+                self._paused_until = monotonic() + STORE_PAUSE_S
             await self._sleep()
+
+    async def _round(self, now: float) -> None:
+        if self._heartbeat_is_due():
+            self._heartbeat_due_at = now + self._heartbeat_s
+            await self._send_heartbeat()
+        if self._may_send(now):
+            await self._send_again()
+            await self._send_lanes(PROMPT_LANES, self._room)
+            await self._send_forwards()
+            await self._send_lanes(("readings",), self._room_to_drain)
+            await self._send_readings()
 
     def _beat_at(self) -> float:
         """The heartbeat is the keep-alive, too: it is due by its own period, and before the line was quiet too long."""
@@ -259,7 +268,10 @@ class Sender:
         self._status.payload_bytes += len(payload)
 
     async def _send_heartbeat(self) -> None:
-        lanes = await _result(self._store.queue_status())
+        try:
+            lanes = await _result(self._store.queue_status())
+        except StoreError:
+            lanes = {}  # it is the keep-alive, too
         numbers = {lane: figures["next"] for lane, figures in lanes.items()}
         beat = cbor2.dumps({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers})
         # One that comes late says nothing: the broker need not keep it for a control point that is away.

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +18,12 @@ import pytest
 from drivers.atrest import encryption_of
 from store import Store
 from tests.harness.disk import LoopDisk
-from tests.harness.waiting import wait_for
 from tests.powercut.judge import Said, judge
 from tests.store.helpers import WAIT_S, batch, commit, sample, seal_all, started
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounting a loop device needs root")]
 KEY = bytes(range(64))
+STEPS = "400"  # of one life: the one that has no uplink comes to a point where it takes nothing more
 
 
 @pytest.fixture
@@ -54,9 +55,14 @@ def cut_while_it_works(disk: LoopDisk, place: Path, cuts: int, seed: int) -> int
     try:
         for number in range(cuts):
             goal = said.stat().st_size + chance.randrange(1, 20_000)
-            wait_for("the store to go on", lambda goal=goal: said.stat().st_size >= goal)  # type: ignore[misc]
+            ends_at = time.monotonic() + 60
+            while said.stat().st_size < goal:
+                assert time.monotonic() < ends_at, "the store does not go on"
+                if worker.poll() is not None:  # its life was over: the next one goes on with the same files
+                    worker = start(disk, said, next(lives))
+                time.sleep(0.002)
             worker.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
+            stands_still(worker)
             after, so_far = disk.after_a_cut(place / f"cut-{number}"), heard(said)
             try:
                 judge(after.folder, so_far)
@@ -75,8 +81,14 @@ def cut_while_it_works(disk: LoopDisk, place: Path, cuts: int, seed: int) -> int
     return len(so_far.acknowledged)
 
 
+def stands_still(worker: subprocess.Popen[bytes]) -> None:
+    """Wait until a stopped process does nothing more, or has ended."""
+    while worker.poll() is None and Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        time.sleep(0.001)
+
+
 def start(disk: LoopDisk, said: Path, life: int) -> subprocess.Popen[bytes]:
-    workload = ["tests.powercut.workload", str(disk.folder), str(said), str(life), "100000"]
+    workload = ["tests.powercut.workload", str(disk.folder), str(said), str(life), STEPS]
     return subprocess.Popen([sys.executable, "-m", *workload])
 
 

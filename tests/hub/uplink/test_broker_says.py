@@ -352,6 +352,7 @@ def test_half_open_tcp_is_found(make_house: Make, scripted: Scripted) -> None:
     broker = scripted(Script(puback=None), Script())
     house = make_house(broker.port, keepalive_s=3600, heartbeat_s=3600, silence_s=0.5)
     wait_for("a new connection", lambda: broker.connections == 2)
+    assert "half open" in house.status()["last_error"], "an answer that is owed is waited for ten times longer"
     house.wait_state("up")
     house.wait_drained()
 
