@@ -12,7 +12,7 @@ from hub.metering.pack import decode_pack
 from hub.mqttsn import records as r
 from store import Sealed, Store
 from tests.powercut.workload import value_of
-from tests.store.helpers import WAIT_S, batch, commit, every, payload_of, sample, seal_all, started
+from tests.store.helpers import WAIT_S, batch, commit, every, opened, payload_of, sample, seal_all
 
 _ROOM_MB = 64  # so that opening and sealing everything gives nothing up that the cut had left
 
@@ -59,7 +59,7 @@ class Said:
 
 def judge(folder: Path, said: Said) -> None:
     """Open the image and check it. Raises AssertionError, naming what is wrong."""
-    store = started(folder, max_mb=_ROOM_MB, monotonic=lambda: 1.0)
+    store = opened(folder, max_mb=_ROOM_MB, monotonic=lambda: 1.0)
     try:
         assert store.status()["salvaged"] == 0, "a power cut is no damage"
         # Cut while it was being made, the database starts over in the next epoch: none of the first was used.

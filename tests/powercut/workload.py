@@ -19,7 +19,7 @@ from hub.metering.pack import decode_pack
 from hub.mqttsn import records as r
 from store import Sealed, Store
 from store.errors import StoreError
-from tests.store.helpers import WAIT_S, Answers, payload_of, started
+from tests.store.helpers import WAIT_S, Answers, opened, payload_of
 
 MAX_MB = 0.45  # small, so that checkpoints, pruning and thinning happen every few commits
 SERIES = [(f"plug-{number}", ("power", "energy", "voltage")[number % 3]) for number in range(6)]
@@ -53,7 +53,7 @@ class Life:
         os.write(self._said, json.dumps(fields, separators=(",", ":")).encode() + b"\n")
 
     def _open(self) -> Store:
-        store = started(self._data_dir, max_mb=MAX_MB, monotonic=lambda: self._clock[0])
+        store = opened(self._data_dir, max_mb=MAX_MB, monotonic=lambda: self._clock[0])
         store.set_clock(1_700_000_000_000 + self._life * 100_000_000, True)
         return store
 
@@ -114,10 +114,11 @@ class Life:
     def seal(self) -> None:
         pack = self._store.seal_pack(self._chance.choice((3, 40, 400))).result(WAIT_S)
         if pack is not None:
-            self._say_sealed(pack, [value_of(reading.mantissa) for reading in decode_pack(payload_of(pack))])
+            self._say_pack(pack)
 
     def deliver(self) -> None:
         for pack in self._store.unsent("readings", 0, 0, self._chance.choice((1, 3, 99))).result(WAIT_S):
+            self._say_pack(pack)  # once more: a life may have ended between sealing it and saying so
             self.say(delivered=pack.number)
             self._store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
 
@@ -151,6 +152,9 @@ class Life:
     def reopen(self) -> None:
         self._store.close(WAIT_S)
         self._store = self._open()
+
+    def _say_pack(self, pack: Sealed) -> None:
+        self._say_sealed(pack, [value_of(reading.mantissa) for reading in decode_pack(payload_of(pack))])
 
     def _say_sealed(self, sealed: Sealed, values: list[int]) -> None:
         digest = hashlib.sha256(sealed.body).hexdigest()

@@ -32,7 +32,13 @@ def payload_of(sealed: Sealed) -> bytes:
 
 
 def started(data_dir: Path, **options: Any) -> Store:
+    """A store; where nothing is there yet, one whose first database was made before."""
     newborn(data_dir)
+    return opened(data_dir, **options)
+
+
+def opened(data_dir: Path, **options: Any) -> Store:
+    """A store over just what is there."""
     store = Store(data_dir, seal=seal, **options)
     store.start()
     return store
