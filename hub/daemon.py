@@ -85,7 +85,6 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         self.store = self._open_store()
-        self._epoch = self.store.epoch
         try:
             await self._start_home()
             await self._start_control()

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from hub.bridge import Bridge
 from hub.control.controller import Controller
-from hub.control.memory import everything
 from hub.control.records import Journal, Outcome, Request, Step
 from hub.health import Health
 from hub.mqttsn.orders import Order
@@ -109,10 +108,6 @@ class Governor:
         self._guard(lambda now: self.controller.set_clock(offset_s, is_trusted, now))
         self._flush()
         self._wake.set()
-
-    def keep_anew(self) -> None:
-        """The store lost some of what it kept for control, which knows it still: everything is written once more."""
-        self._enqueue(Journal(kept=everything(self.controller)), None)
 
     # Loops
 

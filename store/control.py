@@ -1,5 +1,6 @@
 """Control's steps into their tables (hub/control/records.py), the chain of receipts, what a salvage leaves to say."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,8 +24,7 @@ NOT_SALVAGED = (UNTOLD, FORGOT)
 def write_loss(db: Database, untold: list[dict[str, Any]]) -> None:
     """Note in a database that starts a new epoch (inside a transaction) what events are still to tell of, and that
     control's memory may have holes: see FORGOT in hub/control/records.py."""
-    db.run("control_put", (UNTOLD, cbor2.dumps(untold)))
-    db.run("control_put", (FORGOT, cbor2.dumps(None)))
+    write_items(db, {UNTOLD: cbor2.dumps(untold), FORGOT: cbor2.dumps(None)})
 
 
 def read_untold(db: Database) -> list[dict[str, Any]]:
@@ -50,9 +50,26 @@ class Chain:
                 self.prev, self.i = chain_hash(sealed.body), decode_receipt(payload_of(sealed.body)).i
 
 
-def write_journal(db: Database, outbox: Outbox, chain: Chain, journal: Journal, t_ms: int) -> list[Sealed]:
-    """Write one step (inside a transaction); return the sealed receipts. Events are the engine's."""
-    sealed = []
+def read_items(db: Database) -> dict[str, bytes]:
+    """What control kept, by name."""
+    return {name: value for name, value in db.run("control_all") if name != UNTOLD}
+
+
+def write_items(db: Database, items: Mapping[str, bytes | None]) -> None:
+    """Keep items, or forget those that are None (inside a transaction)."""
+    for name, value in items.items():
+        if value is None:
+            db.do("control_drop", (name,))
+        else:
+            db.do("control_put", (name, value))
+
+
+def write_journal(
+    db: Database, outbox: Outbox, chain: Chain, journal: Journal, t_ms: int
+) -> tuple[list[Sealed], dict[str, bytes | None]]:
+    """Write one step (inside a transaction); return the sealed receipts, and the items that it changed. Events are the
+    engine's."""
+    sealed, items = [], dict(journal.kept)
     for receipt in journal.receipts:
         payload = encode_receipt(replace(receipt, prev=chain.prev, i=chain.i + 1))
         message = outbox.add("receipts", t_ms, CONTENT_TYPE, payload)
@@ -60,12 +77,8 @@ def write_journal(db: Database, outbox: Outbox, chain: Chain, journal: Journal, 
         sealed.append(message)
         if receipt.re is not None and journal.remembers(receipt):
             where = cbor2.dumps([message.epoch, message.number, receipt.iat])
-            db.run("control_put", (answered_name(receipt.re), where))
+            items[answered_name(receipt.re)] = where
     for answer in journal.answers:
         outbox.add("answers", t_ms, answer.content_type, answer.payload, answer.extra)
-    for name, value in journal.kept.items():
-        if value is None:
-            db.run("control_drop", (name,))
-        else:
-            db.run("control_put", (name, value))
-    return sealed
+    write_items(db, items)
+    return sealed, items

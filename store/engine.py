@@ -3,20 +3,19 @@
 Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writer, which decides.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
-from hub.control.records import Journal
+from hub.control.records import FORGOT, Journal
 from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
 from hub.metering.event import encode_event
 from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
 from hub.metering.pack import deflate_pack, encode_pack
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
-from store.control import UNTOLD, Chain, read_untold, write_journal
+from store.control import UNTOLD, Chain, read_items, read_untold, write_items, write_journal
 from store.database import PAGE_SIZE, Database
 from store.errors import StoreFull, TooManyNames
 from store.gaps import Gaps
@@ -26,6 +25,7 @@ from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
 from store.relief import Relief
 from store.space import DUP_WINDOW_S, Budget, DupWindow
+from store.transaction import EngineTransaction
 
 MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/contract/envelope.py
 _PACKED_BYTES = 8  # what a reading in a pack may take, to have room for the pack
@@ -83,6 +83,7 @@ class Engine(LogView):
         self.relief = Relief(self)
         self.news: set[str] = set()  # lanes that got something besides what was asked for
         self.chain = Chain(db)
+        self.control = read_items(db)  # kept in memory, too, should the database be damaged under it
         self._forget_at_ms = 0
         self.untold = read_untold(db)  # salvages; the next events of the hub's own tell of them
         self.boot += 1
@@ -122,7 +123,7 @@ class Engine(LogView):
 
     # --- transactions
 
-    def transaction(self) -> "EngineTransaction":
+    def transaction(self) -> EngineTransaction:
         """A transaction; what memory knows of numbers and of pruning goes back when it does."""
         return EngineTransaction(self)
 
@@ -231,12 +232,28 @@ class Engine(LogView):
         chain = copy(self.chain)
         now_ms = self.now_ms()
         with self.transaction():
-            sealed = write_journal(self.db, self.outbox, chain, journal, self.utc_ms())
+            sealed, items = write_journal(self.db, self.outbox, chain, journal, self.utc_ms())
             for event, fields in journal.events:
                 self._seal_event(event, fields, now_ms)
         self.chain = chain
+        self._note_items(items)
         self.db.note_written(sum(len(message.body) for message in sealed), len(journal.kept) + len(sealed))
         return sealed
+
+    def _note_items(self, items: Mapping[str, bytes | None]) -> None:
+        for name, value in items.items():
+            if value is None:
+                self.control.pop(name, None)
+            else:
+                self.control[name] = value
+
+    def keep_control(self, known: Mapping[str, bytes]) -> None:
+        """Write down what control had kept in a database that was damaged while it was open: nothing of it is missing,
+        so the word that some may be (FORGOT) goes, unless it had been there before."""
+        items = {FORGOT: None, **dict.fromkeys(self.control.keys() - known.keys()), **known}
+        with self.transaction():
+            write_items(self.db, items)
+        self._note_items(items)
 
     def forward_done(self, forward_id: int) -> None:
         """The broker has a raw forward."""
@@ -363,32 +380,3 @@ class Engine(LogView):
     def close(self) -> None:
         """Close the database."""
         self.db.close()
-
-
-class EngineTransaction:
-    """The database's transaction, and what memory says of it: both hold, or neither."""
-
-    __slots__ = ("_before", "_engine", "_inner")
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._inner = engine.db.transaction()
-        self._before = (dict(engine.outbox.next), engine.first_seq, engine.pruned_samples)
-
-    def __enter__(self) -> None:
-        self._inner.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
-    ) -> None:
-        try:
-            self._inner.__exit__(kind, raised, at)
-        except BaseException:
-            self._restore()
-            raise
-        if kind is not None:
-            self._restore()
-
-    def _restore(self) -> None:
-        engine = self._engine
-        engine.outbox.next, engine.first_seq, engine.pruned_samples = self._before

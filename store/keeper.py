@@ -121,6 +121,7 @@ class Keeper:
         if now_s - self._salvaged_at < _SALVAGE_EVERY_S:
             return False
         self._salvaged_at = now_s
+        known = self.engine.control if self.engine is not None else None
         if self.engine is not None:
             self._clock = self.engine.boots[self.engine.boot]
             with suppress(sqlite3.Error, UnicodeDecodeError):
@@ -130,6 +131,8 @@ class Keeper:
             set_aside(self.place, reason)
             self.open()
             self.news.add("epoch")
+            if known is not None:
+                self.guard(lambda engine: engine.keep_control(known))
         except Exception as error:
             if self.reopen_at == NEVER:  # `open` was not even tried
                 self._put_off(is_damage=isinstance(error, StoreCorrupt))

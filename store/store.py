@@ -11,7 +11,6 @@ from typing import Any
 from hub.control.records import Journal
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Restored
-from store.control import UNTOLD
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError
@@ -157,7 +156,7 @@ class Store:
 
     def control_state(self) -> "Future[dict[str, bytes]]":
         """What control kept, by name."""
-        return self._ask(lambda engine: {n: v for n, v in engine.db.run("control_all").fetchall() if n != UNTOLD})
+        return self._ask(lambda engine: dict(engine.control))
 
     def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
         """Undelivered messages of a lane strictly after (epoch, after_number), ordered by (epoch, number)."""

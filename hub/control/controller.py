@@ -25,7 +25,6 @@ from hub.control.household import Held, Household
 from hub.control.limits import ACTIVE, OVER, Limit, Limits, decode_limit, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
-from hub.control.memory import since_item
 from hub.control.records import ANSWERED, CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.metering.cbor import loads_one
 from hub.mqttsn.limits import Allowance
@@ -65,9 +64,9 @@ class Controller:
         self.household = Household(self._has_hold, self._record_event, random)
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
-        self.ctr: dict[str, int] = {}
+        self._ctr: dict[str, int] = {}
         self.answered = Answered()
-        self.authority = Authority(hub_id, tuple(groups), operators, self.ctr.get, self.answered.__contains__)
+        self.authority = Authority(hub_id, tuple(groups), operators, self._ctr.get, self.answered.__contains__)
         # How a new list of operators is kept; whoever reads the file at the next start knows.
         self.operators_item: Callable[[str], bytes] = str.encode
         self._journal = Journal()
@@ -92,7 +91,7 @@ class Controller:
             if self.authority.not_before == float("inf"):
                 # An operator's clock may have been that much ahead when its command was obeyed.
                 self.authority.not_before = now + offset_s + MAX_AHEAD_S
-                self._journal.kept[FORGOT] = since_item(self.authority.not_before)
+                self._journal.kept[FORGOT] = cbor2.dumps(self.authority.not_before)
             for limit in self.limits:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
@@ -146,7 +145,7 @@ class Controller:
         if kind + "/" == ANSWERED:
             self.answered.restore(bytes.fromhex(rest), value)
         elif kind + "/" == CTR:
-            self.ctr[rest] = int(loads_one(value))
+            self._ctr[rest] = int(loads_one(value))
         elif kind + "/" == LIMIT:
             self.limits.put(decode_limit(bytes.fromhex(rest), value))
         elif kind + "/" == HOLD:
@@ -197,7 +196,7 @@ class Controller:
             taken.journal.kept[CTR + command.kid] = cbor2.dumps(command.ctr)
 
         def apply(later: float) -> None:
-            self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
+            self._ctr[command.kid] = max(command.ctr, self._ctr.get(command.kid, 0))
             inner(later)
             self._ending.clear()
 

@@ -13,7 +13,6 @@ from hub.contract.operators import BadOperators, may_replace, parse_operators
 from hub.control.authority import Accepted
 from hub.control.holds import Hold, set_text, switch_text
 from hub.control.limits import MAX_AHEAD_S, MAX_LIMITS, Limit
-from hub.control.memory import job_item
 from hub.control.records import HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.mqttsn.orders import Order
 
@@ -227,7 +226,8 @@ def _job(control: "Controller", verdict: Accepted, args: dict[str, Any], now: fl
         raise Unable("too-many", f"{_MAX_JOBS} commands are under way already")
     command = verdict.command
     request = Request(command.cti, command.kid, verdict.digest, command.op, args)
-    journal = Journal(kept={JOB + command.cti.hex(): job_item(request)})
+    kept = cbor2.dumps([command.kid, verdict.digest, command.op, args])
+    journal = Journal(kept={JOB + command.cti.hex(): kept})
     journal.tell(control.receipt(command.cti, verdict.digest, "accepted", now))
 
     def apply(later: float) -> None:

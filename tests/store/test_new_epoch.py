@@ -12,7 +12,7 @@ from store.database import PAGE_SIZE
 from store.opening import Place, open_engine
 from store.space import make_budget
 from tests.store.helpers import WAIT_S, batch, commit, power_cut, sample, seal, seal_all, take, until, values_of
-from tests.store.test_salvage import filled, salvaged, unclean, works, zeros
+from tests.store.test_salvage import filled, overwrite, pages_of, salvaged, unclean, works, zeros
 
 __all__ = ["filled"]  # a fixture
 
@@ -94,3 +94,26 @@ def test_a_salvage_that_runs_out_of_space_doubles_nothing(open_store: Opener, da
     assert after.epoch == 2
     assert [int(value * 10) for value in values_of(seal_all(after))] in ([1, 2, 3], [])
     works(after)
+
+
+def test_damage_under_a_running_hub_costs_control_nothing(open_store: Opener, data_dir: Path) -> None:
+    """It is in memory still, so it is written down again with the salvage, and nothing has to be refused."""
+    store = open_store()
+    kept = {"ctr/grid": b"\x07", "operators": b"the list", "limit/00": b"?"}
+    store.commit_control(Journal(kept={**kept, "limit/01": b"?"})).result(WAIT_S)
+    store.commit_control(Journal(kept={"limit/01": None})).result(WAIT_S)
+    take(store, *range(1000))
+    seal_all(store, 50)
+    store.close()
+    history = pages_of(data_dir / "hub.db", "sealed_readings")
+    control = pages_of(data_dir / "hub.db", "control")
+    assert len(history) > 3
+    store = open_store()
+    assert control_items(store) == kept
+    for page in [*history[:-1], *control]:  # what it has not read yet, and what it will not read again
+        overwrite(data_dir / "hub.db", (page - 1) * PAGE_SIZE, b"\xff" * PAGE_SIZE)
+    store.readings().result(WAIT_S)
+    assert store.epoch == 2, "the damage was not met: the test tests nothing"
+    assert control_items(store) == kept
+    store.close()
+    assert control_items(open_store()) == kept

@@ -3,8 +3,7 @@
 import cbor2
 
 from hub.control.authority import MAX_AHEAD_S
-from hub.control.memory import everything
-from hub.control.records import CTR, FORGOT
+from hub.control.records import FORGOT
 from tests.harness.operator import cti_of
 from tests.hub.control.desk import UTC, Desk
 
@@ -53,15 +52,3 @@ def test_a_hub_that_never_forgot_anything_asks_for_nothing() -> None:
     desk = Desk()
     assert FORGOT not in desk.kept
     assert desk.story(desk.send("price", PRICE))[0] == "accepted"
-
-
-def test_a_running_hub_that_still_knows_writes_it_all_down_again() -> None:
-    desk = Desk()
-    desk.add("car", b'{"class":"ev-charger","nominal_w":7200}', 7200)
-    desk.send("limit", {"watts": 500, "duration": 1000})
-    desk.send("set", {"client": "car", "quantity": "limit", "value": 1000, "duration": 500})
-    known = {name: value for name, value in desk.kept.items() if name.startswith((CTR, "limit/", "hold/"))}
-    assert len(known) >= 3
-    anew = everything(desk.control)
-    assert known.items() <= anew.items()
-    assert anew[FORGOT] is None, "nothing is missing, so nothing is to be refused"
