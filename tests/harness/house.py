@@ -48,6 +48,7 @@ class House:
         self.store.start()
         self.health = Health()
         self.commands: list[bytes] = []
+        self.held: list[Callable[[], None]] = []  # what acknowledges a command that begins with "hold"
         self._ready = threading.Event()
         self.renewal = Renewal(
             config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
@@ -85,7 +86,16 @@ class House:
         self.commands.append(message)
         if message.startswith(b"stumble") and self.commands.count(message) == 1:
             raise RuntimeError("whoever takes commands has a fault")
-        acknowledge()
+        if message.startswith(b"hold"):
+            self.held.append(acknowledge)
+        else:
+            acknowledge()
+
+    def let_go(self) -> None:
+        """Acknowledge the commands that were held."""
+        for acknowledge in self.held:
+            self.loop.call_soon_threadsafe(acknowledge)
+        self.held.clear()
 
     def status(self) -> dict[str, Any]:
         """What `meterhub status` would show."""
