@@ -148,7 +148,7 @@ class Daemon:
     async def _start_control(self) -> None:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         state = await asyncio.wrap_future(self.store.control_state())
-        self._expiry = Expiry(self.store, self.health, state.pop(EXPIRY_ITEM, None))
+        self.expiry = Expiry(self.store, self.health, state.pop(EXPIRY_ITEM, None))
         self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
         state_of_update = state.pop(UPDATE_ITEM, None)
         config = self.config = self.settings.config
@@ -221,7 +221,7 @@ class Daemon:
 
         def changed(what: set[str]) -> None:
             if "epoch" in what:
-                self._look.set()
+                self.upkeep.look.set()
             self.uplink.store_changed(what)
 
         def on_change(what: set[str]) -> None:  # on the writer's thread

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CLOCK_PERIOD_S = 30.0
-_DAY_S = 86400
-_CERTIFICATE_WARNING_S = 60 * _DAY_S
 _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
@@ -29,21 +27,23 @@ class Upkeep:
 
     def __init__(self, daemon: "Daemon") -> None:
         self._daemon = daemon
-        self._tell_certificate_at = 0.0
+        self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
         """Every half minute: the clock, the certificate, the store."""
         daemon = self._daemon
         self._check_at_rest()
         while True:
+            self.look.clear()
             trusted = daemon.clock.is_trusted()
             daemon.store.set_clock(daemon.clock.offset_ms(), trusted)
             daemon.governor.set_clock(daemon.clock.offset_ms() / 1000, trusted)
             daemon.health.set_condition("clock-untrusted", not trusted)
-            self._check_certificate(utc_ms() / 1000)
+            await daemon.expiry.look(daemon.identity.certificate, utc_ms() / 1000, trusted)
             self._check_store()
             self._forget_starts()
-            await asyncio.sleep(_CLOCK_PERIOD_S if not daemon.health.conditions() else 2.0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.look.wait(), 2.0 if daemon.health.conditions() else _CLOCK_PERIOD_S)
 
     def _check_at_rest(self) -> None:
         """Once: what a folder rests on does not change while it is mounted."""
@@ -51,23 +51,11 @@ class Upkeep:
         if is_encryption_promised():
             self._daemon.health.set_condition("data-unencrypted", encryption_of(folder) is None, str(folder))
 
-    def _check_certificate(self, t: float) -> None:
-        health, certificate = self._daemon.health, self._daemon.identity.certificate
-        begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
-        health.set_condition("certificate-expired", t > ends, f"on {until}")
-        health.set_condition("certificate-not-yet-valid", t < begins)
-        soon = t <= ends < t + _CERTIFICATE_WARNING_S
-        health.set_condition("certificate-expires-soon", soon, f"on {until}")
-        if soon and monotonic() >= self._tell_certificate_at:
-            self._tell_certificate_at = monotonic() + _DAY_S
-            fields = {"not_after": until, "days": int((ends - t) / _DAY_S)}
-            self._daemon.store.record_event("certificate.expires_soon", fields)
-
     def _check_store(self) -> None:
         health = self._daemon.health
-        salvaged = self._daemon.store.status()["salvaged"]
-        health.set_condition("store-salvaged", salvaged > 0, "see the event store.salvaged")
+        status = self._daemon.store.status()
+        health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")
+        health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
         errors = self._daemon.bridge.internal_errors
         health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
 

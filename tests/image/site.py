@@ -70,7 +70,7 @@ class Site:
         (etc / "operators.toml").write_text(self.operator.toml)
         (etc / "ntp" / "utility.conf").write_text(f"server {HOST_ADDRESS} port {self.clock.port} iburst minpoll 4\n")
         (etc / "hub.toml").write_text(
-            f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nhost = "{HOST_ADDRESS}"\n'
+            f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
             'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[control]\n'
             'operators_file = "/etc/meterhub/operators.toml"\n\n[update]\nkb_s = 0\n'
