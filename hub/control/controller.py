@@ -20,13 +20,13 @@ from hub.control.args import BadArgs, check_args
 from hub.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
 from hub.control.bulletin import Bulletin
 from hub.control.handlers import HANDLERS, Unable
-from hub.control.holds import Hold, decode_hold
+from hub.control.holds import Hold
 from hub.control.household import Held, Household
-from hub.control.limits import ACTIVE, OVER, Limit, Limits, decode_limit, step
+from hub.control.limits import ACTIVE, OVER, Limit, Limits, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
-from hub.control.records import ANSWERED, CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
-from hub.metering.cbor import loads_one
+from hub.control.records import CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
+from hub.control.restoring import restore_item
 from hub.mqttsn.limits import Allowance
 from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
@@ -64,9 +64,9 @@ class Controller:
         self.household = Household(self._has_hold, self._record_event, random)
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
-        self._ctr: dict[str, int] = {}
+        self.ctr: dict[str, int] = {}
         self.answered = Answered()
-        self.authority = Authority(hub_id, tuple(groups), operators, self._ctr.get, self.answered.__contains__)
+        self.authority = Authority(hub_id, tuple(groups), operators, self.ctr.get, self.answered.__contains__)
         # How a new list of operators is kept; whoever reads the file at the next start knows.
         self.operators_item: Callable[[str], bytes] = str.encode
         self._journal = Journal()
@@ -134,38 +134,16 @@ class Controller:
         bad = []
         for name, value in state.items():
             try:
-                self._restore(name, value)
+                restore_item(self, name, value)
             except (ValueError, TypeError, KeyError, IndexError):
                 bad.append(name)
         self.answered.keep_bounds(self._journal)
         return bad
 
-    def _restore(self, name: str, value: bytes) -> None:
-        kind, _, rest = name.partition("/")
-        if kind + "/" == ANSWERED:
-            self.answered.restore(bytes.fromhex(rest), value)
-        elif kind + "/" == CTR:
-            self._ctr[rest] = int(loads_one(value))
-        elif kind + "/" == LIMIT:
-            self.limits.put(decode_limit(bytes.fromhex(rest), value))
-        elif kind + "/" == HOLD:
-            self.holds[bytes.fromhex(rest)] = decode_hold(bytes.fromhex(rest), value)
-        elif kind + "/" == JOB:
-            kid, digest, op, args = loads_one(value)
-            self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args)
-        elif name == FAIRNESS:
-            self.household.restore_fairness(loads_one(value))
-        elif name == FORGOT:
-            since = loads_one(value)
-            self.authority.not_before = float("inf") if since is None else float(since)
-        elif name in ("price", "weather"):
-            self.bulletin.restore(name, loads_one(value))
-
     # Commands
 
     def command(self, message: bytes, now: float) -> Step:
-        """Judge a command and say what it comes to. Anything may come; nothing is raised for what it holds. The step of
-        the one before has been applied by then."""
+        """Judge a command and say what it comes to, once the one before was applied. Nothing is raised for what it holds."""
         self._ending.clear()
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
@@ -196,7 +174,7 @@ class Controller:
             taken.journal.kept[CTR + command.kid] = cbor2.dumps(command.ctr)
 
         def apply(later: float) -> None:
-            self._ctr[command.kid] = max(command.ctr, self._ctr.get(command.kid, 0))
+            self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
             inner(later)
             self._ending.clear()
 
@@ -414,9 +392,5 @@ class Controller:
     def status(self, now: float) -> dict[str, Any]:
         """For `meterhub status`: the state of LPC, the watts held, and until when (UTC epoch seconds)."""
         held = self.household.held
-        until = None if held is None or held.until is None else held.until + self._offset_s
-        return {
-            "state": self.watch.state,
-            "watts": None if held is None else held.watts,
-            "until": None if until is None else round(until, 3),
-        }
+        until = None if held is None or held.until is None else round(held.until + self._offset_s, 3)
+        return {"state": self.watch.state, "watts": None if held is None else held.watts, "until": until}

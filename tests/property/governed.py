@@ -182,7 +182,7 @@ class Governed(Home):
 
     def _essence(self) -> Any:
         control = self.controller
-        return (list(control.limits), dict(control.holds), control.household.held, dict(control._ctr))
+        return (list(control.limits), dict(control.holds), control.household.held, dict(control.ctr))
 
     # The home
 
