@@ -143,7 +143,7 @@ class Controller:
     # Commands
 
     def command(self, message: bytes, now: float) -> Step:
-        """Judge a command, once the one before was applied, and say what it comes to. Whatever it holds raises nothing."""
+        """Judge a command, once the one before was applied, and say what it comes to. Nothing in it raises."""
         self._ending.clear()
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
