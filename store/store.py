@@ -166,7 +166,12 @@ class Store:
 
     def delivered(self, lane: str, epoch: int, number: int) -> "Future[None]":
         """A message was delivered; in any order. Durable with the next commit, or within a few seconds."""
-        return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number))
+        return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number, engine.now_ms()))
+
+    def unsettled(self) -> "Future[list[tuple[str, int, int]]]":
+        """`(lane, epoch, number)`, oldest of each lane first, of what was acknowledged within half a minute of the last
+        life's end: its broker may have died with it."""
+        return self._ask(lambda engine: list(engine.outbox.unsettled), without=[])
 
     def sealed_range(self, lane: str, epoch: int, first: int, last: int) -> "Future[list[Sealed]]":
         """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
