@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from store.epochfile import EpochNote, read_note, write_note
+
 MARK = "factory-reset"
 DONE = "factory-reset-done"
 KEPT = frozenset({"identity", "token", "epoch", MARK, DONE})
@@ -36,6 +38,9 @@ def perform(data_dir: Path) -> list[str]:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+    note = read_note(data_dir)
+    if note is not None:  # that there is no database is what was asked for, and no loss to be told
+        write_note(data_dir, EpochNote(note.epoch, False, is_new=True))
     (data_dir / DONE).touch()
     _sync(data_dir)
     (data_dir / MARK).unlink(missing_ok=True)

@@ -55,6 +55,8 @@ class Upkeep:
         health = self._daemon.health
         status = self._daemon.store.status()
         health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")
+        if not self._daemon.store.epoch:  # there is no database yet
+            health.raise_condition("store-full", status["last_error"])
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
         errors = self._daemon.bridge.internal_errors
         health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")

@@ -134,7 +134,7 @@ class Engine(LogView):
         samples, body = self._encode(now_ms, batches)
         has_entries = any(batch.samples or batch.seen for batch in batches)
         if self.outbox.marks_dirty:
-            marks = self.outbox.encode_marks()
+            marks = self.outbox.encode_marks(now_ms)
         changes = [change for batch in batches for change in batch.changes]
         forward_id = self._next_forward
         try:
@@ -334,7 +334,7 @@ class Engine(LogView):
     def write_marks(self, more: dict[str, int]) -> None:
         """Write where everything has come to (inside a transaction): rows that carried it may be about to go."""
         marks = {
-            **self.outbox.delivered,
+            **self.outbox.marks(self.now_ms()),
             "next_seq": self._next_seq,
             "sealed_seq": self.position[0],
             "sealed_index": self.position[1],

@@ -22,12 +22,14 @@ class Commit:
 
 @dataclass(slots=True)
 class Call:
-    """Something to do with the open database. `news`: what on_change is told after it."""
+    """Something to do with the open database. `news`: what on_change is told after it. `without`: the answer while
+    there is no database (a disk full to the brim); None: that is an error."""
 
     act: Callable[[Engine], Any]
     future: "Future[Any]"
     news: tuple[str, ...] = ()
     writes: bool = False
+    without: Any = None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ means sending the same bytes again, which is harmless.
 
 import logging
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,11 @@ from store.queries import LANES
 log = logging.getLogger(__name__)
 
 NUMBER_BITS = 31
+# A broker may acknowledge what it has not yet written down, and die (hub/uplink/window.py, Tail). What was acknowledged
+# this shortly before the hub itself ended is sent once more by its next life, which knows nothing of the session's end.
+SETTLED_AFTER_MS = 30_000
+_SETTLED = "settled/"
+_MAX_UNSETTLED = 256
 _NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 SealFunction = Callable[[str, int, int, int | str, bytes, dict[str, Any] | None], bytes]
@@ -94,12 +100,24 @@ class Outbox:
         self.next: dict[str, int] = {}
         self.delivered: dict[str, int] = {}
         self._beyond: dict[str, set[int]] = {lane: set() for lane in LANES}
+        self._settled: dict[str, int] = {}
+        self._lately: deque[tuple[int, str, int]] = deque()  # when which mark advanced to where
         self.marks_dirty = False
         for lane in LANES:
             newest = self._newest(lane)
             newest_epoch, number = split_id(newest)
             self.next[lane] = number + 1 if newest_epoch == epoch else 1
             self.delivered[lane] = min(marks.get(lane, 0), newest)
+            self._settled[lane] = marks.get(_SETTLED + lane, self.delivered[lane])
+        self.unsettled = self._find_unsettled()
+
+    def _find_unsettled(self) -> list[tuple[str, int, int]]:
+        """`(lane, epoch, number)` of what the last life's broker acknowledged just before that life ended."""
+        found = []
+        for lane in LANES:
+            ids = self._db.run(f"sealed_ids/{lane}", (self._settled[lane], self.delivered[lane], _MAX_UNSETTLED))
+            found += [(lane, *split_id(key)) for (key,) in ids][::-1]
+        return found
 
     def _newest(self, lane: str) -> int:
         """The id of a lane's newest message, 0 = none: the next number follows from it, so it must be where it belongs
@@ -151,7 +169,7 @@ class Outbox:
         rows = self._db.run(f"sealed_between/{check_lane(lane)}", (row_id(epoch, first), row_id(epoch, last)))
         return read_sealed(lane, rows, skip=True)
 
-    def mark(self, lane: str, epoch: int, number: int) -> None:
+    def mark(self, lane: str, epoch: int, number: int, now_ms: int) -> None:
         """A message was delivered; the mark advances over what is contiguous."""
         beyond = self._beyond[check_lane(lane)]
         key = row_id(epoch, number)
@@ -166,11 +184,19 @@ class Outbox:
                 return
             beyond.discard(following)
             self.delivered[lane] = following
+            self._lately.append((now_ms, lane, following))
             self.marks_dirty = True
 
-    def encode_marks(self) -> bytes:
-        """The delivery marks, to ride along with a row of the log."""
-        return cbor2.dumps(self.delivered)
+    def marks(self, now_ms: int) -> dict[str, int]:
+        """The delivery marks as they are to be kept, and up to where of each lane the broker has had time to settle."""
+        while self._lately and self._lately[0][0] <= now_ms - SETTLED_AFTER_MS:
+            _, lane, key = self._lately.popleft()
+            self._settled[lane] = key
+        return {**self.delivered, **{_SETTLED + lane: key for lane, key in self._settled.items()}}
+
+    def encode_marks(self, now_ms: int) -> bytes:
+        """The same, to ride along with a row of the log."""
+        return cbor2.dumps(self.marks(now_ms))
 
     def pending(self, lane: str) -> tuple[int, int | None]:
         """`(number of undelivered messages, t_ms of the oldest or None)`."""

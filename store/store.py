@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hub.control.records import Journal
+import cbor2
+
+from hub.control.records import FORGOT, Journal
 from hub.metering.reading import Reading
 from hub.mqttsn.records import Batch, Restored
 from store.database import PAGE_SIZE
@@ -155,8 +157,8 @@ class Store:
         return self._ask(lambda engine: engine.commit_control(journal), news=news, writes=True)
 
     def control_state(self) -> "Future[dict[str, bytes]]":
-        """What control kept, by name."""
-        return self._ask(lambda engine: dict(engine.control))
+        """What control kept, by name; without a database, that it may have forgotten (hub/control/records.py)."""
+        return self._ask(lambda engine: dict(engine.control), without={FORGOT: cbor2.dumps(None)})
 
     def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
         """Undelivered messages of a lane strictly after (epoch, after_number), ordered by (epoch, number)."""
@@ -164,7 +166,12 @@ class Store:
 
     def delivered(self, lane: str, epoch: int, number: int) -> "Future[None]":
         """A message was delivered; in any order. Durable with the next commit, or within a few seconds."""
-        return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number))
+        return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number, engine.now_ms()))
+
+    def unsettled(self) -> "Future[list[tuple[str, int, int]]]":
+        """`(lane, epoch, number)`, oldest of each lane first, of what was acknowledged within half a minute of the last
+        life's end: its broker may have died with it."""
+        return self._ask(lambda engine: list(engine.outbox.unsettled), without=[])
 
     def sealed_range(self, lane: str, epoch: int, first: int, last: int) -> "Future[list[Sealed]]":
         """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
@@ -207,7 +214,8 @@ class Store:
 
     def queue_status(self) -> "Future[dict[str, dict[str, int | float]]]":
         """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number}}`; readings also have "unsealed"."""
-        return self._ask(_queue_status)
+        nothing: dict[str, int | float] = {"pending": 0, "oldest_s": 0, "next": 1}
+        return self._ask(_queue_status, without={lane: dict(nothing, unsealed=0) for lane in LANES})
 
     def status(self) -> dict[str, Any]:
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
@@ -217,9 +225,11 @@ class Store:
         sizes = [_size(self._place.data_dir / name) for name in names]
         return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
 
-    def _ask(self, act: Callable[[Engine], Any], *, news: tuple[str, ...] = (), writes: bool = False) -> "Future[Any]":
+    def _ask(
+        self, act: Callable[[Engine], Any], *, news: tuple[str, ...] = (), writes: bool = False, without: Any = None
+    ) -> "Future[Any]":
         future: Future[Any] = Future()
-        if not self._put(Call(act, future, news, writes)):
+        if not self._put(Call(act, future, news, writes, without)):
             future.set_exception(StoreError("the store is closed"))
         return future
 

@@ -191,7 +191,7 @@ class Writer(threading.Thread):
     def _act(self) -> None:
         now_s = time.monotonic()
         if self.keeper.engine is None:
-            self.keeper.reopen(wanted=bool(self._waiting))
+            self.keeper.reopen(wanted=bool(self._waiting) or any(call.writes for call in self._calls))
         if self._urgent or self._stopping or now_s >= min(self._lazy_at, self._marks_at, self._retry_at):
             commits, self._waiting = self._waiting, []
             self._urgent, self._lazy_at, self._marks_at, self._retry_at = False, NEVER, NEVER, NEVER
@@ -297,6 +297,9 @@ class Writer(threading.Thread):
     # --- calls
 
     def _call(self, call: Call) -> None:
+        if self.keeper.engine is None and call.without is not None:
+            answer(call.future, call.without)
+            return
         try:
             result = self.keeper.call(call.act, writes=call.writes)
         except StoreError as error:

@@ -23,7 +23,7 @@ from hub.uplink.tls import Octets, ResumingContext, client_context, stamp_of
 from hub.uplink.traffic import Traffic
 from hub.uplink.window import Position, Tail
 from hub.vitals import Vitals
-from store import Store
+from store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +173,9 @@ class Uplink:
 
     async def run(self) -> None:
         """Connect, serve, wait, again: until `stop`."""
+        with suppress(StoreError):
+            lately = await asyncio.wrap_future(self._store.unsettled())
+            self._again = [(lane, Position(epoch, number)) for lane, epoch, number in lately]
         await self._pause(first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random))
         while not self._stopping.is_set():
             failure = await self._try_once()

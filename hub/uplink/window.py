@@ -24,7 +24,7 @@ START = Position(0, 0)
 # A broker may acknowledge what it has not yet written down, and then die. What it acknowledged this shortly before a
 # session broke is sent once more: repeats are byte-identical and harmless, a loss is neither (P1: not by broker loss).
 TAIL_S = 30.0
-MAX_TAIL = 64
+MAX_TAIL = 256
 
 
 class Tail:

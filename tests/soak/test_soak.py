@@ -70,6 +70,7 @@ class Soak:
         self.hub.env = clock.env
         self.faults = Faults(self.hub, self.broker, self.proxy, self.radio, clock, disk, seed)
         self.done: Counter[str] = Counter()
+        self._seed = seed
 
     def run(self, seconds: float, seed: int) -> None:
         """Start, let things go wrong until the time is up and each kind has been at least once, judge."""
@@ -107,7 +108,11 @@ class Soak:
         expected = {value for adapter in adapters for value in adapter.acknowledged}
         assert len(expected) > 20 * ADAPTERS, "hardly anything was published: the test tests nothing"
         wait_for("an empty queue", self._is_drained, DRAINED_S)
-        wait_for("every acknowledged reading", lambda: expected <= set(self._values()), DRAINED_S)
+        try:
+            wait_for("every acknowledged reading", lambda: expected <= set(self._values()), DRAINED_S)
+        except AssertionError:
+            self._say_what_is_missing(expected - set(self._values()))
+            raise
         doubled = {value: count for value, count in Counter(self._values()).items() if count > 1}
         assert not doubled, "stored more than once"
         books = self.control_point.books
@@ -118,6 +123,13 @@ class Soak:
             f"{len(expected)} acknowledged, each at the control point exactly once; {books.repeats} identical repeats; "
             f"boot {status['boot']}; {sum(self.done.values())} faults: {dict(self.done)}"
         )
+
+    def _say_what_is_missing(self, missing: set[float]) -> None:
+        """What an engineer needs to know of a failure that takes half an hour to come again."""
+        kept = {float(row["value"]) for row in self.hub.ask("readings", limit=100_000)}
+        print(f"seed {self._seed}: {len(missing)} missing, {len(missing & kept)} of them kept: {sorted(missing)[:50]}")
+        print(f"epoch {self.hub.status()['epoch']}, numbers missing: {self.control_point.books.missing()}")
+        print(self.hub.log())
 
     def _values(self) -> list[float]:
         return [

@@ -221,3 +221,28 @@ def test_newest_events_come_oldest_first(store: Store) -> None:
         store.record_event("adapter.lost", {"client": client})
     until(lambda: len(every(store, "events")) == 3)
     assert [(e["client"], e["number"]) for e in store.events(2).result(WAIT_S)] == [("b", 2), ("c", 3)]
+
+
+def test_what_was_acknowledged_just_before_the_end_is_named_by_the_next_life(open_store: Opener) -> None:
+    """The broker may have died with this hub, and then nobody has it: half a minute is what a broker gets."""
+    clock = [1000.0]
+    store = open_store(monotonic=lambda: clock[0])
+    take(store, 1, 2, 3, 4)
+    seal_all(store, 1)
+    for number, at_s in ((1, 1001.0), (2, 1010.0), (3, 1036.0)):
+        clock[0] = at_s
+        store.delivered("readings", 1, number).result(WAIT_S)
+    clock[0] = 1039.0
+    take(store, 5)  # the marks ride along
+    store.close()
+    store = open_store(monotonic=lambda: clock[0])
+    assert store.unsettled().result(WAIT_S) == [("readings", 1, 2), ("readings", 1, 3)]
+    assert [s.number for s in store.unsent("readings", 0, 0, 9).result(WAIT_S)] == [4], (
+        "delivered they are all the same"
+    )
+    clock[0] = 1100.0
+    store.delivered("readings", 1, 4).result(WAIT_S)
+    clock[0] = 1140.0
+    take(store, 6)
+    store.close()
+    assert open_store().unsettled().result(WAIT_S) == []

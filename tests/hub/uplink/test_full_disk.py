@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from store import StoreFull
 from tests.harness import scripted_broker as wire
 from tests.harness.disk import fill
 from tests.harness.house import House
-from tests.harness.scripted_broker import ScriptedBroker
+from tests.harness.hub import Hub
+from tests.harness.operator import Operator, write_operators
+from tests.harness.scripted_broker import Script, ScriptedBroker
 from tests.harness.waiting import wait_for
 
 
@@ -49,3 +52,32 @@ def test_a_full_disk_does_not_cost_the_session(
         assert broker.publishes("/readings") and broker.connections == 1
     finally:
         house.stop()
+
+
+@pytest.mark.root
+def test_a_command_is_acknowledged_only_once_it_is_durable_what_became_of_it(
+    small_disk: Path, tmp_path: Path, authority: Authority, scripted: Callable[..., ScriptedBroker]
+) -> None:
+    """Point 13, through a whole hub that starts on a disk without room for a database."""
+    operator = Operator("grid")
+    topic = b"meters/MTR-1/commands"
+    command = operator.command("price", {"currency": "GBP", "steps": [[1_800_000_000, 3600, 0.28]]})
+    body = len(topic).to_bytes(2, "big") + topic + b"\x00\x07\x00" + command
+    broker = scripted(Script(at_once=wire.packet(wire.PUBLISH, body, 0x02)))
+    data_dir = small_disk / "data"
+    data_dir.mkdir()
+    fill(data_dir / "hog")
+    operators = write_operators(tmp_path / "operators.toml", operator)
+    settings: dict[str, Any] = {"control__operators_file": str(operators), "control__heartbeat_s": 5}
+    hub = Hub(tmp_path / "hub", authority, broker.port, hub__data_dir=str(data_dir), **settings)
+    try:
+        hub.start()
+        wait_for("the command to be judged", lambda: hub.status()["limit"]["counters"]["commands"] == 1)
+        wait_for("the hub to go on", lambda: len(broker.publishes("/heartbeat")) > 1)
+        assert broker.count(wire.PUBACK) == 0, "a kill now would lose it"
+        assert "store-full" in hub.conditions()
+        (data_dir / "hog").unlink()
+        wait_for("its PUBACK", lambda: broker.count(wire.PUBACK) == 1)
+        wait_for("what became of it", lambda: len(broker.publishes("/receipts")) >= 1)
+    finally:
+        hub.kill()
