@@ -163,7 +163,7 @@ class ScriptedBroker:
 
     def level(self, connection: int) -> int:
         """The protocol level of a connection's CONNECT: 4 = 3.1.1, 5."""
-        body = self.connects()[connection].body
+        body = next(heard.body for heard in self.connects() if heard.connection == connection)
         return body[2 + int.from_bytes(body[:2], "big")]
 
     def connects(self) -> list[Heard]:
@@ -173,8 +173,8 @@ class ScriptedBroker:
         return sum(heard.kind == kind for heard in list(self.heard))
 
     def hang_up(self) -> None:
-        """End the connections there are."""
-        for sock in self._sockets:
+        """End the connections there are; who is back at once is let in."""
+        for sock in list(self._sockets):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
