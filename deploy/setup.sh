@@ -75,9 +75,6 @@ if [ "$want" = test ]; then
     command -v mosquitto >/dev/null || need_packages mosquitto
     # Bundles are made and judged by the real RAUC.
     command -v rauc >/dev/null && command -v unsquashfs >/dev/null || need_packages rauc squashfs-tools
-    # The image's parts: layout, signatures (deploy/README.md names what a whole image takes).
-    command -v mkimage >/dev/null && command -v dtc >/dev/null && ls /usr/lib/*/engines-3/pkcs11.so >/dev/null 2>&1 ||
-        need_packages u-boot-tools device-tree-compiler fdisk libengine-pkcs11-openssl || true
     # A key in hardware: softhsm2 plays the chip. OpenSSL's provider is in Debian 12's backports alone: it is unpacked
     # here from the mirror that this machine uses, and nothing of the system is touched.
     command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
