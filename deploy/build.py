@@ -113,7 +113,7 @@ def _boot(order: Order, kernel: Path, initramfs: Path, work: Path) -> dict[str, 
     uboot = build_uboot(board, order.cache)
     dtb = device_tree(board, kernel, work / "board.dtb")
     control = out / "control.dtb"
-    shutil.copy(dtb if board.kernel["dtb"] == "qemu" else uboot / "u-boot.dtb", control)
+    shutil.copy(dtb if board.kernel["dtb"] == "qemu" else uboot / "dts/dt.dtb", control)
     trust(control, order.signing)
     products = {"control": control} | join_trust(board, uboot, control, out)
     fit = make_fit(board, kernel, initramfs, dtb, order.version, order.signing, order.epoch_s, out / "kernel.fit")

@@ -36,7 +36,8 @@ class Package:
 def seeds(board: Board) -> dict[str, list[str]]:
     """What is asked for by name, by section."""
     document = tomllib.loads((HERE / "packages.toml").read_text("utf-8"))
-    return {"root": document["root"], "boot": document["boot"], "kernel": [board.kernel["package"]]}
+    more = document["more"].get(board.architecture.name, [])
+    return {"root": [*document["root"], *more], "boot": document["boot"], "kernel": [board.kernel["package"]]}
 
 
 def left_out() -> set[str]:
