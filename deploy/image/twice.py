@@ -5,6 +5,7 @@ The update is compared by what is in it: RAUC draws the salt of its hash tree an
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.image.twice", description="Is a build reproducible?")
     parser.add_argument("--board", required=True, choices=board_names(), metavar="BOARD", help=", ".join(board_names()))
     arguments = parser.parse_args()
+    # One time for both, whatever is committed meanwhile.
+    os.environ.setdefault(
+        "SOURCE_DATE_EPOCH",
+        subprocess.run(
+            ["git", "log", "-1", "--format=%ct"], cwd=REPOSITORY, check=True, capture_output=True, text=True
+        ).stdout.strip(),
+    )
     base = REPOSITORY / "build" / "twice"
     shutil.rmtree(base, ignore_errors=True)
     # The second time with a cache of its own (downloads excepted), in a folder of another name.
