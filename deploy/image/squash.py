@@ -13,8 +13,8 @@ _BLOCK = 4096
 
 
 def make_rootfs(root: Path, version: str, epoch_s: int, into: Path) -> tuple[Path, Verity]:
-    """Write squashfs and hash tree into one file. Everything belongs to root; every time is epoch_s: what unpacked and made
-    the files stamped them with the day of the build."""
+    """Write squashfs and hash tree into one file. Everything belongs to root; every time is epoch_s, for what unpacked
+    and made the files stamped them with the day of the build."""
     into.unlink(missing_ok=True)
     for path in [root, *root.rglob("*")]:
         os.utime(path, (epoch_s, epoch_s), follow_symlinks=False)
