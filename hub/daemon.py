@@ -26,6 +26,7 @@ from hub.contract.pkcs11 import HardwareError
 from hub.contract.receipt import Receipt
 from hub.control.controller import Controller
 from hub.control.household import METER
+from hub.control.records import FORGOT
 from hub.errands import Errands
 from hub.expiry import ITEM as EXPIRY_ITEM
 from hub.expiry import Expiry
@@ -121,7 +122,7 @@ class Daemon:
         )
         store.start()
         store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
-        reason = "factory-reset" if factory.take_done(config.data_dir) else "start"
+        reason = "factory-reset" if factory.is_done(config.data_dir) else "start"
         store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
         return store
 
@@ -148,6 +149,8 @@ class Daemon:
     async def _start_control(self) -> None:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         state = await asyncio.wrap_future(self.store.control_state())
+        if factory.is_done(self.config.data_dir):
+            state[FORGOT] = await self.upkeep.forget_counters()
         self.expiry = Expiry(self.store, self.health, state.pop(EXPIRY_ITEM, None))
         self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
         state_of_update = state.pop(UPDATE_ITEM, None)

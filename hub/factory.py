@@ -48,13 +48,14 @@ def perform(data_dir: Path) -> list[str]:
     return gone
 
 
-def take_done(data_dir: Path) -> bool:
-    """Whether this start is the first after a factory reset; True once."""
-    done = data_dir / DONE
-    if not done.exists():
-        return False
-    done.unlink()
-    return True
+def is_done(data_dir: Path) -> bool:
+    """Whether a factory reset was done, and its consequences are not seen to yet."""
+    return (data_dir / DONE).exists()
+
+
+def take_done(data_dir: Path) -> None:
+    """They are."""
+    (data_dir / DONE).unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

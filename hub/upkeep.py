@@ -5,10 +5,14 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import cbor2
+
 from drivers.atrest import encryption_of, is_encryption_promised
 from drivers.clock import monotonic, utc_ms
 from drivers.watchdog import notify, watchdog_interval_s
-from store import StoreFull
+from hub import factory
+from hub.control.records import FORGOT, Journal
+from store import StoreError, StoreFull
 
 if TYPE_CHECKING:
     from hub.daemon import Daemon
@@ -88,6 +92,14 @@ class Upkeep:
             else:
                 notify("WATCHDOG=1")
             await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
+
+    async def forget_counters(self) -> bytes:
+        """A factory reset took the operators' counters: what was commanded before it must not pass once more."""
+        item = cbor2.dumps(None)  # as the store has it where a database was lost
+        with suppress(StoreError):
+            await asyncio.wrap_future(self._daemon.store.commit_control(Journal(kept={FORGOT: item})))
+            factory.take_done(self._daemon.config.data_dir)
+        return item
 
     def is_radio_up(self) -> bool:
         """Whether there is a radio that works."""

@@ -25,11 +25,7 @@ def test_it_shows_a_cut_and_ends_well(broker: list[str]) -> None:
 
 
 def test_ctrl_c_ends_it_all() -> None:
-    # A shell that runs the tests in the background has told them, and so the demonstration, to ignore Ctrl-C.
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "deploy.demo"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    demo = subprocess.Popen([sys.executable, "-m", "deploy.demo"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     lines = iter(demo.stdout.readline, "")
     assert any("serving" in line for line in lines)

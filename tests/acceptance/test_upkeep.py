@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
+from tests.harness.operator import Operator, cti_of, write_operators
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
 
@@ -108,6 +109,27 @@ def test_a_factory_reset_forgets_the_home_and_keeps_the_identity(
     starts = [event["reason"] for event in hub.ask("events") if event["event"] == "hub.started"]
     assert starts[-1] == "start", "said once"
     adapter.close()
+
+
+def test_what_was_commanded_before_a_factory_reset_does_not_pass_once_more(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
+) -> None:
+    """The reset takes the counters; a message that somebody kept must not profit from it."""
+    operator = Operator("grid")
+    operators = write_operators(tmp_path / "operators.toml", operator)
+    hub = make_hub(control__operators_file=str(operators)).start()
+    hub.wait_uplink()
+    captured = operator.command("limit", {"watts": 1000, "duration": 2})
+    control_point.send(captured)
+    wait_for("it to be over", lambda: control_point.receipts(cti_of(captured))[-1:] == ["completed"])
+    assert hub.cli("factory-reset", "--yes").returncode == 0
+    wait_for("it to end by itself", hub.has_ended)
+    hub.start()
+    hub.wait_uplink()
+    control_point.send(captured)
+    wait_for("the refusal", lambda: "refused" in control_point.receipts(cti_of(captured)))
+    assert control_point.receipt(cti_of(captured), "refused")["reason"] == "replayed"
+    assert hub.status()["limit"]["watts"] is None
 
 
 def _started(hub: Hub) -> list[str]:
