@@ -72,6 +72,7 @@ class Controller:
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
         self._ending: set[bytes] = set()
+        self._awaits_apply, self._clock_s = False, 0.0
         self._orders: list[tuple[str, Order]] = []
         self._offset_s = 0.0
         self._is_trusted = False
@@ -86,7 +87,8 @@ class Controller:
         """UTC - monotonic. Once trusted it is kept: what is under way ends by the clock it began with."""
         if self._is_trusted:
             return
-        self._offset_s, self._is_trusted = offset_s, is_trusted
+        self._offset_s = self._clock_s = offset_s
+        self._is_trusted = is_trusted
         if is_trusted:
             if self.authority.not_before == float("inf"):
                 # An operator's clock may have been that much ahead when its command was obeyed.
@@ -102,6 +104,9 @@ class Controller:
 
     def follow_clock(self, offset_s: float) -> None:
         """The trusted clock was set: from now on commands are judged by it. What is under way keeps its length."""
+        self._clock_s = offset_s
+        if self._awaits_apply:  # what it will put in place was reckoned by the clock of before
+            return
         step_s = offset_s - self._offset_s
         if not self._is_trusted or abs(step_s) < _STEP_S:
             return
@@ -177,8 +182,10 @@ class Controller:
             self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
             inner(later)
             self._ending.clear()
+            self._awaits_apply = False
+            self.follow_clock(self._clock_s)
 
-        taken.apply = apply
+        taken.apply, self._awaits_apply = apply, True
         self.answered.keep_bounds(taken.journal, room=1)
         return taken
 

@@ -212,6 +212,7 @@ def test_what_a_command_ends_is_over_though_its_step_takes_a_while_to_become_dur
     desk.control.follow_clock(UTC + 30)
     desk.settle()
     step.apply(desk.now)
+    desk.control.follow_clock(UTC)
     desk.settle()
     assert desk.story(old) == ["accepted", "superseded"]
     desk.restart()
@@ -232,3 +233,19 @@ def test_a_hold_that_a_command_ends_is_over_in_the_same_way() -> None:
     assert desk.story(old) == ["accepted", "cancelled"]
     desk.restart()
     assert not desk.control.holds
+
+
+def test_a_clock_that_is_set_while_a_limit_is_being_written_does_not_lengthen_it() -> None:
+    """Found by the property test: the limit was reckoned by the clock of before, and put in place under the new one."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    now = int(UTC + desk.now)
+    message = desk.operator.command("limit", {"watts": 1000, "duration": 60}, iat=now, exp=now + 60)
+    step = desk.control.command(message, desk.now)
+    desk.control.follow_clock(UTC - 30)
+    desk._commit(step.journal)
+    step.apply(desk.now)
+    desk.settle()
+    assert desk.told("boiler") == ["limit 0"], "at once, not half a minute later"
+    assert desk.orders[-1][2] == "limit 0 60"
+    assert desk.control.status(desk.now)["until"] == UTC - 30 + 60
