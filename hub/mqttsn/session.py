@@ -36,7 +36,8 @@ TRANSITIONS: dict[tuple[str, str], str] = {
 ON_AIR = (ACTIVE, AWAKE)
 PRESENT = (ACTIVE, ASLEEP, AWAKE)
 
-MAX_SEEN = 16
+# A network that repeats a datagram a minute later has to find it here, at a message every two seconds.
+MAX_SEEN = 32
 
 
 # Once its PUBREC came a QoS 2 message is the client's; from then on only the PUBREL remains of it (section 5.4.14).

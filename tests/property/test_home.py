@@ -77,12 +77,12 @@ def test_late_repeats_of_an_adapter_that_counts(seed: int, qos: int) -> None:
     home = Home(seed, QUIET)
     talker = home.add("talker")
     home.run(10)
-    warm_up = deque(range(1, 21))  # from here on it is known to count
+    warm_up = deque(range(1, 41))  # from here on it is known to count
     home.publishes_all(talker, warm_up, qos, 1.0)
     home.run(400)
     home.faults = Faults(repeat=0.5, late_repeats=True)
-    values = deque(range(21, 80))
+    values = deque(range(41, 100))
     home.publishes_all(talker, values, qos, 5.0)
     home.run(1500)
     assert not values and not talker.offered
-    assert sorted(home.store.values("flow")) == list(range(1, 80))
+    assert sorted(home.store.values("flow")) == list(range(1, 100))

@@ -72,17 +72,17 @@ def test_a_retransmission_long_after_is_a_new_message() -> None:
 @pytest.mark.parametrize("first_id", [1, 65530])
 def test_a_repeat_without_dup_is_recognised_of_a_client_that_counts(first_id: int) -> None:
     play = Playbook().connects()
-    for step in range(18):
+    for step in range(34):
         play.hears("a", power((first_id + step - 1) % 0xFFFF + 1, b"1"))
-    play.forget().hears("a", power((first_id + 16) % 0xFFFF + 1, b"1")).says(
-        PubAck(POWER, (first_id + 16) % 0xFFFF + 1, 0)
+    play.forget().hears("a", power((first_id + 32) % 0xFFFF + 1, b"1")).says(
+        PubAck(POWER, (first_id + 32) % 0xFFFF + 1, 0)
     )
-    assert len(play.store.samples) == 18
-    play.connects().hears("a", power((first_id + 16) % 0xFFFF + 1, b"1"))  # it started anew: this is a new message
-    assert len(play.store.samples) == 19
+    assert len(play.store.samples) == 34
+    play.connects().hears("a", power((first_id + 32) % 0xFFFF + 1, b"1"))  # it started anew: this is a new message
+    assert len(play.store.samples) == 35
 
 
-@pytest.mark.parametrize("period", [1, 2, 3, 15, 16])
+@pytest.mark.parametrize("period", [1, 2, 3, 15, 16, 31, 32])
 def test_a_client_that_counts_in_a_small_circle_is_not_mistaken(period: int) -> None:
     play = Playbook().connects()
     for number in range(100):
