@@ -6,11 +6,10 @@ software (`token/`), without which the utility would not know the hub; and the n
 is numbered anew is never taken for what was before.
 """
 
-import os
 import shutil
 from pathlib import Path
 
-from store.epochfile import EpochNote, read_note, write_note
+from store.epochfile import EpochNote, read_note, sync_folder, write_note
 
 MARK = "factory-reset"
 DONE = "factory-reset-done"
@@ -20,7 +19,7 @@ KEPT = frozenset({"identity", "token", "epoch", MARK, DONE})
 def ask(data_dir: Path) -> None:
     """Have the home forgotten at the next start. Raises OSError."""
     (data_dir / MARK).touch()
-    _sync(data_dir)
+    sync_folder(data_dir)
 
 
 def is_asked(data_dir: Path) -> bool:
@@ -42,9 +41,9 @@ def perform(data_dir: Path) -> list[str]:
     if note is not None:  # that there is no database is what was asked for, and no loss to be told
         write_note(data_dir, EpochNote(note.epoch, False, is_new=True))
     (data_dir / DONE).touch()
-    _sync(data_dir)
+    sync_folder(data_dir)
     (data_dir / MARK).unlink(missing_ok=True)
-    _sync(data_dir)
+    sync_folder(data_dir)
     return gone
 
 
@@ -56,11 +55,3 @@ def is_done(data_dir: Path) -> bool:
 def take_done(data_dir: Path) -> None:
     """They are."""
     (data_dir / DONE).unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,7 +26,7 @@ from hub.control.limits import ACTIVE, OVER, Limit, Limits, step
 from hub.control.listening import observe
 from hub.control.lpc import Watch
 from hub.control.records import CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
-from hub.control.restoring import restore_item
+from hub.control.restoring import restore_items
 from hub.mqttsn.limits import Allowance
 from hub.mqttsn.orders import Order
 from hub.mqttsn.records import Change, Sample
@@ -136,12 +136,7 @@ class Controller:
 
     def restore(self, state: dict[str, bytes]) -> list[str]:
         """Take up what the store kept; the names of items that did not read."""
-        bad = []
-        for name, value in state.items():
-            try:
-                restore_item(self, name, value)
-            except (ValueError, TypeError, KeyError, IndexError):
-                bad.append(name)
+        bad = restore_items(self, state)
         self.answered.keep_bounds(self._journal)
         return bad
 

@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from hub.control.controller import Controller
 
 
-def restore_item(control: "Controller", name: str, value: bytes) -> None:
+def restore_items(control: "Controller", state: dict[str, bytes]) -> list[str]:
+    """Take up all of it; the names of items that did not read."""
+    bad = []
+    for name, value in state.items():
+        try:
+            _restore_item(control, name, value)
+        except (ValueError, TypeError, KeyError, IndexError):
+            bad.append(name)
+    return bad
+
+
+def _restore_item(control: "Controller", name: str, value: bytes) -> None:
     """Take up one item. Raises ValueError, TypeError, KeyError or IndexError for one that is not what was kept."""
     kind, _, rest = name.partition("/")
     if kind + "/" == ANSWERED:
