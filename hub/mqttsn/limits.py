@@ -11,6 +11,7 @@ class Limits:
 
     clients: int = 5000
     topics_per_client: int = 2000
+    quantities_per_client: int = 200  # whose readings it may send, since the hub started
     subscriptions_per_client: int = 200
     queued_per_client: int = 200
     queued_octets_per_client: int = 32 * 1024

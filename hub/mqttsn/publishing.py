@@ -30,6 +30,7 @@ from hub.mqttsn.topics import (
     FORBIDDEN,
     PLAIN,
     READING,
+    TOO_MANY,
     UNKNOWN,
     Route,
     matches,
@@ -40,6 +41,12 @@ from hub.mqttsn.topics import (
 _MAX_ALARM_OCTETS = 256
 _MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
 _UNKNOWN = Route("", UNKNOWN)
+# A publish that goes no further: the return code, and the reason it is counted under.
+_REFUSED = {
+    UNKNOWN: (INVALID_TOPIC_ID, "unknown-topic-id"),
+    FORBIDDEN: (NOT_SUPPORTED, "forbidden-topic"),
+    TOO_MANY: (NOT_SUPPORTED, "too-many-quantities"),
+}
 _new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
 
 MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
@@ -55,14 +62,12 @@ def on_publish(core: Core, session: Session, message: Publish, now: float) -> No
     key = message.topic_id_type << 16 | message.topic_id
     route = session.routes.get(key)
     if route is None:
-        route = resolve(core, session, session.client_id, message)
+        route = bound(core, session, resolve(core, session, session.client_id, message))
         if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
             session.routes[key] = route
     qos = message.qos
-    if route.kind == UNKNOWN or route.kind == FORBIDDEN:
-        code, reason = (
-            (INVALID_TOPIC_ID, "unknown-topic-id") if route.kind == UNKNOWN else (NOT_SUPPORTED, "forbidden-topic")
-        )
+    if route.kind in _REFUSED:
+        code, reason = _REFUSED[route.kind]
         core.refuse(session, reason)
         if qos >= 0:
             # Also at QoS 0 (section 5.4.13): only so can the client know that it has to register anew.
@@ -100,6 +105,20 @@ def resolve(core: Core, session: Session | None, client_id: str, message: Publis
     else:
         topic = short_topic(message.topic_id)
     return _UNKNOWN if topic is None else route_for(client_id, topic)
+
+
+def bound(core: Core, session: Session, route: Route) -> Route:
+    """The route, or TOO_MANY where it is a reading of one quantity more than a client may have.
+
+    Each is a series in the store for as long as its readings are, whatever topics a clean session has forgotten: a
+    client that invents names must not use up those of the home. Asked once for each topic id, not for each publish.
+    """
+    if route.kind != READING or route.quantity in session.quantities:
+        return route
+    if len(session.quantities) >= core.config.limits.quantities_per_client:
+        return Route(route.topic, TOO_MANY)
+    session.quantities = (*session.quantities, route.quantity)
+    return route
 
 
 def _take_custody(core: Core, session: Session, route: Route, message: Publish, now: float) -> None:
@@ -254,8 +273,8 @@ def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) ->
         core.refuse(None, "rate")
         return
     route = resolve(core, None, client_id, message)
-    if route.kind in (UNKNOWN, FORBIDDEN):
-        core.refuse(None, "unknown-topic-id" if route.kind == UNKNOWN else "forbidden-topic")
+    if route.kind in _REFUSED:
+        core.refuse(None, _REFUSED[route.kind][1])
         return
     try:
         publication = admit(core, client_id, route, message.data, message.qos, message.retain, now)
@@ -311,10 +330,10 @@ def publish_will(core: Core, session: Session, now: float) -> None:
     if session.will is None:
         return
     topic, payload, qos, retained = session.will
-    route = route_for(session.client_id, topic)
+    route = bound(core, session, route_for(session.client_id, topic))
     before = len(core.batch.changes)
-    if route.kind == FORBIDDEN:
-        core.refuse(session, "forbidden-topic")
+    if route.kind in _REFUSED:
+        core.refuse(session, _REFUSED[route.kind][1])
         return
     try:
         publication = admit(core, session.client_id, route, payload, qos, retained, now)

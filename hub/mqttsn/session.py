@@ -129,6 +129,7 @@ class Session:
         "peer",
         "pending_will",
         "predefined_topics",
+        "quantities",
         "queue",
         "queued_octets",
         "routes",
@@ -161,6 +162,7 @@ class Session:
         self.stale_topics: set[str] | None = None  # the client may have forgotten their ids: REGISTER first (6.10)
         self.predefined_topics: dict[str, int] = {}
         self.routes: dict[int, Route] = {}
+        self.quantities: tuple[str, ...] = ()  # whose readings it has sent; few, and looked at once a topic id
         self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
         self.allowance: Allowance | None = None  # where its link has a rate
         self.last_msg_id = 0

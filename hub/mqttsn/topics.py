@@ -36,7 +36,7 @@ MAX_TOPIC_OCTETS = 255
 
 # What a publish to a topic becomes besides a local message.
 READING, ALARM, ABOUT, PLAIN = "reading", "alarm", "about", "plain"
-FORBIDDEN, UNKNOWN = "forbidden", "unknown"
+FORBIDDEN, UNKNOWN, TOO_MANY = "forbidden", "unknown", "too-many"
 
 
 class Route:

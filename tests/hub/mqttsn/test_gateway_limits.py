@@ -17,6 +17,8 @@ from hub.mqttsn.codec import (
     Register,
     SubAck,
     Subscribe,
+    WillMsgUpd,
+    WillTopicUpd,
 )
 from hub.mqttsn.limits import Limits
 from hub.mqttsn.records import SessionChanged
@@ -63,6 +65,34 @@ def test_a_thousand_topics_a_client_and_more() -> None:
     assert [message.topic_id for _, message in play.out] == list(range(1, 1501))
     play.forget().hears("a", Register(0, 1, "x/more")).says(RegAck(0, 1, 1))
     play.hears("a", Register(0, 1, "x/7")).says(RegAck(8, 1, 0))
+
+
+def test_quantities_of_a_client_whatever_its_clean_sessions_have_forgotten() -> None:
+    """Each becomes a series that lives as long as its readings, so leaving and coming back frees none."""
+    play = limited(quantities_per_client=3)
+    for number in range(2):
+        play.hears("a", Register(0, 1, f"readings/q{number}"), Publish(NORMAL, number + 1, 7, b"1", 1))
+    play.forget().connects("a", "plug-1", duration_s=0)
+    for number, topic in enumerate(("q1", "q2", "q3", "q0"), 1):
+        play.hears("a", Register(0, 1, f"readings/{topic}")).forget()
+        play.hears("a", Publish(NORMAL, number, number, b"1", 1))
+        play.says(PubAck(number, number, 3 if topic == "q3" else 0))
+    play.forget().hears("a", Publish(NORMAL, 3, 0, b"2", 0)).says(PubAck(3, 0, 3))
+    assert [sample.quantity for sample in play.store.samples] == ["q0", "q1", "q1", "q2", "q0"]
+    assert play.gateway.sessions()[0].stats.refused == {"too-many-quantities": 2}
+    # The others, and what is no reading, go on.
+    play.forget().hears("a", Publish(PREDEFINED, 0x21, 9, b"hot", 1)).says(PubAck(0x21, 9, 0))
+    play.connects("b", "plug-2").forget().hears("b", Publish(PREDEFINED, 1, 1, b"5", 1))
+    play.says(("b", PubAck(1, 1, 0)))
+
+
+def test_a_will_is_no_way_around_that_bound() -> None:
+    play = Playbook(limits=Limits(quantities_per_client=1)).connects(duration_s=60)
+    play.hears("a", Publish(PREDEFINED, 1, 0, b"5", 0))
+    play.hears("a", WillTopicUpd("readings/other", 0, False), WillMsgUpd(b"1"))
+    play.waits(1000)
+    assert [sample.quantity for sample in play.store.samples] == ["power"]
+    assert play.gateway.sessions()[0].stats.refused == {"too-many-quantities": 1}
 
 
 def test_subscriptions() -> None:
