@@ -134,20 +134,23 @@ class Bridge:
         self._take_settled()
         self.flush()
 
-    def _take_settled(self) -> None:
-        now = self._clock()
+    def _take_settled(self) -> bool:
+        """Tell the gateway of every batch whose fate is known; False when one was refused."""
+        now, is_durable = self._clock(), True
         while self._settled:
             batch_id, error = self._settled.popleft()
             try:
                 if error is None:
                     self.gateway.committed(batch_id, now)
                 else:
+                    is_durable = False
                     self.gateway.refused(batch_id, now)
             except Exception:
                 self._count_internal_error("batch %d", batch_id)
             if type(error) is not type(self._custody_error):
                 self._custody_error = error
                 self.custody_changed(error)
+        return is_durable
 
     # Output
 
@@ -157,9 +160,9 @@ class Bridge:
         while (batch := self.gateway.take_batch()) is not None:
             taken.append(batch)
             self._store.commit(batch, self._from_writer)
-            if not self._settled:
+            # A store that refuses at once is closed: what the gateway owes it, it would refuse without end.
+            if not self._settled or not self._take_settled():
                 break
-            self._take_settled()
         datagrams = self.gateway.datagrams_to_send()
         if datagrams:
             self._send(datagrams)

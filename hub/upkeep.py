@@ -56,6 +56,9 @@ class Upkeep:
             self._daemon.health.set_condition("data-unencrypted", encryption_of(folder) is None, str(folder))
 
     def _check_store(self) -> None:
+        if self._daemon.store.is_late:
+            log.critical("the hub starts anew: its database could not be opened before, and can be now")
+            self._daemon.start_anew()
         health = self._daemon.health
         status = self._daemon.store.status()
         health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")

@@ -361,6 +361,10 @@ class Engine(LogView):
         """What the gateway needs back: its tables, and the seen entries of the duplicate window."""
         return [*restore_records(self.db), *self._restore_seen()]
 
+    def holds_a_past(self) -> bool:
+        """Whether there is anything that a hub takes up as it starts."""
+        return bool(self.control.keys() - {FORGOT}) or bool(self.restore())
+
     def _restore_seen(self) -> Iterator[Seen]:
         since = self._window_start()
         for _, _, _, _, body in self.db.run("log_from", (since,)):

@@ -43,6 +43,10 @@ class Keeper:
         self.last_error = ""
         self.news: set[str] = set()
         self.reopen_at = self._wanted_at = NEVER
+        # It opened only after the hub had started without it, and holds what a start takes up (sessions, messages seen,
+        # limits, counters). It is closed again and takes nothing: going on beside it would double and forget.
+        self.is_late = False
+        self._known: dict[str, bytes] | None = None  # what control had kept in a database that was set aside
         self._damaged_wait_s = RETRY_S
         self.meter = WriteMeter()
         self.commit_s = 1.0  # how long a commit takes, a moving average of about eight; unknown counts as slow
@@ -76,6 +80,9 @@ class Keeper:
             self.add_own_event("store.salvaged", fields, self.place.now_ms())
         if self._clock is not None:
             self.take_clock(*self._clock)
+        if self._known is not None:
+            known, self._known = self._known, None
+            self.guard(lambda engine: engine.keep_control(known))
 
     def _put_off(self, *, is_damage: bool) -> None:
         """Say when to try again: a medium on which not even a new database reads is not worn out by trying."""
@@ -88,10 +95,16 @@ class Keeper:
     def reopen(self, *, wanted: bool) -> None:
         """Try again what did not open, if it is time; sooner where somebody wants to commit and space was all that
         lacked."""
-        if time.monotonic() < (min(self.reopen_at, self._wanted_at) if wanted else self.reopen_at):
+        if self.is_late or time.monotonic() < (min(self.reopen_at, self._wanted_at) if wanted else self.reopen_at):
             return
+        was_open = self.epoch > 0
         try:
             self.open()
+            self.news.add("epoch")
+            if not was_open and self.require().holds_a_past():
+                self.is_late = True
+                self.close()
+                self.last_error = "the database could be opened again: the hub starts anew to take up what it holds"
         except (StoreFull, StoreCorrupt):
             pass
         except Exception as error:
@@ -121,8 +134,8 @@ class Keeper:
         if now_s - self._salvaged_at < _SALVAGE_EVERY_S:
             return False
         self._salvaged_at = now_s
-        known = self.engine.control if self.engine is not None else None
         if self.engine is not None:
+            self._known = self.engine.control
             self._clock = self.engine.boots[self.engine.boot]
             with suppress(sqlite3.Error, UnicodeDecodeError):
                 self.engine.close()
@@ -131,8 +144,6 @@ class Keeper:
             set_aside(self.place, reason)
             self.open()
             self.news.add("epoch")
-            if known is not None:
-                self.guard(lambda engine: engine.keep_control(known))
         except Exception as error:
             if self.reopen_at == NEVER:  # `open` was not even tried
                 self._put_off(is_damage=isinstance(error, StoreCorrupt))

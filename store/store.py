@@ -92,6 +92,12 @@ class Store:
         """How many times this database was opened."""
         return self._writer.keeper.boot
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the database could be opened only after start(), and what it holds can only be taken up by a hub that
+        starts anew; until then nothing is taken into custody."""
+        return self._writer.keeper.is_late
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Commit what waits, checkpoint, close."""
         with self._gate:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.control.records import FORGOT, Journal
 from hub.mqttsn import records as r
 from store import Store, StoreFull
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
@@ -175,6 +176,36 @@ def test_a_hub_starts_on_a_full_disk(small_disk: Path, open_store: Opener) -> No
     until(lambda: commit(store, batch(1, sample(value=4))) is None)
     assert store.epoch == 1
     assert len(store.readings().result(WAIT_S)) >= 3
+
+
+@pytest.mark.root
+def test_what_a_full_disk_kept_from_the_start_is_not_gone_on_beside(small_disk: Path, open_store: Opener) -> None:
+    """Sessions, what was seen, control's counters: a hub that runs without them must not write where they are."""
+    store = open_store(small_disk, max_mb=64)
+    take(store, 1)
+    store.commit_control(Journal(kept={"ctr/grid": b"\x07"})).result(WAIT_S)
+    store.close()
+    (small_disk / "ballast").unlink()
+    hog = small_disk / "hog"
+    fill(hog)
+    store = open_store(small_disk, max_mb=64)
+    assert store.restored == [] and not store.is_late
+    assert store.control_state().result(WAIT_S).keys() == {FORGOT}
+    hog.unlink()
+
+    def is_late() -> bool:  # it tries every other second while somebody wants to commit
+        assert isinstance(commit(store, batch(1, sample(value=1), seen=1)), StoreFull)
+        return store.is_late
+
+    until(is_late)
+    with pytest.raises(StoreFull, match="starts anew"):
+        store.commit_control(Journal(kept={"ctr/grid": b"\x01"})).result(WAIT_S)
+    assert "starts anew" in store.status()["last_error"]
+    store.close()
+    store = open_store(small_disk, max_mb=64)
+    assert [type(record) for record in store.restored] == [r.Seen]
+    assert store.control_state().result(WAIT_S) == {"ctr/grid": b"\x07"}
+    take(store, 2)
 
 
 @pytest.mark.root
