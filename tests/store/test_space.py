@@ -9,10 +9,12 @@ import pytest
 
 from hub.control.records import FORGOT, Journal
 from hub.mqttsn import records as r
-from store import Store, StoreFull
+from store import Store, StoreError, StoreFull
+from store.database import PAGE_SIZE
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
 from tests.harness.disk import fill
-from tests.store.helpers import WAIT_S, batch, commit, every, sample, take, until
+from tests.store.helpers import WAIT_S, batch, commit, every, sample, seal_all, take, until
+from tests.store.test_salvage import overwrite, pages_of
 
 Opener = Callable[..., Store]
 BIG = [r.RetainedSet("x", b"", 1)]
@@ -206,6 +208,31 @@ def test_what_a_full_disk_kept_from_the_start_is_not_gone_on_beside(small_disk: 
     assert [type(record) for record in store.restored] == [r.Seen]
     assert store.control_state().result(WAIT_S) == {"ctr/grid": b"\x07"}
     take(store, 2)
+
+
+@pytest.mark.root
+def test_damage_met_while_the_disk_is_full_costs_control_nothing(small_disk: Path, open_store: Opener) -> None:
+    """There is no room for another database at once; when there is, what is in memory still is written down in it."""
+    store = open_store(small_disk, max_mb=64)
+    kept = {"ctr/grid": b"\x07", "operators": b"the list"}
+    store.commit_control(Journal(kept=dict(kept))).result(WAIT_S)
+    take(store, *range(1000))
+    seal_all(store, 50)
+    store.close()
+    unread = pages_of(small_disk / "hub.db", "sealed_readings")[:-1]
+    store = open_store(small_disk, max_mb=64)
+    for page in unread:
+        overwrite(small_disk / "hub.db", (page - 1) * PAGE_SIZE, b"\xff" * PAGE_SIZE)
+    (small_disk / "ballast").unlink()
+    hog = small_disk / "hog"
+    fill(hog)
+    with pytest.raises(StoreError):
+        store.readings().result(WAIT_S)
+    assert isinstance(commit(store, batch(1, sample())), StoreFull) and store.epoch == 1
+    hog.unlink()
+    until(lambda: commit(store, batch(2, sample(value=2))) is None)
+    assert store.epoch > 1 and not store.is_late
+    assert store.control_state().result(WAIT_S) == kept
 
 
 @pytest.mark.root
