@@ -75,6 +75,7 @@ class Config:
     failsafe: str | int = "release"
     slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
     update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
+    update_spread_s: float = 14_400.0  # a command for many hubs: within which time each begins to fetch
     update_max_mb: int = 128
     update_well_s: float = 10.0  # how long a slot has to be well in one go, to be found good
     update_uplink_s: float = 900.0  # by when an uplink that worked before an update has to be back after it
@@ -238,6 +239,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
     "update": {
         "slots_dir": _path,
         "kb_s": _whole(0, 1_000_000),
+        "spread_s": _seconds(0, 604_800),
         "max_mb": _whole(1, 100_000),
         "well_s": _seconds(0, 600),
         "uplink_s": _seconds(1, 1200),

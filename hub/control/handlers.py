@@ -225,8 +225,9 @@ def _job(control: "Controller", verdict: Accepted, args: dict[str, Any], now: fl
     if len(control.jobs) >= _MAX_JOBS:
         raise Unable("too-many", f"{_MAX_JOBS} commands are under way already")
     command = verdict.command
-    request = Request(command.cti, command.kid, verdict.digest, command.op, args)
-    kept = cbor2.dumps([command.kid, verdict.digest, command.op, args])
+    is_for_many = command.aud != control.hub_id
+    request = Request(command.cti, command.kid, verdict.digest, command.op, args, is_for_many)
+    kept = cbor2.dumps([command.kid, verdict.digest, command.op, args, is_for_many])
     journal = Journal(kept={JOB + command.cti.hex(): kept})
     journal.tell(control.receipt(command.cti, verdict.digest, "accepted", now))
 

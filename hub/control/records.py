@@ -65,6 +65,7 @@ class Request:
     digest: bytes
     op: str
     args: dict[str, Any]
+    is_for_many: bool = False  # its audience is a group, or all
 
 
 # What became of a request: the final receipt's status, reason and detail, and the answers that go with it.

@@ -34,8 +34,8 @@ def _restore_item(control: "Controller", name: str, value: bytes) -> None:
     elif kind + "/" == HOLD:
         control.holds[bytes.fromhex(rest)] = decode_hold(bytes.fromhex(rest), value)
     elif kind + "/" == JOB:
-        kid, digest, op, args = loads_one(value)
-        control.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args)
+        kid, digest, op, args, *more = loads_one(value)  # earlier versions kept four
+        control.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args, more == [True])
     elif name == FAIRNESS:
         control.household.restore_fairness(loads_one(value))
     elif name == FORGOT:

@@ -36,7 +36,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "limit.ignored": ("client", "power_w"),
     "limit.opted_out": ("client",),
     "control.lost": (),
-    # state: what begins (downloading, checking, installing, rebooting, trial, returning); percent: of the download.
+    # state: what begins (asked, waiting, downloading, checking, installing, rebooting, trial, returning).
+    # percent: of the download.
     "update.progress": ("version", "state", "percent"),
     "update.good": ("version", "slot"),
     "update.failed": ("version", "reason", "text"),

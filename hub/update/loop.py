@@ -67,13 +67,14 @@ class Updates:
         octets_per_s: float,
         well_s: float,
         uplink_s: float,
+        spread_s: float = 0.0,
         kept: bytes | None = None,
     ) -> None:
         self._folder = folder
         self._slots = slots
         self._store = store
         self._health = health
-        self._well_s, self._uplink_s = well_s, uplink_s
+        self._well_s, self._uplink_s, self._spread_s = well_s, uplink_s, spread_s
         self._hub = hub
         self._download = Download(folder, hub.context, hub.random, max_octets=max_octets, octets_per_s=octets_per_s)
         self._download.moved = self._moved
@@ -86,6 +87,7 @@ class Updates:
             self._restore(kept)
         self._acts: dict[str, Callable[[Update], Coroutine[Any, Any, Happened]]] = {
             machine.ASKED: self._begin,
+            machine.WAITING: self._wait,
             machine.DOWNLOADING: self._fetch,
             machine.CHECKING: self._check,
             machine.INSTALLING: self._install,
@@ -134,7 +136,10 @@ class Updates:
                 self._supersede(update)
             source = "url" if "url" in request.args else "han"
             args = request.args
-            update = Update(request.cti, source, args[source], args["sha256"].lower(), args["version"])
+            update = Update(
+                request.cti, source, args[source], args["sha256"].lower(), args["version"],
+                is_for_many=request.is_for_many,
+            )  # fmt: skip
             await self._keep(update)
         update = await self._drive(update)
         return self._outcome(request, update)
@@ -227,7 +232,17 @@ class Updates:
         self._folder.chmod(0o750)  # the helper, of the hub's group, reads the bundle
         self._download.clean(but=self._download.part(update))
         before = {"version_before": str(system["version"]), "slot": str(system["booted"])}
-        return "begun", {**before, "was_up": self._hub.is_up(), "was_radio_up": self._hub.is_radio_up()}
+        is_alone = update.source == "han" or not update.is_for_many or not self._spread_s
+        happening = "begun" if is_alone else "not alone"
+        return happening, {**before, "was_up": self._hub.is_up(), "was_radio_up": self._hub.is_radio_up()}
+
+    async def _wait(self, update: Update) -> Happened:
+        """Of a fleet that was told at one moment, each hub begins at its own. After a restart it draws anew: a region
+        that had no power does not come back to the server as one."""
+        wait_s = self._hub.random() * self._spread_s
+        self._trouble = f"begins within {self._spread_s / 3600:.1f} h, as the command is for many hubs"
+        await asyncio.sleep(wait_s)
+        return "begun", {}
 
     async def _fetch(self, update: Update) -> Happened:
         await self._download.run(update)

@@ -1,8 +1,8 @@
 """An update's life: a table of states, and the judgements on the way. No I/O, no clock; see loop.py for who acts.
 
-    asked -> downloading -> checking -> installing -> rebooting -> trial -> good
-                   ^------ torn ---'         |            |          |
-    (failed, superseded: from all of these)  '--> failed  '----------+--> returning -> rolled back
+    asked -> (waiting ->) downloading -> checking -> installing -> rebooting -> trial -> good
+                                ^------ torn ---'         |            |          |
+    (failed, superseded: from all of these)               '--> failed  '----------+--> returning -> rolled back
 
 What a state asks for is done again after a crash, so everything done in one is harmless to repeat. The record is
 durable before anything is done in its state: whatever the power does, the receipt tells the truth.
@@ -17,16 +17,18 @@ import cbor2
 
 from hub.metering.cbor import loads_one
 
-ASKED, DOWNLOADING, CHECKING, INSTALLING = "asked", "downloading", "checking", "installing"
+ASKED, WAITING, DOWNLOADING, CHECKING, INSTALLING = "asked", "waiting", "downloading", "checking", "installing"
 REBOOTING, TRIAL, RETURNING = "rebooting", "trial", "returning"
 GOOD, FAILED, ROLLED_BACK, SUPERSEDED = "good", "failed", "rolled-back", "superseded"
 OVER = frozenset({GOOD, FAILED, ROLLED_BACK, SUPERSEDED})
 # Until here another update may take its place; from here on slots are being changed.
-EARLY = frozenset({ASKED, DOWNLOADING, CHECKING})
+EARLY = frozenset({ASKED, WAITING, DOWNLOADING, CHECKING})
 
 # (state, what happened): state
 TABLE: dict[tuple[str, str], str] = {
     (ASKED, "begun"): DOWNLOADING,
+    (ASKED, "not alone"): WAITING,  # the command is for many hubs: each takes its turn
+    (WAITING, "begun"): DOWNLOADING,
     (ASKED, "runs already"): GOOD,
     (DOWNLOADING, "fetched"): CHECKING,
     (CHECKING, "torn"): DOWNLOADING,  # a download that was resumed does not add up: once more, from the start
@@ -54,7 +56,8 @@ class UnknownStep(Exception):
 @dataclass(frozen=True, slots=True)
 class Update:
     """One update, as it is kept. `slot` and `version_before`: what ran when it was asked for; `boot`: the boot in which
-    it was installed; `was_up`, `was_radio_up`: whether uplink and radio worked before it."""
+    it was installed; `was_up`, `was_radio_up`: whether uplink and radio worked before it; `is_for_many`: the command is
+    not for this hub alone."""
 
     cti: bytes
     source: str  # "url" or "han"
@@ -70,6 +73,7 @@ class Update:
     retried: bool = False
     reason: str = ""
     text: str = ""
+    is_for_many: bool = False
 
     def encode(self) -> bytes:
         """For the store."""

@@ -36,12 +36,12 @@ class Fleet:
         self.board, self.hub, self.control_point, self.server, self.broker = board, hub, control_point, server, broker
         self.operator = Operator("grid")
 
-    def send(self, bundle: Path, version: str, **args: Any) -> bytes:
+    def send(self, bundle: Path, version: str, aud: str = "MTR-1", **args: Any) -> bytes:
         """Command an update; its cti."""
         digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
         source = {} if "han" in args else {"url": self.server.add(bundle)}
         wanted = {**source, "sha256": digest, "version": version, **args}
-        command = self.operator.command("update", wanted)
+        command = self.operator.command("update", wanted, aud=aud)
         self.control_point.send(command)
         return cti_of(command)
 
@@ -199,6 +199,27 @@ def test_kills_on_the_way_cost_nothing_and_a_newer_command_takes_over(fleet: Fle
     fleet.wait_story(second, "accepted", "applied", "completed")
     assert (board.folder / "B/image").read_bytes().startswith(b"2.0.1") and board.boots == ["B"]
     assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
+
+
+def test_a_fleet_that_is_told_at_one_moment_does_not_come_at_one_moment(fleet: Fleet) -> None:
+    hub, server = fleet.hub, fleet.server
+    crowd = fleet.send(fleet.board.bundle("2.0.0"), "2.0.0", aud="all")  # update.spread_s is four hours
+    wait_for("its turn to be waited for", lambda: hub.status()["update"]["state"] == "waiting")
+    assert "begins within 4.0 h" in hub.cli("status").stdout
+    hub.kill()
+    hub.start()
+    wait_for("its turn to be waited for", lambda: hub.status()["update"]["state"] == "waiting")
+    assert server.requests == []
+    # What is meant for it alone does not wait, and takes the other's place.
+    alone = fleet.send(fleet.board.bundle("2.0.1"), "2.0.1")
+    fleet.wait_story(alone, "accepted", "applied", "completed")
+    assert fleet.story(crowd) == ["accepted", "superseded"]
+    hub.stop()
+    hub.config.write_text(hub.config.read_text().replace("[update]\n", "[update]\nspread_s = 0.5\n"))
+    hub.start()
+    crowd = fleet.send(fleet.board.bundle("2.0.2"), "2.0.2", aud="all")
+    fleet.wait_story(crowd, "accepted", "applied", "completed")
+    assert "waiting" in [event["state"] for event in fleet.events("update.progress") if event["version"] == "2.0.2"]
 
 
 def test_a_file_that_an_engineer_brought(fleet: Fleet) -> None:
