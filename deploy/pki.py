@@ -14,9 +14,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-_BACKDATED = timedelta(days=1)  # a hub that boots with a slow clock still finds its certificate valid
+from deploy.certificates import BACKDATED, leaf, name_of, root
+
+_TWO_YEARS = timedelta(days=730)
 
 
 class Authority:
@@ -26,16 +28,8 @@ class Authority:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
-        key_id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
-        now = datetime.now(UTC)
-        self._certificate = (
-            _builder(self._name, self._name, self._key.public_key(), now - _BACKDATED, now + timedelta(days=3650))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(is_ca=True), critical=True)
-            .add_extension(key_id, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._name = name_of(name)
+        self._certificate = root(self._name, self._key, timedelta(days=3650))
         self.ca_file = directory / "ca.pem"
         self.ca_file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -45,27 +39,19 @@ class Authority:
         *,
         file_name: str | None = None,
         hosts: Iterable[str] = (),
-        begins_in: timedelta = -_BACKDATED,
-        ends_in: timedelta = timedelta(days=730),
+        begins_in: timedelta = -BACKDATED,
+        ends_in: timedelta = _TWO_YEARS,
         purposes: Iterable[x509.ObjectIdentifier] | None = None,
     ) -> tuple[Path, Path]:
         """Certify a new P-256 key for CN `name`; return `(certificate file, key file)`. `hosts`: a server's names.
         `purposes`: extended key usages; otherwise a TLS client, and with `hosts` a server, too."""
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
         tls = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
-        usage = tls if purposes is None else list(purposes)
-        builder = (
-            _builder(_name(name), self._name, key.public_key(), now + begins_in, now + ends_in)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(is_ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
-        names = [_general_name(host) for host in hosts]
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        certificate = builder.sign(self._key, hashes.SHA256())
+        certificate = leaf(
+            name_of(name), key.public_key(), self._name, self._key,
+            begins_in=begins_in, ends_in=ends_in,
+            purposes=tls if purposes is None else purposes, hosts=map(_general_name, hosts),
+        )  # fmt: skip
         stem = file_name or name
         cert_file, key_file = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -77,20 +63,11 @@ class Authority:
         )
         return cert_file, key_file
 
-    def certify(
-        self, request: x509.CertificateSigningRequest, ends_in: timedelta = timedelta(days=730)
-    ) -> x509.Certificate:
+    def certify(self, request: x509.CertificateSigningRequest, ends_in: timedelta = _TWO_YEARS) -> x509.Certificate:
         """Certify what a request asks for, as a client; nothing of it is doubted."""
-        now = datetime.now(UTC)
         key = request.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        return (
-            _builder(request.subject, self._name, key, now - _BACKDATED, now + ends_in)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        return leaf(request.subject, key, self._name, self._key, ends_in=ends_in)
 
     def revoke(self, *cert_files: Path, file_name: str = "crl") -> Path:
         """Write a revocation list, good for a month, that names these certificates; return its file."""
@@ -98,48 +75,16 @@ class Authority:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._name)
-            .last_update(now - _BACKDATED)
+            .last_update(now - BACKDATED)
             .next_update(now + timedelta(days=30))
         )
         for cert_file in cert_files:
             serial = x509.load_pem_x509_certificate(cert_file.read_bytes()).serial_number
-            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _BACKDATED)
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - BACKDATED)
             builder = builder.add_revoked_certificate(revoked.build())
         crl_file = self.directory / f"{file_name}.pem"
         crl_file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return crl_file
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: datetime, ends: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(ends)
-    )
-
-
-def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _general_name(host: str) -> x509.GeneralName:

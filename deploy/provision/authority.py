@@ -1,20 +1,19 @@
 """The manufacturer's certificate authority: small, persistent, its key in a file with a passphrase or in hardware."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from deploy.certificates import leaf, name_of, root
 from deploy.provision import durable
 from drivers.token import generate, load_key
 from hub.contract.pkcs11 import parse_uri, to_pem, uri_of
 
 CA_DAYS = 365 * 35
-_BACKDATED = timedelta(days=1)  # a hub that boots with a slow clock still finds its certificate valid
 
 
 class NoAuthority(Exception):
@@ -38,20 +37,7 @@ def create(folder: Path, name: str, passphrase: bytes, key_uri: str | None = Non
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         pem = key.private_bytes(encoding, form, serialization.BestAvailableEncryption(passphrase))
     durable.write(key_file, pem, 0o600)
-    subject, now = _name(name), datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=CA_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(is_ca=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    certificate = root(name_of(name), key, timedelta(days=CA_DAYS))
     durable.write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
 
 
@@ -79,25 +65,7 @@ class Authority:
         public_key = request.public_key()
         if not request.is_signature_valid or not isinstance(public_key, ec.EllipticCurvePublicKey):
             raise ValueError(f"{serial}: the request is not signed by a P-256 key of its own")
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(_name(serial))
-            .issuer_name(self.certificate.subject)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _BACKDATED)
-            .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(is_ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key()),  # type: ignore[arg-type]
-                critical=False,
-            )
-            .sign(self.key, hashes.SHA256())
-        )
+        return leaf(name_of(serial), public_key, self.certificate.subject, self.key, ends_in=timedelta(days=days))
 
     def sign(self, data: bytes) -> bytes:
         """ECDSA over SHA-256, DER."""
@@ -114,21 +82,3 @@ def is_signed(certificate: x509.Certificate, signature: bytes, data: bytes) -> b
     except InvalidSignature:
         pass
     return False
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
