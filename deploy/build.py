@@ -6,6 +6,7 @@ excepted: RAUC draws them anew). What comes out is described in deploy/README.md
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import build_uboot, device_tree, join_trust, make_fit, trust, uboot_version
 from deploy.image.bundle import make_bundle
-from deploy.image.debs import Package, fetch, lock_path, sha256_of, write_lock
+from deploy.image.debs import Package, fetch, write_lock, write_token_lock
 from deploy.image.disk import make_disk
 from deploy.image.initramfs import Verity, make_initramfs
 from deploy.image.root import finish, unpack
@@ -27,9 +28,11 @@ from deploy.image.shell import BuildError, require_tools, run
 from deploy.image.signing import Signing, given_keys, make_test_keys
 from deploy.image.squash import make_rootfs
 from deploy.image.wheels import fetch_wheels
+from deploy.update_index import write_index
 from hub.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+UPDATE = "update"  # the folder of OUT that goes to the utility's server as it is
 
 
 @dataclass
@@ -79,11 +82,11 @@ def build(order: Order) -> Path:
 
 
 def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) -> None:
-    """The unpacked packages, a copy of what an earlier build with the same lock has kept in the cache."""
-    lock = lock_path(order.board)
-    kept = order.cache / f"unpacked-{lock.stem}-{sha256_of(lock)[:12]}"
+    """The unpacked packages, a copy of what an earlier build with the same locks has kept in the cache."""
+    name, packages = order.board.name, sorted(package.sha256 for package in files if package.section == "root")
+    kept = order.cache / f"unpacked-{name}-{hashlib.sha256(''.join(packages).encode()).hexdigest()[:12]}"
     if not kept.is_dir():
-        for old in order.cache.glob(f"unpacked-{lock.stem}-*"):
+        for old in order.cache.glob(f"unpacked-{name}-*"):
             shutil.rmtree(old)
         unpack(order.board, files, work / "unpacked", work)
         (work / "unpacked").rename(kept)
@@ -124,9 +127,11 @@ def _media(order: Order, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]
     board, out = order.board, order.out
     _say("image and update")
     image = make_disk(board, fit, rootfs, work, out / "disk.img")
-    update = out / f"{board.compatible}-{order.version}.raucb"
+    shutil.rmtree(out / UPDATE, ignore_errors=True)
+    (out / UPDATE).mkdir()
+    update = out / UPDATE / f"{board.compatible}-{order.version}.raucb"
     make_bundle(board, fit, rootfs, order.version, order.signing, order.epoch_s, work, update)
-    return {"disk": image, "update": update}
+    return {"disk": image, "update": update, "update_index": write_index(update)}
 
 
 def _papers(
@@ -136,7 +141,7 @@ def _papers(
     bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
     products["sbom"] = papers.write_json(bill, out / "sbom.cdx.json")
     document = papers.manifest(
-        board, order.version, order.epoch_s, products,
+        board, order.version, order.epoch_s, products, out=out,
         root_hash=verity.root_hash, test_keys=order.signing.is_for_tests, console=order.console_root,
     )  # fmt: skip
     return papers.write_json(document, out / "manifest.json")
@@ -182,6 +187,8 @@ def main() -> int:
         board = load_board(arguments.board)
         if arguments.lock:
             print(write_lock(board, arguments.cache))
+            if board.token:
+                print(write_token_lock(board, arguments.cache))
             return 0
         if sys.version_info[:2] != (3, 11):
             raise BuildError("the image has Python 3.11, and its bytecode is made here: build with python3.11")

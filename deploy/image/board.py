@@ -8,6 +8,7 @@ from typing import Any
 from deploy.image.shell import BuildError
 
 BOARDS = Path(__file__).parent / "boards"
+PACKAGES = Path(__file__).parent / "packages.toml"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Board:
-    """One board, as its TOML file says; see boards/README in deploy/README.md ("Another board")."""
+    """One board, as its TOML file says; see deploy/README.md ("Another board"). token: by what it can hold its key in
+    hardware, names of packages.toml's [token]; none: its key is a file."""
 
     name: str
     architecture: Architecture
@@ -75,6 +77,7 @@ class Board:
     radio: str
     console_tty: str
     qemu: dict[str, Any] | None
+    token: tuple[str, ...] = ()
 
     @property
     def compatible(self) -> str:
@@ -90,6 +93,7 @@ _TABLES = {
     "hub": {"radio"},
     "console": {"tty"},
     "qemu": None,
+    "token": None,
 }
 
 
@@ -119,6 +123,7 @@ def load_board(name: str, boards: Path = BOARDS) -> Board:
         radio=document["hub"]["radio"],
         console_tty=document["console"]["tty"],
         qemu=document.get("qemu"),
+        token=tuple(document.get("token", {}).get("modules", ())),
     )
 
 
@@ -126,6 +131,8 @@ def _check(path: Path, document: dict[str, Any]) -> None:
     for name in document:
         if name not in {"architecture", "description", *_TABLES}:
             raise BuildError(f"{path}: {name}: unknown; expected architecture, description, {', '.join(_TABLES)}")
+    if "token" in document:
+        _check_token(path, document["token"])
     if document.get("architecture") not in ARCHITECTURES:
         raise BuildError(f"{path}: architecture: expected one of {', '.join(ARCHITECTURES)}")
     if not isinstance(document.get("description"), str):
@@ -136,3 +143,10 @@ def _check(path: Path, document: dict[str, Any]) -> None:
         found = document.get(table)
         if not isinstance(found, dict) or set(found) != keys:
             raise BuildError(f"{path}: [{table}]: expected exactly the keys {', '.join(sorted(keys))}")
+
+
+def _check_token(path: Path, table: object) -> None:
+    known = sorted(set(tomllib.loads(PACKAGES.read_text("utf-8"))["token"]) - {"every"})
+    modules = table.get("modules") if isinstance(table, dict) and set(table) == {"modules"} else None
+    if not isinstance(modules, list) or not modules or not all(module in known for module in modules):
+        raise BuildError(f"{path}: [token]: expected modules = [...] of {', '.join(known)}; without a token no table")

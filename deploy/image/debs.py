@@ -6,14 +6,15 @@ The mirror is the one this machine's apt uses; the lock names none. A lock is ma
 import hashlib
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.image.board import Architecture, Board
+from deploy.image.board import PACKAGES, Architecture, Board
 from deploy.image.shell import BuildError, run
 
 HERE = Path(__file__).parent
 LOCKS = HERE / "locks"
+BACKPORTS = "bookworm-backports"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -35,19 +36,41 @@ class Package:
 
 def seeds(board: Board) -> dict[str, list[str]]:
     """What is asked for by name, by section."""
-    document = tomllib.loads((HERE / "packages.toml").read_text("utf-8"))
+    document = tomllib.loads(PACKAGES.read_text("utf-8"))
     more = document["more"].get(board.architecture.name, [])
     return {"root": [*document["root"], *more], "boot": document["boot"], "kernel": [board.kernel["package"]]}
 
 
-def left_out() -> set[str]:
-    """Packages that are dependencies by name but are not in the image."""
-    return set(tomllib.loads((HERE / "packages.toml").read_text("utf-8"))["leave_out"])
+def token_seeds() -> dict[str, list[str]]:
+    """What is asked for by name for tokens, by kind; "every" is every kind's."""
+    seeds: dict[str, list[str]] = tomllib.loads(PACKAGES.read_text("utf-8"))["token"]
+    return seeds
+
+
+def left_out(board: Board) -> set[str]:
+    """Packages that are dependencies by name but are not in the board's image."""
+    asked = {name for kind in board.token for name in token_seeds()[kind]}
+    return set(tomllib.loads(PACKAGES.read_text("utf-8"))["leave_out"]) - asked
 
 
 def lock_path(board: Board) -> Path:
     """The lock of a board: its kernel decides, so one per architecture and kernel."""
     return LOCKS / f"debian-{board.architecture.name}-{board.kernel['package']}.lock"
+
+
+def token_lock_path(architecture: Architecture) -> Path:
+    """The lock of what tokens need, with the kind of token as its sections."""
+    return LOCKS / f"debian-{architecture.name}-token.lock"
+
+
+def packages_of(board: Board) -> list[Package]:
+    """Every locked package of a board; what its tokens need is of the section "root"."""
+    packages = read_lock(lock_path(board))
+    if board.token:
+        kinds = {"every", *board.token}
+        rows = [package for package in read_lock(token_lock_path(board.architecture)) if package.section in kinds]
+        packages += dict.fromkeys(replace(package, section="root") for package in rows)
+    return packages
 
 
 class Apt:
@@ -125,7 +148,9 @@ def _sources(suites: tuple[str, ...]) -> str:
             known.setdefault(release, uri)
     text = ""
     for suite in suites:
-        if suite not in known:
+        if suite == BACKPORTS:  # on the same mirror, whether or not this machine uses them
+            known.setdefault(suite, known.get("bookworm", ""))
+        if not known.get(suite):
             raise BuildError(f"this machine's apt has no suite {suite} (component main); add it to its sources")
         text += (
             f"Types: deb deb-src\nURIs: {known[suite]}\nSuites: {suite}\nComponents: main\nSigned-By: {_KEYRING}\n\n"
@@ -139,25 +164,54 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _apt(board: Board, cache: Path) -> Apt:
+    # Of the backports apt takes only what bookworm does not have at all: they are marked NotAutomatic.
+    suites = (*board.architecture.suites, *([BACKPORTS] if board.token else []))
+    return Apt(board.architecture, cache / f"apt-{board.architecture.name}", suites)
+
+
 def write_lock(board: Board, cache: Path) -> Path:
     """Resolve a board's packages anew, fetch them, and write the lock."""
-    apt = Apt(board.architecture, cache / f"apt-{board.architecture.name}")
-    store = _store(cache)
-    lines = []
+    apt, lines = _apt(board, cache), []
     for section, names in seeds(board).items():
         found = apt.resolve(names)
         if section != "root":  # the rest of these is there already, or only wanted by installation scripts
             found = [row for row in found if row[0] in names or row[0].startswith("linux-image-")]
-        apt.download([(name, version) for name, version, _ in found], store)
-        for name, version, architecture in found:
-            path = store / Package(section, name, version, architecture, 0, "").file_name
-            lines.append(f"{section} {name} {version} {architecture} {path.stat().st_size} {sha256_of(path)}\n")
-    path = lock_path(board)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(
+        lines += _locked(apt, section, found, cache)
+    return _write(lock_path(board), lines)
+
+
+def write_token_lock(board: Board, cache: Path) -> Path:
+    """Resolve anew what the tokens of a board's architecture need beyond every root, and write that lock."""
+    apt, lines = _apt(board, cache), []
+    root = seeds(board)["root"]
+    there = set(apt.resolve(root))
+    kinds = token_seeds()
+    for kind, names in kinds.items():
+        common = [] if kind == "every" else kinds["every"]
+        found = [row for row in apt.resolve([*root, *common, *names]) if row not in there]
+        if kind == "every":
+            there |= set(found)
+        lines += _locked(apt, kind, found, cache)
+    return _write(token_lock_path(board.architecture), lines)
+
+
+def _locked(apt: Apt, section: str, found: list[tuple[str, str, str]], cache: Path) -> list[str]:
+    """A lock's lines for these packages, which are fetched for their hashes."""
+    store, lines = _store(cache), []
+    apt.download([(name, version) for name, version, _ in found], store)
+    for name, version, architecture in found:
+        path = store / Package(section, name, version, architecture, 0, "").file_name
+        lines.append(f"{section} {name} {version} {architecture} {path.stat().st_size} {sha256_of(path)}\n")
+    return lines
+
+
+def _write(lock: Path, lines: list[str]) -> Path:
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(
         "# section name version architecture octets sha256; made by deploy/build.py --lock\n" + "".join(lines)
     )
-    return path
+    return lock
 
 
 def read_lock(path: Path) -> list[Package]:
@@ -180,12 +234,12 @@ def read_lock(path: Path) -> list[Package]:
 
 def fetch(board: Board, cache: Path) -> dict[Package, Path]:
     """Every package of the board's lock as a file, each compared with its SHA-256. Fetches what is not there yet."""
-    packages = read_lock(lock_path(board))
+    packages = packages_of(board)
     store = _store(cache)
     files = {package: store / package.file_name for package in packages}
     absent = [package for package, path in files.items() if not path.is_file()]
     if absent:
-        apt = Apt(board.architecture, cache / f"apt-{board.architecture.name}")
+        apt = _apt(board, cache)
         apt.download([(package.name, package.version) for package in absent], store)
     for package, path in files.items():
         if sha256_of(path) != package.sha256:

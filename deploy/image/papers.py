@@ -17,7 +17,7 @@ def sbom(
     board: Board, version: str, epoch_s: int, packages: list[Package], wheels: list[Path], uboot: str
 ) -> dict[str, Any]:
     """Every component of the image, with its version and hash, as a CycloneDX document."""
-    gone = left_out() - {"python3-cffi-backend"}
+    gone = left_out(board) - {"python3-cffi-backend"}
     components = [_deb(package) for package in packages if package.name not in gone]
     components += [_wheel(wheel) for wheel in wheels]
     purl = f"pkg:deb/debian/u-boot@{uboot.replace('+', '%2B')}?arch=source"
@@ -62,9 +62,17 @@ def _wheel(wheel: Path) -> dict[str, Any]:
 
 
 def manifest(
-    board: Board, version: str, epoch_s: int, files: dict[str, Path], *, root_hash: str, test_keys: bool, console: bool
+    board: Board,
+    version: str,
+    epoch_s: int,
+    files: dict[str, Path],
+    *,
+    out: Path,
+    root_hash: str,
+    test_keys: bool,
+    console: bool,
 ) -> dict[str, Any]:
-    """What the factory and the update server need to know of each file. Sizes are octets."""
+    """What the factory and the update server need to know of each file. Names are from `out` on, sizes octets."""
     return {
         "compatible": board.compatible,
         "version": version,
@@ -75,7 +83,7 @@ def manifest(
         "test_keys": test_keys,
         "console_root": console,
         "files": {
-            kind: {"name": path.name, "octets": path.stat().st_size, "sha256": sha256_of(path)}
+            kind: {"name": str(path.relative_to(out)), "octets": path.stat().st_size, "sha256": sha256_of(path)}
             for kind, path in files.items()
         },
     }

@@ -17,6 +17,7 @@ from deploy.image.board import Board
 from deploy.image.debs import Package, left_out
 from deploy.image.elf import missing_libraries
 from deploy.image.shell import BuildError, run
+from deploy.image.tokens import check_token, put_token, take_aside
 from deploy.image.wheels import unpack_wheels
 
 HERE = Path(__file__).parent
@@ -78,9 +79,11 @@ def finish(
 ) -> None:
     """Make the unpacked packages a system: users, units, the hub, and nothing superfluous."""
     _take_cffi(board, root)
-    _remove_packages(root, [path for package, path in files.items() if package.name in left_out()])
+    aside = take_aside(board, root / SITE, root.parent / "aside")
+    _remove_packages(root, [path for package, path in files.items() if package.name in left_out(board)])
     trim = tomllib.loads((HERE / "trim.toml").read_text("utf-8"))
     _put_hub(root, wheels)
+    put_token(board, root, aside, root / SITE)
     _remove(root / SITE, trim["packages"])
     _remove(root / _PYTHON, trim["python"])
     shutil.copytree(HERE / "files", root, symlinks=True, dirs_exist_ok=True)
@@ -93,6 +96,7 @@ def finish(
     _make_places(root)
     _compile(root)
     _check(root)
+    check_token(board, root)
 
 
 def _remove(folder: Path, patterns: Iterable[str]) -> None:

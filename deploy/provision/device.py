@@ -135,6 +135,7 @@ def _write_files(lot: Lot, serial: str, work: Path, fitted: Fitted, certificate:
     if "SOFTHSM2_CONF" in fitted.environment:
         files["softhsm2.conf"] = f"directories.tokendir = {DEVICE_TOKEN}\nlog.level = ERROR\n".encode()
     for name, data in files.items():
+        (etc / name).parent.mkdir(exist_ok=True)
         (etc / name).write_bytes(data)
         (etc / name).chmod(0o640 if name == "hub.key" else 0o644)
     allocated = lot.journal.devices[serial]["allocated"]

@@ -78,6 +78,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--certificate-days", type=int, default=7300, help="(default: %(default)s)")
     made.add_argument("--operator", action="append", default=[], metavar="KID:ROLE,ROLE", help="may be repeated")
     made.add_argument("--ssh-ca", type=Path, help="public key that signs field engineers' certificates")
+    made.add_argument("--ntp", action="append", default=[], metavar="HOST", help="whose clock its hubs believe")
     made = add("provision", run, "make devices' keys, certificates, files and labels")
     made.add_argument("--serial", nargs="+", default=[], metavar="SERIAL", dest="serials")
     made.add_argument("--first", metavar="SERIAL", help="a serial number that ends in digits, to count from")
@@ -112,6 +113,9 @@ def init(arguments: argparse.Namespace) -> int:
     _once(shared / "hub.toml", arguments.hub_toml.read_bytes() if arguments.hub_toml else DEFAULT_TOML.encode())
     if arguments.ssh_ca is not None:
         _once(shared / "ssh_ca.pub", arguments.ssh_ca.read_bytes())
+    if arguments.ntp:
+        (shared / "ntp").mkdir(exist_ok=True)
+        _once(shared / "ntp/utility.conf", "".join(f"server {host} iburst\n" for host in arguments.ntp).encode())
     _check_toml(shared / "hub.toml")
     entries = [_operator(folder / "operators", word) for word in arguments.operator]
     _once(shared / "operators.toml", "\n".join(entries).encode())
@@ -154,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not serials:
         raise Usage("which devices? name them with --serial, or with --first and --count")
     policy = tomllib.loads((folder / "policy.toml").read_text())
-    shared = {path.name: path.read_bytes() for path in (folder / "shared").iterdir() if not path.name.startswith(".")}
+    shared = _shared(folder / "shared")
     _check_toml(folder / "shared" / "hub.toml")
     authority = Authority(folder, _passphrase(arguments))
     journal = Journal(folder / "journal.jsonl")
@@ -172,6 +176,12 @@ def run(arguments: argparse.Namespace) -> int:
         journal.close()
     print(f"{folder}: {made} devices made, {len(serials) - made} were complete already")
     return 0
+
+
+def _shared(folder: Path) -> dict[str, bytes]:
+    """What every device gets, by its name below /etc/meterhub."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(name): path.read_bytes() for name, path in found.items() if not path.name.startswith(".")}
 
 
 def _jig(arguments: argparse.Namespace) -> Jig:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,41 +24,12 @@ from deploy.provision.label import crc16, install_code
 from deploy.provision.station import TPM2_PKCS11
 from hub.contract.pkcs11 import make_uri, to_pem, uri_of
 from tests.harness.broker import Broker
-from tests.harness.hub import ROOT, Hub
+from tests.harness.hub import Hub
+from tests.harness.lot import Lot
 from tests.harness.token import MISSING, PROVIDER
 from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-STATION = [sys.executable, str(ROOT / "deploy/provision/station.py")]
-
-
-class Lot:
-    """A lot in a folder, by the station's command line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.passphrase = folder.with_name("passphrase")
-        self.passphrase.write_text("correct horse\n")
-
-    def command(self, verb: str, *words: str) -> list[str]:
-        secret = [] if verb == "audit" else ["--passphrase-file", str(self.passphrase)]
-        return [*STATION, verb, str(self.folder), *secret, *words]
-
-    def call(self, verb: str, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(self.command(verb, *words), capture_output=True, text=True, timeout=900)
-
-    def do(self, verb: str, *words: str) -> str:
-        done = self.call(verb, *words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def device(self, serial: str) -> Path:
-        return self.folder / "devices" / serial
-
-    def snapshot(self) -> dict[str, bytes]:
-        """Every file of every device."""
-        root = self.folder / "devices"
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

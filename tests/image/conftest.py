@@ -59,7 +59,7 @@ def _build(version: str, *more: str) -> Path:
 
 
 def _bundle(build: Path) -> Path:
-    return next(build.glob("*.raucb"))
+    return next((build / "update").glob("*.raucb"))
 
 
 def _broken_hub() -> Path:

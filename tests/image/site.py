@@ -1,15 +1,21 @@
-"""Everything around one board: its PKI, mosquitto, the control point, a clock, a Zigbee radio with a home, QEMU."""
+"""Everything around one board: the factory's station, mosquitto, the control point, a clock, a radio with a home, QEMU.
+
+Two authorities, as in life: the station's certifies hubs, the utility's own its servers and its control point."""
 
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives import serialization
 
 from deploy.image.disk import ENV_OCTETS
 from deploy.image.drop import put_drop
@@ -17,6 +23,7 @@ from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
 from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
+from tests.harness.lot import Lot
 from tests.harness.operator import Operator, cti_of
 from tests.harness.update_server import UpdateServer
 from tests.harness.waiting import free_port, wait_for
@@ -36,23 +43,28 @@ HOME = {
 
 
 class Site:
-    """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`."""
+    """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`. `token`: words for
+    the station that say where the device's key is made; none: softhsm2."""
 
-    def __init__(self, folder: Path, build: Path) -> None:
+    def __init__(self, folder: Path, build: Path, token: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.authority = Authority(folder / "pki")
-        self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
-        self.authority.issue(HUB_ID, file_name="hub")
-        self.authority.issue("headend")
-        self.broker = Broker(folder / "broker", self.authority).start()
-        self.control_point = ControlPoint(self.authority.directory, self.broker.port)
-        self.clock = TimeServer()
-        self.updates = UpdateServer(self.authority)
         self.machine: Machine = machine_of(build, folder / "board")
         self.machine.make()
+        self.clock = TimeServer()
+        self.authority = Authority(folder / "utility", "utility")
+        self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
+        self.authority.issue("headend")
+        self.broker = Broker(folder / "broker", self.authority)
+        self.lot = Lot(folder / "lot")
+        self._make_lot(token)
+        self.broker.start()
+        self.control_point = ControlPoint(self.authority.directory, self.broker.port, HUB_ID)
+        self.updates = UpdateServer(self.authority)
         self.console = Console(folder / "console.sock", folder / "console.log")
         self.operator = Operator()
+        key = (self.lot.folder / "operators" / f"{self.operator.kid}.key").read_bytes()
+        self.operator.key = serialization.load_pem_private_key(key, None)  # type: ignore[assignment]
         self._radio_port = free_port()
         self._radio = self._start_radio()
         self._qemu: subprocess.Popen[bytes] | None = None
@@ -61,21 +73,27 @@ class Site:
 
     # The factory
 
-    def provision(self) -> None:
-        """What the factory does with a medium."""
-        etc = self.folder / "device" / "etc-meterhub"
-        (etc / "ntp").mkdir(parents=True, exist_ok=True)
-        for name in ("ca.pem", "hub.pem", "hub.key"):
-            (etc / name).write_bytes((self.authority.directory / name).read_bytes())
-        (etc / "operators.toml").write_text(self.operator.toml)
-        (etc / "ntp" / "utility.conf").write_text(f"server {HOST_ADDRESS} port {self.clock.port} iburst minpoll 4\n")
-        (etc / "hub.toml").write_text(
+    def _make_lot(self, token: Sequence[str]) -> None:
+        """The station's two commands, and what the utility takes of them: the certificates, the operator's key."""
+        toml = self.folder / "hub.toml"
+        toml.write_text(
             f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
-            'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[control]\n'
-            'operators_file = "/etc/meterhub/operators.toml"\n\n[update]\nkb_s = 0\n'
+            'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[update]\nkb_s = 0\n'
         )
-        put_drop(self.machine.disk, self.folder / "device")
+        self.lot.do(
+            "init", "--operator", "grid:limit,price,read,field,admin", "--hub-toml", str(toml),
+            "--uplink-ca", str(self.authority.ca_file), "--ntp", f"{HOST_ADDRESS} port {self.clock.port} minpoll 4",
+        )  # fmt: skip
+        assert "1 devices made" in self.lot.do("provision", "--serial", HUB_ID, *token)
+        with self.authority.ca_file.open("ab") as file:  # whom the utility's servers let in: this lot's hubs, too
+            file.write((self.lot.folder / "ca.pem").read_bytes())
+        certificate = self.lot.device(HUB_ID) / "etc-meterhub/hub.pem"
+        shutil.copy(certificate, self.authority.directory / f"{HUB_ID}.pem")
+
+    def provision(self) -> None:
+        """What the factory does with a medium."""
+        put_drop(self.machine.disk, self.lot.device(HUB_ID))
 
     # Power
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import environment
 from deploy.image.bundle import bundle_manifest
-from deploy.image.debs import left_out, lock_path, read_lock, seeds
+from deploy.image.debs import left_out, lock_path, packages_of, read_lock, seeds, token_lock_path, token_seeds
 from deploy.image.disk import ENV_OCTETS, ENV_OFFSETS, MIB, layout, make_disk
 from deploy.image.drop import DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
@@ -24,6 +25,7 @@ from deploy.image.qemu import Machine
 from deploy.image.root import system_conf
 from deploy.image.shell import BuildError
 from deploy.image.signing import given_keys, make_test_keys
+from deploy.image.tokens import MODULES, check_token, put_token, take_aside
 from deploy.image.wheels import requirements_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,6 +51,8 @@ def test_a_wrong_board_is_one_clear_line(tmp_path: Path) -> None:
         (text.replace("size_mb", "size"), r"\[disk\]: expected exactly the keys device, size_mb"),
         (text.replace('"armhf"', '"z80"'), "architecture: expected one of armhf, arm64"),
         (text + "\n[colour]\n", "colour: unknown"),
+        (text.replace('"swtpm"', '"chip"'), r"\[token\]: expected modules = \[...\] of softhsm2, swtpm, tpm2;"),
+        (text.replace('["softhsm2", "swtpm"]', "[]"), "without a token no table"),
     ):
         (tmp_path / "b.toml").write_text(wrong)
         with pytest.raises(BuildError, match=found):
@@ -157,13 +161,30 @@ def test_a_lock_has_what_is_asked_for_and_names_no_mirror(board: Board) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_a_token_is_locked_and_costs_a_board_without_one_nothing(board: Board) -> None:
+    rows = read_lock(token_lock_path(board.architecture))
+    for kind, names in token_seeds().items():
+        assert set(names) <= {package.name for package in rows if package.section == kind}
+    plain = set(packages_of(replace(board, token=())))
+    assert plain == set(read_lock(lock_path(board)))
+    for kind in MODULES:
+        more = [package for package in packages_of(replace(board, token=(kind,))) if package not in plain]
+        assert {package.section for package in more} == {"root"}
+        names = [package.name for package in [*plain, *more]]
+        assert len(names) == len(set(names)), "a package is there once, in one version"
+        assert not left_out(replace(board, token=(kind,))) & set(token_seeds()[kind])
+    assert set(MODULES) == set(token_seeds()) - {"every"}
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
 def test_the_bill_of_materials_names_every_part(board: Board, tmp_path: Path) -> None:
-    packages = read_lock(lock_path(board))
+    packages = packages_of(board)
     wheel = tmp_path / "zigpy-2.4.0-py3-none-any.whl"
     wheel.write_bytes(b"any file: its name and hash are what counts")
     bill = papers.sbom(board, "1.0.0", 0, packages, [wheel], "2023.01")
     names = [component["name"] for component in bill["components"]]
-    assert {package.name for package in packages} - left_out() <= set(names)
+    assert {package.name for package in packages} - left_out(board) <= set(names)
+    assert ("pkcs11-provider" in names) == ("python3-pykcs11" in names) == bool(board.token)
     assert "dpkg" not in names and "u-boot" in names and "python3-cffi-backend" in names
     refs = [component["bom-ref"] for component in bill["components"]]
     assert len(refs) == len(set(refs))
@@ -180,6 +201,27 @@ def test_the_wheels_are_the_locks_but_for_named_exceptions(architecture: object)
     assert ours - pins == exceptions
     assert {"zigpy", "bellows", "paho-mqtt", "cryptography", "cbor2"} <= {pin.split("==")[0] for pin in ours}
     assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", found.strip()))
+
+
+def test_what_a_token_needs_survives_the_trimming_or_the_build_ends(tmp_path: Path) -> None:
+    board, root = replace(load_board("qemu-virt-armhf"), token=("tpm2",)), tmp_path / "root"
+    site, lib = root / "site", root / "usr/lib/arm-linux-gnueabihf"
+    (site / "PyKCS11").mkdir(parents=True)
+    (site / "PyKCS11/__init__.py").touch()
+    aside = take_aside(board, site, tmp_path / "aside")
+    shutil.rmtree(site)
+    site.mkdir()
+    put_token(board, root, aside, site)
+    assert (site / "PyKCS11/__init__.py").exists() and not aside.exists()
+    rules = (root / "usr/lib/udev/rules.d/90-meterhub-tpm.rules").read_text()
+    assert 'GROUP="meterhub"' in rules, "the hub may open the chip"
+    for file in ("ossl-modules/pkcs11.so", "pkcs11/libtpm2_pkcs11.so"):
+        with pytest.raises(BuildError, match=r"\[token\]: the root has no usr/lib"):
+            check_token(board, root)
+        (lib / file).parent.mkdir(parents=True)
+        (lib / file).touch()
+    check_token(board, root)
+    check_token(replace(board, token=()), tmp_path)
 
 
 # Archives, libraries, modules

@@ -38,6 +38,21 @@ def test_the_first_boot_takes_the_identity_and_the_utility_sees_the_hub(site: Si
     wait_for("slot A to be good", lambda: site.environment()["BOOT_A_LEFT"] == "3", 180, 2)
 
 
+def test_the_key_that_shows_itself_and_signs_is_in_the_token_and_nowhere_else(site: Site) -> None:
+    """mosquitto knew the hub by that key's certificate, and the control point has verified what it sealed with it."""
+    console = site.console
+    assert "BEGIN PKCS#11 PROVIDER URI" in console.ask("cat /etc/meterhub/hub.key")
+    assert console.ask("grep -rlE 'BEGIN (EC )?PRIVATE KEY' /data || true") == ""
+    pid = console.ask("systemctl show -p MainPID --value meterhub")
+    for part in ("libsofthsm2.so", "ossl-modules/pkcs11.so", "PyKCS11/_LowLevel"):
+        assert part in console.ask(f"grep -o '/.*{part}.*' /proc/{pid}/maps | sort -u")
+    environment = "OPENSSL_CONF=/etc/meterhub/openssl.cnf SOFTHSM2_CONF=/etc/meterhub/softhsm2.conf"
+    assert f"fine; hub {HUB_ID}" in console.ask(f"{environment} meterhub check-config")
+    with site.control_point.lock:
+        lanes = {lane for _, _, lane, _ in site.control_point.books.messages}
+    assert "events" in lanes and not site.control_point.faults
+
+
 def test_the_data_partition_tells_a_thief_nothing(site: Site) -> None:
     console = site.console
     assert console.ask("cat /sys/class/block/dm-1/dm/uuid").startswith("CRYPT-")
@@ -46,7 +61,8 @@ def test_the_data_partition_tells_a_thief_nothing(site: Site) -> None:
     octets = site.machine.disk.read_bytes()
     data = octets[find_partition(site.machine.board.disk["size_mb"], "data").start :]
     assert data.startswith(b"METERHUB-DATA-1 crypt ")
-    for telltale in (b"SQLite format 3", b"PRIVATE KEY", b"METERHUB-DROP", HUB_ID.encode()):
+    token = next((site.lot.device(HUB_ID) / "meterhub/token").rglob("token.object"))
+    for telltale in (b"SQLite format 3", token.read_bytes(), b"PRIVATE KEY", b"METERHUB-DROP", HUB_ID.encode()):
         assert telltale not in data, f"{telltale!r} can be read from the medium"
 
 
@@ -97,7 +113,7 @@ def test_an_update_by_signed_command_is_installed_tried_and_kept(site: Site, rel
 
 
 def test_what_must_not_run_is_refused_with_a_receipt(site: Site, releases: Releases) -> None:
-    old = next(releases.first.glob("*.raucb"))
+    old = next((releases.first / "update").glob("*.raucb"))
     for bundle, version, reason in (
         (releases.strange, "2.1.0", "bad-signature"),
         (releases.wrong_board, "2.1.0", "wrong-board"),
