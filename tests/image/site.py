@@ -156,6 +156,11 @@ class Site:
         with self.control_point.lock:
             return [row[0] for row in self.control_point.books.readings if row[0].startswith("zb-")]
 
+    def lanes(self) -> set[str]:
+        """The lanes of which some message has come, and was verified."""
+        with self.control_point.lock:
+            return {lane for _, _, lane, _ in self.control_point.books.messages}
+
     def update_state(self) -> str:
         """The last step of an update that an event told of."""
         with self.control_point.lock:

@@ -48,9 +48,7 @@ def test_the_key_that_shows_itself_and_signs_is_in_the_token_and_nowhere_else(si
         assert part in console.ask(f"grep -o '/.*{part}.*' /proc/{pid}/maps | sort -u")
     environment = "OPENSSL_CONF=/etc/meterhub/openssl.cnf SOFTHSM2_CONF=/etc/meterhub/softhsm2.conf"
     assert f"fine; hub {HUB_ID}" in console.ask(f"{environment} meterhub check-config")
-    with site.control_point.lock:
-        lanes = {lane for _, _, lane, _ in site.control_point.books.messages}
-    assert "events" in lanes and not site.control_point.faults
+    assert "events" in site.lanes() and not site.control_point.faults
 
 
 def test_the_data_partition_tells_a_thief_nothing(site: Site) -> None:
