@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deploy.image import papers
+from deploy.image.base import make_base
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import build_uboot, device_tree, join_trust, make_fit, trust, uboot_version
 from deploy.image.bundle import make_bundle
@@ -131,7 +132,9 @@ def _media(order: Order, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]
     (out / UPDATE).mkdir()
     update = out / UPDATE / f"{board.compatible}-{order.version}.raucb"
     make_bundle(board, fit, rootfs, order.version, order.signing, order.epoch_s, work, update)
-    return {"disk": image, "update": update, "update_index": write_index(update)}
+    index = write_index(update)
+    base = make_base(update, index, fit, rootfs, out / "base.tar")
+    return {"disk": image, "update": update, "update_index": index, "base": base}
 
 
 def _papers(

@@ -1,10 +1,11 @@
 """The factory's drop: a device's own files, put into an image (or onto the medium) before its first boot.
 
-    python -m deploy.image.drop MEDIUM FOLDER
+    python -m deploy.image.drop MEDIUM FOLDER [--base BASE.TAR]
 
 FOLDER is a device's of the provisioning station (devices/SERIAL): its `etc-meterhub` becomes /etc/meterhub of the
 board, its `meterhub`, if there is one, /var/lib/meterhub. The first boot unpacks them into the encrypted data partition
-that it makes, and then erases the drop.
+that it makes, and then erases the drop. BASE.TAR is what the build has left (base.py): with it the first update, too,
+is fetched as a difference.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+from deploy.image.base import FOLDER
 from deploy.image.shell import BuildError
 
 MAGIC = b"METERHUB-DROP-1"
@@ -22,10 +24,11 @@ _DATA = "data"
 DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
 _SECTOR = 512
 _MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
+_LEAST_FOR_BASE = 448 << 20  # the store's 256 MiB (store.max_mb), a base, and the update that is put together of it
 _HUB_ID = 960  # deploy/systemd/sysusers.d/meterhub.conf
 
 
-def pack(folder: Path) -> bytes:
+def pack(folder: Path, base: Path | None = None) -> bytes:
     """A device's folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is not
     one, or too big."""
     if not (folder / "etc-meterhub" / "hub.toml").is_file():
@@ -36,6 +39,8 @@ def pack(folder: Path) -> bytes:
             for path in sorted([folder / part, *(folder / part).rglob("*")]):
                 if path.is_dir() or path.is_file():
                     _add(archive, path, str(path.relative_to(folder)), owner)
+        if base is not None:
+            _add_base(archive, base)
     content = out.getvalue()
     if len(content) > _MOST_OCTETS:
         raise BuildError(f"{folder}: {len(content)} octets; a drop may have {_MOST_OCTETS}")
@@ -55,8 +60,19 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, owner: int) -> None:
         archive.addfile(entry, io.BytesIO(content))
 
 
-def find_data(medium: Path) -> int:
-    """Where the data partition begins, in octets, as the medium's GPT says."""
+def _add_base(archive: tarfile.TarFile, base: Path) -> None:
+    """The members of base.tar, and their folder, as the hub's own."""
+    entry = tarfile.TarInfo(FOLDER)
+    entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, 0o750, _HUB_ID, _HUB_ID
+    archive.addfile(entry)
+    with tarfile.open(base) as brought:
+        for member in brought:
+            member.mode, member.uid, member.gid = 0o640, _HUB_ID, _HUB_ID
+            archive.addfile(member, brought.extractfile(member))
+
+
+def find_data(medium: Path) -> tuple[int, int]:
+    """Where the data partition begins and how long it is, in octets, as the medium's GPT says."""
     with medium.open("rb") as file:
         file.seek(_SECTOR)
         header = file.read(_SECTOR)
@@ -68,14 +84,18 @@ def find_data(medium: Path) -> int:
         for _ in range(count):
             entry = file.read(size)
             if entry[56:128].decode("utf-16-le").rstrip("\0") == _DATA:
-                return int.from_bytes(entry[32:40], "little") * _SECTOR
+                first, last = int.from_bytes(entry[32:40], "little"), int.from_bytes(entry[40:48], "little")
+                return first * _SECTOR, (last - first + 1) * _SECTOR
     raise BuildError(f"{medium}: no partition is called {_DATA}")
 
 
-def put_drop(medium: Path, folder: Path) -> None:
-    """Write a device's files onto a medium. Raises BuildError when a hub has already made its data partition there."""
-    octets = pack(folder)
-    start = find_data(medium)
+def put_drop(medium: Path, folder: Path, base: Path | None = None) -> None:
+    """Write a device's files onto a medium. Raises BuildError when a hub has already made its data partition there, or
+    where there is no room for a base beside all that the store may grow to."""
+    octets = pack(folder, base)
+    start, size = find_data(medium)
+    if base is not None and size < _LEAST_FOR_BASE:
+        raise BuildError(f"{medium}: {size >> 20} MiB for data; a base wants {_LEAST_FOR_BASE >> 20}: leave --base out")
     with medium.open("r+b") as file:
         file.seek(start)
         if file.read(8) == b"METERHUB":
@@ -89,9 +109,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.image.drop", description="Give a medium its identity.")
     parser.add_argument("medium", type=Path, help="disk.img, or the device it was written to")
     parser.add_argument("folder", type=Path, help="with etc-meterhub/ and perhaps meterhub/")
+    parser.add_argument("--base", type=Path, metavar="BASE.TAR", help="of the build: for the first update")
     arguments = parser.parse_args()
     try:
-        put_drop(arguments.medium, arguments.folder)
+        put_drop(arguments.medium, arguments.folder, arguments.base)
     except (BuildError, OSError) as error:
         print(f"drop: {error}", file=sys.stderr)
         return 1

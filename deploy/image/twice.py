@@ -16,6 +16,7 @@ from deploy.image.board import board_names
 from deploy.image.debs import sha256_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SALTED = ("update", "update_index", "base")  # the update, and what follows from its octets
 
 
 def build(board: str, out: Path, keys: Path | None, cache: Path) -> dict[str, str]:
@@ -23,7 +24,7 @@ def build(board: str, out: Path, keys: Path | None, cache: Path) -> dict[str, st
     words = [sys.executable, "deploy/build.py", "--board", board, "--out", str(out), "--cache", str(cache)]
     subprocess.run([*words, *(["--keys", str(keys)] if keys else [])], cwd=REPOSITORY, check=True)
     manifest = json.loads((out / "manifest.json").read_text())
-    found = {row["name"]: row["sha256"] for kind, row in manifest["files"].items() if not kind.startswith("update")}
+    found = {row["name"]: row["sha256"] for kind, row in manifest["files"].items() if kind not in SALTED}
     bundle = out / manifest["files"]["update"]["name"]
     # A verity bundle begins with a squashfs.
     inside = out / "inside"

@@ -91,9 +91,9 @@ class Site:
         certificate = self.lot.device(HUB_ID) / "etc-meterhub/hub.pem"
         shutil.copy(certificate, self.authority.directory / f"{HUB_ID}.pem")
 
-    def provision(self) -> None:
+    def provision(self, base: Path | None = None) -> None:
         """What the factory does with a medium."""
-        put_drop(self.machine.disk, self.lot.device(HUB_ID))
+        put_drop(self.machine.disk, self.lot.device(HUB_ID), base)
 
     # Power
 

@@ -110,8 +110,8 @@ def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path)
         wanted = {"k": b"F", "r": b"R", "d": b"\0"}[part.name[0]]
         assert octets[part.start : part.start + 1] == wanted, part.name
     assert b"BOOT_ORDER=A B\0" in octets[ENV_OFFSETS[1] : ENV_OFFSETS[1] + 100]
-    start = find_data(image)
-    assert start == layout(512)[-1].start
+    start, size = find_data(image)
+    assert (start, size) == (layout(512)[-1].start, layout(512)[-1].octets)
     with pytest.raises(BuildError, match="expected a device's folder"):
         put_drop(image, tmp_path)
     folder = tmp_path / "device"

@@ -14,9 +14,12 @@ import pytest
 
 from deploy.image.board import load_board
 from deploy.image.boot import trust
+from deploy.image.bundle import make_bundle
 from deploy.image.disk import find_partition
 from deploy.image.qemu import HOST_ADDRESS
+from deploy.image.shell import run
 from deploy.image.signing import Signing, make_test_keys
+from deploy.update_index import write_index
 from tests.harness.tpm import MISSING as NO_TPM
 from tests.harness.tpm import NetworkTpm
 from tests.harness.waiting import wait_for
@@ -87,9 +90,10 @@ def test_its_hub_shows_itself_and_signs_with_a_key_that_is_in_a_tpm(
     words = ["--tpm", chip.tcti("127.0.0.1"), "--device-tpm", chip.tcti(HOST_ADDRESS), "--device-module", module]
     site = Site(tmp_path / "site", release.out, words)
     try:
-        site.provision()
+        _grow(site.machine.disk)
+        site.provision(release.out / "base.tar")
         mark = site.power_on()
-        assert site.wait_online(after=0)["boot"] == 1
+        assert site.wait_online(after=0, timeout_s=600)["boot"] == 1
         print(f"\nonline {site.online_after_s:.0f} s after power-on")
         log = (site.folder / "broker/mosquitto.log").read_text(errors="replace")
         assert re.search(rf"u'{HUB_ID}'", log), "the CN of the hub's certificate is its name at mosquitto"
@@ -99,10 +103,31 @@ def test_its_hub_shows_itself_and_signs_with_a_key_that_is_in_a_tpm(
         site.power_off()
         chip.power_cut()
         site.power_on()
-        assert site.wait_online(known)["boot"] == 2
+        assert site.wait_online(known, timeout_s=600)["boot"] == 2
+        _update_for_little(site, release, tmp_path)
         site.assert_nothing_missing()
     finally:
         site.close()
+
+
+def _grow(disk: Path) -> None:
+    """A medium as real boards have it, with room for a base beside the store."""
+    run(["truncate", "-s", "1G", disk])
+    run(["sfdisk", "--quiet", "--relocate", "gpt-bak-std", disk])
+    run(["sfdisk", "--quiet", "-N", "5", disk], stdin=b",+\n")
+
+
+def _update_for_little(site: Site, release: Release, folder: Path) -> None:
+    """The first update of its life: the factory has given the hub what it differs from."""
+    bundle = make_bundle(
+        THE_BOARD, release.out / "kernel.fit", release.out / "rootfs.img", "1.0.1", release.keys, 1_790_000_000,
+        folder, folder / "next.raucb",
+    )  # fmt: skip
+    write_index(bundle)
+    cti = site.command_update(bundle, "1.0.1")
+    site.wait_story(cti, "accepted", "applied", "completed", timeout_s=900)
+    print(f"the first update: {site.updates.octets} octets for a bundle of {bundle.stat().st_size}")
+    assert site.updates.octets < bundle.stat().st_size / 20
 
 
 def _open_the_console(site: Site, mark: int) -> None:

@@ -69,6 +69,33 @@ take_drop() {
     tar -x -f /tmp/drop.tar -C /root/data || fail "the factory's drop does not unpack"
     rm /tmp/drop.tar
     say "the factory's drop is taken"
+    [ ! -f /root/data/meterhub/update/base.parts ] || make_base
+}
+
+# The update that these slots came from, as the base of the first difference (deploy/image/base.py). It only saves octets
+# later: whatever is amiss, the board goes without.
+make_base() {
+    cd /root/data/meterhub/update || return
+    {
+        read -r digest
+        while read -r source skip length; do
+            case $source in
+            kernel) file=/dev/${DISK}p1 ;;
+            rootfs) file=/dev/${DISK}p3 ;;
+            *) file=base.rest ;;
+            esac
+            dd if="$file" bs=64k iflag=skip_bytes,count_bytes,fullblock skip="$skip" count="$length" 2>/dev/null
+        done >base.raucb
+    } <base.parts
+    if [ "$(sha256sum <base.raucb | cut -c 1-64)" = "$digest" ]; then
+        chown 960:960 base.raucb
+        say "the base of the first update is made"
+    else
+        rm base.raucb base.raucb.idx
+        say "the base of the first update is not right: it will be fetched whole"
+    fi
+    rm base.parts base.rest
+    cd /
 }
 
 # Power may go at any moment: until the header is there all is done again, and the drop goes last.
