@@ -25,7 +25,8 @@ DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
 _SECTOR = 512
 _MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
 _LEAST_FOR_BASE = 448 << 20  # the store's 256 MiB (store.max_mb), a base, and the update that is put together of it
-_HUB_ID = 960  # deploy/systemd/sysusers.d/meterhub.conf
+_HUB_ID, _FIELD_ID = 960, 962  # deploy/systemd/sysusers.d/meterhub.conf
+SECRETS = {"hub.key": _HUB_ID, "pin": _HUB_ID, "console": _FIELD_ID}  # and who reads them
 
 
 def pack(folder: Path, base: Path | None = None) -> bytes:
@@ -35,10 +36,10 @@ def pack(folder: Path, base: Path | None = None) -> bytes:
         raise BuildError(f"{folder}: expected a device's folder, with etc-meterhub/hub.toml")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for part, owner in (("etc-meterhub", 0), ("meterhub", _HUB_ID)):
+        for part in ("etc-meterhub", "meterhub"):
             for path in sorted([folder / part, *(folder / part).rglob("*")]):
                 if path.is_dir() or path.is_file():
-                    _add(archive, path, str(path.relative_to(folder)), owner)
+                    _add(archive, path, path.relative_to(folder))
         if base is not None:
             _add_base(archive, base)
     content = out.getvalue()
@@ -48,15 +49,19 @@ def pack(folder: Path, base: Path | None = None) -> bytes:
     return header.ljust(_SECTOR, b"\0") + content
 
 
-def _add(archive: tarfile.TarFile, path: Path, name: str, owner: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.uid, entry.gid = owner, _HUB_ID
+def _add(archive: tarfile.TarFile, path: Path, name: Path) -> None:
+    """As the station means it, whoever called it: the configuration is root's and engineers may look at it, but for the
+    secrets, each of which one group may read; what the hub writes is the hub's alone."""
+    entry = tarfile.TarInfo(str(name))
+    is_etc = name.parts[0] == "etc-meterhub"
+    is_secret = not is_etc or name.name in SECRETS or name.suffix == ".key"
+    entry.uid, entry.gid = 0 if is_etc else _HUB_ID, SECRETS.get(name.name, _HUB_ID) if is_etc else _HUB_ID
     if path.is_dir():
-        entry.type, entry.mode = tarfile.DIRTYPE, 0o750
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755 if is_etc else 0o750
         archive.addfile(entry)
     else:
         content = path.read_bytes()
-        entry.size, entry.mode = len(content), 0o640
+        entry.size, entry.mode = len(content), 0o640 if is_secret else 0o644
         archive.addfile(entry, io.BytesIO(content))
 
 

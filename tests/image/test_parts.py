@@ -132,13 +132,18 @@ def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path)
 def test_a_drop_is_the_same_twice_and_never_too_big(tmp_path: Path) -> None:
     (tmp_path / "etc-meterhub/ntp").mkdir(parents=True)
     (tmp_path / "etc-meterhub/hub.toml").write_text("[uplink]\n")
+    for secret in ("hub.key", "pin", "console"):
+        (tmp_path / "etc-meterhub" / secret).write_text("s")
     (tmp_path / "meterhub/tokens").mkdir(parents=True)
     (tmp_path / "meterhub/tokens/key").write_text("k")
     drop = pack(tmp_path)
     assert drop == pack(tmp_path)
     with tarfile.open(fileobj=io.BytesIO(drop[512:])) as archive:
         owners = {member.name: (member.uid, member.gid, member.mode) for member in archive}
-    assert owners["etc-meterhub/hub.toml"] == (0, 960, 0o640), "the hub reads it and cannot change it"
+    assert owners["etc-meterhub/hub.toml"] == (0, 960, 0o644), "the hub and engineers read it and cannot change it"
+    assert owners["etc-meterhub"] == (0, 960, 0o755)
+    assert owners["etc-meterhub/hub.key"] == owners["etc-meterhub/pin"] == (0, 960, 0o640)
+    assert owners["etc-meterhub/console"] == (0, 962, 0o640), "field-shell compares the code with it"
     assert owners["meterhub/tokens/key"] == (960, 960, 0o640)
     (tmp_path / "etc-meterhub/large").write_bytes(bytes(DATA_OFFSET))
     with pytest.raises(BuildError, match="a drop may have"):
