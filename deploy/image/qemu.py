@@ -53,7 +53,7 @@ class Machine:
             "-chardev", f"{console},id=console", "-serial", "chardev:console",
             "-drive", f"if=none,id=card,format=raw,file={self.disk},cache=writeback",
         ]  # fmt: skip
-        words += qemu["disk"]
+        words += [*qemu["disk"], *qemu.get("watchdog", [])]
         words += ["-netdev", "user,id=uplink,ipv6=off", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
