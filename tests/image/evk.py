@@ -1,7 +1,7 @@
 """NXP's i.MX6UL EVK as QEMU has it: the SoC's SD hosts, UARTs, Ethernet and watchdog; but no U-Boot runs there.
 
 So QEMU's memory is filled as U-Boot would leave it: kernel, initramfs and device tree out of the built FIT, as they
-are, at the board's addresses, the command line in the tree, and the SoC's watchdog running (`_START_CODE` does that, and
+are, at the board's addresses, the command line in the tree, and the SoC's watchdog running (`_START_CODE` does it, and
 starts the kernel). QEMU's model has no fuses: the data partition is plain, and the hub says so.
 """
 

@@ -18,7 +18,11 @@ def bring_up(site: Site) -> int:
 
 
 def assert_goes_on(site: Site) -> None:
-    """More readings come from the adapter that was there before, and no number is missing."""
+    """More readings come from the adapter that was there before, and no number is missing.
+
+    Only those of a radio that is up count: others were waiting to be sent.
+    """
+    wait_for("the radio", lambda: site.status()["radio"]["state"] == "up", 300, 2)
     heard = len(site.control_point.values("boiler"))
     wait_for("more of the boiler", lambda: len(site.control_point.values("boiler")) > heard, 300, 0.5)
     site.assert_nothing_missing()
