@@ -32,6 +32,19 @@ class Releases:
     wrong_board: Path
 
 
+@pytest.fixture(scope="module")
+def failed_before(request: pytest.FixtureRequest) -> int:
+    """How many tests had failed when this story began."""
+    return request.session.testsfailed
+
+
+@pytest.fixture
+def the_story_so_far(request: pytest.FixtureRequest, failed_before: int) -> None:
+    """What follows a failure in the same story would only fail for its sake."""
+    if request.session.testsfailed > failed_before:
+        pytest.skip("an earlier part of the story failed")
+
+
 @pytest.fixture(scope="session")
 def release() -> Path:
     """What the factory writes: a build's folder."""

@@ -16,14 +16,7 @@ from tests.image.harm import ruin, stop_interrupts, write_random
 from tests.image.site import HUB_ID, Site
 from tests.image.steps import assert_goes_on, bring_up
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def the_story_so_far(request: pytest.FixtureRequest) -> None:
-    """What follows a failure would only fail for its sake."""
-    if request.session.testsfailed:
-        pytest.skip("an earlier part of the story failed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,10 @@ from tests.image.harm import ruin, write_random
 from tests.image.site import Site
 from tests.image.steps import assert_goes_on, bring_up
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
 _NOTHING_LEFT = "no slot left to try"
 _DONE = "recovery is done"
-
-
-@pytest.fixture(autouse=True)
-def the_story_so_far(request: pytest.FixtureRequest) -> None:
-    """What follows a failure would only fail for its sake."""
-    if request.session.testsfailed:
-        pytest.skip("an earlier part of the story failed")
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,7 @@ from tests.image.harm import stop_interrupts
 from tests.image.site import Site
 from tests.image.steps import assert_goes_on, bring_up
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def the_story_so_far(request: pytest.FixtureRequest) -> None:
-    """What follows a failure would only fail for its sake."""
-    if request.session.testsfailed:
-        pytest.skip("an earlier part of the story failed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
 
 def test_the_board_has_a_watchdog_and_systemd_feeds_it(short_site: Site, capsys: pytest.CaptureFixture[str]) -> None:
