@@ -117,21 +117,45 @@ def test_the_card_is_not_needed_any_more(short_site: Site, card: Path) -> None:
     assert_goes_on(site)
 
 
-def test_a_card_with_an_identity_brings_back_a_board_that_has_lost_everything(short_site: Site, card: Path) -> None:
-    """The station has provisioned it anew, under its old name; the last epoch that the utility knows is in the drop."""
+@pytest.fixture(scope="module")
+def own_card(short_site: Site, card: Path) -> Path:
+    """A card for this hub alone: the station has provisioned it anew, under its old name.
+
+    The last epoch that the utility knows is in the drop.
+    """
+    note = short_site.folder / "device/meterhub/epoch"
+    note.parent.mkdir()
+    note.write_text(f"epoch {short_site.states()[-1]['epoch']} closed\n")
+    own = card.with_name("own.img")
+    subprocess.run(["cp", "--sparse=always", card, own], check=True)
+    put_drop(own, short_site.folder / "device")
+    return own
+
+
+def test_an_identity_that_is_lost_comes_from_the_card_and_the_readings_stay(short_site: Site, own_card: Path) -> None:
+    site, before = short_site, short_site.states()[-1]
+    site.console.ask("rm -r /data/etc-meterhub/*; sync")
+    site.power_off()
+    ruin(site, "kernel-A")
+    ruin(site, "kernel-B")
+    put_card(site, own_card)
+    known = len(site.states())
+    mark = site.power_on()
+    state = site.wait_online(known, timeout_s=900)
+    assert (state["epoch"], state["boot"]) == (before["epoch"], int(str(before["boot"])) + 1), "the store is another"
+    assert "is kept" in site.console.since(mark)
+    site.console.log_in(mark)
+    assert_goes_on(site)
+
+
+def test_a_card_with_an_identity_brings_back_a_board_that_has_lost_everything(short_site: Site, own_card: Path) -> None:
     site = short_site
     site.power_off()
     old = int(str(site.states()[-1]["epoch"]))
-    note = site.folder / "device/meterhub/epoch"
-    note.parent.mkdir()
-    note.write_text(f"epoch {old} closed\n")
-    own = card.with_name("own.img")
-    subprocess.run(["cp", "--sparse=always", card, own], check=True)
-    put_drop(own, site.folder / "device")
     for name in ("kernel-A", "kernel-B", "rootfs-A", "rootfs-B"):
         ruin(site, name, octets=16 * MIB)
     ruin(site, "data", octets=DATA_OFFSET)
-    put_card(site, own)
+    put_card(site, own_card)
     known = len(site.states())
     mark = site.power_on()
     state = site.wait_online(known, timeout_s=900)

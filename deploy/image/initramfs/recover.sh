@@ -26,6 +26,13 @@ write_slots() {
     wait_for_block "/dev/${DISK}p5"
 }
 
+# The card's identity into a data partition that has lost its own; the store that is there knows its epoch better.
+take_identity() {
+    cp -p /root/data/meterhub/epoch /tmp/epoch 2>/dev/null
+    (DISK=$CARD && take_drop)
+    [ ! -f /tmp/epoch ] || cp -p /tmp/epoch /root/data/meterhub/epoch
+}
+
 # Whether the data partition is this board's and can be read, mended if need be.
 data_opens() {
     set -- $(data_line "$DISK" 0)
@@ -33,7 +40,12 @@ data_opens() {
     [ "$2" != crypt ] || [ -n "$(chip_secret)" ] || return 1
     map_data "$2" "$3"
     mend_data
-    mount_data || { dmsetup --noudevsync remove data; return 1; }
+    mount -t ext4 -o nosuid,nodev,noexec,errors=remount-ro /dev/mapper/data /root/data || {
+        dmsetup --noudevsync remove data
+        return 1
+    }
+    [ -s /root/data/etc-meterhub/hub.toml ] || take_identity
+    sync
     umount /root/data
     dmsetup --noudevsync remove data
 }
@@ -45,7 +57,7 @@ write_drop() {
     *) return 0 ;;
     esac
     if data_opens; then
-        tell "recovery: the data partition opens; the card's identity is not needed"
+        tell "recovery: the data partition opens, and is kept"
         return 0
     fi
     tell "recovery: the data partition is lost; the card's identity takes its place"
