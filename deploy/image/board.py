@@ -88,7 +88,7 @@ class Board:
 _TABLES = {
     "kernel": {"package", "dtb", "load_address", "fdt_address", "modules"},
     "uboot": {"defconfig", "fragments", "images", "env"},
-    "disk": {"device", "size_mb"},
+    "disk": {"device", "card", "size_mb"},
     "data": {"cipher", "key_octets", "secret"},
     "hub": {"radio"},
     "console": {"tty"},

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from deploy.image.board import Board
+from deploy.image.board import BOARDS, Board
 from deploy.image.debs import LOCKS, Apt, sha256_of
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import Signing
@@ -113,9 +113,8 @@ def device_tree(board: Board, kernel: Path, into: Path) -> Path:
     machine = f"{qemu['machine']},dumpdtb={into}"
     run([qemu["program"], "-machine", machine, "-cpu", qemu["cpu"], "-smp", str(qemu["smp"]),
          "-m", str(qemu["memory_mb"]), "-display", "none", "-nic", "none"])  # fmt: skip
-    # Each dump carries padding that is not part of the tree.
-    run(["dtc", "-q", "-I", "dtb", "-O", "dtb", "-o", f"{into}.packed", into])
-    Path(f"{into}.packed").replace(into)
+    source = run(["dtc", "-q", "-I", "dtb", "-O", "dts", into]) + (BOARDS / qemu["device_tree"]).read_text("utf-8")
+    run(["dtc", "-q", "-I", "dts", "-O", "dtb", "-o", into, "-"], stdin=source.encode())
     return into
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.board import Board
+from deploy.image.disk import MIB, find_partition
 from deploy.image.elf import needed_libraries
 from deploy.image.shell import BuildError, run
 
@@ -112,7 +113,8 @@ def make_initramfs(
     run(["depmod", "-b", kernel, modules.name])
     archive = Cpio()
     archive.add("init", (HERE / "initramfs/init").read_bytes(), 0o755)
-    archive.add("data.sh", (HERE / "initramfs/data.sh").read_bytes())
+    for name in ("data.sh", "recover.sh"):
+        archive.add(name, (HERE / "initramfs" / name).read_bytes())
     archive.add("hub.conf", _settings(board, verity, clock_s).encode())
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
     order = load_order(modules, (*board.kernel["modules"], *_MODULES))
@@ -129,6 +131,8 @@ def make_initramfs(
 def _settings(board: Board, verity: Verity, clock_s: int) -> str:
     values = {
         "DISK": board.disk["device"],
+        "CARD": board.disk["card"],
+        "SYSTEM_MB": find_partition(board.disk["size_mb"], "data").start // MIB,
         "CLOCK": clock_s,
         "VERITY": verity.table(),
         "CIPHER": board.data["cipher"],

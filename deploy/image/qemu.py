@@ -21,11 +21,12 @@ _FLASH_OCTETS = 64 << 20
 
 @dataclass(frozen=True)
 class Machine:
-    """One board's parts. run: folder of what it keeps when it is switched off (disk, fuses)."""
+    """One board's parts. run: folder of what it keeps when switched off (disk, fuses); card: a medium in its slot."""
 
     board: Board
     build: Path
     run: Path
+    card: Path | None = None
 
     @property
     def disk(self) -> Path:
@@ -51,9 +52,11 @@ class Machine:
             qemu["program"], "-machine", qemu["machine"], "-cpu", qemu["cpu"], "-smp", str(qemu["smp"]),
             "-m", str(qemu["memory_mb"]), "-display", "none", "-monitor", "none",
             "-chardev", f"{console},id=console", "-serial", "chardev:console",
-            "-drive", f"if=none,id=card,format=raw,file={self.disk},cache=writeback",
+            "-drive", f"if=none,id=disk,format=raw,file={self.disk},cache=writeback",
         ]  # fmt: skip
-        words += qemu["disk"]
+        words += [*qemu["disk"], *qemu.get("watchdog", [])]
+        if self.card is not None:
+            words += ["-drive", f"if=none,id=card,format=raw,file={self.card},cache=writeback", *qemu["card"]]
         words += ["-netdev", "user,id=uplink,ipv6=off", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
@@ -67,13 +70,13 @@ def _address(text: str) -> str:
     return f"host={host},port={port},reconnect=1"
 
 
-def machine_of(build: Path, run_folder: Path) -> Machine:
+def machine_of(build: Path, run_folder: Path, card: Path | None = None) -> Machine:
     """The machine for what deploy/build.py left in `build`."""
     try:
         compatible = json.loads((build / "manifest.json").read_text())["compatible"]
     except OSError as error:
         raise BuildError(f"{build}: {error.strerror}; expected a folder made by deploy/build.py") from None
-    return Machine(load_board(compatible.removeprefix("meterhub-")), build.absolute(), run_folder.absolute())
+    return Machine(load_board(compatible.removeprefix("meterhub-")), build.absolute(), run_folder.absolute(), card)
 
 
 def main() -> int:
@@ -82,9 +85,10 @@ def main() -> int:
     parser.add_argument("build", type=Path, help="folder made by deploy/build.py")
     parser.add_argument("--run", type=Path, help="folder for its disk and fuses (default: BUILD/run)")
     parser.add_argument("--radio", metavar="HOST:PORT", help="where an emulated radio listens (tests.emulators.serve)")
+    parser.add_argument("--card", type=Path, help="an image in the board's card slot (field/README.md, Recovery)")
     arguments = parser.parse_args()
     try:
-        machine = machine_of(arguments.build, arguments.run or arguments.build / "run")
+        machine = machine_of(arguments.build, arguments.run or arguments.build / "run", arguments.card)
         machine.make()
         command = machine.command("stdio,signal=off", arguments.radio)
     except BuildError as error:

@@ -48,7 +48,7 @@ def test_a_wrong_board_is_one_clear_line(tmp_path: Path) -> None:
         load_board("toaster")
     text = (REPOSITORY / "deploy/image/boards/qemu-virt-armhf.toml").read_text()
     for wrong, found in (
-        (text.replace("size_mb", "size"), r"\[disk\]: expected exactly the keys device, size_mb"),
+        (text.replace("size_mb", "size"), r"\[disk\]: expected exactly the keys card, device, size_mb"),
         (text.replace('"armhf"', '"z80"'), "architecture: expected one of armhf, arm64"),
         (text + "\n[colour]\n", "colour: unknown"),
         (text.replace('"swtpm"', '"chip"'), r"\[token\]: expected modules = \[...\] of softhsm2, swtpm, tpm2;"),
@@ -288,6 +288,9 @@ def test_the_boot_script_is_whole(board: Board) -> None:
     assert called - {"try_"} <= set(variables)
     assert variables["bootcmd"].endswith("; reset"), "no prompt may ever be reached"
     assert variables["bootdelay"] == "-2"
+    # A card is the last resort, and never the disk itself; which one it is nobody outside can say.
+    assert variables["start"].endswith("saveenv; run recover; fi") and variables["start"].count("recover") == 1
+    assert variables["card"] != variables["dev"] and board.disk["card"] != board.disk["device"]
     # What comes from the medium is cleaned before it is a word of the shell.
     assert variables["choose"].startswith('setexpr BOOT_ORDER gsub "[^AB ]" " ";')
     flags = (REPOSITORY / "deploy/image/uboot/hub.h").read_text()

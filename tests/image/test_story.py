@@ -14,14 +14,7 @@ from tests.harness.waiting import wait_for
 from tests.image.conftest import Releases
 from tests.image.site import HUB_ID, Site
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def the_story_so_far(request: pytest.FixtureRequest) -> None:
-    """What follows a failure would only fail for its sake."""
-    if request.session.testsfailed:
-        pytest.skip("an earlier part of the story failed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
 
 def test_the_first_boot_takes_the_identity_and_the_utility_sees_the_hub(site: Site) -> None:

@@ -43,6 +43,11 @@ map_data() { # crypt|plain salt
     dmsetup --noudevsync mknodes
 }
 
+# -p mends what is safe; what is left only a human would ask about, and none will come.
+mend_data() {
+    in_root /sbin/e2fsck -p /dev/mapper/data || [ $? -lt 4 ] || in_root /sbin/e2fsck -y /dev/mapper/data
+}
+
 mount_data() {
     mount -t ext4 -o noatime,nosuid,nodev,noexec,errors=panic,commit=30 /dev/mapper/data /root/data
 }
@@ -117,8 +122,7 @@ open_data() {
     set -- $(dd if="/dev/${DISK}p5" bs=512 count=1 2>/dev/null | head -n 1)
     if [ "$1" = $HEADER ]; then
         map_data "$2" "$3"
-        # -p mends what is safe; what is left only a human would ask about, and none will come.
-        in_root /sbin/e2fsck -p /dev/mapper/data || [ $? -lt 4 ] || in_root /sbin/e2fsck -y /dev/mapper/data
+        mend_data
         mount_data || fail "the data partition does not mount"
     else
         first_boot
