@@ -6,6 +6,7 @@ One story, told in order (see test_story.py).
 import dataclasses
 import hashlib
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from deploy.image.disk import MIB, find_partition
 from deploy.image.drop import DATA_OFFSET, put_drop
 from tests.image.harm import ruin, write_random
-from tests.image.site import Site
+from tests.image.site import HUB_ID, Site
 from tests.image.steps import assert_goes_on, bring_up
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
@@ -123,12 +124,12 @@ def own_card(short_site: Site, card: Path) -> Path:
 
     The last epoch that the utility knows is in the drop.
     """
-    note = short_site.folder / "device/meterhub/epoch"
-    note.parent.mkdir()
-    note.write_text(f"epoch {short_site.states()[-1]['epoch']} closed\n")
+    device = short_site.folder / "anew"
+    shutil.copytree(short_site.lot.device(HUB_ID), device)
+    (device / "meterhub/epoch").write_text(f"epoch {short_site.states()[-1]['epoch']} closed\n")
     own = card.with_name("own.img")
     subprocess.run(["cp", "--sparse=always", card, own], check=True)
-    put_drop(own, short_site.folder / "device")
+    put_drop(own, device)
     return own
 
 
