@@ -65,7 +65,7 @@ def build(order: Order) -> Path:
     finish(board, root, files, wheels, version=order.version, epoch_s=order.epoch_s)
     _adapt(order, root)
     _say("squashfs and hash tree")
-    rootfs, verity = make_rootfs(root, order.version, order.epoch_s, out / "rootfs.img")
+    rootfs, verity = make_rootfs(root, board.architecture.compression, order.version, order.epoch_s, out / "rootfs.img")
     _say(f"root: {rootfs.stat().st_size / 1e6:.1f} MB")
     for package, path in files.items():
         if package.section != "root":

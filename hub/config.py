@@ -4,6 +4,7 @@ A wrong file never half-starts a hub: `load_config` either returns a complete `C
 text names file, key and what is expected.
 """
 
+import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_PATH = Path("/etc/meterhub/hub.toml")
+
+
+def default_path() -> Path:
+    """The file that is meant when none is named: $METERHUB_CONFIG, else DEFAULT_PATH."""
+    return Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH)
 
 
 class ConfigError(Exception):

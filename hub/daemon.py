@@ -1,7 +1,8 @@
 """The daemon: constructs every part, in the order that serves the home first, and takes them down again.
 
 Start-up order (design, part 4): configuration, store, gateway (the home is served), uplink, and only then the import of
-the radio stack, which costs 35 MB and, on a small ARM, more than ten seconds. Nothing waits for the uplink.
+the radio stack, which costs 20 MB and, on a small ARM, more than ten seconds. Nothing waits for the uplink, but the
+radio for its first attempt (ten seconds at most).
 """
 
 import asyncio
@@ -33,10 +34,8 @@ from hub.expiry import Expiry
 from hub.governor import Governor
 from hub.health import Health
 from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig
 from hub.mqttsn.records import MessageQueued, Sample, Seen
-from hub.mqttsn.topics import PREDEFINED
-from hub.preflight import OPERATORS_ITEM, operators_item, operators_of, present_identity
+from hub.preflight import OPERATORS_ITEM, gateway_config, operators_item, operators_of, present_identity
 from hub.process import give_back_memory, share_one_arena
 from hub.settings import ITEM as SETTINGS_ITEM
 from hub.settings import Settings
@@ -57,6 +56,7 @@ log = logging.getLogger(__name__)
 
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
+_UPLINK_FIRST_S = 10.0
 
 
 class Daemon:
@@ -131,7 +131,7 @@ class Daemon:
         links: list[Link] = []
         if config.udp_listen is not None:
             links.append(UdpLink(*config.udp_listen, broadcast=config.udp_advertise, networks=config.udp_networks))
-        gateway = Gateway(_gateway_config(config), monotonic())
+        gateway = Gateway(gateway_config(config), monotonic())
         if config.radio is not None:
             gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
         gateway.restore(self.store.restored, monotonic())
@@ -295,6 +295,9 @@ class Daemon:
         if self.config.radio is None:
             return
         self.health.raise_condition("radio-starting")
+        await self._let_uplink_go_first()
+        if self._stopping.is_set():
+            return
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         try:
             zigbee = await asyncio.to_thread(_import_zigbee)
@@ -313,6 +316,13 @@ class Daemon:
         self.radio = radio
         self.governor.on_price = self._tell_prices
         self._tell_prices()
+
+    async def _let_uplink_go_first(self) -> None:
+        """On a small ARM the import below and a first TLS handshake take twice as long beside each other."""
+        reasons = [asyncio.ensure_future(event.wait()) for event in (self.uplink.has_tried, self._stopping)]
+        await asyncio.wait(reasons, timeout=_UPLINK_FIRST_S, return_when=asyncio.FIRST_COMPLETED)
+        for reason in reasons:
+            reason.cancel()
 
     def _trusted_utc(self) -> float | None:
         return utc_ms() / 1000 if self.clock.is_trusted() else None
@@ -355,21 +365,6 @@ class Daemon:
         self.store.record_event("hub.stopped", {"boot": self.store.boot, "reason": "stop"})
         await asyncio.to_thread(self.store.close, _STORE_CLOSE_S)
         await asyncio.sleep(0)  # answers that the last commit released
-
-
-def _gateway_config(config: Config) -> GatewayConfig:
-    # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
-    rates = {"zigbee": 10.0}
-    if config.udp_publishes_per_s is not None:
-        rates["udp"] = float(config.udp_publishes_per_s)
-    carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
-    return GatewayConfig(
-        predefined=PREDEFINED | config.predefined,
-        max_octets={"zigbee": 60},
-        publishes_per_s=rates,
-        broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
-        forward_filters=config.forward_out,
-    )
 
 
 def _import_zigbee() -> Any:

@@ -10,6 +10,8 @@ from hub.config import Config, ConfigError
 from hub.contract.identity import BadIdentity, Identity
 from hub.contract.operators import BadOperators, Operators, parse_operators
 from hub.metering.cbor import loads_one
+from hub.mqttsn.limits import GatewayConfig
+from hub.mqttsn.topics import PREDEFINED
 from hub.uplink.renewal import newest_identity
 
 log = logging.getLogger(__name__)
@@ -94,3 +96,19 @@ def _operators_file(config: Config) -> tuple[str, bytes]:
         raise ConfigError(
             f"{config.source}: control.operators_file: {config.operators_file}: not a text file"
         ) from None
+
+
+def gateway_config(config: Config) -> GatewayConfig:
+    """What the configuration says to the gateway."""
+    # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
+    rates = {"zigbee": 10.0}
+    if config.udp_publishes_per_s is not None:
+        rates["udp"] = float(config.udp_publishes_per_s)
+    carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
+    return GatewayConfig(
+        predefined=PREDEFINED | config.predefined,
+        max_octets={"zigbee": 60},
+        publishes_per_s=rates,
+        broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
+        forward_filters=config.forward_out,
+    )

@@ -3,12 +3,11 @@
 What the packages' installation scripts would have done and is needed is done in `finish`.
 """
 
-import compileall
 import os
-import py_compile
 import re
 import shutil
 import stat
+import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -94,6 +93,7 @@ def finish(
     run(["sh", REPOSITORY / "deploy/field/install.sh", root])
     _set_units(root, board.console_tty, trim["masked"])
     _make_places(root)
+    _strip(root, f"{board.architecture.cross}strip")
     _compile(root)
     _check(root)
     check_token(board, root)
@@ -267,18 +267,26 @@ def _make_places(root: Path) -> None:
             path.chmod(stat.S_IMODE(mode) & 0o755)
 
 
+def _strip(root: Path, program: str) -> None:
+    """Wheels bring symbols that only a debugger would read."""
+    for library in (root / SITE).rglob("*.so"):
+        run([program, "--strip-unneeded", library])
+
+
+_OURS = ("hub", "drivers", "store")
+
+
 def _compile(root: Path) -> None:
-    """Bytecode beforehand: a read-only root cannot keep any. Not checked against the source."""
-    for folder in (root / _PYTHON, root / SITE):
-        fine = compileall.compile_dir(
-            folder,
-            quiet=2,
-            force=True,
-            stripdir=str(root),
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )
-        if not fine:
-            raise BuildError(f"{folder}: some file does not compile")
+    """Bytecode beforehand: a read-only root cannot keep any. Not checked against the source, and without the columns
+    that a traceback would underline. Of others' modules the bytecode is all: their versions are locked."""
+    words = [sys.executable, "-I", "-X", "no_debug_ranges", "-m", "compileall", "-q", "-f", "-s", root]
+    words += ["--invalidation-mode", "unchecked-hash"]
+    for folder in (root / _PYTHON, *(path for path in (root / SITE).iterdir() if path.name not in _OURS)):
+        if folder.is_dir() or folder.suffix == ".py":
+            run([*words, "-b", folder])
+            for source in [folder] if folder.is_file() else sorted(folder.rglob("*.py")):
+                source.unlink()
+    run([*words, *(root / SITE / name for name in _OURS)])
 
 
 def _check(root: Path) -> None:

@@ -5,7 +5,7 @@ Importing it costs tens of megabytes and, on a small ARM, seconds: the daemon do
 
 import logging
 
-from drivers.zigbee import lean
+from hub import lean
 
 with lean.imports():
     from drivers.zigbee.link import ZigbeeLink

@@ -1,5 +1,6 @@
 """What zigpy and bellows are told: the hub's choices, each with its reason."""
 
+import importlib
 import secrets
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ def preset_of(radio: RadioSettings) -> Preset:
 def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
     """The configuration of one zigpy application. The PAN id counts only when a network has to be formed."""
     preset = preset_of(radio)
+    if radio.path.startswith("rfc2217:"):
+        importlib.import_module("serialx.platforms.serial_rfc2217").RFC2217Serial  # noqa: B018 (hub/lean.py: it sleeps)
     return {
         "device": {"path": radio.path, "baudrate": radio.baudrate},
         "database_path": None if database is None else str(database),

@@ -7,9 +7,10 @@ answered from memory or by the store's writer; nothing here can stop the daemon.
 import asyncio
 import json
 import logging
-import shutil
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from grp import getgrnam
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class AdminServer:
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
         if self._group:
             with suppress(LookupError, OSError):
-                shutil.chown(self._path, group=self._group)
+                os.chown(self._path, -1, getgrnam(self._group).gr_gid)
         self._path.chmod(0o660)
 
     async def probe(self) -> None:

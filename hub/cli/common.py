@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.admin.client import ask
-from hub.config import DEFAULT_PATH, Config, load_config
+from hub.config import Config, default_path, load_config
 
 FINE, PROBLEM, USAGE, NO_DAEMON = 0, 1, 2, 3
 
@@ -26,7 +25,7 @@ def add_verb(subparsers: Subparsers, name: str, verb: Verb, summary: str, **opti
         "--config",
         metavar="FILE",
         type=Path,
-        default=Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH),
+        default=default_path(),
         help="the hub's configuration (default: $METERHUB_CONFIG, else %(default)s)",
     )
     parser.set_defaults(verb=verb, bundle=None)

@@ -1,9 +1,9 @@
 """`meterhub run`: be the hub, until SIGTERM or SIGINT."""
 
 import argparse
-import logging
 
-from hub.cli.common import Subparsers, add_verb, config_of
+from hub.cli.common import Subparsers, add_verb
+from hub.cli.service import serve
 
 
 def register(subparsers: Subparsers) -> None:
@@ -12,10 +12,4 @@ def register(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    # The journal adds time and unit; a line says who speaks and what.
-    level = logging.INFO if arguments.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    config = config_of(arguments)
-    from hub.daemon import run_daemon
-
-    return run_daemon(config)
+    return serve(arguments.config, arguments.verbose)

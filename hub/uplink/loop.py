@@ -76,6 +76,8 @@ class Uplink:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reconfigured = asyncio.Event()  # ends a pause between attempts
+        # The utility has been told of this hub, or could not be: what takes the processor may have it.
+        self.has_tried = asyncio.Event()
         self.sessions_before = 0
         self._sender: Sender | None = None
         self._context: tuple[list[tuple[Path, int]], ResumingContext] | None = None
@@ -176,9 +178,13 @@ class Uplink:
         with suppress(StoreError):
             lately = await asyncio.wrap_future(self._store.unsettled())
             self._again = [(lane, Position(epoch, number)) for lane, epoch, number in lately]
-        await self._pause(first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random))
+        delay_s = first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random)
+        if delay_s > 0:
+            self.has_tried.set()  # not now, and for some time
+        await self._pause(delay_s)
         while not self._stopping.is_set():
             failure = await self._try_once()
+            self.has_tried.set()
             if self._stopping.is_set():
                 break
             self._health.clear_condition(*_CONDITIONS)
@@ -286,6 +292,7 @@ class Uplink:
             alive=lambda wait_s: self._vitals.expect("uplink", wait_s + _SLACK_S),
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
+        self.has_tried.set()
         self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
         over = asyncio.create_task(self._wake_at_end(session))
         try:

@@ -143,10 +143,11 @@ class Site:
         state = wait_for("the hub to be online", found, timeout_s)
         assert state is not None
         self.online_after_s = time.monotonic() - self.powered_at
-        self.online_cpu_s = self._qemu_cpu_s()
+        self.online_cpu_s = self.qemu_cpu_s()
         return state
 
-    def _qemu_cpu_s(self) -> float:
+    def qemu_cpu_s(self) -> float:
+        """CPU time that the board's QEMU has used, seconds."""
         assert self._qemu is not None
         fields = Path(f"/proc/{self._qemu.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
