@@ -19,13 +19,19 @@ SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 def openssl_conf(module: Path, provider: Path | None = None) -> str:
     """An openssl.cnf by which OpenSSL finds keys of this PKCS#11 module. `provider`: the provider's file, where it is
-    not among OpenSSL's own modules. The default provider does everything but what only the token can."""
+    not among OpenSSL's own modules. The default provider does everything but what only the token can.
+
+    `early`: OpenSSL 3.0 remembers whose ECDSA it found, and forgets that when another provider brings one. What brings
+    its own as late as its first signature is the next to be remembered: from then on the token would have to verify
+    brokers, which not every token can (tpm2-pkcs11 cannot).
+    """
     where = f"module = {provider}\n" if provider else ""
     return (
         "# The device key is held in hardware: see deploy/provision/README.md of meterhub.\n"
         "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n"
         "default = default_provider\npkcs11 = pkcs11_provider\n"
-        f"[default_provider]\nactivate = 1\n[pkcs11_provider]\n{where}pkcs11-module-path = {module}\nactivate = 1\n"
+        f"[default_provider]\nactivate = 1\n[pkcs11_provider]\n{where}pkcs11-module-path = {module}\n"
+        "pkcs11-module-load-behavior = early\nactivate = 1\n"
     )
 
 
