@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from deploy.provision.tpm import endure_power_cuts
 from drivers.token import HardwareKey, generate, let_go, load_key, read_public_key
 from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, make_uri
 
@@ -95,7 +96,7 @@ class Tpm:
     """A TPM 2.0 through tpm2-pkcs11: the key is wrapped by the device's own TPM, and lies so in its data folder.
 
     `tcti` is how the station reaches the TPM of the device that is plugged in (tpm2-tss: `device:/dev/tpmrm0`,
-    `swtpm:path=FILE`), `device_tcti` how the device itself does. No resource manager is needed.
+    `swtpm:path=FILE`), `device_tcti` how the device itself does. No resource manager is needed here.
     """
 
     def __init__(self, module: Path, tcti: str, device_module: Path | None, device_tcti: str) -> None:
@@ -109,6 +110,7 @@ class Tpm:
         tokens = _token_folder(data)
         os.environ |= {"TPM2_PKCS11_STORE": str(tokens), "TPM2_PKCS11_TCTI": self._tcti}
         environment = f"TPM2_PKCS11_STORE={DEVICE_TOKEN}\nTPM2_PKCS11_TCTI={self._device_tcti}\n"
+        endure_power_cuts(self._tcti)
         try:
             yield _fitted(tokens, self._module, self.module, pin, environment)
         finally:
