@@ -177,6 +177,24 @@ def test_another_keys_certificate_and_an_openssl_without_provider_are_told(
     assert done.returncode == 2 and "OPENSSL_CONF has to name" in done.stderr
 
 
+# Nothing has used OpenSSL before.
+_LOGIN_FIRST = """
+import sys
+from drivers.token import let_go, read_public_key
+from hub.contract.pkcs11 import parse_uri
+uri = parse_uri(sys.argv[1])
+print(read_public_key(uri).curve.name)
+let_go(uri.module)
+"""
+
+
+def test_a_module_and_openssl_do_not_wait_for_one_another(each_token: Token, authority: Authority) -> None:
+    certify(each_token, authority)
+    words = [sys.executable, "-c", _LOGIN_FIRST, each_token.uri("hub")]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **each_token.env}, capture_output=True, timeout=60)
+    assert done.stdout == b"secp256r1\n", done.stderr.decode()
+
+
 def test_every_handshake_of_a_process_verifies_the_broker(
     broker: Broker, each_token: Token, authority: Authority
 ) -> None:
