@@ -8,6 +8,7 @@ envelopes, requests for certificates and tests need not know where a key lives.
 
 import ctypes
 import os
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -64,6 +65,9 @@ class _InitializeArgs(ctypes.Structure):
 def _initialise(path: str) -> None:
     """Tell the module that threads use it, before PyKCS11 tells it nothing: OpenSSL signs in another thread than the
     writer, and a module that was not told need not lock (PKCS#11 2.40 section 2.6.2)."""
+    # OpenSSL's configuration may have it open the module (deploy/provision/hardware.py): now, and not when the module,
+    # which uses OpenSSL itself, makes it read that in the middle of a call, and would wait for itself for ever.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         call = ctypes.CDLL(path).C_Initialize
     except (OSError, AttributeError) as error:

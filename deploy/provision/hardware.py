@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from deploy.provision.tpm import endure_power_cuts
 from drivers.token import HardwareKey, generate, let_go, load_key, read_public_key
 from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, make_uri
 
@@ -19,13 +20,19 @@ SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 def openssl_conf(module: Path, provider: Path | None = None) -> str:
     """An openssl.cnf by which OpenSSL finds keys of this PKCS#11 module. `provider`: the provider's file, where it is
-    not among OpenSSL's own modules. The default provider does everything but what only the token can."""
+    not among OpenSSL's own modules. The default provider does everything but what only the token can.
+
+    `early`: OpenSSL 3.0 remembers whose ECDSA it found, and forgets that when another provider brings one. What brings
+    its own as late as its first signature is the next to be remembered: from then on the token would have to verify
+    brokers, which not every token can (tpm2-pkcs11 cannot).
+    """
     where = f"module = {provider}\n" if provider else ""
     return (
         "# The device key is held in hardware: see deploy/provision/README.md of meterhub.\n"
         "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n"
         "default = default_provider\npkcs11 = pkcs11_provider\n"
-        f"[default_provider]\nactivate = 1\n[pkcs11_provider]\n{where}pkcs11-module-path = {module}\nactivate = 1\n"
+        f"[default_provider]\nactivate = 1\n[pkcs11_provider]\n{where}pkcs11-module-path = {module}\n"
+        "pkcs11-module-load-behavior = early\nactivate = 1\n"
     )
 
 
@@ -89,7 +96,7 @@ class Tpm:
     """A TPM 2.0 through tpm2-pkcs11: the key is wrapped by the device's own TPM, and lies so in its data folder.
 
     `tcti` is how the station reaches the TPM of the device that is plugged in (tpm2-tss: `device:/dev/tpmrm0`,
-    `swtpm:path=FILE`), `device_tcti` how the device itself does. No resource manager is needed.
+    `swtpm:path=FILE`), `device_tcti` how the device itself does. No resource manager is needed here.
     """
 
     def __init__(self, module: Path, tcti: str, device_module: Path | None, device_tcti: str) -> None:
@@ -103,6 +110,7 @@ class Tpm:
         tokens = _token_folder(data)
         os.environ |= {"TPM2_PKCS11_STORE": str(tokens), "TPM2_PKCS11_TCTI": self._tcti}
         environment = f"TPM2_PKCS11_STORE={DEVICE_TOKEN}\nTPM2_PKCS11_TCTI={self._device_tcti}\n"
+        endure_power_cuts(self._tcti)
         try:
             yield _fitted(tokens, self._module, self.module, pin, environment)
         finally:

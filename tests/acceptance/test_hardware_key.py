@@ -13,33 +13,76 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from deploy.pki import Authority
+from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.est_server import EstServer
 from tests.harness.hub import ROOT, Hub
-from tests.harness.token import MISSING, Token
+from tests.harness.token import MISSING, NO_TPM, SoftToken, Token, TpmToken
+from tests.harness.tpm import NetworkTpm
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-# Makes a key in the token, in a process that has the token's environment, and prints a request for its certificate.
+# Makes a key in the token (a TPM's has its first), in a process that has the token's environment, and prints a request
+# for its certificate.
 _REQUEST = """
 import sys
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from drivers.token import generate
-from hub.contract.pkcs11 import parse_uri
-key = generate(parse_uri(sys.argv[1]))
+from drivers.token import HardwareKey, generate, let_go, read_public_key
+from hub.contract.pkcs11 import HardwareError, parse_uri
+uri = parse_uri(sys.argv[1])
+try:
+    key = HardwareKey(uri, read_public_key(uri))
+except HardwareError:
+    key = generate(uri)
 name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "MTR-1")])
 request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
 sys.stdout.buffer.write(request.public_bytes(serialization.Encoding.PEM)); sys.stdout.flush()
+let_go(uri.module)
 import os; os._exit(0)
+"""
+
+# As the hub does it: its own login comes before OpenSSL knows the key; then many connects, each with a new context.
+_HANDSHAKES = """
+import socket, ssl, sys
+from pathlib import Path
+from cryptography import x509
+from drivers.token import let_go, load_key
+from hub.contract.pkcs11 import parse_uri
+from hub.uplink.tls import client_context
+uri, certificate, ca, port = sys.argv[1:]
+load_key(parse_uri(uri), x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key())
+for version in [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3] * 10:
+    context = client_context(Path(ca), Path(certificate), uri)
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("localhost", int(port))) as plain:
+        with context.wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.sendall(b"\\x10\\x0d\\x00\\x04MQTT\\x04\\x02\\x00\\x3c\\x00\\x01x")
+            print(tls.version(), tls.recv(4).hex())
+let_go(parse_uri(uri).module)
 """
 
 
 @pytest.fixture
 def token(tmp_path: Path) -> Token:
-    return Token(tmp_path / "token")
+    return SoftToken(tmp_path / "token")
+
+
+@pytest.fixture
+def tpm(tmp_path: Path) -> Iterator[Token]:
+    if NO_TPM:
+        pytest.skip(NO_TPM)
+    chip = NetworkTpm(tmp_path / "chip")
+    yield TpmToken(tmp_path / "tpm", chip)
+    chip.close()
+
+
+@pytest.fixture(params=["token", "tpm"])
+def each_token(request: pytest.FixtureRequest) -> Token:
+    token: Token = request.getfixturevalue(request.param)
+    return token
 
 
 def certify(token: Token, authority: Authority, name: str = "hub", ends_in: timedelta = timedelta(days=700)) -> Path:
@@ -49,6 +92,7 @@ def certify(token: Token, authority: Authority, name: str = "hub", ends_in: time
         capture_output=True,
     )  # fmt: skip
     assert done.stdout, done.stderr.decode()
+    token.rest()
     request = x509.load_pem_x509_csr(done.stdout)
     assert request.is_signature_valid
     file = token.folder / f"{name}.pem"
@@ -133,9 +177,37 @@ def test_another_keys_certificate_and_an_openssl_without_provider_are_told(
     assert done.returncode == 2 and "OPENSSL_CONF has to name" in done.stderr
 
 
-def test_a_certificate_is_renewed_with_a_new_key_beside_the_old_one(
-    make_hub: Callable[..., Hub], token: Token, authority: Authority
+# Nothing has used OpenSSL before.
+_LOGIN_FIRST = """
+import sys
+from drivers.token import let_go, read_public_key
+from hub.contract.pkcs11 import parse_uri
+uri = parse_uri(sys.argv[1])
+print(read_public_key(uri).curve.name)
+let_go(uri.module)
+"""
+
+
+def test_a_module_and_openssl_do_not_wait_for_one_another(each_token: Token, authority: Authority) -> None:
+    certify(each_token, authority)
+    words = [sys.executable, "-c", _LOGIN_FIRST, each_token.uri("hub")]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **each_token.env}, capture_output=True, timeout=60)
+    assert done.stdout == b"secp256r1\n", done.stderr.decode()
+
+
+def test_every_handshake_of_a_process_verifies_the_broker(
+    broker: Broker, each_token: Token, authority: Authority
 ) -> None:
+    uri, certificate = each_token.uri("hub"), certify(each_token, authority)
+    words = [sys.executable, "-c", _HANDSHAKES, uri, certificate, authority.ca_file, str(broker.port)]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **each_token.env}, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["TLSv1.2 20020000", "TLSv1.3 20020000"] * 10, done.stderr
+
+
+def test_a_certificate_is_renewed_with_a_new_key_beside_the_old_one(
+    make_hub: Callable[..., Hub], each_token: Token, authority: Authority
+) -> None:
+    token = each_token
     certificate = certify(token, authority, "hub", timedelta(seconds=100))
     est = EstServer(authority)
     try:
@@ -153,6 +225,7 @@ def test_a_certificate_is_renewed_with_a_new_key_beside_the_old_one(
         renewed = (hub.data_dir / "identity/renewed.pem").read_text()
         assert "PKCS#11 PROVIDER URI" in renewed and "PRIVATE KEY" not in renewed
         hub.stop()
+        token.rest()
         hub.start()
         hub.wait_uplink()
         assert len(est.requests) == 1, "the new one is what a restart goes on with"

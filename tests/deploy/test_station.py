@@ -1,6 +1,7 @@
 """The provisioning station: once for each serial number, whatever ends it in the middle; what it makes is what a hub
 runs with."""
 
+import ctypes
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,12 +23,13 @@ from cryptography.hazmat.primitives import serialization
 from deploy.pki import Authority
 from deploy.provision.journal import Journal, entries_of
 from deploy.provision.label import crc16, install_code
-from deploy.provision.station import TPM2_PKCS11
+from deploy.provision.tpm import LOCKOUT, Guard, opened
 from hub.contract.pkcs11 import make_uri, to_pem, uri_of
 from tests.harness.broker import Broker
-from tests.harness.hub import Hub
+from tests.harness.hub import ROOT, Hub
 from tests.harness.lot import Lot
-from tests.harness.token import MISSING, PROVIDER
+from tests.harness.token import MISSING, NO_TPM, PROVIDER
+from tests.harness.tpm import NetworkTpm
 from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -227,6 +230,12 @@ class Fitted:
             text = softhsm.read_text().replace("/var/lib/meterhub", str(device / "meterhub"))
             (device / "softhsm2.conf").write_text(text)
 
+    def use_key(self) -> None:
+        """A check of its configuration tries the key."""
+        words = [sys.executable, "-m", "hub", "check-config", str(self.hub.config)]
+        done = subprocess.run(words, cwd=ROOT, env={**os.environ, **self.hub.env}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
     def run(self) -> None:
         try:
             self.hub.start()
@@ -246,26 +255,56 @@ def test_a_hub_runs_with_what_the_station_made(tmp_path: Path, lot: Lot) -> None
 
 
 @pytest.fixture
-def tpm(tmp_path: Path) -> Iterator[str]:
-    """A TPM in software, with the three slots of a bare one and no resource manager; its name for tpm2-tss."""
-    state = Path("/tmp") / f"mh-tpm-{os.getpid()}"  # a socket's path has room for 107 octets
-    state.mkdir()
-    words = ["--tpmstate", f"dir={state}", "--server", f"type=unixio,path={state}/s"]
-    words += ["--ctrl", f"type=unixio,path={state}/s.ctrl", "--flags", "not-need-init,startup-clear"]
-    process = subprocess.Popen(["swtpm", "socket", "--tpm2", *words])
-    wait_for("swtpm", (state / "s").exists)
-    yield f"swtpm:path={state}/s"
-    process.terminate()
-    process.wait(10)
-    shutil.rmtree(state)
+def chip(tmp_path: Path) -> Iterator[NetworkTpm]:
+    if NO_TPM:
+        pytest.skip(NO_TPM)
+    chip = NetworkTpm(tmp_path / "chip")
+    yield chip
+    chip.close()
 
 
-@pytest.mark.skipif(shutil.which("swtpm") is None or not TPM2_PKCS11.exists(), reason="swtpm or tpm2-pkcs11 is missing")
-def test_a_tpm_holds_the_key_that_signs_both(tmp_path: Path, lot: Lot, tpm: str) -> None:
-    words = ("provision", "--tpm", tpm, "--device-tpm", tpm, "--serial", "MTR-0001")
+def _into(chip: NetworkTpm, *words: str) -> tuple[str, ...]:
+    tcti = chip.tcti("127.0.0.1")
+    return ("provision", "--tpm", tcti, "--device-tpm", tcti, *words)
+
+
+def test_a_tpm_holds_the_key_that_signs_both(tmp_path: Path, lot: Lot, chip: NetworkTpm) -> None:
+    words = _into(chip, "--serial", "MTR-0001")
     assert "1 devices made" in lot.do(*words) and "1 were complete" in lot.do(*words)
     assert "0 faults" in lot.do("audit")
     Fitted(lot, "MTR-0001", tmp_path).run()
+
+
+def test_power_cuts_do_not_lock_a_tpm(tmp_path: Path, lot: Lot, chip: NetworkTpm) -> None:
+    lot.do(*_into(chip, "--serial", "MTR-0001"))
+    hub = Fitted(lot, "MTR-0001", tmp_path)
+    for _ in range(5):  # swtpm as it is made locks at the third, and forgives one in 1000 s
+        hub.use_key()
+        chip.power_cut()
+    hub.run()
+
+
+def test_a_tpm_that_somebody_else_has_a_hand_on_is_told_in_a_line(lot: Lot, chip: NetworkTpm) -> None:
+    tcti = chip.tcti("127.0.0.1")
+    with opened(tcti) as tpm:
+        word = ctypes.create_string_buffer(b"\x05\x00owner")  # TPM2B_AUTH: a size, as the machine has it, and octets
+        tpm.call("Esys_HierarchyChangeAuth", LOCKOUT, 0x0FF, 0xFFF, 0xFFF, word)
+    done = lot.call(*_into(chip, "--serial", "MTR-0001"))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "3 power cuts" in done.stderr and "--max-tries=1000 --recovery-time=10" in done.stderr
+
+
+def test_a_tpm_that_is_set_already_is_left_as_it_is(lot: Lot, chip: NetworkTpm) -> None:
+    with opened(chip.tcti("127.0.0.1")) as tpm:
+        tpm.set_guard(2000, 0, 77)
+    lot.do(*_into(chip, "--serial", "MTR-0001"))
+    with opened(chip.tcti("127.0.0.1")) as tpm:
+        assert tpm.guard() == Guard(2000, 0, 77, has_password=False)
+
+
+def test_a_tpm_that_is_not_there_is_told(lot: Lot) -> None:
+    done = lot.call("provision", "--tpm", "device:/dev/none", "--serial", "MTR-0001")
+    assert done.returncode == 1 and "station: device:/dev/none: " in done.stderr, done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A TPM 2.0 for a board in QEMU: swtpm behind a TCP port, with the three slots of a bare chip, no resource manager."""
+"""A TPM 2.0: swtpm behind a TCP port, with the three slots of a bare chip, no resource manager."""
 
 import shutil
 import socket
@@ -32,8 +32,10 @@ class NetworkTpm:
         return chip
 
     def power_cut(self) -> None:
-        """What a chip loses with its board's power: sessions, keys that were loaded; not what is in its flash."""
-        self.close()
+        """What a chip loses with its board's power: sessions, keys that were loaded; not what is in its flash. Nobody
+        has told it that it would end (TPM2_Shutdown)."""
+        self._chip.kill()
+        self._chip.wait(10)
         self._chip = self._start()
 
     def close(self) -> None:

@@ -75,22 +75,6 @@ def test_what_an_hsm_has_signed_is_believed_by_the_board_and_nothing_else_is(rel
     assert rauc_info(THE_BOARD, update, tmp_path / "stranger/release-ca.pem", tmp_path).returncode != 0
 
 
-def test_its_console_opens_to_the_code_alone_and_its_first_update_is_a_difference(
-    release: Release, tmp_path: Path
-) -> None:
-    site = Site(tmp_path / "site", release.out)
-    try:
-        _grow(site.machine.disk)
-        site.provision(release.out / "base.tar")
-        mark = site.power_on()
-        site.wait_online(after=0, timeout_s=600)
-        _open_the_console(site, mark)
-        _update_for_little(site, release, tmp_path)
-        site.assert_nothing_missing()
-    finally:
-        site.close()
-
-
 @pytest.fixture
 def chip(tmp_path: Path) -> Iterator[NetworkTpm]:
     chip = NetworkTpm(tmp_path / "tpm")
@@ -106,18 +90,21 @@ def test_its_hub_shows_itself_and_signs_with_a_key_that_is_in_a_tpm(
     words = ["--tpm", chip.tcti("127.0.0.1"), "--device-tpm", chip.tcti(HOST_ADDRESS), "--device-module", module]
     site = Site(tmp_path / "site", release.out, words)
     try:
-        site.provision()
-        site.power_on()
+        _grow(site.machine.disk)
+        site.provision(release.out / "base.tar")
+        mark = site.power_on()
         assert site.wait_online(after=0, timeout_s=600)["boot"] == 1
         print(f"\nonline {site.online_after_s:.0f} s after power-on")
         log = (site.folder / "broker/mosquitto.log").read_text(errors="replace")
         assert re.search(rf"u'{HUB_ID}'", log), "the CN of the hub's certificate is its name at mosquitto"
         wait_for("events that the chip has signed", lambda: "events" in site.lanes(), 120)
+        _open_the_console(site, mark)
         known = len(site.states())
         site.power_off()
         chip.power_cut()
         site.power_on()
         assert site.wait_online(known, timeout_s=600)["boot"] == 2
+        _update_for_little(site, release, tmp_path)
         site.assert_nothing_missing()
     finally:
         site.close()
