@@ -29,8 +29,14 @@ TOOLS = {
     "flex": "flex",
     "bc": "bc",
     "make": "make",
+    "gcc": "gcc",
+    "xxd": "xxd",
     "qemu-system-arm": "qemu-system-arm",
 }
+
+
+# `make image BOARD=... VERSION=...` hands these on to every make below it, and U-Boot's has a BOARD and a VERSION, too.
+_OF_OUR_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "BOARD", "VERSION"}
 
 
 class BuildError(Exception):
@@ -54,7 +60,8 @@ def run(
 ) -> str:
     """Run a program to its end and return what it printed. Raises BuildError with the last of its words."""
     words = [str(word) for word in arguments]
-    environment = {**os.environ, "PATH": _PATH, "LC_ALL": "C", **(env or {})}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_OUR_MAKE}
+    environment = {**inherited, "PATH": _PATH, "LC_ALL": "C", **(env or {})}
     try:
         done = subprocess.run(words, cwd=cwd, env=environment, input=stdin, capture_output=True, check=False)
     except OSError as error:

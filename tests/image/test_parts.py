@@ -23,7 +23,7 @@ from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
 from deploy.image.qemu import Machine
 from deploy.image.root import system_conf
-from deploy.image.shell import BuildError
+from deploy.image.shell import BuildError, run
 from deploy.image.signing import given_keys, make_test_keys
 from deploy.image.tokens import MODULES, check_token, put_token, take_aside
 from deploy.image.wheels import requirements_for
@@ -331,3 +331,10 @@ def test_qemu_is_given_what_the_board_says(tmp_path: Path) -> None:
     assert words[0] == "qemu-system-arm" and "socket,id=radio,host=127.0.0.1,port=5000,reconnect=1" in words
     with pytest.raises(BuildError, match="is not emulated"):
         Machine(load_board("imx6ul-evk"), tmp_path, tmp_path).command("stdio")
+
+
+def test_what_make_was_told_stays_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make image BOARD=... VERSION=...` must not give U-Boot's own make another board and version."""
+    for name in ("BOARD", "VERSION", "MAKEFLAGS"):
+        monkeypatch.setenv(name, "ours")
+    assert run(["sh", "-c", "echo ${BOARD-} ${VERSION-} ${MAKEFLAGS-}"]).strip() == ""
