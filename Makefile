@@ -47,7 +47,7 @@ fuzz: setup       ## any octets at the codec and the gateway; FUZZ_SECONDS=3600 
 image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)
 	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))
 
-image-test: setup-test ## a board's life in QEMU, from the factory to a bad update (half an hour on a busy machine); BOARD=qemu-virt-arm64
+image-test: setup-test ## a board's life in QEMU, from the factory to a bad update (three quarters of an hour); BOARD=qemu-virt-arm64
 	IMAGE_TEST_BOARD=$(or $(BOARD),qemu-virt-armhf) $(PY) -m pytest -m slow -s -v tests/image
 
 image-twice: setup ## build twice; every file but the update must be the same
