@@ -117,12 +117,22 @@ class Site:
     # What the utility sees and does
 
     def command_update(self, bundle: Path, version: str) -> bytes:
-        """Command an update to a bundle that the utility's server has; its cti."""
+        """Command an update to a bundle that the utility's server has; its cti. As a utility would it commands anew
+        while the hub, which has just started, does not know the time yet."""
         url = self.updates.add(bundle).replace("localhost", HOST_ADDRESS)
         digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
-        command = self.operator.command("update", {"url": url, "sha256": digest, "version": version})
-        self.control_point.send(command)
-        return cti_of(command)
+
+        def taken() -> bytes | None:
+            command = self.operator.command("update", {"url": url, "sha256": digest, "version": version})
+            self.control_point.send(command)
+            cti = cti_of(command)
+            wait_for("the first receipt", lambda: self.control_point.receipts(cti), 120, 0.2)
+            refused = self.control_point.receipts(cti) == ["refused"]
+            return None if refused and self.control_point.receipt(cti, "refused")["reason"] == "no-clock" else cti
+
+        cti = wait_for("the hub's clock", taken, 120, 2)
+        assert cti is not None
+        return cti
 
     def wait_story(self, cti: bytes, *statuses: str, timeout_s: float = 600) -> None:
         """Wait until a command's receipts are these."""
