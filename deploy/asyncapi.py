@@ -14,18 +14,18 @@ import cbor2
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from hub.contract.command import ROLES, Command, sign_command
-from hub.contract.envelope import LANES, FileSigner, seal, split_sign1
-from hub.contract.receipt import FIRST_PREV, STATUSES, Receipt, encode_receipt
-from hub.control.args import ARGS
-from hub.control.authority import REASONS
-from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
-from hub.metering.event import EVENTS, encode_event
-from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
-from hub.metering.pack import deflate_pack, encode_pack, inflate_pack
-from hub.metering.reading import UNITS, Reading
-from hub.uplink.state import state_payload
-from hub.version import VERSION
+from hub.core.control.args import ARGS
+from hub.core.control.authority import REASONS
+from hub.services.uplink.status import state_payload
+from hub.wire.uplink.command import ROLES, Command, sign_command
+from hub.wire.uplink.envelope import LANES, FileSigner, seal, split_sign1
+from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
+from hub.wire.uplink.event import EVENTS, encode_event
+from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
+from hub.wire.uplink.pack import deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.reading import UNITS, Reading
+from hub.wire.uplink.receipt import FIRST_PREV, STATUSES, Receipt, encode_receipt
+from hub.wire.version import VERSION
 
 FILE = Path(__file__).with_name("asyncapi.yaml")
 HUB, T_MS = "MTR-1", 1_800_000_000_000
@@ -34,7 +34,7 @@ SEALED = 'application/cose; cose-type="cose-sign1"'
 
 Json = dict[str, Any]
 
-# What each operation takes, as an example; names and rules are those of hub/control/args.py (a test compares).
+# What each operation takes, as an example; names and rules are those of hub/core/control/args.py (a test compares).
 ARGUMENTS: dict[str, Json] = {
     "limit": {"watts": 1500, "duration": 1800, "start": T_MS / 1000 + 600, "randomise": 300, "criticality": 5},
     "limit.cancel": {"cti": bytes(16)},

@@ -30,7 +30,7 @@ from deploy.image.signing import Signing, given_keys, make_test_keys
 from deploy.image.squash import make_rootfs
 from deploy.image.wheels import fetch_wheels
 from deploy.update_index import write_index
-from hub.version import VERSION
+from hub.wire.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 UPDATE = "update"  # the folder of OUT that goes to the utility's server as it is

@@ -25,15 +25,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.pki import Authority
-from hub.admin.client import NoDaemon, Refused, ask
-from hub.contract.command import Command, sign_command
-from hub.contract.envelope import FileSigner
-from hub.contract.ledger import Lane
-from hub.contract.operators import operator_entry
-from hub.contract.receipt import FIRST_PREV, chain_hash
 from hub.headend.connection import Connection
 from hub.headend.inbox import Inbox, Received
-from hub.metering.reading import UNITS, format_decimal
+from hub.headend.ledger import Lane
+from hub.services.admin.client import NoDaemon, Refused, ask
+from hub.wire.keys.operators import operator_entry
+from hub.wire.uplink.command import Command, sign_command
+from hub.wire.uplink.envelope import FileSigner
+from hub.wire.uplink.reading import UNITS, format_decimal
+from hub.wire.uplink.receipt import FIRST_PREV, chain_hash
 from tests.harness.broker import MOSQUITTO, Broker
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import free_port

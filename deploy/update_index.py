@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hub.update.chunks import decode_index, encode_index, octets_to_get, plan
+from hub.core.update.chunk_index import decode_index, encode_index, octets_to_get, plan
 
 LEAST, MOST = 8 * 1024, 128 * 1024
 _MASK = 0xFFFE0000  # fifteen bits: on average 32 KiB beyond the least

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from hub.version import WRITTEN_MS
+from hub.wire.version import WRITTEN_MS
 
 _TIME_ERROR = 5  # ntp_adjtime(3): the clock is not synchronised
 SOURCE_VARIABLE = "METERHUB_CLOCK"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-# A transport address, the link's name first; see hub/mqttsn/records.py.
+# A transport address, the link's name first; see hub/core/records.py.
 Peer = tuple[Any, ...]
 Datagrams = list[tuple[Peer, bytes]]
 # Called on the event loop with everything that arrived in one wake-up, in order.

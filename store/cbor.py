@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.metering.cbor import BadCbor, loads_one
+from hub.wire.uplink.cbor import BadCbor, loads_one
 from store.errors import StoreCorrupt
 
 

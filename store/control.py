@@ -1,4 +1,4 @@
-"""Control's steps into their tables (hub/control/records.py), the chain of receipts, what a salvage leaves to say."""
+"""Control's steps (hub/core/control/records.py) into their tables, the chain of receipts, what a salvage leaves to say."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,8 +7,8 @@ from typing import Any
 
 import cbor2
 
-from hub.contract.receipt import CONTENT_TYPE, FIRST_PREV, chain_hash, decode_receipt, encode_receipt
-from hub.control.records import FORGOT, Journal, answered_name
+from hub.core.control.records import FORGOT, Journal, answered_name
+from hub.wire.uplink.receipt import CONTENT_TYPE, FIRST_PREV, chain_hash, decode_receipt, encode_receipt
 from store.cbor import load_own
 from store.database import Database
 from store.envelopes import payload_of
@@ -23,7 +23,7 @@ NOT_SALVAGED = (UNTOLD, FORGOT)
 
 def write_loss(db: Database, untold: list[dict[str, Any]]) -> None:
     """Note in a database that starts a new epoch (inside a transaction) what events are still to tell of, and that
-    control's memory may have holes: see FORGOT in hub/control/records.py."""
+    control's memory may have holes: see FORGOT in hub/core/control/records.py."""
     write_items(db, {UNTOLD: cbor2.dumps(untold), FORGOT: cbor2.dumps(None)})
 
 

@@ -8,13 +8,13 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.control.records import FORGOT, Journal
-from hub.metering.event import CONTENT_TYPE as EVENT_TYPE
-from hub.metering.event import encode_event
-from hub.metering.pack import CONTENT_TYPE as PACK_TYPE
-from hub.metering.pack import deflate_pack, encode_pack
-from hub.metering.reading import Reading
-from hub.mqttsn.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
+from hub.core.control.records import FORGOT, Journal
+from hub.core.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
+from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
+from hub.wire.uplink.event import encode_event
+from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
+from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.reading import Reading
 from store.control import UNTOLD, Chain, read_items, read_untold, write_items, write_journal
 from store.database import PAGE_SIZE, Database
 from store.errors import StoreFull, TooManyNames
@@ -23,11 +23,11 @@ from store.gateway_tables import apply_changes, restore_records
 from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
-from store.relief import Relief
+from store.retention import Relief
 from store.space import DUP_WINDOW_S, Budget, DupWindow
 from store.transaction import EngineTransaction
 
-MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/contract/envelope.py
+MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/wire/uplink/envelope.py
 _PACKED_BYTES = 8  # what a reading in a pack may take, to have room for the pack
 _FORGET_EVERY_MS = 60_000  # how often the log is looked through for names that nobody needs any more
 _CLOCK_STEP_MS = 100  # a smaller change of the offset is not worth a page
@@ -325,7 +325,7 @@ class Engine(LogView):
         self._seal_event("store.gap", fields, self.now_ms())
         self.news.add("events")
 
-    # --- space (store/relief.py)
+    # --- space (store/retention.py)
 
     def make_room(self, goal_pages: int) -> bool:
         """Give way until fewer than `goal_pages` are used; whether that was reached."""

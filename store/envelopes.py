@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.metering.pack import inflate_pack
+from hub.wire.uplink.pack import inflate_pack
 from store.cbor import load_own
 from store.errors import StoreCorrupt
 

@@ -1,6 +1,6 @@
 """Gap records (P3): what the store gave up for want of space, told as `store.gap` events when somebody listens again.
 
-What went from readings stands in the thinned rows themselves (store/dense.py), so a record costs nothing while the
+What went from readings stands in the thinned rows themselves (store/columns.py), so a record costs nothing while the
 uplink is down and cannot be lost without its readings; it is sealed in the transaction that seals the first pack out of
 such a row, and overtakes it. So there are at most as many as packs. Raw forwards leave two marks, told once.
 """
@@ -8,7 +8,7 @@ such a row, and overtakes it. So there are at most as many as packs. Raw forward
 from collections.abc import Iterable
 from typing import Any
 
-from hub.metering.reading import Reading
+from hub.wire.uplink.reading import Reading
 
 _SERIES_AT_ONCE = 100  # an event of 5 KB
 

@@ -1,4 +1,4 @@
-"""The gateway's records (hub/mqttsn/records.py) in and out of their tables."""
+"""The gateway's records (hub/core/records.py) in and out of their tables."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 
-from hub.mqttsn import records as r
+from hub.core import records as r
 from store.cbor import load_own
 from store.database import Database
 from store.errors import StoreCorrupt

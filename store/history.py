@@ -9,9 +9,9 @@ import logging
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
-from hub.metering.event import decode_event
-from hub.metering.pack import BadPack, decode_pack
-from hub.metering.reading import Reading
+from hub.wire.uplink.event import decode_event
+from hub.wire.uplink.pack import BadPack, decode_pack
+from hub.wire.uplink.reading import Reading
 from store.database import Database
 from store.envelopes import pack_of, payload_of
 from store.errors import StoreCorrupt

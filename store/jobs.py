@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from hub.mqttsn.records import Batch
+from hub.core.records import Batch
 from store.engine import Engine
-from store.keeper import Keeper
+from store.recovery import Keeper
 
 Done = Callable[[int, Exception | None], None]
 

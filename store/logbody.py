@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import cbor2
 
-from hub.metering.reading import THINNED, Reading
-from hub.mqttsn.records import Batch, Seen
-from store.dense import UNTHINNED, Point, Thinned, decode_dense, is_dense
+from hub.core.records import Batch, Seen
+from hub.wire.uplink.reading import THINNED, Reading
+from store.columns import UNTHINNED, Point, Thinned, decode_dense, is_dense
 from store.errors import StoreCorrupt, TooManyNames
 
 SeriesKey = tuple[str, str, int]

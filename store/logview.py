@@ -1,7 +1,7 @@
 """What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
 this, and so does the offline view of a stopped hub."""
 
-from hub.metering.reading import CLOCK_UNSYNCHRONISED
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED
 from store.database import Database
 from store.errors import StoreCorrupt
 from store.logbody import LogRow, Names, decode_row

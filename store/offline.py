@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from hub.metering.reading import Reading
+from hub.wire.uplink.reading import Reading
 from store.database import Database, open_read_only
 from store.errors import StoreBusy, StoreCorrupt, StoreError, translate
 from store.history import Wanted, find_readings, finish, newest_events

@@ -23,7 +23,7 @@ from typing import Any
 from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
-from store.epochfile import EpochNote, next_epoch, read_note, sync_folder, write_note
+from store.epoch_file import EpochNote, next_epoch, read_note, sync_folder, write_note
 from store.errors import StoreCorrupt, StoreError, StoreFull, translate
 from store.migrate import create_in_child
 from store.outbox import SealFunction

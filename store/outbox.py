@@ -22,7 +22,7 @@ from store.queries import LANES
 log = logging.getLogger(__name__)
 
 NUMBER_BITS = 31
-# A broker may acknowledge what it has not yet written down, and die (hub/uplink/window.py, Tail). What was acknowledged
+# A broker may acknowledge what it has not yet written down, and die (window.py, Tail). What was acknowledged
 # this shortly before the hub itself ended is sent once more by its next life, which knows nothing of the session's end.
 SETTLED_AFTER_MS = 30_000
 _SETTLED = "settled/"

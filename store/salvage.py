@@ -15,7 +15,7 @@ from typing import Any
 from store.control import NOT_SALVAGED
 from store.database import PAGE_SIZE, Database, Row
 from store.envelopes import place_of
-from store.epochfile import MAX_EPOCH
+from store.epoch_file import MAX_EPOCH
 from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
 from store.gateway_tables import read_peer
 from store.logbody import Names, decode_row, decode_seen

@@ -10,9 +10,9 @@ from typing import Any
 
 import cbor2
 
-from hub.control.records import FORGOT, Journal
-from hub.metering.reading import Reading
-from hub.mqttsn.records import Batch, Restored
+from hub.core.control.records import FORGOT, Journal
+from hub.core.records import Batch, Restored
+from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError
@@ -20,9 +20,9 @@ from store.history import Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.opening import Place, check_folder
 from store.outbox import Sealed, SealFunction, check_lane
-from store.pace import Pace
 from store.queries import LANES
 from store.space import MIB, make_budget
+from store.write_budget import Pace
 from store.writer import Writer
 
 
@@ -35,8 +35,8 @@ class Store:
 
     `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
     is the clock of `Sample.sampled_s`. `group_window_s`: how long an urgent batch waits for company;
-    `daily_write_mb`: what may be written to flash in a day before that window grows (store/pace.py), 0 = any.
-    `deflate`: packs are made smaller (hub/metering/pack.py).
+    `daily_write_mb`: what may be written to flash in a day before that window grows (store/write_budget.py), 0 = any.
+    `deflate`: packs are made smaller (hub/wire/uplink/pack.py).
     Everything that returns a Future is executed on the writer thread and fails with StoreFull or StoreError.
     """
 
@@ -163,7 +163,7 @@ class Store:
         return self._ask(lambda engine: engine.commit_control(journal), news=news, writes=True)
 
     def control_state(self) -> "Future[dict[str, bytes]]":
-        """What control kept, by name; without a database, that it may have forgotten (hub/control/records.py)."""
+        """What control kept, by name; without a database, that it may have forgotten (hub/core/control/records.py)."""
         return self._ask(lambda engine: dict(engine.control), without={FORGOT: cbor2.dumps(None)})
 
     def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
@@ -226,7 +226,7 @@ class Store:
     def status(self) -> dict[str, Any]:
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
         commits, refused, errors, last_error, salvaged, epoch, boot; readings thinned and forwards dropped for want of
-        space; window_s and stretched (store/pace.py)."""
+        space; window_s and stretched (store/write_budget.py)."""
         names = ("hub.db", "hub.db-wal", "ballast")
         sizes = [_size(self._place.data_dir / name) for name in names]
         return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}

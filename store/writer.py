@@ -14,13 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from hub.mqttsn.records import Batch
+from hub.core.records import Batch
 from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreFull, translate
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop, Tend, answer
-from store.keeper import NEVER, QUICK_S, RETRY_S, Keeper, plain
 from store.opening import Place
-from store.pace import Pace
+from store.recovery import NEVER, QUICK_S, RETRY_S, Keeper, plain
+from store.write_budget import Pace
 
 log = logging.getLogger(__name__)
 

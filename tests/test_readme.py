@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.app.config import load_config
 from hub.cli.main import VERBS, build_parser
-from hub.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

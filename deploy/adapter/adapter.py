@@ -8,7 +8,7 @@ of 24 bits, and with those a clock in fractions stands still after half a year.
 
 import json
 
-from hub.mqttsn.client import Client
+from hub.core.adapter.client import Client
 
 from .appliance import Appliance
 from .orders import Orders

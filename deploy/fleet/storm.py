@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.uplink.policy import Backoff, first_delay_s
+from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
 
-BOOT_SPREAD_S = 60.0  # hub/config.py: uplink.boot_spread_s
-PATIENCE_S = 20.0  # hub/uplink/session.py: CONNECT_TIMEOUT_S
+BOOT_SPREAD_S = 60.0  # hub/app/config.py: uplink.boot_spread_s
+PATIENCE_S = 20.0  # hub/services/uplink/session.py: CONNECT_TIMEOUT_S
 
 
 @dataclass(frozen=True)

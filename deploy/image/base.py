@@ -5,7 +5,7 @@ factory's drop brings those and a list, and the first boot puts the bundle toget
 
     meterhub/update/base.parts      "SHA-256", then a line for each piece: kernel|rootfs|rest, offset, octets
     meterhub/update/base.rest       what is in neither slot
-    meterhub/update/base.raucb.idx  the bundle's index (hub/update/chunks.py)
+    meterhub/update/base.raucb.idx  the bundle's index (hub/core/update/chunk_index.py)
 """
 
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.image.debs import sha256_of
 from deploy.update_index import index_of
-from hub.update.chunks import Piece, decode_index, plan
+from hub.core.update.chunk_index import Piece, decode_index, plan
 
 FOLDER = "meterhub/update"
 

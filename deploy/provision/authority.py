@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.certificates import leaf, name_of, root
 from deploy.provision import durable
-from drivers.token import generate, load_key
-from hub.contract.pkcs11 import parse_uri, to_pem, uri_of
+from drivers.pkcs11_token import generate, load_key
+from hub.wire.keys.pkcs11 import parse_uri, to_pem, uri_of
 
 CA_DAYS = 365 * 35
 

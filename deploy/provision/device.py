@@ -29,7 +29,7 @@ from deploy.provision import durable, label
 from deploy.provision.authority import Authority
 from deploy.provision.hardware import DEVICE_TOKEN, Fitted, Jig, openssl_conf
 from deploy.provision.journal import Journal
-from hub.contract.pkcs11 import to_pem
+from hub.wire.keys.pkcs11 import to_pem
 
 # Of deploy/systemd/sysusers.d/meterhub.conf: the files are made before there is a system to ask.
 HUB_ID, FIELD_ID = 960, 962

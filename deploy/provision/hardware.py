@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from deploy.provision.tpm import endure_power_cuts
-from drivers.token import HardwareKey, generate, let_go, load_key, read_public_key
-from hub.contract.pkcs11 import HardwareError, Pkcs11Uri, make_uri
+from drivers.pkcs11_token import HardwareKey, generate, let_go, load_key, read_public_key
+from hub.wire.keys.pkcs11 import HardwareError, Pkcs11Uri, make_uri
 
-KEY_NAME = "hub"  # of the key of manufacture; renewed ones have other names (hub/uplink/renewal.py)
+KEY_NAME = "hub"  # of the key of manufacture; renewed ones have other names (hub/services/identity/renewal.py)
 TOKEN_LABEL = "meterhub"
 PIN_FILE = "/etc/meterhub/pin"
 DEVICE_TOKEN = "/var/lib/meterhub/token"
@@ -160,7 +160,7 @@ def _initialise(module: str, pin: str) -> None:
     """Give an empty store a token; one that an attempt left without its user's PIN is begun anew."""
     import PyKCS11 as P
 
-    from drivers.token import library_of
+    from drivers.pkcs11_token import library_of
 
     try:
         _initialise_with(P, library_of(module), pin)

@@ -28,9 +28,9 @@ from deploy.provision.authority import Authority, NoAuthority, create, is_signed
 from deploy.provision.device import BadSerial, Lot, check_serial, provision
 from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm, Tpm
 from deploy.provision.journal import Broken, Journal, entries_of, head_of
-from hub.config import ConfigError, load_config
-from hub.contract.operators import BadOperators, operator_entry
-from hub.contract.pkcs11 import BadUri, HardwareError
+from hub.app.config import ConfigError, load_config
+from hub.wire.keys.operators import BadOperators, operator_entry
+from hub.wire.keys.pkcs11 import BadUri, HardwareError
 
 # Debian's, wherever its architecture has it.
 TPM2_PKCS11 = next(Path("/usr/lib").glob("*-linux-gnu*/pkcs11/libtpm2_pkcs11.so"), Path("libtpm2_pkcs11.so"))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hub.contract.pkcs11 import HardwareError
+from hub.wire.keys.pkcs11 import HardwareError
 
 MAX_TRIES = 1000  # so many starts in a row that do not last ten seconds
 FORGIVEN_AFTER_S = 10  # one try, while the chip has power

@@ -16,7 +16,7 @@ _STX, _ETX = b"\x02", b"\x03"
 _MAX_OCTETS = 16_384
 _BIT_S = 10 / START_BAUDRATE  # one character at 300 baud: start, seven bits, parity, stop
 
-POLL_EVERY_S = 15.0  # a read-out is fresh enough for the plan of a load limit (METER_FRESH_S of hub/control)
+POLL_EVERY_S = 15.0  # a read-out is fresh enough for the plan of a load limit (METER_FRESH_S of hub/core/control)
 _ANSWER_S = 4.0  # reaction time (1.5 s) and a 20 character identification at 300 baud, and some patience
 _REACTION_S = 0.2  # the least pause before the acknowledgement
 _SILENCE_S = 2.5  # between two characters (1.5 s in the standard)

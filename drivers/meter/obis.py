@@ -8,7 +8,7 @@ A line is `1-0:1.8.1(001234.567*kWh)`; in IEC 62056-21 read-outs the group befor
 import re
 from collections.abc import Iterable
 
-from hub.metering.reading import MAX_DIGITS, format_decimal
+from hub.wire.uplink.reading import MAX_DIGITS, format_decimal
 
 # Group A is 1: electricity; what stands there of other media (gas, heat) and of the meter itself (0) is not ours.
 _LINE = re.compile(r"(?:1-\d{1,3}:)?(\d{1,3}\.\d{1,3}\.\d{1,3})(?:[*&]\d{1,3})?\(([^()]*)\)")

@@ -24,7 +24,7 @@ _OVERDUE_S = 120.0  # four times what it waits at most
 
 
 class Health(Protocol):
-    """What the port needs of hub/health.py."""
+    """What the port needs of hub/core/health.py."""
 
     def raise_condition(self, code: str, detail: str = "") -> None: ...
     def clear_condition(self, *codes: str) -> None: ...

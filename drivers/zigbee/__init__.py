@@ -5,9 +5,9 @@ Importing it costs tens of megabytes and, on a small ARM, seconds: the daemon do
 
 import logging
 
-from hub import lean
+from drivers import lazy_imports
 
-with lean.imports():
+with lazy_imports.imports():
     from drivers.zigbee.link import ZigbeeLink
 
 # What these say below WARNING is a line per frame, with addresses of the home's devices in it.

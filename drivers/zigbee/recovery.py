@@ -63,7 +63,7 @@ class Backoff:
 
 
 def diagnose(error: BaseException | None) -> str:
-    """The condition (hub/health.py) behind a failure: the port is not there, or nobody answers on it."""
+    """The condition (hub/core/health.py) behind a failure: the port is not there, or nobody answers on it."""
     cause = error.__cause__ if error is not None and error.__cause__ is not None else error
     if cause is None or (isinstance(cause, OSError) and not isinstance(cause, TimeoutError)):
         return MISSING

@@ -6,7 +6,7 @@ from math import ceil
 
 # A divisor that is no product of twos and fives has no finite decimals: as many as a meter could ever mean.
 MAX_DECIMALS = 6
-# What hub/metering/reading.py takes of a number: a register with more is printed with fewer decimals.
+# What hub/wire/uplink/reading.py takes of a number: a register with more is printed with fewer decimals.
 MAX_DIGITS = 18
 
 

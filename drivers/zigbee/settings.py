@@ -30,7 +30,7 @@ class RadioSettings(Protocol):
 
 
 def preset_of(radio: RadioSettings) -> Preset:
-    """Where MQTT-SN travels. Raises KeyError for a name that hub/config.py would have refused."""
+    """Where MQTT-SN travels. Raises KeyError for a name that hub/app/config.py would have refused."""
     return PRESETS[radio.tunnel]
 
 
@@ -38,7 +38,7 @@ def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
     """The configuration of one zigpy application. The PAN id counts only when a network has to be formed."""
     preset = preset_of(radio)
     if radio.path.startswith("rfc2217:"):
-        importlib.import_module("serialx.platforms.serial_rfc2217").RFC2217Serial  # noqa: B018 (hub/lean.py: it sleeps)
+        importlib.import_module("serialx.platforms.serial_rfc2217").RFC2217Serial  # noqa: B018 (drivers/lazy_imports.py: it sleeps)
     return {
         "device": {"path": radio.path, "baudrate": radio.baudrate},
         "database_path": None if database is None else str(database),

@@ -26,7 +26,7 @@ RecordEvent = Callable[[str, dict[str, Any]], Any]
 
 
 class Health(Protocol):
-    """What the supervisor needs of hub/health.py."""
+    """What the supervisor needs of hub/core/health.py."""
 
     def raise_condition(self, code: str, detail: str = "") -> None: ...
     def clear_condition(self, *codes: str) -> None: ...

@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from drivers.process import cpu_s, rss_bytes
 from hub.bench.load import Figures, Load, run_load
-from hub.process import cpu_s, rss_bytes
 
 PAYLOADS = {
     "number": Load(b"230.1"),
@@ -73,9 +73,9 @@ def _gateway(pipe: Connection, directory: str) -> None:
 async def _serve(pipe: Connection, directory: Path) -> None:
     from drivers.clock import monotonic
     from drivers.udp import UdpLink
-    from hub.bridge import Bridge
-    from hub.mqttsn.gateway import Gateway
-    from hub.mqttsn.limits import GatewayConfig
+    from hub.core.gateway.gateway import Gateway
+    from hub.core.gateway.limits import GatewayConfig
+    from hub.services.home.bridge import Bridge
     from store import Store
 
     store = Store(directory, seal=lambda *_: b"")

@@ -21,13 +21,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hub.admin.client import NoDaemon, ask
 from hub.bench.load import connect
 from hub.bench.peer import LocalBroker
-from hub.contract.command import Command, sign_command
-from hub.contract.envelope import FileSigner
-from hub.contract.operators import operator_entry
 from hub.headend.connection import Connection
+from hub.services.admin.client import NoDaemon, ask
+from hub.wire.keys.operators import operator_entry
+from hub.wire.uplink.command import Command, sign_command
+from hub.wire.uplink.envelope import FileSigner
 
 START_W = 7000.0
 STEP_W = 5.0

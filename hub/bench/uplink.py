@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from drivers.process import cpu_s
 from hub.bench.peer import LocalBroker
-from hub.process import cpu_s
 
 HUB = "hub"
 APPLIANCES = 10
@@ -34,8 +34,8 @@ class BenchFailed(Exception):
 
 
 def _open_store(directory: Path) -> Any:
-    from hub.contract.envelope import seal
-    from hub.contract.identity import load_identity
+    from hub.wire.keys.identity import load_identity
+    from hub.wire.uplink.envelope import seal
     from store import Store
 
     identity = load_identity(directory / "hub.pem", directory / "hub.key")
@@ -51,7 +51,7 @@ def _open_store(directory: Path) -> Any:
 
 def _fill(pipe: Connection, place: str, readings: int, per_commit: int) -> None:
     """Ten appliances report in turn, once a second each; reading i of all carries a value from which i follows."""
-    from hub.mqttsn.records import Batch, Sample
+    from hub.core.records import Batch, Sample
 
     store = _open_store(Path(place))
     stored, faults = threading.Semaphore(0), []
@@ -82,11 +82,11 @@ def _drain(pipe: Connection, place: str, port: int) -> None:
 
 def _pack_limit(directory: Path) -> float:
     """Readings a second that packing and signing alone come to: readings in memory, no store, no line, one core."""
-    from hub.contract.envelope import seal
-    from hub.contract.identity import load_identity
-    from hub.metering.pack import CONTENT_TYPE, encode_pack
-    from hub.metering.reading import Reading
-    from hub.uplink.sender import MAX_READINGS_PER_PACK
+    from hub.services.uplink.sender import MAX_READINGS_PER_PACK
+    from hub.wire.keys.identity import load_identity
+    from hub.wire.uplink.envelope import seal
+    from hub.wire.uplink.pack import CONTENT_TYPE, encode_pack
+    from hub.wire.uplink.reading import Reading
 
     signer = load_identity(directory / "hub.pem", directory / "hub.key").signer
     now_ms = time.time_ns() // 1_000_000
@@ -103,11 +103,11 @@ def _pack_limit(directory: Path) -> float:
 
 
 async def _serve(pipe: Connection, directory: Path, port: int) -> None:
-    from hub.config import UplinkConfig
-    from hub.contract.identity import load_identity
-    from hub.health import Health
-    from hub.process import share_one_arena
-    from hub.uplink.loop import Uplink
+    from drivers.process import share_one_arena
+    from hub.app.config import UplinkConfig
+    from hub.core.health import Health
+    from hub.services.uplink.loop import Uplink
+    from hub.wire.keys.identity import load_identity
 
     share_one_arena()
     store = _open_store(directory)
@@ -263,8 +263,8 @@ def _time_drain(hub: Child, broker: LocalBroker, readings: int) -> dict[str, Any
 
 def verify(place: Path, readings: int) -> None:
     """Every message genuine, every number there, every reading exactly once. Raises BenchFailed."""
-    from hub.contract.ledger import Lane
     from hub.headend.inbox import Inbox
+    from hub.headend.ledger import Lane
 
     inbox = Inbox([place / "hub.pem"])
     there = bytearray(readings)

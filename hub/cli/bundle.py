@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hub.admin.client import NoDaemon, Refused
-from hub.bundle import FORMAT, write_bundle
+from hub.app.doctor import examine
 from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, complain, config_of, print_json
 from hub.cli.offline import ask_or_open
-from hub.doctor import examine
-from hub.version import VERSION
+from hub.services.admin.bundle import FORMAT, write_bundle
+from hub.services.admin.client import NoDaemon, Refused
+from hub.wire.version import VERSION
 
 _EVENTS = 1000
 _JOURNAL_LINES = 2000

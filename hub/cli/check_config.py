@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from hub.app.config import load_config
 from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, complain, print_json
-from hub.config import load_config
 
 
 def register(subparsers: Subparsers) -> None:
@@ -13,8 +13,8 @@ def register(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from hub.contract.pkcs11 import HardwareError
-    from hub.preflight import check_tls, operators_of, present_identity
+    from hub.app.startup_checks import check_tls, operators_of, present_identity
+    from hub.wire.keys.pkcs11 import HardwareError
 
     config = load_config(arguments.file or arguments.config)
     try:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hub.admin.client import ask
-from hub.config import Config, default_path, load_config
+from hub.app.config import Config, default_path, load_config
+from hub.services.admin.client import ask
 
 FINE, PROBLEM, USAGE, NO_DAEMON = 0, 1, 2, 3
 

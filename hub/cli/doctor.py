@@ -2,9 +2,9 @@
 
 import argparse
 
-from hub.admin.client import NoDaemon
+from hub.app.doctor import ERROR, Finding, daemon_findings, examine
 from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, ask_daemon, config_of, print_json
-from hub.doctor import ERROR, Finding, daemon_findings, examine
+from hub.services.admin.client import NoDaemon
 
 _MARKS = {"fine": "ok", "warning": "WARNING", "error": "ERROR"}
 
@@ -27,7 +27,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def _findings(arguments: argparse.Namespace) -> list[Finding]:
     if arguments.bundle is not None:
-        from hub.bundle import read_bundle
+        from hub.services.admin.bundle import read_bundle
 
         parts = read_bundle(arguments.bundle)
         if "doctor" in parts:

@@ -2,9 +2,9 @@
 
 import argparse
 
-from hub import factory
-from hub.admin.client import NoDaemon, ask
 from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, config_of, print_json
+from hub.services.admin.client import NoDaemon, ask
+from store import factory_reset
 
 
 def register(subparsers: Subparsers) -> None:
@@ -37,7 +37,7 @@ def _perform(arguments: argparse.Namespace) -> int:
         complain("factory-reset: the hub runs; leave --now out, or stop it first")
         return PROBLEM
     try:
-        gone = factory.perform(config.data_dir)
+        gone = factory_reset.perform(config.data_dir)
     except OSError as error:
         complain(f"factory-reset: {error.filename or config.data_dir}: {error.strerror or error}")
         return PROBLEM

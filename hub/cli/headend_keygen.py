@@ -26,7 +26,7 @@ def _keygen(arguments: argparse.Namespace) -> int:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    from hub.contract.operators import BadOperators, operator_entry
+    from hub.wire.keys.operators import BadOperators, operator_entry
 
     private = ed25519.Ed25519PrivateKey.generate() if arguments.ed25519 else ec.generate_private_key(ec.SECP256R1())
     roles = [role.strip() for role in arguments.roles.split(",")]

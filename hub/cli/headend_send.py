@@ -44,10 +44,10 @@ def register(actions: Any) -> argparse.ArgumentParser:
 
 def _send(arguments: argparse.Namespace) -> int:
     """Sign a command as an operator and publish it. With --wait: exit status 0 when the hub did it, 1 when not."""
-    from hub.contract.command import ROLES
     from hub.headend.archive import save
     from hub.headend.connection import Connection
     from hub.headend.inbox import Inbox
+    from hub.wire.uplink.command import ROLES
 
     if arguments.op not in ROLES:
         complain(f"headend send: {arguments.op}: not one of {', '.join(ROLES)}")
@@ -95,8 +95,8 @@ def _sign(arguments: argparse.Namespace, args: dict[str, Any]) -> tuple[bytes, b
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    from hub.contract.command import CTI_BYTES, Command, sign_command
-    from hub.contract.envelope import FileSigner
+    from hub.wire.uplink.command import CTI_BYTES, Command, sign_command
+    from hub.wire.uplink.envelope import FileSigner
 
     key = load_pem_private_key(arguments.key.read_bytes(), None)
     if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
@@ -116,8 +116,8 @@ def _topic(to: str) -> str:
 
 def _await(arguments: argparse.Namespace, connection: Any, inbox: Any, cti: bytes) -> int:
     """Print the receipts of a command until every hub we can verify has said as much as was asked for."""
-    from hub.contract.receipt import FINAL
     from hub.headend.archive import save
+    from hub.wire.uplink.receipt import FINAL
 
     wanted = _DONE[arguments.wait]
     waiting = set(inbox.hubs) if arguments.to == "all" or arguments.to.startswith("group:") else {arguments.to}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, complain, format_time
 from hub.headend.archive import save
-from hub.metering.reading import CLOCK_UNSYNCHRONISED, UNITS, format_decimal
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, UNITS, format_decimal
 
 
 def register(actions: Any) -> argparse.ArgumentParser:

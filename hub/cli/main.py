@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hub.admin.client import NoDaemon, Refused
-from hub.bundle import BadBundle
+from hub.app.config import ConfigError
 from hub.cli.common import NO_DAEMON, PROBLEM, USAGE, complain
-from hub.config import ConfigError
-from hub.version import VERSION
+from hub.services.admin.bundle import BadBundle
+from hub.services.admin.client import NoDaemon, Refused
+from hub.wire.version import VERSION
 
 # name: (module, summary). Each module has `register(subparsers)`.
 VERBS = {

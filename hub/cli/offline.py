@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from hub.admin.client import NoDaemon
 from hub.cli.common import ask_daemon, config_of
+from hub.services.admin.client import NoDaemon
 
 
 def ask_or_open(arguments: argparse.Namespace, what: str, query: Callable[[Any], Any], **request: Any) -> Any:
@@ -35,7 +35,7 @@ def ask_or_read(arguments: argparse.Namespace, what: str) -> Any:
 
 def from_bundle(arguments: argparse.Namespace, what: str) -> Any:
     """One part of a support bundle. Raises BadBundle, also for what no bundle holds."""
-    from hub.bundle import BadBundle, read_bundle
+    from hub.services.admin.bundle import BadBundle, read_bundle
 
     parts = read_bundle(arguments.bundle)
     if what not in parts:

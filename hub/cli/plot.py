@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from hub.metering.reading import THINNED
+from hub.wire.uplink.reading import THINNED
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _HEIGHT = 8
@@ -24,7 +24,7 @@ _Points = list[tuple[int, float]]
 
 
 def plot(rows: Iterable[dict[str, Any]], columns: int = 80) -> list[str]:
-    """Draw rows of `hub.status.reading_row`, in the order of their series' names."""
+    """Draw rows of `hub.services.admin.queries.reading_row`, in the order of their series' names."""
     series: dict[tuple[str, str, str], _Points] = defaultdict(list)
     thinned: dict[tuple[str, str, str], int] = defaultdict(int)
     for row in rows:

@@ -39,7 +39,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def readings(arguments: argparse.Namespace) -> int:
-    from hub.status import reading_row
+    from hub.services.admin.queries import reading_row
 
     query = {name: getattr(arguments, name) for name in ("client", "quantity", "from_ms", "to_ms", "limit")}
     query["newest_first"] = True

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hub import lean
-from hub.config import ConfigError, default_path, load_config
+from drivers import lazy_imports
+from hub.app.config import ConfigError, default_path, load_config
 
 _USAGE = 2
 
@@ -36,8 +36,8 @@ def serve(config: Path, verbose: bool) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load_config(config)
-        with lean.imports():
-            from hub.daemon import run_daemon  # a wrong configuration is told without its libraries
+        with lazy_imports.imports():
+            from hub.app.daemon import run_daemon  # a wrong configuration is told without its libraries
 
         return run_daemon(settings)
     except ConfigError as error:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hub.cli.common import FINE, PROBLEM, Subparsers, complain
-from hub.update.helper import Place, serve_one
+from hub.services.update.helper import Place, serve_one
 
 
 def register(subparsers: Subparsers) -> None:

@@ -66,9 +66,9 @@ def decode(frame: dict[str, Any]) -> str:
 
 
 def _han(data: bytes) -> str:
-    from hub.mqttsn.codec import Malformed
-    from hub.mqttsn.codec import decode as decode_1_2
-    from hub.mqttsn.codec2 import decode2
+    from hub.wire.mqttsn.messages import Malformed
+    from hub.wire.mqttsn.messages import decode as decode_1_2
+    from hub.wire.mqttsn.v2.messages import decode2
 
     try:
         return repr(decode_1_2(data))
@@ -80,8 +80,8 @@ def _han(data: bytes) -> str:
 
 
 def _uplink(topic: str, data: bytes) -> str:
-    from hub.contract.envelope import split_sign1
-    from hub.metering.cbor import loads_one
+    from hub.wire.uplink.cbor import loads_one
+    from hub.wire.uplink.envelope import split_sign1
 
     kind = topic.rpartition("/")[2]
     if kind == "state" or "/han/" in topic:
@@ -99,8 +99,8 @@ def _header(protected: dict[Any, Any]) -> str:
 
 
 def _content(kind: str, payload: bytes) -> str:
-    from hub.metering.cbor import loads_one
-    from hub.metering.pack import decode_pack
+    from hub.wire.uplink.cbor import loads_one
+    from hub.wire.uplink.pack import decode_pack
 
     if kind in ("readings", "answers"):
         readings = decode_pack(payload)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from hub.contract.command import BadCommand, Command, parse_command
-from hub.contract.ledger import Lane
-from hub.contract.receipt import FINAL, Receipt, broken_links, decode_receipt
 from hub.headend.inbox import Inbox
+from hub.headend.ledger import Lane
+from hub.wire.uplink.command import BadCommand, Command, parse_command
+from hub.wire.uplink.receipt import FINAL, Receipt, broken_links, decode_receipt
 
 
 @dataclass(slots=True)

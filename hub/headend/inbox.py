@@ -7,13 +7,13 @@ from typing import Any
 
 from cryptography import x509
 
-from hub.contract.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
-from hub.contract.identity import common_name
-from hub.contract.ledger import Altered, Lane, Ledger
-from hub.metering import event as events
-from hub.metering import pack
-from hub.metering.cbor import loads_one
-from hub.metering.reading import Reading
+from hub.headend.ledger import Altered, Lane, Ledger
+from hub.wire.keys.identity import common_name
+from hub.wire.uplink import event as events
+from hub.wire.uplink import pack
+from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
+from hub.wire.uplink.reading import Reading
 
 _SEALED = ("readings", "events", "receipts", "answers")
 

@@ -39,7 +39,7 @@ CREATE TABLE sealed_answers (id INTEGER PRIMARY KEY, t_ms INTEGER NOT NULL, crc 
 -- Positions and totals as they were at the last pruning; newer marks are in the log.
 CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
--- The gateway's state, as in hub/mqttsn/records.py. Without rowid: one b-tree, so one page a change.
+-- The gateway's state, as in hub/core/records.py. Without rowid: one b-tree, so one page a change.
 CREATE TABLE session (
   client_id TEXT PRIMARY KEY,
   peer BLOB NOT NULL,

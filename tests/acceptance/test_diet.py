@@ -32,8 +32,8 @@ NOT_THERE = {
     "_statistics": "statistics, for bellows' energy scan",
     "sqlite_utils": "migrations, which have their own process",
     "serial": "the meter's port, which this hub has not",
-    "hub.doctor": "a verb",
-    "hub.bundle": "a verb",
+    "hub.app.doctor": "a verb",
+    "hub.services.admin.bundle": "a verb",
     "hub.headend": "the utility's side",
 }
 
@@ -65,7 +65,7 @@ def settled(make_hub: Callable[..., Hub], control_point: ControlPoint) -> "Calla
 def test_a_hub_holds_what_it_needs(settled: Callable[[], Hub]) -> None:
     hub = settled()
     imported = set(re.findall(r"^import time: .*\| +(\S+)$", hub.log_file.read_text(), re.MULTILINE))
-    assert {"hub.daemon", "bellows.zigbee.application", "paho.mqtt.client"} <= imported, "the log tells of imports"
+    assert {"hub.app.daemon", "bellows.zigbee.application", "paho.mqtt.client"} <= imported, "the log tells of imports"
     broken = [f"{name} ({why})" for name, why in NOT_THERE.items() if name in imported]
     assert not broken, f"a running hub has imported {', '.join(broken)}; see hub/lean.py"
     octets = hub.status()["process"]["rss_bytes"]

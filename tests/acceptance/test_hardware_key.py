@@ -30,8 +30,8 @@ _REQUEST = """
 import sys
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from drivers.token import HardwareKey, generate, let_go, read_public_key
-from hub.contract.pkcs11 import HardwareError, parse_uri
+from drivers.pkcs11_token import HardwareKey, generate, let_go, read_public_key
+from hub.wire.keys.pkcs11 import HardwareError, parse_uri
 uri = parse_uri(sys.argv[1])
 try:
     key = HardwareKey(uri, read_public_key(uri))
@@ -49,9 +49,9 @@ _HANDSHAKES = """
 import socket, ssl, sys
 from pathlib import Path
 from cryptography import x509
-from drivers.token import let_go, load_key
-from hub.contract.pkcs11 import parse_uri
-from hub.uplink.tls import client_context
+from drivers.pkcs11_token import let_go, load_key
+from hub.wire.keys.pkcs11 import parse_uri
+from drivers.tls import client_context
 uri, certificate, ca, port = sys.argv[1:]
 load_key(parse_uri(uri), x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key())
 for version in [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3] * 10:
@@ -120,7 +120,7 @@ def test_one_key_in_hardware_shows_itself_and_signs(
 ) -> None:
     key_file = token.uri("hub")
     if form == "pem":
-        from hub.contract.pkcs11 import parse_uri, to_pem
+        from hub.wire.keys.pkcs11 import parse_uri, to_pem
 
         (token.folder / "hub.key").write_bytes(to_pem(parse_uri(key_file)))
         key_file = str(token.folder / "hub.key")
@@ -180,8 +180,8 @@ def test_another_keys_certificate_and_an_openssl_without_provider_are_told(
 # Nothing has used OpenSSL before.
 _LOGIN_FIRST = """
 import sys
-from drivers.token import let_go, read_public_key
-from hub.contract.pkcs11 import parse_uri
+from drivers.pkcs11_token import let_go, read_public_key
+from hub.wire.keys.pkcs11 import parse_uri
 uri = parse_uri(sys.argv[1])
 print(read_public_key(uri).curve.name)
 let_go(uri.module)

@@ -85,7 +85,7 @@ def test_the_home_is_served_while_the_radio_is_missing(make_hub: Callable[..., H
 
 
 def test_the_radio_stack_is_not_imported_to_serve_the_home() -> None:
-    code = "import sys, hub.daemon; sys.exit(any(name in sys.modules for name in ('zigpy', 'bellows', 'aiohttp')))"
+    code = "import sys, hub.app.daemon; sys.exit(any(name in sys.modules for name in ('zigpy', 'bellows', 'aiohttp')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 

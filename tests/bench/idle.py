@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
-from hub.process import cpu_s
+from drivers.process import cpu_s
 from tests.harness.broker import Broker
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy

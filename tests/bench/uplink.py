@@ -18,9 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.pki import Authority
 from hub.bench.uplink import bench_uplink
-from hub.metering.pack import deflate_pack, encode_pack
-from hub.metering.reading import Reading
-from hub.mqttsn.records import Batch, Sample
+from hub.core.records import Batch, Sample
+from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.reading import Reading
 from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.proxy import Proxy

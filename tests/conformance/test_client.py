@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hub.mqttsn.client import Client
+from hub.core.adapter.client import Client
 from tests.conformance.table import Row, rows, title
 
 

@@ -4,11 +4,11 @@ from collections import defaultdict, deque
 
 import pytest
 
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig, Limits
-from hub.mqttsn.records import Peer
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.records import Peer
 from tests.conformance.table import CONNACK, Row, connect, rows, title
-from tests.hub.mqttsn.playbook import ModelStore
+from tests.hub.core.gateway.playbook import ModelStore
 
 ROWS = rows("gateway")
 

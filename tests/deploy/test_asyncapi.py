@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from deploy import asyncapi
-from hub.contract.command import ROLES, parse_command
-from hub.control.args import ARGS, check_args
+from hub.core.control.args import ARGS, check_args
+from hub.wire.uplink.command import ROLES, parse_command
 from tests.harness.npm import install
 
 HERE = Path(__file__).parent / "asyncapi"

@@ -13,9 +13,9 @@ from deploy.fleet.storm import (
     library_delays,
     simulate,
 )
-from hub.config import UplinkConfig
-from hub.uplink.policy import PACES
-from hub.uplink.session import CONNECT_TIMEOUT_S
+from hub.app.config import UplinkConfig
+from hub.core.uplink.reconnect_policy import PACES
+from hub.services.uplink.session import CONNECT_TIMEOUT_S
 
 HUBS = 3000
 

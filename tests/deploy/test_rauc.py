@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.update.helper import Place, serve_one
+from hub.services.update.helper import Place, serve_one
 from tests.harness.board import COMPATIBLE, Board
 from tests.harness.waiting import wait_for
 

@@ -24,7 +24,7 @@ from deploy.pki import Authority
 from deploy.provision.journal import Journal, entries_of
 from deploy.provision.label import crc16, install_code
 from deploy.provision.tpm import LOCKOUT, Guard, opened
-from hub.contract.pkcs11 import make_uri, to_pem, uri_of
+from hub.wire.keys.pkcs11 import make_uri, to_pem, uri_of
 from tests.harness.broker import Broker
 from tests.harness.hub import ROOT, Hub
 from tests.harness.lot import Lot

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.atrest import encryption_of
+from drivers.data_at_rest import encryption_of
 
 
 def sysfs(root: Path, folder: Path, layers: dict[str, str | None]) -> Path:

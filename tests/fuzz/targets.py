@@ -4,12 +4,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from hub.mqttsn.codec import Malformed, decode
-from hub.mqttsn.codec2 import decode2
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig, Limits
-from hub.mqttsn.orders import EVERYTHING, Order
-from tests.hub.mqttsn.playbook import ModelStore
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.order import EVERYTHING, Order
+from hub.wire.mqttsn.messages import Malformed, decode
+from hub.wire.mqttsn.v2.messages import decode2
+from tests.hub.core.gateway.playbook import ModelStore
 
 CORPUS = Path(__file__).with_name("corpus")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from drivers.udp import UdpLink
-from hub.bridge import Bridge
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig, Limits
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.services.home.bridge import Bridge
 from store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

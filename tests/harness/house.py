@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
-from hub.config import UplinkConfig
-from hub.contract.envelope import seal
-from hub.health import Health
-from hub.mqttsn.records import Batch, Sample
-from hub.uplink.loop import Uplink
-from hub.uplink.renewal import Renewal, newest_identity
+from hub.app.config import UplinkConfig
+from hub.core.health import Health
+from hub.core.records import Batch, Sample
+from hub.services.identity.renewal import Renewal, newest_identity
+from hub.services.uplink.loop import Uplink
+from hub.wire.uplink.envelope import seal
 from store import Store
 from tests.harness.newborn import newborn
 from tests.harness.waiting import DEFAULT_TIMEOUT_S, wait_for
@@ -21,7 +21,7 @@ from tests.harness.waiting import DEFAULT_TIMEOUT_S, wait_for
 # What of the settings is the uplink's own and not of its configuration.
 _OPTIONS = ("heartbeat_s", "silence_s", "traffic_file", "machine_up_s", "random_source")
 
-_STOP_S = 15.0  # shorter than any wait for a broker (hub/uplink/session.py: CONNECT_TIMEOUT_S), which `stop` must cut
+_STOP_S = 15.0  # shorter than any wait for a broker (session.py: CONNECT_TIMEOUT_S), which `stop` must cut
 
 
 class House:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
-from hub.admin.client import NoDaemon, ask
+from hub.services.admin.client import NoDaemon, ask
 from tests.harness.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,10 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hub.contract.receipt import decode_receipt
-from hub.metering.event import decode_event
-from hub.metering.pack import decode_pack
-from hub.mqttsn import records as r
+from hub.core import records as r
+from hub.wire.uplink.event import decode_event
+from hub.wire.uplink.pack import decode_pack
+from hub.wire.uplink.receipt import decode_receipt
 from store import Sealed, Store
 from tests.powercut.workload import value_of
 from tests.store.helpers import WAIT_S, batch, commit, every, opened, payload_of, sample, seal_all

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.atrest import encryption_of
+from drivers.data_at_rest import encryption_of
 from store import Store
 from tests.harness.disk import LoopDisk
 from tests.powercut.judge import Said, judge

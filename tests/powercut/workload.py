@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub.contract.receipt import Receipt
-from hub.control.records import Journal
-from hub.metering.pack import decode_pack
-from hub.mqttsn import records as r
+from hub.core import records as r
+from hub.core.control.records import Journal
+from hub.wire.uplink.pack import decode_pack
+from hub.wire.uplink.receipt import Receipt
 from store import Sealed, Store
 from store.errors import StoreError
 from tests.store.helpers import WAIT_S, Answers, opened, payload_of

@@ -12,10 +12,10 @@ from typing import Any
 
 import cbor2
 
-from hub.contract.operators import parse_operators
-from hub.contract.receipt import Receipt
-from hub.control.controller import Controller
-from hub.control.records import Journal, Step, answered_name
+from hub.core.control.controller import Controller
+from hub.core.control.records import Journal, Step, answered_name
+from hub.wire.keys.operators import parse_operators
+from hub.wire.uplink.receipt import Receipt
 from tests.emulators.appliances import create
 from tests.emulators.ezsp.obedience import Obedience
 from tests.harness.operator import Operator

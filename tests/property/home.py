@@ -19,11 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hub.mqttsn.client import Client, LocalProtocolError
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig
-from hub.mqttsn.records import Batch
-from tests.hub.mqttsn.playbook import ModelStore
+from hub.core.adapter.client import Client, LocalProtocolError
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig
+from hub.core.records import Batch
+from tests.hub.core.gateway.playbook import ModelStore
 
 TOPIC = "readings/flow"
 

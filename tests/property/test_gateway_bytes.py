@@ -4,41 +4,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.mqttsn import codec2
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig, Limits
-from hub.mqttsn.records import Peer
-from tests.hub.mqttsn.playbook import ModelStore
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.records import Peer
+from hub.wire.mqttsn.v2 import messages
+from tests.hub.core.gateway.playbook import ModelStore
 from tests.property.test_states import MESSAGES
 
 PEERS: tuple[Peer, ...] = (("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 1), ("zigbee", "0011223344556677"), ("x", b"n"))
 VALID = [message.encode() for message in MESSAGES.values()]
-MESSAGES_2_0: tuple[codec2.Message, ...] = (
-    codec2.Connect("plug-1", 60, 7),
-    codec2.Connect("plug-1", 60, 8, False, 600, max_packet_size=20),
-    codec2.Connect("plug-2", 60, 7, False, 600, True, will=codec2.Will(codec2.TOPIC_NAME, "x/will", b"bye", 1)),
-    codec2.Connect("", 60, 9),
-    codec2.Register(1, "x/z"),
-    codec2.RegAck(1),
-    codec2.Publish(codec2.PREDEFINED_ALIAS, 1, 2, b"5", 1),
-    codec2.Publish(codec2.SESSION_ALIAS, 1, 3, b"5", 2),
-    codec2.Publish(codec2.TOPIC_NAME, "x/y", 4, b"5", 1),
-    codec2.PubWos(codec2.PREDEFINED_ALIAS, 1, b"5"),
-    codec2.PubAck(1),
-    codec2.PubRec(1),
-    codec2.PubRel(3),
-    codec2.PubComp(1),
-    codec2.Subscribe(codec2.TOPIC_NAME, "x/y", 5, 2),
-    codec2.Unsubscribe(codec2.TOPIC_NAME, "x/y", 6),
-    codec2.PingReq(7),
-    codec2.SleepReq(8, 600),
-    codec2.SleepReq(9, 600, False),
-    codec2.Disconnect(),
-    codec2.Disconnect(0x04, 0),
-    codec2.Protection(bytes(20)),
-    codec2.Connection("plug-2", codec2.PingReq(10).encode()),
-    codec2.Forwarder(b"7", codec2.Connect("plug-3", 60, 7).encode()),
-    codec2.Forwarder(b"7", codec2.PingReq(8).encode()),
+MESSAGES_2_0: tuple[messages.Message, ...] = (
+    messages.Connect("plug-1", 60, 7),
+    messages.Connect("plug-1", 60, 8, False, 600, max_packet_size=20),
+    messages.Connect("plug-2", 60, 7, False, 600, True, will=messages.Will(messages.TOPIC_NAME, "x/will", b"bye", 1)),
+    messages.Connect("", 60, 9),
+    messages.Register(1, "x/z"),
+    messages.RegAck(1),
+    messages.Publish(messages.PREDEFINED_ALIAS, 1, 2, b"5", 1),
+    messages.Publish(messages.SESSION_ALIAS, 1, 3, b"5", 2),
+    messages.Publish(messages.TOPIC_NAME, "x/y", 4, b"5", 1),
+    messages.PubWos(messages.PREDEFINED_ALIAS, 1, b"5"),
+    messages.PubAck(1),
+    messages.PubRec(1),
+    messages.PubRel(3),
+    messages.PubComp(1),
+    messages.Subscribe(messages.TOPIC_NAME, "x/y", 5, 2),
+    messages.Unsubscribe(messages.TOPIC_NAME, "x/y", 6),
+    messages.PingReq(7),
+    messages.SleepReq(8, 600),
+    messages.SleepReq(9, 600, False),
+    messages.Disconnect(),
+    messages.Disconnect(0x04, 0),
+    messages.Protection(bytes(20)),
+    messages.Connection("plug-2", messages.PingReq(10).encode()),
+    messages.Forwarder(b"7", messages.Connect("plug-3", 60, 7).encode()),
+    messages.Forwarder(b"7", messages.PingReq(8).encode()),
 )
 VALID_2_0 = [message.encode() for message in MESSAGES_2_0]
 

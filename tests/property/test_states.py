@@ -8,54 +8,54 @@ from pathlib import Path
 
 import pytest
 
-from hub.mqttsn import codec
-from hub.mqttsn.codec import Message
-from hub.mqttsn.session import TRANSITIONS
-from tests.hub.mqttsn.playbook import Playbook
+from hub.core.gateway.session import TRANSITIONS
+from hub.wire.mqttsn import messages
+from hub.wire.mqttsn.messages import Message
+from tests.hub.core.gateway.playbook import Playbook
 
 TABLE = Path(__file__).with_name("states.txt")
 
 STATES = ("unknown", "disconnected", "active", "asleep", "awake", "lost", "awaiting-will-topic", "awaiting-will-msg")
 
 MESSAGES: dict[str, Message] = {
-    "ADVERTISE": codec.Advertise(1, 900),
-    "SEARCHGW": codec.SearchGw(1),
-    "GWINFO": codec.GwInfo(1),
-    "CONNECT": codec.Connect("plug-1", 60, clean_session=False),
-    "CONNECT clean": codec.Connect("plug-1", 60),
-    "CONNECT will": codec.Connect("plug-1", 60, clean_session=False, will=True),
-    "CONNECT bad": codec.Connect("plug-1", 60, protocol_id=9),
-    "CONNACK": codec.ConnAck(0),
-    "WILLTOPICREQ": codec.WillTopicReq(),
-    "WILLTOPIC": codec.WillTopic("x/will"),
-    "WILLTOPIC empty": codec.WillTopic(""),
-    "WILLTOPIC forbidden": codec.WillTopic("price"),
-    "WILLMSGREQ": codec.WillMsgReq(),
-    "WILLMSG": codec.WillMsg(b"bye"),
-    "REGISTER": codec.Register(0, 1, "x/z"),
-    "REGACK": codec.RegAck(1, 1, 0),
-    "PUBLISH -1": codec.Publish(1, 1, 0, b"5", -1),
-    "PUBLISH 0": codec.Publish(1, 1, 0, b"5", 0),
-    "PUBLISH 1": codec.Publish(1, 1, 5, b"5", 1),
-    "PUBLISH 2": codec.Publish(1, 1, 5, b"5", 2),
-    "PUBACK": codec.PubAck(1, 1, 0),
-    "PUBCOMP": codec.PubComp(1),
-    "PUBREC": codec.PubRec(9),
-    "PUBREL": codec.PubRel(9),
-    "SUBSCRIBE": codec.Subscribe(0, "x/z", 1, 1),
-    "SUBACK": codec.SubAck(1, 1, 0),
-    "UNSUBSCRIBE": codec.Unsubscribe(0, "x/z", 1),
-    "UNSUBACK": codec.UnsubAck(1),
-    "PINGREQ": codec.PingReq(),
-    "PINGREQ id": codec.PingReq("plug-1"),
-    "PINGRESP": codec.PingResp(),
-    "DISCONNECT": codec.Disconnect(),
-    "DISCONNECT sleep": codec.Disconnect(60),
-    "WILLTOPICUPD": codec.WillTopicUpd("x/will"),
-    "WILLTOPICRESP": codec.WillTopicResp(0),
-    "WILLMSGUPD": codec.WillMsgUpd(b"bye"),
-    "WILLMSGRESP": codec.WillMsgResp(0),
-    "forwarded PINGREQ": codec.Forward(0, b"7", codec.PingReq().encode()),
+    "ADVERTISE": messages.Advertise(1, 900),
+    "SEARCHGW": messages.SearchGw(1),
+    "GWINFO": messages.GwInfo(1),
+    "CONNECT": messages.Connect("plug-1", 60, clean_session=False),
+    "CONNECT clean": messages.Connect("plug-1", 60),
+    "CONNECT will": messages.Connect("plug-1", 60, clean_session=False, will=True),
+    "CONNECT bad": messages.Connect("plug-1", 60, protocol_id=9),
+    "CONNACK": messages.ConnAck(0),
+    "WILLTOPICREQ": messages.WillTopicReq(),
+    "WILLTOPIC": messages.WillTopic("x/will"),
+    "WILLTOPIC empty": messages.WillTopic(""),
+    "WILLTOPIC forbidden": messages.WillTopic("price"),
+    "WILLMSGREQ": messages.WillMsgReq(),
+    "WILLMSG": messages.WillMsg(b"bye"),
+    "REGISTER": messages.Register(0, 1, "x/z"),
+    "REGACK": messages.RegAck(1, 1, 0),
+    "PUBLISH -1": messages.Publish(1, 1, 0, b"5", -1),
+    "PUBLISH 0": messages.Publish(1, 1, 0, b"5", 0),
+    "PUBLISH 1": messages.Publish(1, 1, 5, b"5", 1),
+    "PUBLISH 2": messages.Publish(1, 1, 5, b"5", 2),
+    "PUBACK": messages.PubAck(1, 1, 0),
+    "PUBCOMP": messages.PubComp(1),
+    "PUBREC": messages.PubRec(9),
+    "PUBREL": messages.PubRel(9),
+    "SUBSCRIBE": messages.Subscribe(0, "x/z", 1, 1),
+    "SUBACK": messages.SubAck(1, 1, 0),
+    "UNSUBSCRIBE": messages.Unsubscribe(0, "x/z", 1),
+    "UNSUBACK": messages.UnsubAck(1),
+    "PINGREQ": messages.PingReq(),
+    "PINGREQ id": messages.PingReq("plug-1"),
+    "PINGRESP": messages.PingResp(),
+    "DISCONNECT": messages.Disconnect(),
+    "DISCONNECT sleep": messages.Disconnect(60),
+    "WILLTOPICUPD": messages.WillTopicUpd("x/will"),
+    "WILLTOPICRESP": messages.WillTopicResp(0),
+    "WILLMSGUPD": messages.WillMsgUpd(b"bye"),
+    "WILLMSGRESP": messages.WillMsgResp(0),
+    "forwarded PINGREQ": messages.Forward(0, b"7", messages.PingReq().encode()),
 }
 
 
@@ -67,17 +67,17 @@ def in_state(state: str) -> Playbook:
     play.connects(clean=False)
     play.subscribes("x/y", 1)
     if state == "disconnected":
-        play.hears("a", codec.Disconnect())
+        play.hears("a", messages.Disconnect())
     elif state in ("asleep", "awake"):
-        play.hears("a", codec.Disconnect(600)).publishes("x/y", b"1")
+        play.hears("a", messages.Disconnect(600)).publishes("x/y", b"1")
         if state == "awake":
-            play.hears("a", codec.PingReq("plug-1"))
+            play.hears("a", messages.PingReq("plug-1"))
     elif state == "lost":
         play.waits(91)
     elif state.startswith("awaiting"):
-        play.hears("a", codec.Connect("plug-1", 60, clean_session=False, will=True))
+        play.hears("a", messages.Connect("plug-1", 60, clean_session=False, will=True))
         if state == "awaiting-will-msg":
-            play.hears("a", codec.WillTopic("x/will"))
+            play.hears("a", messages.WillTopic("x/will"))
     assert play.state() == state
     return play.forget()
 
@@ -114,7 +114,7 @@ def test_outcome(name: str, state: str) -> None:
 def test_the_table_is_whole() -> None:
     assert set(EXPECTED) == {(name, state) for name in MESSAGES for state in STATES}
     types = {type(message) for message in MESSAGES.values()}
-    assert types == {*filter(None, codec._TYPES), codec.Forward}
+    assert types == {*filter(None, messages._TYPES), messages.Forward}
 
 
 def test_every_state_is_reached_and_left() -> None:

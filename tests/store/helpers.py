@@ -10,8 +10,8 @@ from typing import Any
 
 import cbor2
 
-from hub.metering.pack import decode_pack
-from hub.mqttsn.records import Batch, Sample, Seen
+from hub.core.records import Batch, Sample, Seen
+from hub.wire.uplink.pack import decode_pack
 from store import Sealed, Store
 from tests.harness.newborn import newborn
 

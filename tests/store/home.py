@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from hub.mqttsn.records import Batch, Sample, Seen
+from hub.core.records import Batch, Sample, Seen
 from store import Store
 from tests.store.helpers import WAIT_S, Answers, commit
 

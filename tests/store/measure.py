@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hub.mqttsn.records import Batch, Sample, Seen
+from hub.core.records import Batch, Sample, Seen
 from store import Store
 from tests.store.helpers import WAIT_S, Answers, seal
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.mqttsn import records as r
+from hub.core import records as r
 from store import Store
 from store.offline import OfflineStore
 from tests.store.helpers import Answers, batch, power_cut, sample, until

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.mqttsn import records as r
+from hub.core import records as r
 from store import Store, StoreError
 from store.offline import OfflineStore
 from tests.store.helpers import WAIT_S, Answers, batch, commit, power_cut, sample, take, until

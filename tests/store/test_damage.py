@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.metering.pack import decode_pack
-from hub.mqttsn import records as r
+from hub.core import records as r
+from hub.wire.uplink.pack import decode_pack
 from tests.store.helpers import WAIT_S, batch, commit, payload_of, power_cut, sample, seal_all, started, take
 from tests.store.home import Home
 from tests.store.test_custody import SESSION

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.metering.pack import decode_pack
+from hub.wire.uplink.pack import decode_pack
 from tests.store.helpers import WAIT_S, every, payload_of, seal_all, started
 
 # Takes samples first..., says which were acknowledged, seals and sends in between.

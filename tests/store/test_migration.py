@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.mqttsn import records as r
+from hub.core import records as r
 from store import Store, database
 from store.database import SCHEMA
 from tests.store.helpers import WAIT_S, batch, commit, sample

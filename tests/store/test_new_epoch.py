@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.control.records import FORGOT, Journal
+from hub.core.control.records import FORGOT, Journal
 from store import Sealed, Store
 from store.database import PAGE_SIZE
 from store.opening import Place, open_engine

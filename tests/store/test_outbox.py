@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.metering.pack import decode_pack
-from hub.metering.reading import CLOCK_UNSYNCHRONISED
-from hub.mqttsn import records as r
+from hub.core import records as r
+from hub.wire.uplink.pack import decode_pack
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED
 from store import Store, StoreError
 from tests.store.helpers import (
     WAIT_S,

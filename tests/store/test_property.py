@@ -6,8 +6,8 @@ from decimal import Decimal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.metering.pack import decode_pack
-from hub.mqttsn.records import Sample
+from hub.core.records import Sample
+from hub.wire.uplink.pack import decode_pack
 from tests.harness.memory import folder_in_memory
 from tests.store.helpers import WAIT_S, batch, commit, every, payload_of, power_cut, seal_all, started
 

@@ -10,9 +10,9 @@ from typing import Any
 import cbor2
 import pytest
 
-from hub.mqttsn import records as r
+from hub.core import records as r
 from store import Sealed, Store
-from store.epochfile import EpochNote, next_epoch, read_note
+from store.epoch_file import EpochNote, next_epoch, read_note
 from store.walcheck import commits_beyond, read_header
 from tests.store.helpers import (
     WAIT_S,

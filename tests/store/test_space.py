@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.control.records import FORGOT, Journal
-from hub.mqttsn import records as r
+from hub.core import records as r
+from hub.core.control.records import FORGOT, Journal
 from store import Store, StoreError, StoreFull
 from store.database import PAGE_SIZE
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
@@ -26,7 +26,7 @@ def bulk(number: int, clock: list[float]) -> r.Batch:
 
 
 def test_what_is_sealed_and_undelivered_is_refused_not_dropped(open_store: Opener) -> None:
-    """Nothing of it may be thinned (tests/store/test_relief.py shows what may)."""
+    """Nothing of it may be thinned (tests/store/test_retention.py shows what may)."""
     clock = [1.0]
     store = open_store(max_mb=2, monotonic=lambda: clock[0])
     taken, error, packs = 0, None, 0

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from hub.metering.pack import decode_pack
-from hub.metering.reading import CLOCK_UNSYNCHRONISED, Reading
+from hub.wire.uplink.pack import decode_pack
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, Reading
 from store import Sealed, Store
 from tests.store.helpers import WAIT_S, batch, commit, every, payload_of, power_cut, sample, seal_all, started, until
 from tests.store.home import Home
-from tests.store.test_condense import by_series, opened
+from tests.store.test_compaction import by_series, opened
 
 Opener = Callable[..., Store]
 UTC_MS = 1_700_000_000_000

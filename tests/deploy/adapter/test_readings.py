@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.adapter.readings import SIZE, Ring, payload_of, to_mantissa, to_text
-from hub.metering.reading import parse_decimal, parse_payload
+from hub.wire.uplink.reading import parse_decimal, parse_payload
 
 POWER, ENERGY = 1, 2
 OCTETS = 53

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from hub.mqttsn.codec import Connect, Disconnect, PingReq, Publish
+from hub.wire.mqttsn.messages import Connect, Disconnect, PingReq, Publish
 from tests.deploy.adapter.home import CLIENT, Home, heard
 
 SLEEP_S = 600

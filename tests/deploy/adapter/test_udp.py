@@ -14,7 +14,7 @@ import pytest
 from deploy.adapter import udp_main
 from deploy.adapter.adapter import Adapter
 from deploy.adapter.udp_main import Clock, Link, Loop
-from hub.mqttsn import codec
+from hub.wire.mqttsn import messages
 from tests.acceptance.conftest import authority, broker, control_point, hub, make_hub
 from tests.deploy.adapter.home import Recorder
 from tests.deploy.adapter.ports import ROOT, compiled_tree, unix_command
@@ -50,11 +50,11 @@ class Desk:
         self.socket.settimeout(10)
         self.port: int = self.socket.getsockname()[1]
 
-    def hears(self) -> tuple[codec.Message, Any]:
+    def hears(self) -> tuple[messages.Message, Any]:
         data, address = self.socket.recvfrom(2048)
-        return codec.decode(data), address
+        return messages.decode(data), address
 
-    def says(self, message: codec.Message, address: Any) -> None:
+    def says(self, message: messages.Message, address: Any) -> None:
         self.socket.sendto(message.encode(), address)
 
 
@@ -70,13 +70,13 @@ def test_it_connects_and_hears_the_hub_alone(desk: Desk) -> None:
     loop = Loop(adapter, Link("127.0.0.1", desk.port))
     loop.turn()
     message, address = desk.hears()
-    assert isinstance(message, codec.Connect)
+    assert isinstance(message, messages.Connect)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.sendto(codec.ConnAck(0).encode(), address)
-    desk.says(codec.PingResp(), address)
+        stranger.sendto(messages.ConnAck(0).encode(), address)
+    desk.says(messages.PingResp(), address)
     wait_for("the hub's datagram", lambda: loop.turn() or adapter.client.ignored == 1)
     assert adapter.client.state == "connecting", "a stranger's CONNACK is not heard"
-    desk.says(codec.ConnAck(0), address)
+    desk.says(messages.ConnAck(0), address)
     wait_for("the session", lambda: loop.turn() or adapter.client.state == "active")
 
 
@@ -100,7 +100,7 @@ def test_it_dozes_only_while_nobody_can_reach_it(desk: Desk, monkeypatch: pytest
     loop.turn()
     _, address = desk.hears()
     loop.turn()
-    desk.says(codec.ConnAck(0), address)
+    desk.says(messages.ConnAck(0), address)
     wait_for("the session", lambda: loop.turn() or adapter.client.state == "active")
     assert set(dozed) <= {"disconnected"}
 

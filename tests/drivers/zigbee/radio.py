@@ -15,9 +15,9 @@ from typing import Any
 
 from drivers.link import Datagrams
 from drivers.zigbee import ZigbeeLink
-from hub.config import RadioConfig
-from hub.health import Health
-from hub.metering.event import EVENTS
+from hub.app.config import RadioConfig
+from hub.core.health import Health
+from hub.wire.uplink.event import EVENTS
 from tests.emulators.bench import Bench
 from tests.emulators.ezsp.air import Air
 from tests.emulators.ezsp.device import COORDINATOR_NWK, ApsFrame, Device, parse_ieee

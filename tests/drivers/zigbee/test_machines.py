@@ -18,7 +18,7 @@ from drivers.zigbee.recovery import EVENTS, FIRST_DELAY_S, LAST_DELAY_S, STATES,
 from drivers.zigbee.reporting import choose
 from drivers.zigbee.scaling import scale_of
 from drivers.zigbee.strangers import ASK_PERIOD_S, HELD_FRAMES, REFUSED_PERIOD_S, STRANGERS_LIMIT, Strangers
-from hub.metering.reading import parse_decimal
+from hub.wire.uplink.reading import parse_decimal
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hub.mqttsn.client import Client, LocalProtocolError
+from hub.core.adapter.client import Client, LocalProtocolError
 
 from .. import appliances
 from . import zdo

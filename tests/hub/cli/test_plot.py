@@ -6,8 +6,8 @@ import pytest
 
 from hub.cli.main import main
 from hub.cli.plot import plot
-from hub.metering.reading import THINNED, Reading
-from hub.status import reading_row
+from hub.services.admin.queries import reading_row
+from hub.wire.uplink.reading import THINNED, Reading
 from tests.store.helpers import batch, commit, sample, started
 
 T0 = 1_769_839_200_000  # 2026-01-31T06:00:00Z

@@ -3,7 +3,7 @@
 
 from deploy.adapter.adapter import Adapter
 from deploy.adapter.appliance import Appliance
-from hub.mqttsn.codec import (
+from hub.wire.mqttsn.messages import (
     ConnAck,
     Connect,
     Disconnect,

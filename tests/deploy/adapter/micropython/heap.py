@@ -13,14 +13,14 @@ except ImportError:
 gc.collect()
 # ---
 before = gc.mem_alloc()
-import hub.mqttsn.client  # noqa: E402, F401
+import hub.core.adapter.client  # noqa: E402, F401
 
 gc.collect()
 # ---
 client = gc.mem_alloc()
 from deploy.adapter.adapter import Adapter  # noqa: E402
 from deploy.adapter.appliance import Appliance  # noqa: E402
-from hub.mqttsn.codec import ConnAck, Publish  # noqa: E402
+from hub.wire.mqttsn.messages import ConnAck, Publish  # noqa: E402
 
 gc.collect()
 # ---

@@ -1,0 +1,140 @@
+"""TLS to the broker: mutual, verified, resumed where the server allows it, its octets counted (P6, P8)."""
+
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
+
+# struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
+_BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
+_TCP_INFO_OCTETS = 256
+
+
+class Octets(NamedTuple):
+    """What a TCP connection carried so far, TLS included.
+
+    `sent` counts retransmissions, as a mobile network does; `acked` is what has arrived; segments are packets of IP.
+    """
+
+    sent: int
+    acked: int
+    received: int
+    segments_out: int
+    segments_in: int
+
+
+def octets_of(sock: socket.socket) -> Octets:
+    """Ask the kernel what a connection carried. Zeros where it does not tell."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_OCTETS)
+        acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
+        out, into = struct.unpack_from("=II", info, _SEGMENTS)
+        sent = struct.unpack_from("=Q", info, _BYTES_SENT)[0] if len(info) >= _BYTES_SENT + 8 else acked
+        return Octets(sent, acked, received, out, into)
+    except (OSError, struct.error):
+        return Octets(0, 0, 0, 0, 0)
+
+
+class TlsSocket(ssl.SSLSocket):
+    """Before it closes it is asked for what only an open socket can tell: its octets and its session."""
+
+    before_close: "Callable[[TlsSocket], None] | None" = None
+
+    def close(self) -> None:
+        before_close, self.before_close = self.before_close, None
+        if before_close is not None:
+            before_close(self)
+        super().close()
+
+
+class ResumingContext(ssl.SSLContext):
+    """A client context that offers the last session, so that a reconnect costs a third of a full handshake.
+
+    paho builds its sockets through `wrap_socket` and has no way to hand a session in; this is that way. `count` is told
+    what each connection carried, also one whose handshake failed.
+    """
+
+    count: Callable[[Octets], None] | None = None
+
+    def prepare(self) -> None:
+        """Make sockets of the kind that tells; once, after construction."""
+        self.sslsocket_class = TlsSocket
+        self._sessions: dict[str | None, ssl.SSLSession] = {}  # by server name: another server's is no use
+        self._open: TlsSocket | None = None
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        name = kwargs.get("server_hostname")
+        if name in self._sessions:
+            kwargs.setdefault("session", self._sessions[name])
+        self.settle()
+        wrapped = super().wrap_socket(*args, **kwargs)
+        assert isinstance(wrapped, TlsSocket)
+        wrapped.before_close = self._before_close
+        self._open = wrapped
+        return wrapped
+
+    def _before_close(self, sock: TlsSocket) -> None:
+        # As late as possible: TLS 1.3 tickets come after the handshake, each of them good for one use.
+        try:
+            session = sock.session
+        except ValueError:  # the handshake never came so far
+            session = None
+        if session is not None:
+            self._sessions[sock.server_hostname] = session
+        if self.count is not None:
+            self.count(octets_of(sock))
+        self._open = None
+
+    def settle(self) -> None:
+        """Close what a failed connect left open, and count what it cost."""
+        if self._open is not None:
+            self._open.close()
+
+    def forget_sessions(self) -> None:
+        """Make the next handshakes full ones: after a failed one, should resuming have been the trouble."""
+        self._sessions.clear()
+
+
+def client_context(ca_file: Path, cert_file: Path, key_file: Path, crl_file: Path | None = None) -> ResumingContext:
+    """A context that verifies the broker against `ca_file` (name included) and shows the hub's certificate.
+
+    With `crl_file` (PEM, from the CA that signed the broker's certificate) a revoked broker is refused, and so is every
+    broker once the list is out of date: the utility that hands out a list keeps it fresh. TLS 1.2 at least. `key_file`
+    as in hub/wire/keys/identity.py. Raises OSError or ssl.SSLError when a file, or a key in hardware, cannot be used.
+    """
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
+    context.prepare()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca_file)
+    if crl_file is not None:
+        context.load_verify_locations(crl_file)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    _load_pair(context, cert_file, key_file)
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+    try:
+        uri = uri_of(key_file)
+    except ValueError as error:
+        raise ssl.SSLError(f"{key_file}: expected {error}") from None
+    if uri is None or not str(key_file).startswith(SCHEME):
+        context.load_cert_chain(cert_file, key_file)
+        return
+    # OpenSSL's provider takes a URI in a PEM file alone; this one exists for as long as it is being read.
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, to_pem(uri))
+        context.load_cert_chain(cert_file, f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def stamp_of(file: Path) -> int:
+    """Differs when a file of the pair was replaced. Raises OSError. A key in hardware stays what it is."""
+    return 0 if str(file).startswith(SCHEME) else file.stat().st_mtime_ns

@@ -1,0 +1,376 @@
+"""The configuration: one TOML file, every key known, every mistake one clear line (design 3.1).
+
+A wrong file never half-starts a hub: `load_config` either returns a complete `Config` or raises `ConfigError`, whose
+text names file, key and what is expected.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PATH = Path("/etc/meterhub/hub.toml")
+
+
+def default_path() -> Path:
+    """The file that is meant when none is named: $METERHUB_CONFIG, else DEFAULT_PATH."""
+    return Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH)
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; exit status 2. The text is one line: file, key, what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class RadioConfig:
+    path: str
+    baudrate: int = 115200
+    tunnel: str = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    path: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkConfig:
+    hosts: tuple[tuple[str, int], ...]
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    protocol: str = "auto"
+    keepalive_s: int = 60
+    pack_interval_s: float = 60.0
+    drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
+    boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
+    deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
+    crl_file: Path | None = None  # revoked brokers
+    est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, with every default filled in."""
+
+    source: Path
+    uplink: UplinkConfig
+    data_dir: Path = Path("/var/lib/meterhub")
+    run_dir: Path = Path("/run/meterhub")
+    hub_id: str | None = None  # what the file says; the CN of uplink.cert_file is the truth
+    groups: tuple[str, ...] = ()
+    admin_group: str = "meterhub-field"  # who may use the admin socket, too; ignored where there is no such group
+    radio: RadioConfig | None = None
+    udp_listen: tuple[str, int] | None = None
+    udp_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # where adapters may be; none named: anywhere
+    udp_advertise: tuple[str, int] | None = None  # where ADVERTISE is broadcast to
+    udp_publishes_per_s: int | None = None  # of one adapter, in the long run
+    predefined: dict[int, str] = field(default_factory=dict)
+    meter: MeterConfig | None = None
+    forward_out: tuple[str, ...] = ()
+    max_mb: int = 256
+    retention_days: int = 400
+    # 2.8 TB in fifteen years: a 4 GB eMMC of 3000 cycles bears that though it rewrites each byte four times itself.
+    daily_write_mb: int = 512
+    operators_file: Path = Path("/etc/meterhub/operators.toml")
+    heartbeat_s: int = 60
+    failsafe: str | int = "release"
+    slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
+    update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
+    update_spread_s: float = 14_400.0  # a command for many hubs: within which time each begins to fetch
+    update_max_mb: int = 128
+    update_well_s: float = 10.0  # how long a slot has to be well in one go, to be found good
+    update_uplink_s: float = 900.0  # by when an uplink that worked before an update has to be back after it
+
+
+# One rule a key: what it must be, as a check that returns the value or raises ValueError(what is expected).
+_Rule = Callable[[Any], Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a non-empty string")
+    return value
+
+
+def _https(value: Any) -> str:
+    if not _text(value).startswith("https://"):
+        raise ValueError('"https://HOST/.well-known/est"')
+    return str(value)
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value))
+
+
+def _key_file(value: Any) -> Path:
+    """A file, or the name of a key in hardware; both are a Path from here on, so a URI has no // and the like."""
+    text = _text(value)
+    if text.startswith("pkcs11:"):
+        from hub.wire.keys.pkcs11 import parse_uri
+
+        parse_uri(text)
+        if str(Path(text)) != text:
+            raise ValueError("a pkcs11: URI whose slashes are single ones")
+    return Path(text)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("true or false")
+    return value
+
+
+def _whole(low: int, high: int) -> _Rule:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _seconds(low: float, high: float) -> _Rule:
+    def check(value: Any) -> float:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise ValueError(f"seconds from {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def _one_of(*choices: str) -> _Rule:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(f'"{choice}"' for choice in choices))
+        return str(value)
+
+    return check
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("a list of non-empty strings")
+    return tuple(value)
+
+
+def _networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(text) for text in _texts(value))
+    except ValueError:
+        raise ValueError('a list of networks such as "192.168.1.0/24"') from None
+
+
+def _groups(value: Any) -> tuple[str, ...]:
+    groups = _texts(value)
+    if not all(_is_level(group) for group in groups):
+        raise ValueError("a list of names without / + #")
+    return groups
+
+
+def _filters(value: Any) -> tuple[str, ...]:
+    from hub.wire.mqttsn.topics import is_topic_filter
+
+    filters = _texts(value)
+    if not all(is_topic_filter(topic_filter) for topic_filter in filters):
+        raise ValueError("a list of MQTT topic filters")
+    return filters
+
+
+def _address(value: Any, default_port: int | None = None) -> tuple[str, int]:
+    host, colon, port = _text(value).rpartition(":")
+    if not colon or (host.count(":") and not host.startswith("[")):
+        host, port = _text(value), "" if default_port is None else str(default_port)
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError('"HOST:PORT"')
+    return host.strip("[]"), int(port)
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    hosts = _texts(value)
+    if not hosts:
+        raise ValueError('a list of at least one "HOST:PORT"')
+    for host in hosts:
+        _address(host, 8883)
+    return hosts
+
+
+def _failsafe(value: Any) -> str | int:
+    if value == "release" or (type(value) is int and 0 <= value <= 1_000_000):
+        return value  # type: ignore[no-any-return]
+    raise ValueError('"release" or watts from 0 to 1000000')
+
+
+def _is_level(name: str) -> bool:
+    return bool(name) and not set(name) & set("/+#\x00")
+
+
+_KEYS: dict[str, dict[str, _Rule]] = {
+    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "admin_group": _text, "id": _text},
+    "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
+    "han": {},
+    "han.udp": {
+        "listen": _address,
+        "networks": _networks,
+        "advertise": _address,
+        "publishes_per_s": _whole(1, 1_000_000),
+    },
+    "meter": {"path": _text, "protocol": _one_of("p1", "iec62056-21")},
+    "uplink": {
+        "host": _text,
+        "hosts": _hosts,
+        "port": _whole(1, 65535),
+        "ca_file": _path,
+        "cert_file": _path,
+        "key_file": _key_file,
+        "protocol": _one_of("auto", "5", "3.1.1"),
+        "keepalive_s": _whole(5, 3600),
+        "pack_interval_s": _seconds(0.1, 86400),
+        "drain_kb_s": _whole(0, 1_000_000),
+        "boot_spread_s": _seconds(0, 3600),
+        "deflate": _flag,
+        "crl_file": _path,
+        "est_url": _https,
+    },
+    "forward": {"out": _filters},
+    "store": {
+        "max_mb": _whole(1, 1_000_000),
+        "retention_days": _whole(1, 36500),
+        "daily_write_mb": _whole(0, 1_000_000),
+    },
+    "update": {
+        "slots_dir": _path,
+        "kb_s": _whole(0, 1_000_000),
+        "spread_s": _seconds(0, 604_800),
+        "max_mb": _whole(1, 100_000),
+        "well_s": _seconds(0, 600),
+        "uplink_s": _seconds(1, 1200),
+    },
+    "control": {"operators_file": _path, "heartbeat_s": _whole(5, 3600), "failsafe": _failsafe},
+}
+_TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
+_REQUIRED = {
+    "radio": ("path",),
+    "han.udp": ("listen",),
+    "meter": ("path", "protocol"),
+    "uplink": ("ca_file", "cert_file", "key_file"),
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError, with one line for the operator."""
+    return _Reader(path).read(_document(path))
+
+
+def override(config: Config, changes: dict[str, Any]) -> Config:
+    """The configuration with some keys (`table.key`) set to something else. Raises ConfigError as `load_config`."""
+    document = _document(config.source)
+    for name, value in changes.items():
+        table, _, key = name.rpartition(".")
+        if name in ("uplink.host", "uplink.hosts"):
+            document.get("uplink", {}).pop("hosts" if key == "host" else "host", None)
+        document.setdefault(table, {})[key] = value
+    return _Reader(config.source).read(document)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; expected a readable TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+class _Reader:
+    """Checks one document; keeps the file's name for the messages."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _fail(self, key: str, expected: str) -> ConfigError:
+        return ConfigError(f"{self._path}: {key}: expected {expected}")
+
+    def read(self, document: dict[str, Any]) -> Config:
+        for name, table in document.items():
+            if name not in _TABLES:
+                raise ConfigError(f"{self._path}: {name}: unknown table; expected one of {', '.join(_TABLES)}")
+            if not isinstance(table, dict):
+                raise self._fail(name, "a table")
+        hub = self._table(document, "hub")
+        radio = self._table(document, "radio")
+        meter = self._table(document, "meter")
+        han = document.get("han", {})
+        for key in han:
+            if key not in ("udp", "predefined"):
+                raise ConfigError(f"{self._path}: han.{key}: unknown key; expected one of udp, predefined")
+        udp = self._table({"han.udp": han["udp"]} if "udp" in han else {}, "han.udp")
+        control = self._table(document, "control")
+        names = {"id": "hub_id"}
+        update = {
+            key if key == "slots_dir" else f"update_{key}": v for key, v in self._table(document, "update").items()
+        }
+        return Config(
+            source=self._path,
+            uplink=self._uplink(document),
+            radio=RadioConfig(**radio) if radio else None,
+            meter=MeterConfig(**meter) if meter else None,
+            **{f"udp_{key}": value for key, value in udp.items()},
+            predefined=self._predefined(han.get("predefined", {})),
+            forward_out=self._table(document, "forward").get("out", ()),
+            **{names.get(key, key): value for key, value in hub.items()},
+            **self._table(document, "store"),
+            **control,
+            **update,
+        )
+
+    def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
+        if name not in document:
+            return {}
+        table = document[name]
+        if not isinstance(table, dict):
+            raise self._fail(name, "a table")
+        rules = _KEYS[name]
+        checked = {}
+        for key, value in table.items():
+            if key not in rules:
+                raise ConfigError(f"{self._path}: {name}.{key}: unknown key; expected one of {', '.join(rules)}")
+            try:
+                checked[key] = rules[key](value)
+            except ValueError as error:
+                raise ConfigError(f"{self._path}: {name}.{key}: expected {error}, found {value!r}") from None
+        for key in _REQUIRED.get(name, ()):
+            if key not in checked:
+                raise ConfigError(f"{self._path}: {name}.{key}: missing")
+        return checked
+
+    def _uplink(self, document: dict[str, Any]) -> UplinkConfig:
+        if "uplink" not in document:
+            raise ConfigError(f"{self._path}: uplink: missing; the hub needs to know its utility's host and keys")
+        table = self._table(document, "uplink")
+        port = table.pop("port", 8883)
+        host, hosts = table.pop("host", None), table.pop("hosts", None)
+        if (host is None) == (hosts is None):
+            raise self._fail("uplink.host", "a host name here, or a list in uplink.hosts, not both")
+        addresses = tuple(_address(item, port) for item in hosts) if hosts else ((str(host), port),)
+        return UplinkConfig(hosts=addresses, **table)
+
+    def _predefined(self, table: Any) -> dict[int, str]:
+        if not isinstance(table, dict):
+            raise self._fail("han.predefined", "a table")
+        predefined: dict[int, str] = {}
+        for key, topic in table.items():
+            try:
+                topic_id = int(key, 16)
+            except ValueError:
+                topic_id = -1
+            if not 0x0100 <= topic_id <= 0xFFFE:
+                raise self._fail(f"han.predefined.{key}", 'a topic id from "0x0100" to "0xFFFE"')
+            if not isinstance(topic, str) or not topic or "+" in topic or "#" in topic:
+                raise self._fail(f"han.predefined.{key}", "a topic name without wildcards")
+            predefined[topic_id] = topic
+        return predefined

@@ -1,0 +1,114 @@
+"""What is checked before a hub starts, and by `meterhub check-config`: the identity that the configuration names."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import cbor2
+
+from hub.app.config import Config, ConfigError
+from hub.core.gateway.limits import GatewayConfig
+from hub.services.identity.renewal import newest_identity
+from hub.wire.keys.identity import BadIdentity, Identity
+from hub.wire.keys.operators import BadOperators, Operators, parse_operators
+from hub.wire.mqttsn.topics import PREDEFINED
+from hub.wire.uplink.cbor import loads_one
+
+log = logging.getLogger(__name__)
+
+OPERATORS_ITEM = "operators"
+
+
+def present_identity(config: Config) -> tuple[Identity, Path, Path]:
+    """The hub's identity, checked against the configuration, with the files of its certificate and key.
+
+    Raises ConfigError, one line for the operator, or HardwareError where a key in hardware does not answer now.
+    """
+    try:
+        present = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
+    except BadIdentity as error:
+        raise ConfigError(f"{config.source}: uplink.cert_file, uplink.key_file: {error}") from None
+    identity = present[0]
+    if config.hub_id is not None and config.hub_id != identity.hub_id:
+        raise ConfigError(
+            f"{config.source}: hub.id: expected {identity.hub_id!r}, the CN of {config.uplink.cert_file}, "
+            f"found {config.hub_id!r}; leave hub.id out"
+        )
+    try:
+        with config.uplink.ca_file.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{config.source}: uplink.ca_file: {config.uplink.ca_file}: {error.strerror}") from None
+    return present
+
+
+def check_tls(config: Config, cert_file: Path, key_file: Path) -> None:
+    """Whether OpenSSL can use what the uplink is to show. Raises ConfigError."""
+    from drivers.tls import client_context
+
+    try:
+        client_context(config.uplink.ca_file, cert_file, key_file, config.uplink.crl_file)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"{config.uplink.ca_file}, {cert_file} and {key_file}"
+        raise ConfigError(
+            f"{config.source}: uplink: OpenSSL cannot use {files} ({error}); "
+            "for a key in hardware OPENSSL_CONF has to name a file that loads the provider pkcs11"
+        ) from None
+
+
+def operators_of(config: Config, kept: bytes | None = None) -> Operators:
+    """Who may command: operators.toml, or what a `trust` command put in its place (`kept`, the store's item).
+
+    A file that was changed after that command wins: somebody stood at the meter. No file: nobody may command. Raises
+    ConfigError.
+    """
+    text, digest = _operators_file(config)
+    if kept is not None:
+        try:
+            kept_digest, trusted = loads_one(kept)
+            if kept_digest == digest:
+                return parse_operators(trusted)
+        except (ValueError, TypeError) as error:
+            log.error("the operators of the last `trust` command do not read (%s): the file holds", error)
+    try:
+        return parse_operators(text)
+    except BadOperators as error:
+        raise ConfigError(f"{config.source}: control.operators_file: {config.operators_file}: {error}") from None
+
+
+def operators_item(config: Config, text: str) -> bytes:
+    """The store's item for operators that a `trust` command brought."""
+    return cbor2.dumps([_operators_file(config)[1], text])
+
+
+def _operators_file(config: Config) -> tuple[str, bytes]:
+    try:
+        data = config.operators_file.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise ConfigError(
+            f"{config.source}: control.operators_file: {config.operators_file}: {error.strerror or error}"
+        ) from None
+    try:
+        return data.decode(), hashlib.sha256(data).digest()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{config.source}: control.operators_file: {config.operators_file}: not a text file"
+        ) from None
+
+
+def gateway_config(config: Config) -> GatewayConfig:
+    """What the configuration says to the gateway."""
+    # A radio channel carries some sixty frames a second for the whole home: one babbler must not have them all.
+    rates = {"zigbee": 10.0}
+    if config.udp_publishes_per_s is not None:
+        rates["udp"] = float(config.udp_publishes_per_s)
+    carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
+    return GatewayConfig(
+        predefined=PREDEFINED | config.predefined,
+        max_octets={"zigbee": 60},
+        publishes_per_s=rates,
+        broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
+        forward_filters=config.forward_out,
+    )

@@ -1,0 +1,48 @@
+"""Orders to a single appliance, `switch` and `set`: what is held, for how long, and who asked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+
+from hub.core.order import Order
+from hub.wire.uplink.cbor import loads_one
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One appliance is held to something. `ends_at`: UTC epoch seconds; `slot` and `text` as in an Order."""
+
+    cti: bytes
+    kid: str
+    digest: bytes
+    client_id: str
+    slot: str
+    text: str
+    ends_at: float
+    is_applied: bool = False
+
+    def encode(self) -> bytes:
+        """As the store keeps it."""
+        fields = [self.kid, self.digest, self.client_id, self.slot, self.text, self.ends_at, self.is_applied]
+        return cbor2.dumps(fields)
+
+    def order(self, until: float) -> Order:
+        return Order(self.slot, self.text, until)
+
+
+def decode_hold(cti: bytes, value: bytes) -> Hold:
+    """Read what `encode` wrote. Raises ValueError."""
+    fields: Any = loads_one(value)
+    if not isinstance(fields, list) or len(fields) != 7:
+        raise ValueError("not a hold")
+    return Hold(cti, *fields)
+
+
+def switch_text(on: bool) -> str:
+    return "on" if on else "off"
+
+
+def set_text(quantity: str, value: float) -> str:
+    """`set QUANTITY VALUE`; adapters read plain decimals, never an exponent."""
+    return f"set {quantity} {value:.6f}".rstrip("0").rstrip(".") if value % 1 else f"set {quantity} {value:.0f}"

@@ -1,0 +1,73 @@
+"""What bounds the gateway: every table has a limit, every limit a clear answer (design P9; MQTT-SN 1.2 section 7.2)."""
+
+from dataclasses import dataclass, field
+
+from hub.wire.mqttsn.topics import PREDEFINED
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
+
+    clients: int = 5000
+    topics_per_client: int = 2000
+    quantities_per_client: int = 200  # whose readings it may send, since the hub started
+    subscriptions_per_client: int = 200
+    queued_per_client: int = 200
+    queued_octets_per_client: int = 32 * 1024
+    retained: int = 2000
+    retained_octets: int = 1024 * 1024
+    fan_out: int = 500
+    nameless: int = 256  # senders of QoS -1 that never connect
+    # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
+    pending_requests: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Settings of the gateway machine; times in seconds, defaults within the ranges of section 7.2."""
+
+    gw_id: int = 1
+    advertise_s: int = 900
+    t_retry_s: float = 10.0
+    n_retry: int = 4
+    will_dialogue_s: float = 30.0
+    dup_window_s: float = 600.0
+    predefined: dict[int, str] = field(default_factory=lambda: dict(PREDEFINED))
+    # Largest MQTT-SN message per link, octets (a Zigbee tunnel carries 60); links not named carry any length.
+    max_octets: dict[str, int] = field(default_factory=dict)
+    # PUBLISHes a second that one client of a link, or one sender without a name, may send in the long run, ten seconds'
+    # worth at once; links not named: any number. Beyond it QoS 1 and 2 are answered congestion, QoS 0 and -1 are
+    # dropped (counted).
+    publishes_per_s: dict[str, float] = field(default_factory=dict)
+    # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
+    broadcast_links: tuple[str, ...] = ()
+    forward_filters: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Allowance:
+    """What one sender may still send: a bucket that fills at a rate, up to what it may send at once."""
+
+    __slots__ = ("credit", "credit_at")
+
+    def __init__(self) -> None:
+        self.credit = 0.0  # messages, as of credit_at
+        self.credit_at = float("-inf")
+
+    def spend(self, rate: float, now: float, burst_s: float = 10.0) -> bool:
+        """One message; False when it is one too many. `rate`: messages a second; so many seconds' worth at once."""
+        self.credit = min(rate * burst_s, self.credit + (now - self.credit_at) * rate)
+        self.credit_at = now
+        if self.credit < 1.0:
+            return False
+        self.credit -= 1.0
+        return True
+
+
+def tolerated_silence_s(duration_s: int) -> float:
+    """How long after the last word a client is declared lost: 50 % over up to a minute, 10 % over beyond (section 7.2).
+
+    Over a minute the tenth is never less than the half minute that a one-minute client gets.
+    """
+    return duration_s * 1.5 if duration_s <= 60 else duration_s + max(30.0, duration_s * 0.1)

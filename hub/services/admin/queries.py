@@ -1,0 +1,215 @@
+"""What the daemon answers on its admin socket: status, adapters, queue, readings, events (design 3.4)."""
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from drivers.clock import monotonic
+from drivers.process import rss_bytes
+from hub.core.gateway import session as states
+from hub.core.gateway.session import Session
+from hub.services.admin.server import Handler
+from hub.wire.uplink.reading import UNITS, Reading, format_decimal
+from hub.wire.version import VERSION
+from store import factory_reset
+
+if TYPE_CHECKING:
+    from hub.app.daemon import Daemon
+
+MAX_ROWS = 100_000
+
+
+def reading_row(reading: Reading) -> dict[str, Any]:
+    """A reading for people and JSON: exact value as text of a number, its unit, quality flags."""
+    return {
+        "client": reading.client_id,
+        "quantity": reading.quantity,
+        "t_ms": reading.t_ms,
+        "value": format_decimal(reading.mantissa, reading.exponent),
+        "unit": UNITS.get(reading.quantity, ""),
+        "flags": reading.flags,
+    }
+
+
+class Report:
+    """Answers questions about a running daemon."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+
+    def handlers(self) -> dict[str, Handler]:
+        """The questions by name."""
+        return {
+            "status": self.status,
+            "adapters": self.adapters,
+            "queue": self.queue,
+            "readings": self.readings,
+            "events": self.events,
+            "limits": self.limits,
+            "adapters.forget": self.adapters_forget,
+            "radio.permit": self.radio_permit,
+            "trace": self.trace,
+            "radio.scan": lambda _request: self._radio().scan(),
+            "radio.map": lambda _request: self._radio().draw(),
+            "radio.backup": lambda _request: self._radio().back_up(),
+            "radio.restore": lambda request: self._radio().restore(request.get("backup")),
+            "factory_reset": self.factory_reset,
+        }
+
+    async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        daemon = self._daemon
+        store = daemon.store.status()
+        radio = daemon.radio
+        return {
+            "hub": daemon.identity.hub_id,
+            "version": VERSION,
+            "epoch": daemon.store.epoch,
+            "boot": daemon.store.boot,
+            "uptime_s": round(monotonic() - daemon.started_at, 1),
+            "uplink": daemon.uplink.status(),
+            "queue": await asyncio.wrap_future(daemon.store.queue_status()),
+            "store": store,
+            "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
+            "han": self._han(),
+            "limit": daemon.governor.status(),
+            "meter": {"state": "off"} if daemon.meter is None else daemon.meter.status(),
+            "update": daemon.updates.status(),
+            "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
+            "conditions": [asdict(condition) for condition in daemon.health.conditions()],
+        }
+
+    def _absent_radio(self) -> str:
+        if self._daemon.config.radio is None:
+            return "off"
+        # While its libraries are being imported, and if they cannot be.
+        return "unusable" if self._daemon.radio_failed else "starting"
+
+    def _han(self) -> dict[str, Any]:
+        bridge = self._daemon.bridge
+        sessions = bridge.gateway.sessions()
+        return {
+            "clients": sum(session.state in states.PRESENT for session in sessions),
+            "asleep": sum(session.state == states.ASLEEP for session in sessions),
+            "lost": sum(session.state == states.LOST for session in sessions),
+            "known": len(sessions),
+            "links": bridge.link_status(),
+            "counters": bridge.gateway.counters,
+            "internal_errors": bridge.internal_errors,
+        }
+
+    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
+        now = monotonic()
+        radio = self._daemon.radio
+        on_air = {} if radio is None else radio.status()["devices"]
+        rows = [_adapter_row(session, now, on_air) for session in self._daemon.bridge.gateway.sessions()]
+        return rows + (radio.appliances() if radio is not None else [])
+
+    async def adapters_forget(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Free a ClientId, and the radio address it is bound to, for the device that replaces this one."""
+        client_id = str(request.get("client"))
+        if not self._daemon.bridge.forget(client_id):
+            raise ValueError(
+                f"no adapter {client_id!r}: `meterhub adapters` lists them (zb-... are no MQTT-SN clients)"
+            )
+        return {"client": client_id}
+
+    async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = await asyncio.wrap_future(self._daemon.store.queue_status())
+        return answer
+
+    async def readings(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        found = await asyncio.wrap_future(
+            self._daemon.store.readings(
+                client=request.get("client"),
+                quantity=request.get("quantity"),
+                from_ms=request.get("from_ms"),
+                to_ms=request.get("to_ms"),
+                limit=min(int(request.get("limit", 1000)), MAX_ROWS),
+                newest_first=bool(request.get("newest_first", False)),
+            )
+        )
+        return [reading_row(reading) for reading in found]
+
+    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await asyncio.wrap_future(
+            self._daemon.store.events(min(int(request.get("limit", 100)), MAX_ROWS))
+        )
+        return found
+
+    async def limits(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """What holds the household, what waits, and what each appliance is told."""
+        controller = self._daemon.governor.controller
+        now = monotonic()
+        return {
+            **self._daemon.governor.status(),
+            "limits": [
+                {"cti": limit.cti.hex(), "operator": limit.kid, "state": limit.state, "watts": limit.watts,
+                 "criticality": limit.criticality, "start": limit.starts_at, "end": limit.ends_at, "told": limit.told}
+                for limit in controller.limits
+            ],
+            "holds": [
+                {"cti": hold.cti.hex(), "operator": hold.kid, "client": hold.client_id, "order": hold.text,
+                 "end": hold.ends_at}
+                for hold in controller.holds.values()
+            ],
+            "household": controller.household.report(now),
+            "appliances": [appliance.row(now) for appliance in controller.household.appliances.values()],
+            "operators": [
+                {"kid": operator.kid, "name": operator.name, "roles": sorted(operator.roles)}
+                for operator in controller.authority.operators.values()
+            ],
+        }  # fmt: skip
+
+    async def trace(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._daemon.tracer.look(int(request.get("after", -1)))
+
+    def _radio(self) -> Any:
+        radio = self._daemon.radio
+        if radio is None:
+            raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
+        return radio
+
+    async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Let devices join for a while: the engineer at the meter does this, never a householder."""
+        duration_s = int(request.get("duration_s", 60))
+        if not 1 <= duration_s <= 254:
+            raise ValueError("duration: expected 1 to 254 seconds")
+        await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
+        return {"duration_s": duration_s}
+
+    async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Forget the home: an engineer hands the hub on to another one."""
+        try:
+            factory_reset.ask(self._daemon.config.data_dir)
+        except OSError as error:
+            raise ValueError(f"{error.filename}: {error.strerror or error}") from None
+        asyncio.get_running_loop().call_later(0.2, self._daemon.start_anew)  # the answer goes out first
+        return {"forgets": "at the next start"}
+
+
+_NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}
+
+
+def _adapter_row(session: Session, now: float, on_air: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`on_air`: how well the radio hears each device, by IEEE address."""
+    stats = session.stats
+    heard = on_air.get(str(session.peer[1]), {}) if session.peer[0] == "zigbee" else {}
+    return {
+        "client": session.client_id,
+        "link": session.peer[0],
+        "address": ":".join(part.hex() if isinstance(part, bytes) else str(part) for part in session.peer[1:]),
+        "state": session.state,
+        "last_seen_s": round(now - session.last_heard, 1),
+        "duration_s": session.duration_s,
+        "queued": len(session.queue) + (session.inflight is not None),
+        "subscriptions": sorted(session.subscriptions),
+        "frames_in": stats.frames_in,
+        "frames_out": stats.frames_out,
+        "accepted": stats.accepted,
+        "repeats": stats.repeats,
+        "retransmissions": stats.retransmissions,
+        "lost": stats.lost,
+        "refused": dict(stats.refused),
+        "lqi": heard.get("lqi"),
+        "rssi": heard.get("rssi"),
+    }

@@ -1,0 +1,244 @@
+"""Control's loop: uplink -> control machine -> store -> home. It decides nothing; it keeps the order of things.
+
+A command is judged, what it comes to is made durable, only then does it take effect and is the broker told that we have
+it. What follows from time (a limit's beginning and end) takes effect at once; its receipts are written after it.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from drivers.clock import monotonic
+from hub.core.control.controller import Controller
+from hub.core.control.records import Journal, Outcome, Request, Step
+from hub.core.health import Health
+from hub.core.liveness import Vitals
+from hub.core.order import Order
+from hub.core.records import Change, Sample
+from hub.services.home.bridge import Bridge
+from store import Sealed
+
+log = logging.getLogger(__name__)
+
+# Beyond it a command is left unacknowledged: the broker brings it again with the next connection.
+MAX_WAITING = 256
+RETRY_S = 5.0
+_SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
+
+
+class Ledger(Protocol):
+    """What the governor needs of the store."""
+
+    def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
+        """Make one step durable."""
+
+
+class _Entry:
+    """A step on its way to the disk, and who waits for it."""
+
+    __slots__ = ("done", "journal")
+
+    def __init__(self, journal: Journal, done: "asyncio.Future[None] | None") -> None:
+        self.journal = journal
+        self.done = done
+
+
+class Governor:
+    """Drives one Controller. Everything runs on the event loop.
+
+    `resend(lane, epoch, first, last)`: let the uplink send sealed messages again. `errand(request)`: do what a command
+    asks for.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        store: Ledger,
+        bridge: Bridge,
+        health: Health,
+        *,
+        resend: Callable[[str, int, int, int], bool],
+        errand: Callable[[Request], Awaitable[Outcome]],
+        vitals: Vitals | None = None,
+    ) -> None:
+        self.controller = controller
+        self._store = store
+        self._bridge = bridge
+        self._health = health
+        self._resend = resend
+        self._errand = errand
+        self._vitals = vitals or Vitals(monotonic)
+        self._wake = asyncio.Event()
+        self._commands: deque[tuple[bytes, Callable[[], None]]] = deque()
+        self._entries: deque[_Entry] = deque()
+        self._has_entries = asyncio.Event()
+        self._errands: set[asyncio.Task[None]] = set()
+        self.counters = {"commands": 0, "dropped": 0}
+        self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
+        self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
+
+    # Input
+
+    def command(self, message: bytes, acknowledge: Callable[[], None]) -> None:
+        """A message of a command topic. `acknowledge` is called once it is durable what became of it."""
+        self.counters["commands"] += 1
+        if len(self._commands) >= MAX_WAITING:
+            self.counters["dropped"] += 1
+            return
+        self._commands.append((message, acknowledge))
+        self._wake.set()
+
+    def observed(self, samples: list[Sample], changes: list[Change]) -> None:
+        """What the gateway took up; called by the bridge as it hands it to the store."""
+        self._guard(lambda now: self.controller.observe(samples, changes, now))
+        self._flush()
+
+    def orders_sent(self, orders: list[tuple[str, Order]]) -> None:
+        """Orders that went on the air; called by the bridge."""
+        self._guard(lambda now: self.controller.orders_sent(orders, now))
+
+    def set_clock(self, offset_s: float, is_trusted: bool) -> None:
+        """UTC - monotonic, and whether to believe it."""
+        if is_trusted:
+            self.controller.follow_clock(offset_s)
+        self._guard(lambda now: self.controller.set_clock(offset_s, is_trusted, now))
+        self._flush()
+        self._wake.set()
+
+    # Loops
+
+    async def run(self) -> None:
+        """Judge commands one by one and keep time, for as long as the hub runs."""
+        writing = asyncio.create_task(self._write(), name="control-journal")
+        try:
+            for request in list(self.controller.jobs.values()):
+                self._begin(request)
+            while True:
+                self._wake.clear()
+                self._guard(self.controller.handle_timer)
+                self._flush()
+                if self._commands:
+                    await self._take(*self._commands.popleft())
+                    continue
+                try:
+                    delay_s = self.controller.get_timer(monotonic()) - monotonic()
+                    self._vitals.expect("control", max(0.0, delay_s) + _SLACK_S)
+                    await asyncio.wait_for(self._wake.wait(), max(0.01, delay_s))
+                except TimeoutError:
+                    pass
+        finally:
+            for task in [writing, *self._errands]:
+                task.cancel()
+
+    async def _take(self, message: bytes, acknowledge: Callable[[], None]) -> None:
+        self._vitals.expect("control", _SLACK_S)
+        try:
+            step = self.controller.command(message, monotonic())
+        except Exception:
+            # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
+            log.exception("internal error while judging a command of %d octets", len(message))
+            self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
+            acknowledge()
+            return
+        if step.journal:
+            self._vitals.expect("control", math.inf)  # the journal's loop answers for it
+            await self._durable(step.journal)
+            self._vitals.expect("control", _SLACK_S)
+        self._guard(step.apply)
+        acknowledge()
+        self._flush()
+        self._follow(step)
+
+    def _follow(self, step: Step) -> None:
+        for epoch, number in step.resend:
+            self._resend("receipts", epoch, number, number)
+        if step.request is not None:
+            self._begin(step.request)
+
+    def _begin(self, request: Request) -> None:
+        task = asyncio.create_task(self._run_errand(request), name=f"errand-{request.op}")
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _run_errand(self, request: Request) -> None:
+        try:
+            status, reason, detail, journal = await self._errand(request)
+        except Exception as error:
+            log.exception("%s failed", request.op)
+            status, reason, detail, journal = "failed", "internal-error", {"text": repr(error)[:200]}, None
+        self._guard(lambda now: self.controller.finished(request.cti, status, now, reason, detail, journal))
+        self._flush()
+        self._wake.set()
+
+    # Output
+
+    def _flush(self) -> None:
+        """Hand on what the machine wants: orders and notices to the home, steps to the disk."""
+        now = monotonic()
+        orders = self.controller.take_orders()
+        notices = self.controller.bulletin.take_notices()
+        gateway = self._bridge.gateway
+        for client_id, order in orders:
+            if not gateway.give_order(client_id, order, now):
+                log.info("%s does not listen to its orders", client_id)
+        for notice in notices:
+            gateway.publish(notice.topic, notice.payload, now, qos=0, retain=notice.retain)
+            if notice.topic == "price":
+                self.on_price()
+        if orders or notices:
+            self._bridge.flush()
+        if orders:
+            self.on_orders()
+        journal = self.controller.take_journal()
+        if journal is not None:
+            self._enqueue(journal, None)
+
+    def _durable(self, journal: Journal) -> "asyncio.Future[None]":
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueue(journal, done)
+        return done
+
+    def _enqueue(self, journal: Journal, done: "asyncio.Future[None] | None") -> None:
+        self._entries.append(_Entry(journal, done))
+        self._has_entries.set()
+
+    async def _write(self) -> None:
+        """Steps reach the disk in the order in which they were taken; one that does not is tried until it does."""
+        while True:
+            self._vitals.expect("control-journal", math.inf)
+            await self._has_entries.wait()
+            while self._entries:
+                entry = self._entries[0]
+                sealed = await self._commit(entry.journal)
+                self._entries.popleft()
+                for receipt, message in zip(entry.journal.receipts, sealed, strict=True):
+                    if receipt.re is not None and entry.journal.remembers(receipt):
+                        self.controller.answered.put(receipt.re, message.epoch, message.number)
+                if entry.done is not None and not entry.done.done():
+                    entry.done.set_result(None)
+            self._has_entries.clear()
+
+    async def _commit(self, journal: Journal) -> list[Sealed]:
+        while True:
+            self._vitals.expect("control-journal", RETRY_S + _SLACK_S)
+            try:
+                return await asyncio.wrap_future(self._store.commit_control(journal))
+            except Exception as error:
+                log.error("a step of control is not durable yet: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    def _guard(self, act: Callable[[float], None]) -> None:
+        try:
+            act(monotonic())
+        except Exception:
+            log.exception("internal error in control")
+            self._health.raise_condition("internal-error", "control; see the journal")
+
+    def status(self) -> dict[str, Any]:
+        """The `limit` part of the status, and the figures of control."""
+        now = monotonic()
+        return {**self.controller.status(now), "counters": {**self.counters, **self.controller.counters}}

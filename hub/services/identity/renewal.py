@@ -1,0 +1,228 @@
+"""The hub's certificate, renewed in time: a new key beside the old, shown at the next connect, rolled back if refused.
+
+What the hub shows is a machine with a table; the renewal itself runs beside the uplink and never hurries.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drivers.clock import monotonic, utc_ms
+from drivers.pkcs11_token import load_key
+from drivers.threads import in_thread
+from hub.core.health import Health
+from hub.wire.keys.identity import BadIdentity, Identity, load_identity
+from hub.wire.keys.pkcs11 import HardwareError, Pkcs11Uri, uri_of
+
+log = logging.getLogger(__name__)
+
+# Begins this long before the end, or at the last third of a short life; a fleet's certificates end on one day, so the
+# first attempt is drawn from a whole day, or from a tenth of what is left.
+RENEW_BEFORE_S = 60 * 86400
+SPREAD_S = 86400.0
+RETRY_S = 6 * 3600.0
+_ROUND_S = 60.0
+# A connection that just ends says little of the certificate (a broker of TLS 1.2 may mean it, though).
+MAX_UNCLEAR = 3
+_CLEAR = ("uplink-refused", "uplink-not-authorised")
+
+RENEWED = "meterhub-renewed-"  # names of keys in hardware
+OWN, NEW, OLD = "own", "trying the new one", "trying the old one again"
+_ADOPT, _ROLL_BACK = "adopt", "roll back"
+# (state, what happened): (state, what is to be done)
+TABLE: dict[tuple[str, str], tuple[str, str]] = {
+    (OWN, "enrolled"): (NEW, ""),
+    (OWN, "let in"): (OWN, ""),
+    (OWN, "turned away"): (OWN, ""),
+    (NEW, "enrolled"): (NEW, ""),
+    (NEW, "let in"): (OWN, _ADOPT),
+    (NEW, "turned away"): (OLD, ""),
+    (OLD, "enrolled"): (NEW, ""),
+    (OLD, "let in"): (OWN, _ROLL_BACK),  # the old one opens where the new one did not
+    (OLD, "turned away"): (NEW, ""),  # neither does: the broker has another reason
+}
+
+
+def adopted_file(data_dir: Path) -> Path:
+    """Where a renewed key and its certificate live, in one file, so that they change together."""
+    return data_dir / "identity" / "renewed.pem"
+
+
+def newest_identity(cert_file: Path, key_file: Path, data_dir: Path) -> tuple[Identity, Path, Path]:
+    """The identity that counts: the configured one, or the renewed one where that is newer and of the same hub.
+
+    Returns it with the files of certificate and key. Raises BadIdentity for the configured one.
+    """
+    configured = load_identity(cert_file, key_file, load_key)
+    file = adopted_file(data_dir)
+    if file.exists():
+        try:
+            renewed = load_identity(file, file, load_key)
+        except BadIdentity as error:
+            log.error("the renewed certificate does not read (%s): the configured one holds", error)
+        else:
+            begins, known = renewed.certificate.not_valid_before_utc, configured.certificate.not_valid_before_utc
+            if renewed.hub_id == configured.hub_id and begins >= known:
+                return renewed, file, file
+    return configured, cert_file, key_file
+
+
+class Renewal:
+    """One hub's certificate. `adopted(identity)` is told when the broker let the new one in: from now on it signs."""
+
+    def __init__(
+        self,
+        url: str | None,
+        ca_file: Path,
+        data_dir: Path,
+        present: tuple[Identity, Path, Path],
+        health: Health,
+        record_event: Callable[[str, dict[str, Any]], None],
+        adopted: Callable[[Identity], None],
+        random: Callable[[], float],
+    ) -> None:
+        self._url = url
+        self._ca_file = ca_file
+        self._adopted_file = adopted_file(data_dir)
+        self._next_file = self._adopted_file.with_name("next.pem")
+        self._identity, self._cert_file, self._key_file = present
+        self._health = health
+        self._record_event = record_event
+        self._adopted = adopted
+        self._random = random
+        self._try_at: float | None = None
+        self._unclear = 0
+        self._shown = OWN
+        self.new_to_show: Callable[[], None] = lambda: None
+        self.state = NEW if self._next_file.exists() else OWN
+
+    # What the uplink asks and tells
+
+    def files(self) -> tuple[Path, Path]:
+        """Certificate and key to show at the next connect."""
+        self._shown = self.state
+        return (self._next_file, self._next_file) if self.state == NEW else (self._cert_file, self._key_file)
+
+    @property
+    def adopted_files(self) -> tuple[Path, Path]:
+        """Certificate and key that the broker is known to accept."""
+        return self._cert_file, self._key_file
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a new certificate that no connect has shown yet."""
+        return self.state == NEW and self._shown == OWN
+
+    def let_in(self) -> None:
+        """The broker accepted what `files` said."""
+        self._unclear = 0
+        if not self.waits:  # else it is no verdict on the new one
+            self._happened("let in")
+
+    def failed(self, kind: str) -> None:
+        """The attempt failed; `kind` is a row of hub/core/uplink/reconnect_policy.py."""
+        if self.waits:
+            return
+        self._unclear += 1
+        if kind in _CLEAR or self._unclear >= MAX_UNCLEAR:
+            self._unclear = 0
+            self._happened("turned away")
+
+    def cannot_read(self, error: Exception) -> None:
+        """The new pair does not even load."""
+        if self.state != OWN:
+            self._drop(f"it does not read: {error}")
+
+    def _happened(self, event: str) -> None:
+        self.state, action = TABLE[self.state, event]
+        if action == _ADOPT:
+            self._adopt()
+        elif action == _ROLL_BACK:
+            self._drop("the broker lets the old one in, and not the new one")
+
+    def _adopt(self) -> None:
+        try:
+            identity = load_identity(self._next_file, self._next_file, load_key)
+            os.replace(self._next_file, self._adopted_file)
+        except (BadIdentity, HardwareError, OSError) as error:
+            self._drop(str(error))
+            return
+        self._identity = identity
+        self._cert_file = self._key_file = self._adopted_file
+        until = identity.certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        self._health.clear_condition("certificate-not-renewed")
+        self._record_event("certificate.renewed", {"not_after": until})
+        self._adopted(identity)
+
+    def _drop(self, why: str) -> None:
+        self.state = OWN
+        self._try_at = monotonic() + RETRY_S * (1 + self._random())
+        self._health.raise_condition("certificate-not-renewed", why)
+        self._record_event("certificate.rolled_back", {"reason": why})
+        try:
+            self._next_file.replace(self._next_file.with_name("refused.pem"))
+        except OSError as error:
+            log.warning("the refused certificate stays where it is: %s", error)
+
+    # The renewal itself
+
+    async def run(self) -> None:
+        """Look once a minute whether it is time; enrol when it is. Returns at once where there is no server to ask."""
+        while self._url is not None:
+            if self._is_due():
+                await self._enrol(self._url)
+            wait_s = _ROUND_S if self._try_at is None else self._try_at - monotonic()
+            await asyncio.sleep(min(_ROUND_S, max(1.0, wait_s)))
+
+    def _is_due(self) -> bool:
+        certificate, now = self._identity.certificate, monotonic()
+        ends, begins = certificate.not_valid_after_utc.timestamp(), certificate.not_valid_before_utc.timestamp()
+        left_s = ends - utc_ms() / 1000
+        if self.state != OWN or left_s > min(RENEW_BEFORE_S, (ends - begins) / 3):
+            return False
+        if self._try_at is None:
+            self._try_at = now + min(SPREAD_S, max(0.0, left_s) / 10) * self._random()
+        return now >= self._try_at
+
+    async def _enrol(self, url: str) -> None:
+        from hub.services.identity.est import (  # HTTP and PKCS #7: memory for a minute every other year
+            BadEnrolment,
+            reenrol,
+        )
+
+        files = (self._ca_file, self._cert_file, self._key_file)
+        try:
+            enrolled = await in_thread(lambda: reenrol(url, *files, self._identity, self._place_beside()))
+            await in_thread(lambda: self._keep(enrolled.key + enrolled.certificate))
+        except (BadEnrolment, HardwareError, OSError, ValueError) as error:  # ValueError: an url that is none
+            self._try_at = monotonic() + RETRY_S * (1 + self._random())
+            self._health.raise_condition("certificate-not-renewed", f"{url}: {error}")
+            return
+        self._happened("enrolled")
+        self.new_to_show()
+
+    def _place_beside(self) -> Pkcs11Uri | None:
+        """Where the new key goes if the present one is in hardware: beside it, under the one of two names that is free.
+
+        The key of manufacture has a name of its own and stays; what is in the place is of an attempt that came to
+        nothing, or of the certificate before the present one.
+        """
+        present = uri_of(self._key_file)
+        if present is None:
+            return None
+        names = [f"{RENEWED}{number}" for number in (1, 2)]
+        taken = present.path.get("object", b"").decode(errors="replace")
+        return present.sibling(next(name for name in names if name != taken))
+
+    def _keep(self, pem: bytes) -> None:
+        self._next_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = self._next_file.with_name("writing.pem")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._next_file)

@@ -1,0 +1,383 @@
+"""Supervises the one session to the utility: connect, serve, wait, again; it never gives up and never hurries."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from drivers.clock import monotonic, utc_ms
+from drivers.tls import Octets, ResumingContext, client_context, stamp_of
+from hub.app.config import UplinkConfig
+from hub.core.health import CONDITIONS, Health
+from hub.core.liveness import Vitals
+from hub.core.uplink.reasons import PROTOCOL
+from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
+from hub.core.uplink.traffic import Traffic
+from hub.core.uplink.window import Position, Tail
+from hub.services.identity.renewal import Renewal
+from hub.services.uplink.failure import UplinkFailure
+from hub.services.uplink.sender import Sender
+from hub.services.uplink.session import SILENCE_S, MqttSession, Will
+from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
+from hub.wire.keys.identity import Identity
+from store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+_CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
+_GOODBYE_S = 1.0
+_TRAFFIC_SAVED_S = 3600.0
+# How long each thing may take before the loop counts as stuck: names, TCP, TLS and CONNACK have bounds of their own, a
+# resolver may not.
+_ATTEMPT_S, _SLACK_S = 300.0, 60.0
+
+
+class Uplink:
+    """Keeps one session to the utility's broker for as long as the hub runs."""
+
+    def __init__(
+        self,
+        config: UplinkConfig,
+        identity: Identity,
+        store: Store,
+        health: Health,
+        *,
+        heartbeat_s: int,
+        version: str,
+        groups: Sequence[str] = (),
+        traffic_file: Path | None = None,
+        silence_s: float = SILENCE_S,
+        renewal: Renewal | None = None,
+        command: Callable[[bytes, Callable[[], None]], None] | None = None,
+        vitals: Vitals | None = None,
+        random_source: Callable[[], float] = random.random,
+        machine_up_s: Callable[[], float] = monotonic,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._store = store
+        self._health = health
+        self._heartbeat_s = heartbeat_s
+        self._version = version
+        # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
+        # durable what became of it. None: nobody here takes commands, so none are asked for.
+        self._command = command
+        hub_id = identity.hub_id
+        names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
+        self._command_topics = [f"{name}/commands" for name in names]
+        self._vitals = vitals or Vitals(monotonic)
+        self._random, self._machine_up_s = random_source, machine_up_s
+        self._backoff = Backoff(random_source)
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._reconfigured = asyncio.Event()  # ends a pause between attempts
+        # The utility has been told of this hub, or could not be: what takes the processor may have it.
+        self.has_tried = asyncio.Event()
+        self.sessions_before = 0
+        self._sender: Sender | None = None
+        self._context: tuple[list[tuple[Path, int]], ResumingContext] | None = None
+        self._protocol = "5" if config.protocol == "auto" else config.protocol
+        self._host_at = 0
+        self._has_worked = False
+        self._goodbye: tuple[int, asyncio.Event] | None = None
+        self._status = UplinkStatus()
+        self._tail = Tail()
+        self._again: list[tuple[str, Position]] = []
+        self._rtt_ms: float | None = None
+        self._session: MqttSession | None = None
+        self._silence_s = silence_s
+        self._renewal = renewal
+        if renewal is not None:
+            renewal.new_to_show = self.show_certificate
+        self._traffic_file = traffic_file
+        self.traffic = _load_traffic(traffic_file)
+        self._traffic_saved_at = monotonic()
+
+    def store_changed(self, what: set[str]) -> None:
+        """Something new is in the store. On the loop; the daemon brings it over from the writer's thread."""
+        if self._sender is not None:
+            self._sender.store_changed(what)
+
+    def send_again(self, lane: str, epoch: int, first: int, last: int) -> bool:
+        """Send sealed messages once more, byte for byte; False while there is no session to send them over."""
+        if self._sender is None:
+            return False
+        self._sender.send_again([(lane, Position(epoch, number)) for number in range(first, last + 1)])
+        return True
+
+    def reconfigure(self, config: UplinkConfig, heartbeat_s: int) -> None:
+        """Go on with other settings: the present session ends, the next one is opened with them at once."""
+        self._config, self._heartbeat_s = config, heartbeat_s
+        self._protocol = "5" if config.protocol == "auto" else config.protocol
+        self._context, self._host_at, self._has_worked = None, 0, False
+        self._backoff.connected_for(float("inf"))
+        self.sessions_before = self._status.sessions
+        self._reconfigured.set()
+        if self._session is not None:
+            self._session.end("other settings")
+
+    def show_certificate(self) -> None:
+        """There is a new certificate to be tried: the present session ends, the next one shows it."""
+        self._reconfigured.set()
+        if self._session is not None:
+            self._session.end("a new certificate")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a session with the broker now."""
+        return self._status.state == "up"
+
+    @property
+    def has_session_since_reconfigured(self) -> bool:
+        return self._status.state == "up" and self._status.sessions > self.sessions_before
+
+    def stop(self) -> None:
+        """Ask `run` to say goodbye to the broker and end."""
+        self._stopping.set()
+        self._wake.set()
+        if self._session is not None:
+            self._session.abandon()
+
+    def status(self) -> dict[str, object]:
+        """For `meterhub status` and `meterhub uplink`."""
+        if self._sender is not None:
+            self._rtt_ms = self._sender.window.rtt_ms
+        self._count_octets()
+        return {**self._status.as_dict(self._rtt_ms), "traffic": self.traffic.as_dict(utc_ms())}
+
+    def _count_octets(self) -> None:
+        octets = self._session.octets() if self._session is not None else None
+        if octets is not None:
+            self._carried(octets)
+
+    def _carried(self, octets: Octets) -> None:
+        t_ms = utc_ms()
+        self.traffic.carried(octets, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
+        if monotonic() - self._traffic_saved_at > _TRAFFIC_SAVED_S:
+            self._save_traffic()
+
+    def _connection_over(self, octets: Octets) -> None:
+        self._carried(octets)
+        self.traffic.ended()
+
+    def _save_traffic(self) -> None:
+        self._traffic_saved_at = monotonic()
+        if self._traffic_file is not None:
+            with suppress(OSError):  # a full disk costs an hour's figures, nothing else
+                beside = self._traffic_file.with_suffix(".new")
+                beside.write_bytes(self.traffic.as_document())
+                beside.replace(self._traffic_file)
+
+    async def run(self) -> None:
+        """Connect, serve, wait, again: until `stop`."""
+        with suppress(StoreError):
+            lately = await asyncio.wrap_future(self._store.unsettled())
+            self._again = [(lane, Position(epoch, number)) for lane, epoch, number in lately]
+        delay_s = first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random)
+        if delay_s > 0:
+            self.has_tried.set()  # not now, and for some time
+        await self._pause(delay_s)
+        while not self._stopping.is_set():
+            failure = await self._try_once()
+            self.has_tried.set()
+            if self._stopping.is_set():
+                break
+            self._health.clear_condition(*_CONDITIONS)
+            self._health.raise_condition(condition_of(failure.kind), str(failure))
+            self._status.down(failure, utc_ms())
+            delay_s = self._backoff.delay_s(failure.kind)
+            log.info("uplink: %s; next attempt in %.1f s", failure, delay_s)
+            await self._pause(delay_s)
+        self._status.stopped(utc_ms())
+        self._save_traffic()
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait before the next attempt, unless there is a reason to try, or to stop, at once."""
+        self._vitals.expect("uplink", delay_s + _SLACK_S)
+        reasons = [asyncio.ensure_future(event.wait()) for event in (self._stopping, self._reconfigured)]
+        await asyncio.wait(reasons, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
+        for reason in reasons:
+            reason.cancel()
+
+    async def _try_once(self) -> UplinkFailure:
+        self._reconfigured.clear()
+        self._vitals.expect("uplink", _ATTEMPT_S)
+        host, port = self._config.hosts[self._host_at % len(self._config.hosts)]
+        self._status.connecting(host, self._protocol, utc_ms())
+        try:
+            session = self._session = self._build_session()
+            await session.connect(host, port)
+        except UplinkFailure as failure:
+            self._host_at += 1
+            if self._renewal is not None:
+                self._renewal.failed(failure.kind)
+            if self._context is not None:
+                self._context[1].forget_sessions()
+            return self._redirected(self._reconsider_protocol(failure))
+        except Exception as error:  # whatever paho or ssl thought of: the hub tries again, and says so
+            return self._internal(error)
+        connected_at = monotonic()
+        try:
+            return self._redirected(await self._serve(session, host))
+        except UplinkFailure as failure:
+            return failure
+        except Exception as error:
+            return self._internal(error)
+        finally:
+            self._sender = None
+            await session.close()
+            self._backoff.connected_for(monotonic() - connected_at)
+
+    def _redirected(self, failure: UplinkFailure) -> UplinkFailure:
+        """Go where the broker says that hubs are served, if the utility has configured that host: what else a broker
+        names is not believed, for a stolen one could move a fleet away for good."""
+        for reference in failure.reference.split():
+            for at, (host, port) in enumerate(self._config.hosts):
+                if reference in (host, f"{host}:{port}", f"[{host}]:{port}"):
+                    self._host_at = at
+                    return UplinkFailure("uplink-redirected", f"{failure}: to {reference}")
+        if failure.reference:
+            return UplinkFailure(failure.kind, f"{failure}: {failure.reference} is not in uplink.hosts")
+        return failure
+
+    def _reconsider_protocol(self, failure: UplinkFailure) -> UplinkFailure:
+        """With `auto`, a broker that ends the connection before CONNACK may only speak the other version.
+
+        A version that has worked is kept, unless the broker says in so many words that it does not speak it. The other
+        version is worth one try at once; when both were refused it is a refusal like any other.
+        """
+        if self._config.protocol != "auto" or not failure.maybe_version:
+            return failure
+        if failure.kind != PROTOCOL and self._has_worked:
+            return failure
+        self._protocol = "3.1.1" if self._protocol == "5" else "5"
+        if self._protocol == "5":
+            return UplinkFailure("uplink-refused", f"neither MQTT 5 nor 3.1.1: {failure}")
+        self._host_at -= 1  # the same host once more
+        return UplinkFailure(PROTOCOL, str(failure))
+
+    def _internal(self, error: Exception) -> UplinkFailure:
+        log.exception("uplink: internal error")
+        self._health.raise_condition("internal-error", f"uplink: {error!r}")
+        return UplinkFailure("uplink-lost", repr(error))
+
+    async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
+        self._health.clear_condition(*_CONDITIONS)
+        self._has_worked = True
+        if self._renewal is not None:
+            self._renewal.let_in()
+            if self._renewal.waits:  # it came while this session was being opened
+                session.end("a new certificate")
+        # Before anybody is told that the hub is there: who answers "online" with a command wants it heard.
+        await self._listen(session)
+        self._status.up(utc_ms(), session.tls)
+        log.info("uplink: session with %s, MQTT %s", host, self._protocol)
+        sender = self._sender = Sender(
+            session,
+            self._store,
+            self._health,
+            self._status,
+            prefix=self._topic(""),
+            pack_interval_s=self._config.pack_interval_s,
+            heartbeat_s=self._heartbeat_s,
+            drain_bytes_s=self._config.drain_kb_s * 1000,
+            wake=self._wake,
+            tail=self._tail,
+            again=self._again,
+            alive=lambda wait_s: self._vitals.expect("uplink", wait_s + _SLACK_S),
+        )
+        session.publish(self._topic("state"), self._state("online"), retain=True)
+        self.has_tried.set()
+        self._store.record_event("uplink.up", {"host": host, "protocol": self._protocol})
+        over = asyncio.create_task(self._wake_at_end(session))
+        try:
+            await sender.run(self._stopping)
+        finally:
+            over.cancel()
+        if self._stopping.is_set() and not session.is_over:
+            await self._say_goodbye(session)
+        if not session.is_over:
+            return UplinkFailure("uplink-lost", "the hub stops")
+        suspect = [] if session.ended_in_order else self._tail.broke(monotonic())
+        self._again = list(dict.fromkeys([*sender.owed_again, *suspect]))
+        return await session.ended()
+
+    async def _listen(self, session: MqttSession) -> None:
+        """Ask for commands. A broker that refuses still takes readings, so it is a condition and no end."""
+        if self._command is None:
+            return
+        refused = await session.subscribe(self._command_topics)
+        self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
+
+    def _received(self, session: MqttSession, message: bytes, mid: int) -> None:
+        if self._command is not None:
+            self._command(message, lambda: session.acknowledge(mid))
+
+    async def _wake_at_end(self, session: MqttSession) -> None:
+        await session.ended()
+        self._wake.set()
+
+    async def _say_goodbye(self, session: MqttSession) -> None:
+        """Tell the utility that the hub leaves on purpose, and give the broker a moment to confirm it."""
+        confirmed = asyncio.Event()
+        mid = session.publish(self._topic("state"), self._state("offline"), retain=True)
+        self._goodbye = (mid, confirmed)
+        try:
+            await asyncio.wait_for(confirmed.wait(), _GOODBYE_S)
+        except TimeoutError:
+            log.info("uplink: the broker did not confirm the goodbye; its will says the same")
+
+    def _published(self, mid: int, reason: int) -> None:
+        if self._goodbye is not None and self._goodbye[0] == mid:
+            self._goodbye[1].set()
+        if self._sender is not None:
+            self._sender.published(mid, reason)
+
+    def _build_session(self) -> MqttSession:
+        session: MqttSession = MqttSession(
+            client_id=self._identity.hub_id,
+            protocol=self._protocol,
+            context=self._tls(),
+            keepalive_s=self._config.keepalive_s,
+            silence_s=self._silence_s,
+            will=Will(self._topic("state"), self._state("offline")),
+            published=self._published,
+            received=lambda message, mid: self._received(session, message, mid),
+        )
+        session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
+        return session
+
+    def _tls(self) -> ResumingContext:
+        """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
+        config, renewal = self._config, self._renewal
+        pair = (config.cert_file, config.key_file) if renewal is None else renewal.files()
+        files = (config.ca_file, *pair, config.crl_file)
+        try:
+            stamps = [(file, stamp_of(file)) for file in files if file is not None]
+            if self._context is None or self._context[0] != stamps:
+                context = client_context(*files)
+                context.count = self._connection_over
+                self._context = (stamps, context)
+        except OSError as error:  # ssl.SSLError is one
+            if renewal is not None:
+                renewal.cannot_read(error)
+            raise UplinkFailure("uplink-refused", f"the hub's own certificate files: {error}") from None
+        return self._context[1]
+
+    def _topic(self, tail: str) -> str:
+        return f"meters/{self._identity.hub_id}/{tail}"
+
+    def _state(self, word: str) -> bytes:
+        return state_payload(word, self._store.epoch, self._store.boot, self._version, utc_ms())
+
+
+def _load_traffic(file: Path | None) -> Traffic:
+    try:
+        return Traffic(file.read_bytes() if file is not None else b"")
+    except OSError:
+        return Traffic()

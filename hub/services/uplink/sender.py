@@ -1,0 +1,288 @@
+"""What one session does while it stands: lanes in order, forwards, packs when they are due, the heartbeat.
+
+What is promised of order: within a lane strictly that of the numbers; between lanes heartbeat, receipts, events,
+answers, raw forwards, readings, so that whatever is prompt waits for no backlog, only for what is already under way
+(the rate limiter bounds that). New readings wait behind older ones: the lane's order is part of the contract.
+
+A message counts as delivered only on a PUBACK that carries success. Readings are sealed into a pack only when the pack
+can be sent at once (seal late: a backlog packs tighter, and until then it can still be thinned).
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import cbor2
+
+from drivers.clock import monotonic, utc_ms
+from hub.core.health import Health
+from hub.core.uplink.rate_limiter import Drain
+from hub.core.uplink.reasons import describe
+from hub.core.uplink.window import LANE_ORDER, Position, Tail, Window
+from hub.services.uplink.session import MqttSession
+from hub.services.uplink.status import UplinkStatus
+from store import Sealed, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+MAX_READINGS_PER_PACK = 4000
+# How long to leave a broker alone that answers a PUBLISH with a refusal (quota, access): it is asked again, gently.
+REFUSED_PAUSE_S = 30.0
+# How long to leave a store alone that cannot answer; what is undelivered is then looked at from the beginning.
+STORE_PAUSE_S = 2.0
+# A pack's envelope, and what one reading takes at the very most (a series of its own, long names).
+_ENVELOPE_OCTETS, _READING_OCTETS = 512, 80
+# How much of the keep-alive may pass in silence before a heartbeat ends it.
+_BEFORE_KEEPALIVE = 0.9
+PROMPT_LANES = tuple(lane for lane in LANE_ORDER if lane != "readings")
+_FORWARD = "forward"
+_BATCH = 8
+
+
+class Sender:
+    """Sends what the store holds over one session. A new session gets a new Sender; nothing is carried over."""
+
+    def __init__(
+        self,
+        session: MqttSession,
+        store: Store,
+        health: Health,
+        status: UplinkStatus,
+        *,
+        prefix: str,
+        pack_interval_s: float,
+        heartbeat_s: float,
+        drain_bytes_s: float,
+        wake: asyncio.Event,
+        tail: Tail,
+        again: list[tuple[str, Position]],
+        alive: Callable[[float], None],
+    ) -> None:
+        """`alive(wait_s)` is told before each wait how long it lasts at most."""
+        self._session = session
+        self._store = store
+        self._health = health
+        self._status = status
+        self._prefix = prefix
+        self._pack_interval_s = pack_interval_s
+        self._heartbeat_s = heartbeat_s
+        self._wake = wake
+        self._tail = tail
+        self._again = list(again)
+        self._alive = alive
+        self.owed_again = dict.fromkeys(again)  # until the broker has answered each
+        self._news = {*LANE_ORDER, _FORWARD}
+        self._forward_cursor = 0
+        self._paused_until: float | None = None
+        self._too_large: set[tuple[str, Position]] = set()
+        self._drain = Drain(drain_bytes_s)
+        self._max_readings = max(1, min(
+            MAX_READINGS_PER_PACK, (session.maximum_packet_octets - _ENVELOPE_OCTETS) // _READING_OCTETS
+        ))  # fmt: skip
+        self._pack_due_at = self._heartbeat_due_at = monotonic()
+        self.window = Window(session.receive_maximum)
+
+    def store_changed(self, what: set[str]) -> None:
+        """The store says which lanes have something new."""
+        self._news |= what & set(LANE_ORDER)
+        if "forwards" in what:
+            self._news.add(_FORWARD)
+        if self._news:
+            self._wake.set()
+
+    def send_again(self, messages: Sequence[tuple[str, Position]]) -> None:
+        """Somebody asked for these once more: they go out as the window permits."""
+        self._again += messages
+        self._wake.set()
+
+    def published(self, mid: int, reason: int) -> None:
+        """paho's word that the broker answered a PUBLISH; `reason` is the PUBACK's code, 0..0x7F is success."""
+        now = monotonic()
+        answered = self.window.acknowledged(mid, now)
+        self._drain.answered(mid, now)
+        self._wake.set()
+        if answered is None:
+            return
+        lane, position = answered
+        if reason >= 0x80:
+            self._health.raise_condition("uplink-message-refused", f"PUBACK reason code {describe(reason)} in {lane}")
+            self._paused_until = now + REFUSED_PAUSE_S
+            return
+        if not self._too_large:
+            self._health.clear_condition("uplink-message-refused")
+        if lane == _FORWARD:
+            done: Future[None] = self._store.forward_done(position.number)
+        else:
+            self._tail.acknowledged(lane, position, now)
+            self.owed_again.pop((lane, position), None)
+            done = self._store.delivered(lane, position.epoch, position.number)
+        done.add_done_callback(_log_failure)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Send until the session ends or the hub stops."""
+        while not self._session.is_over and not stopping.is_set():
+            self._wake.clear()
+            try:
+                await self._round(monotonic())
+            except StoreError as error:
+                # A full disk must not cost the session: commands come over it, and what is under way is answered.
+                log.warning("the store answers the uplink: %s", error)
+                self._paused_until = monotonic() + STORE_PAUSE_S
+            await self._sleep()
+
+    async def _round(self, now: float) -> None:
+        if self._heartbeat_is_due():
+            self._heartbeat_due_at = now + self._heartbeat_s
+            await self._send_heartbeat()
+        if self._may_send(now):
+            await self._send_again()
+            await self._send_lanes(PROMPT_LANES, self._room)
+            await self._send_forwards()
+            await self._send_lanes(("readings",), self._room_to_drain)
+            await self._send_readings()
+
+    def _beat_at(self) -> float:
+        """The heartbeat is the keep-alive, too: it is due by its own period, and before the line was quiet too long."""
+        quiet_until = self._session.last_sent_at + self._session.keepalive_s * _BEFORE_KEEPALIVE
+        return min(self._heartbeat_due_at, quiet_until)
+
+    def _room(self) -> int:
+        """How many messages may go now: our window, and what the broker still takes."""
+        return min(self.window.room, self._session.room)
+
+    def _room_to_drain(self) -> int:
+        """The same for readings: one at a time, and only while the drain lets them."""
+        return min(1, self._room()) if self._drain.may_send(monotonic()) else 0
+
+    def _may_send(self, now: float) -> bool:
+        if self._paused_until is None:
+            return True
+        if now < self._paused_until or self.window.room < self.window.size:
+            return False
+        # Whatever was refused is somewhere behind the cursors: look at everything undelivered once more.
+        self._paused_until = None
+        self.window.rewind()
+        self._forward_cursor = 0
+        self._news = {*LANE_ORDER, _FORWARD}
+        return True
+
+    def _heartbeat_is_due(self) -> bool:
+        return self._beat_at() <= monotonic() and self._session.room > 0
+
+    def _due_at(self, now: float) -> float:
+        """When there is something to do by itself; answers, news of the store and the session's end wake us anyway."""
+        due_at = self._beat_at() if self._session.room > 0 else math.inf
+        if self._paused_until is not None:
+            return max(now + 1.0, min(due_at, self._paused_until))
+        if self._room() <= 0:
+            return due_at
+        return min(due_at, self._drain.due_at(now) if self._readings_wait() else self._pack_due_at)
+
+    async def _sleep(self) -> None:
+        now = monotonic()
+        due_at = self._due_at(now)
+        self._alive(max(0.0, due_at - now))  # for ever, when only the broker's answers are awaited
+        try:
+            await asyncio.wait_for(self._wake.wait(), None if due_at == math.inf else max(0.0, due_at - now))
+        except TimeoutError:
+            pass
+
+    async def _send_again(self) -> None:
+        """What the last session's broker acknowledged just before it went: see `Tail`."""
+        while self._again and self._room() > 0 and not self._session.is_over:
+            lane, position = self._again.pop(0)
+            for message in await _result(
+                self._store.sealed_range(lane, position.epoch, position.number, position.number)
+            ):
+                mid = self._session.publish(self._prefix + lane, message.body, alias=True)
+                self.window.sent_again(mid, lane, position, monotonic())
+
+    async def _send_lanes(self, lanes: Sequence[str], room: Callable[[], int]) -> None:
+        for lane in lanes:
+            while lane in self._news and room() > 0 and not self._session.is_over:
+                after = self.window.cursor(lane)
+                limit = min(room(), _BATCH)
+                # Before asking: what comes while the answer is on its way is news that the answer does not have.
+                self._news.discard(lane)
+                found = await _result(self._store.unsent(lane, after.epoch, after.number, limit))
+                if len(found) == limit:
+                    self._news.add(lane)
+                for message in found:
+                    self._send(message)
+
+    async def _send_readings(self) -> None:
+        """Seal and send packs while there is room and something to seal; then wait for the next interval."""
+        if not self._readings_wait() or "readings" in self._news:
+            return
+        while self._room_to_drain() > 0 and not self._session.is_over:
+            if self._heartbeat_is_due() or not self._news.isdisjoint(PROMPT_LANES) or self._forward_room() > 0:
+                return  # what is prompt goes first
+            sealed = await _result(self._store.seal_pack(self._max_readings))
+            if sealed is None:
+                self._pack_due_at = monotonic() + self._pack_interval_s
+                return
+            self._send(sealed)
+
+    def _readings_wait(self) -> bool:
+        return "readings" in self._news or self._pack_due_at <= monotonic()
+
+    def _forward_room(self) -> int:
+        if _FORWARD not in self._news:
+            return 0
+        return min(self._room(), (self.window.size + 1) // 2 - self.window.under_way(_FORWARD))
+
+    async def _send_forwards(self) -> None:
+        """Raw forwards are prompt, but take half of the window at most: readings go on beside a flood of them."""
+        while (limit := min(self._forward_room(), _BATCH)) > 0 and not self._session.is_over:
+            self._news.discard(_FORWARD)
+            found = await _result(self._store.forwards(self._forward_cursor, limit))
+            if len(found) == limit:
+                self._news.add(_FORWARD)
+            for forward_id, topic, payload in found:
+                self._forward_cursor = forward_id
+                self._publish(f"han/{topic}", payload, _FORWARD, Position(0, forward_id))
+
+    def _send(self, message: Sealed) -> None:
+        self._publish(message.lane, message.body, message.lane, Position(message.epoch, message.number))
+
+    def _publish(self, tail: str, payload: bytes, lane: str, position: Position) -> None:
+        topic = self._prefix + tail
+        if not self._session.fits(topic, payload):
+            self._too_large.add((lane, position))
+            self.window.passed_over(lane, position)
+            self._health.raise_condition(
+                "uplink-message-refused",
+                f"{len(payload)} octets in {lane} are more than the broker takes in a packet "
+                f"({self._session.maximum_packet_octets})",
+            )
+            return
+        now = monotonic()
+        mid = self._session.publish(topic, payload, alias=lane in LANE_ORDER)
+        self.window.sent(mid, lane, position, now)
+        if lane == "readings":
+            self._drain.sent(mid, len(payload), now)
+        self._status.messages += 1
+        self._status.payload_bytes += len(payload)
+
+    async def _send_heartbeat(self) -> None:
+        try:
+            lanes = await _result(self._store.queue_status())
+        except StoreError:
+            lanes = {}  # it is the keep-alive, too
+        numbers = {lane: figures["next"] for lane, figures in lanes.items()}
+        beat = cbor2.dumps({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers})
+        # One that comes late says nothing: the broker need not keep it for a control point that is away.
+        self._session.publish(self._prefix + "heartbeat", beat, alias=True, expiry_s=2 * self._heartbeat_s)
+
+
+async def _result(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+def _log_failure(future: Future[None]) -> None:
+    # The mark is lost, not the message: it is sent once more after the next connect.
+    if future.exception() is not None:
+        log.warning("a delivery could not be marked: %r", future.exception())

@@ -1,0 +1,380 @@
+"""One MQTT connection: paho-mqtt on an asyncio loop, used for what it is good at and nothing else.
+
+A new paho client is made for every connection: nothing outlives a connection inside paho, what is undelivered is sent
+again from the store. paho's callbacks only hand over (an exception in one would leave a dead session that looks alive).
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from drivers.threads import in_thread
+from drivers.tls import Octets, ResumingContext, octets_of
+from hub.core.uplink.reasons import LOST, REFUSED, UNSUPPORTED_VERSION, describe, kind_of
+from hub.services.uplink.failure import UplinkFailure, failure_of
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 20.0
+# The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
+SESSION_EXPIRY_S = 7 * 86400
+# How many commands the broker may have under way to us: each is judged and made durable before the next ones come.
+RECEIVE_MAXIMUM = 16
+# A message that nobody answers while the line is dead silent this long: the connection is half open. Acknowledgements
+# of TCP count as life: a large pack on a slow line takes its time.
+SILENCE_S = 30.0
+# A broker that lives and still owes an answer after so many of them has forgotten the message: it is sent again.
+OVERDUE_SILENCES = 10
+_MISC_PERIOD_S = 5.0
+_NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
+_FIXED_HEADER_OCTETS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+class MqttSession:
+    """One connection, from CONNECT to its end. All methods but the blocking part of `connect` run on the loop."""
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        protocol: str,
+        context: ResumingContext,
+        keepalive_s: int,
+        silence_s: float,
+        will: Will,
+        published: Callable[[int, int], None],
+        received: Callable[[bytes, int], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._is_5 = protocol == "5"
+        self._asked_keepalive_s = keepalive_s
+        self._silence_s = silence_s
+        self.keepalive_s = keepalive_s
+        self._published = published
+        self._received = received
+        self._subscribed: asyncio.Future[list[int]] = self._loop.create_future()
+        self._connack: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._ended: asyncio.Future[UplinkFailure] = self._loop.create_future()
+        self._abandoned: asyncio.Future[None] = self._loop.create_future()
+        self._socket: ssl.SSLSocket | None = None
+        self._misc: asyncio.TimerHandle | None = None
+        self._context = context
+        self._paho_error = ""
+        self._unanswered: dict[int, float] = {}  # message id: when it was sent
+        self._aliases: dict[str, int] = {}
+        self._alias_maximum = 0
+        self._life: tuple[Octets, float] = (Octets(0, 0, 0, 0, 0), self._loop.time())
+        self.receive_maximum = 65535
+        self.maximum_packet_octets = _NO_LIMIT
+        self.last_sent_at = self._loop.time()
+        self.ended_in_order = False
+        self._ended_by_us = False
+        self.tls: dict[str, object] = {}
+        # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
+        self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
+        self.client = self._build(client_id, context, will)
+
+    def _build(self, client_id: str, context: ResumingContext, will: Will) -> mqtt.Client:
+        version = mqtt.MQTTv5 if self._is_5 else mqtt.MQTTv311
+        # clean_session belongs to 3.1.1; 5 says clean_start at connect. False: the broker keeps commands for us.
+        clean_session = None if self._is_5 else False
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id, clean_session, protocol=version, manual_ack=True,
+            # Else a broker that refuses 3.1.1 makes paho connect again by itself, in the middle of our loop.
+            reconnect_on_failure=False,
+        )  # fmt: skip
+        client.tls_set_context(context)
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.on_log = self._on_log
+        client.on_connect = self._on_connect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_register_write
+        client.on_socket_unregister_write = self._on_unregister_write
+        return client
+
+    # paho's callbacks: hand over, nothing else
+
+    def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
+        self.maximum_packet_octets = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
+        self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
+        self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
+        if not self._connack.done():
+            self._connack.set_result((reason.value, getattr(properties, "ServerReference", "")))
+
+    def _on_log(self, _c: Any, _u: Any, level: int, text: str) -> None:
+        if level == mqtt.MQTT_LOG_ERR:  # the only place where paho tells why a socket failed
+            self._paho_error = text
+
+    def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        self._unanswered.pop(mid, None)
+        # A PUBACK may carry a refusal, which paho itself counts as published.
+        self._published(mid, reason.value)
+
+    def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        self.tap("in", message.topic, bytes(message.payload))
+        self._received(bytes(message.payload), message.mid if message.qos else 0)
+
+    def _on_subscribe(self, _c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        if not self._subscribed.done():
+            self._subscribed.set_result([reason.value for reason in reasons])
+
+    def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        # A broker that says DISCONNECT (MQTT 5) stops in order; one that is just gone may have forgotten something.
+        self.ended_in_order = bool(getattr(flags, "is_disconnect_packet_from_server", False))
+        if self.ended_in_order and reason.value:
+            text, reference = f"the broker ended the session: {describe(reason.value)}", "ServerReference"
+            self._end(text, kind_of(reason.value, LOST), getattr(properties, reference, ""))
+        else:
+            self._end(self._paho_error or str(reason))
+
+    def _end(self, why: str, kind: str = LOST, reference: str = "") -> None:
+        if not self._ended.done():
+            self._ended.set_result(UplinkFailure(kind, why, reference=reference))
+
+    def _on_socket_close(self, _c: Any, _u: Any, sock: Any) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+            self._socket = None
+
+    def _on_register_write(self, _c: Any, _u: Any, sock: Any) -> None:
+        if self._socket is not None:  # before that, in the connecting thread, there is nothing to wait for
+            self._loop.add_writer(sock, self._write)
+
+    def _on_unregister_write(self, _c: Any, _u: Any, sock: Any) -> None:
+        if self._socket is not None:
+            self._loop.remove_writer(sock)
+
+    # The loop's side
+
+    async def connect(self, host: str, port: int) -> None:
+        """Open TCP and TLS, send CONNECT, await CONNACK. Raises UplinkFailure."""
+        await self._open(host, port)
+        opened = self.client.socket()
+        if not isinstance(opened, ssl.SSLSocket):
+            raise UplinkFailure("uplink-refused", "the connection was closed at once")
+        self._socket = opened
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.tls = {
+            "version": opened.version(),
+            "cipher": (opened.cipher() or ("",))[0],
+            "resumed": opened.session_reused,
+        }
+        self._loop.add_reader(self._socket, self._read)
+        self._read()
+        self._write()
+        self._tick()
+        try:
+            waited: set[asyncio.Future[Any]] = {self._connack, self._ended, self._abandoned}
+            await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            self._judge_connack()
+        except UplinkFailure:
+            await self.close()
+            raise
+
+    @property
+    def room(self) -> int:
+        """How many more messages the broker takes before it answers one (MQTT 5 section 3.3.4)."""
+        return self.receive_maximum - len(self._unanswered)
+
+    def octets(self) -> Octets | None:
+        """What this connection carried so far; None when it is closed."""
+        return None if self._socket is None else octets_of(self._socket)
+
+    async def _open(self, host: str, port: int) -> None:
+        options: dict[str, Any] = {}
+        if self._is_5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
+            options = {"clean_start": False, "properties": properties}
+        try:
+            # Names and handshakes block; the home must not wait for them.
+            opening = in_thread(lambda: self.client.connect(host, port, self._asked_keepalive_s, **options))
+            waited: set[asyncio.Future[Any]] = {opening, self._abandoned}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                raise UplinkFailure(LOST, "the hub stops")
+            opening.result()
+        except (OSError, ValueError) as error:
+            self._context.settle()
+            raise failure_of(error, host, port) from None
+
+    def _judge_connack(self) -> None:
+        if not self._connack.done():
+            if self._abandoned.done():
+                raise UplinkFailure(LOST, "the hub stops")
+            if not self._ended.done():
+                raise UplinkFailure(REFUSED, f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
+            if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
+                raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
+            ended = self._ended.result()
+            if ended.kind != LOST or self._ended_by_us:
+                raise ended
+            raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
+        code, reference = self._connack.result()
+        if code:
+            raise UplinkFailure(
+                kind_of(code, REFUSED),
+                f"CONNACK reason code {describe(code)}",
+                maybe_version=code == UNSUPPORTED_VERSION,
+                reference=reference,
+            )
+
+    def _read(self) -> None:
+        try:
+            while self.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._acknowledge_octets()
+                # What TLS has already decrypted wakes no selector, so it is read now.
+                if self._socket is None or not self._socket.pending():
+                    return
+        except Exception as error:
+            self._break(error)
+
+    def _acknowledge_octets(self) -> None:
+        # A broker that has Nagle's algorithm on (mosquitto, by default) holds a load limit back until what it sent
+        # before is acknowledged, and the kernel would take 40 ms for that. Linux forgets this setting: each time anew.
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _write(self) -> None:
+        try:
+            self.client.loop_write()
+        except Exception as error:
+            self._break(error)
+
+    def _tick(self) -> None:
+        try:
+            # Not paho's loop_misc: it notes the time of a packet only where the socket was full (2.2), so its PINGREQ
+            # goes out in every keep-alive, whatever else was sent. The heartbeat keeps the session alive.
+            self._listen_for_life()
+        except Exception as error:
+            self._break(error)
+        self._misc = self._loop.call_later(min(_MISC_PERIOD_S, self.keepalive_s / 4, self._silence_s / 4), self._tick)
+
+    def _listen_for_life(self) -> None:
+        """End a connection that is half open (something is unanswered, and the line is silent altogether), or whose
+        broker has forgotten a message."""
+        now, carried = self._loop.time(), self.octets()
+        if carried is None:
+            return
+        oldest = next(iter(self._unanswered.values()), now)
+        if now - oldest > OVERDUE_SILENCES * self._silence_s:
+            self._end("the broker has forgotten to answer a message")
+        known, since = self._life
+        if (carried.acked, carried.received) != (known.acked, known.received):
+            self._life = (carried, now)
+            return
+        if now - max(since, oldest) > self._silence_s:
+            self._end(f"half open: no answer and no sign of life for {self._silence_s:.0f} s")
+
+    def _break(self, error: Exception) -> None:
+        log.warning("the MQTT connection broke: %r", error)
+        self._end(str(error) or type(error).__name__)
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a packet of this size (MQTT 5 section 3.2.2.3.6)."""
+        return len(payload) + len(topic) + _FIXED_HEADER_OCTETS + 16 <= self.maximum_packet_octets
+
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, alias: bool = False, expiry_s: float = 0
+    ) -> int:
+        """Publish at QoS 1; return the message id that `published` will name.
+
+        `alias`: a topic of which there are few, worth one of the broker's aliases. `expiry_s`: not worth delivering
+        later than that. Both only where MQTT 5 is spoken.
+        """
+        properties = None
+        self.tap("out", topic, payload)
+        if self._is_5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if expiry_s:
+                properties.MessageExpiryInterval = max(1, int(expiry_s))
+            if alias:
+                topic = self._aliased(topic, properties)
+        info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        self.last_sent_at = self._unanswered[info.mid] = self._loop.time()
+        return info.mid
+
+    def _aliased(self, topic: str, properties: Properties) -> str:
+        """The topic once, and its alias in its stead from then on (MQTT 5 section 3.3.2.3.4); never across sessions."""
+        known = self._aliases.get(topic)
+        if known is None and len(self._aliases) < self._alias_maximum:
+            properties.TopicAlias = self._aliases[topic] = len(self._aliases) + 1
+        elif known is not None:
+            properties.TopicAlias = known
+            return ""
+        return topic
+
+    async def subscribe(self, topics: Sequence[str]) -> list[str]:
+        """Subscribe at QoS 1; return the topics that the broker refused. Raises UplinkFailure."""
+        self.client.subscribe([(topic, 1) for topic in topics])
+        waited: set[asyncio.Future[Any]] = {self._subscribed, self._ended, self._abandoned}
+        await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not self._subscribed.done():
+            raise UplinkFailure("uplink-lost", "the broker did not answer the SUBSCRIBE for commands")
+        reasons = self._subscribed.result()
+        return [topic for topic, reason in zip(topics, reasons) if reason >= 0x80]
+
+    def acknowledge(self, mid: int) -> None:
+        """Send the PUBACK of a message that was received; nothing happens where the connection has ended."""
+        if mid and not self.is_over:
+            self.client.ack(mid, 1)
+
+    def abandon(self) -> None:
+        """Wait no longer for TCP, TLS, CONNACK or SUBACK, for the process is about to end."""
+        if not self._abandoned.done():
+            self._abandoned.set_result(None)
+
+    def end(self, why: str) -> None:
+        """Let the connection be over; `close` then says goodbye to the broker."""
+        self._ended_by_us = not self._ended.done()
+        self._end(why)
+
+    async def ended(self) -> UplinkFailure:
+        """Wait for the end of the connection; says why."""
+        return await asyncio.shield(self._ended)
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended.done()
+
+    async def close(self) -> None:
+        """End the connection, politely where it still stands."""
+        if self._misc is not None:
+            self._misc.cancel()
+        sock = self.client.socket()
+        if sock is not None:
+            try:
+                self.client.disconnect()
+                self.client.loop_write()
+            except Exception as error:
+                log.debug("while closing: %r", error)
+        sock = self.client.socket()
+        if sock is not None:
+            self._on_socket_close(None, None, sock)
+            sock.close()
+        self._context.settle()
+        self._end("closed")

@@ -1,0 +1,72 @@
+"""What the uplink tells of itself: the retained state topic, and the figures for `meterhub status`."""
+
+import json
+from typing import Any
+
+from hub.core.health import CONDITIONS
+from hub.services.uplink.failure import UplinkFailure
+
+
+def state_payload(word: str, epoch: int, boot: int, version: str, t_ms: int) -> bytes:
+    """The retained message on `meters/{hub}/state` (design 3.3); `word` is "online" or "offline"."""
+    return json.dumps(
+        {"state": word, "epoch": epoch, "boot": boot, "version": version, "t": t_ms}, separators=(",", ":")
+    ).encode()
+
+
+def condition_of(kind: str) -> str:
+    """The health condition that a failure shows as; a protocol that is not spoken is a refusal to the engineer."""
+    return kind if kind in CONDITIONS else "uplink-refused"
+
+
+class UplinkStatus:
+    """The `uplink` part of the status."""
+
+    def __init__(self) -> None:
+        self.state = "stopped"
+        self.host = ""
+        self.protocol = ""
+        self.since_ms: int | None = None
+        self.last_error = ""
+        self.attempts = 0
+        self.sessions = 0
+        self.messages = 0
+        self.payload_bytes = 0
+        self.tls: dict[str, object] = {}
+
+    def _move(self, word: str, t_ms: int) -> None:
+        if word != self.state:
+            self.state, self.since_ms = word, t_ms
+
+    def connecting(self, host: str, protocol: str, t_ms: int) -> None:
+        self.host, self.protocol = host, protocol
+        self.attempts += 1
+        self._move("connecting", t_ms)
+
+    def up(self, t_ms: int, tls: dict[str, object]) -> None:
+        self.sessions += 1
+        self.tls = tls
+        self._move("up", t_ms)
+
+    def down(self, failure: UplinkFailure, t_ms: int) -> None:
+        self.last_error = str(failure)
+        self._move("waiting", t_ms)
+
+    def stopped(self, t_ms: int) -> None:
+        self._move("stopped", t_ms)
+
+    def as_dict(self, rtt_ms: float | None) -> dict[str, Any]:
+        """For `status --json` (design 3.4); `since` in UTC epoch seconds, `tls` empty before the first session."""
+        return {
+            "state": self.state,
+            "host": self.host,
+            "protocol": self.protocol,
+            "since": None if self.since_ms is None else self.since_ms / 1000,
+            "rtt_ms": None if rtt_ms is None else round(rtt_ms, 1),
+            "last_error": self.last_error,
+            "attempts": self.attempts,
+            "sessions": self.sessions,
+            "messages": self.messages,
+            "payload_bytes": self.payload_bytes,
+            "tls": self.tls,
+        }

@@ -1,0 +1,65 @@
+"""Events: what happened at a hub, one CBOR map each, content type 60 (design 3.3)."""
+
+from typing import Any
+
+import cbor2
+
+from hub.wire.uplink.cbor import loads_one
+
+CONTENT_TYPE = 60  # application/cbor, RFC 8949 section 9.5
+
+# Every event the hub can send, with its fields: an integrator's list, and a test's.
+EVENTS: dict[str, tuple[str, ...]] = {
+    "hub.started": ("boot", "version", "reason"),
+    "hub.stopped": ("boot", "reason"),
+    "adapter.joined": ("client", "link"),
+    "adapter.left": ("client", "reason"),
+    "adapter.lost": ("client",),
+    "adapter.alarm": ("client", "text"),
+    "adapter.limit_cleared": ("client",),
+    "radio.up": ("channel", "pan_id", "ieee"),
+    "radio.down": ("reason",),
+    "radio.formed": ("channel", "pan_id"),
+    "uplink.up": ("host", "protocol"),
+    "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
+    "certificate.renewed": ("not_after",),
+    "certificate.rolled_back": ("reason",),
+    "store.salvaged": ("reason", "kept", "set_aside"),
+    # What was given up for want of space. what: "readings" (thinned to one in resolution_s; series = a row each,
+    # [client, quantity, from_ms, to_ms, kept, dropped, resolution_s]) or "forwards" (from_ms, to_ms: when they went).
+    "store.gap": ("what", "from_ms", "to_ms", "kept", "dropped", "resolution_s", "series"),
+    # The daily write budget makes adapters wait for company (stretched), or no longer does.
+    "store.wear": ("stretched", "window_s"),
+    "clock.stepped": ("step_ms",),
+    "meter.up": ("ident", "protocol"),  # the meter's own register port
+    "meter.lost": ("reason",),
+    "limit.ignored": ("client", "power_w"),
+    "limit.opted_out": ("client",),
+    "control.lost": (),
+    # state: what begins (asked, waiting, downloading, checking, installing, rebooting, trial, returning).
+    # percent: of the download.
+    "update.progress": ("version", "state", "percent"),
+    "update.good": ("version", "slot"),
+    "update.failed": ("version", "reason", "text"),
+    "update.rolled_back": ("version", "runs", "text"),
+}
+
+
+class UnknownEvent(ValueError):
+    """The name is not in EVENTS: an event that no document lists helps nobody."""
+
+
+def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
+    """Encode one event; `t_ms` is UTC epoch milliseconds. Raises UnknownEvent for a name or field not listed."""
+    listed = EVENTS.get(event)
+    if listed is None or not set(fields) <= {*listed, "clock"}:
+        raise UnknownEvent(f"{event} with {sorted(fields)} is not in hub/wire/uplink/event.py")
+    return cbor2.dumps({"t": t_ms, "event": event, **fields})
+
+
+def decode_event(data: bytes) -> dict[str, Any]:
+    """Decode one event into its map. Raises ValueError when it is not one."""
+    event = loads_one(data)
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
+        raise ValueError("not an event: a map with t and event is expected")
+    return event

@@ -1,0 +1,306 @@
+"""P5: a table of hostile commands, each with the reason it is refused for; and what may pass."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.core.control.authority import REASONS, Accepted, AnsweredBefore, Authority, Refused
+from hub.wire.keys.operators import BadOperators, Operator, may_replace, parse_operators
+from hub.wire.uplink.command import MAX_COMMAND_BYTES, ROLES, BadCommand, Command, parse_command, sign_command
+from hub.wire.uplink.envelope import FileSigner
+from hub.wire.uplink.receipt import Receipt, broken_links, decode_receipt, encode_receipt
+
+T = 1_790_000_000.0
+LIMITER, ADMIN, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+ED = ed25519.Ed25519PrivateKey.generate()
+OPERATORS = {
+    "limiter": Operator("limiter", LIMITER.public_key(), frozenset({"limit"}), "Grid control", None),
+    "admin": Operator("admin", ADMIN.public_key(), frozenset({"admin"}), "Administration", T + 1000),
+    "ed": Operator("ed", ED.public_key(), frozenset({"limit", "read"}), "Ed25519", None),
+}
+ANSWERED = b"answered--------"
+GOOD = Command(
+    "limiter", "MTR-1", T + 60, None, T - 1, b"0123456789abcdef", 8, "limit", {"watts": 1500, "duration": 60}
+)
+
+
+def authority() -> Authority:
+    return Authority("MTR-1", ("north",), OPERATORS, {"limiter": 7}.get, lambda cti: cti == ANSWERED)
+
+
+def signed(command: Command = GOOD, key: Any = LIMITER, **changes: Any) -> bytes:
+    return sign_command(FileSigner(key, b""), replace(command, **changes))
+
+
+def resigned(change: Callable[[dict[Any, Any], dict[Any, Any]], None], key: Any = LIMITER) -> bytes:
+    """The good command with its header and claims changed, signed properly: only the contents are hostile."""
+    protected, _, payload, _ = cbor2.loads(signed()).value
+    header, claims = cbor2.loads(protected), cbor2.loads(payload)
+    change(header, claims)
+    protected, payload = cbor2.dumps(header), cbor2.dumps(claims)
+    signature = FileSigner(key, b"").sign(cbor2.dumps(["Signature1", protected, b"", payload]))
+    return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]))
+
+
+def claims(**changes: Any) -> bytes:
+    """`_6=...` sets claim 6, `op=...` the claim "op"; ... (Ellipsis) removes."""
+
+    def change(_header: dict[Any, Any], body: dict[Any, Any]) -> None:
+        for name, value in changes.items():
+            key: Any = int(name[1:]) if name.startswith("_") else name
+            if value is ...:
+                body.pop(key)
+            else:
+                body[key] = value
+
+    return resigned(change)
+
+
+def header(**changes: Any) -> bytes:
+    return resigned(lambda head, _claims: head.update({int(k[1:]): v for k, v in changes.items()}))
+
+
+def parts(change: Callable[[list[Any]], Any]) -> bytes:
+    return cbor2.dumps(cbor2.CBORTag(18, change(list(cbor2.loads(signed()).value))))
+
+
+def nested(depth: int) -> bytes:
+    return b"\x81" * depth + b"\x00"
+
+
+HOSTILE: list[tuple[str, bytes, str]] = [
+    ("nothing", b"", "malformed"),
+    ("zeros", bytes(100), "malformed"),
+    ("random octets", bytes(range(256)), "malformed"),
+    ("truncated by one", signed()[:-1], "malformed"),
+    ("half of it", signed()[: len(signed()) // 2], "malformed"),
+    ("twice in one message", signed() * 2, "malformed"),
+    ("trailing octet", signed() + b"\x00", "malformed"),
+    ("huge", signed(args={"x": "y" * MAX_COMMAND_BYTES}), "malformed"),
+    ("deep CBOR", nested(15_000), "malformed"),
+    ("deep CBOR as payload", parts(lambda p: [p[0], p[1], nested(15_000), p[3]]), "malformed"),
+    ("endless array", b"\x9f" * 10_000, "malformed"),
+    ("a string that claims gigabytes", b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff", "malformed"),
+    ("untagged", cbor2.dumps(cbor2.loads(signed()).value), "malformed"),
+    ("COSE_Mac0's tag", cbor2.dumps(cbor2.CBORTag(17, cbor2.loads(signed()).value)), "malformed"),
+    ("COSE_Sign's tag", cbor2.dumps(cbor2.CBORTag(98, cbor2.loads(signed()).value)), "malformed"),
+    ("three elements", parts(lambda p: p[:3]), "malformed"),
+    ("five elements", parts(lambda p: [*p, b""]), "malformed"),
+    ("kid in the unprotected header", parts(lambda p: [p[0], {4: b"admin"}, p[2], p[3]]), "malformed"),
+    ("no payload", parts(lambda p: [p[0], p[1], None, p[3]]), "malformed"),
+    ("payload is an array", parts(lambda p: [p[0], p[1], cbor2.dumps([1]), p[3]]), "malformed"),
+    ("header is an array", parts(lambda p: [cbor2.dumps([1]), *p[1:]]), "malformed"),
+    ("empty header", parts(lambda p: [b"", *p[1:]]), "malformed"),
+    ("an unknown critical header", header(_2=["limit-lock"]), "malformed"),
+    ("an empty crit", header(_2=[]), "malformed"),
+    ("another content type", header(_3=60), "malformed"),
+    ("kid is a number", header(_4=1), "malformed"),
+    ("kid is not UTF-8", header(_4=b"\xff\xfe"), "malformed"),
+    ("kid is endless", header(_4=b"k" * 65), "malformed"),
+    ("no cti", claims(_7=...), "malformed"),
+    ("short cti", claims(_7=b"short"), "malformed"),
+    ("cti is a text", claims(_7="0123456789abcdef"), "malformed"),
+    ("no iss", claims(_1=...), "malformed"),
+    ("iss names another operator", claims(_1="admin"), "malformed"),
+    ("no aud", claims(_3=...), "malformed"),
+    ("aud is a list", claims(_3=["MTR-1"]), "malformed"),
+    ("no exp", claims(_4=...), "malformed"),
+    ("exp is not a number", claims(_4="tomorrow"), "malformed"),
+    ("exp is infinite", claims(_4=float("inf")), "malformed"),
+    ("exp is not-a-number", claims(_4=float("nan")), "malformed"),
+    ("exp is true", claims(_4=True), "malformed"),
+    ("exp is negative", claims(_4=-1), "malformed"),
+    ("exp is a bignum", claims(_4=2**80), "malformed"),
+    ("no iat", claims(_6=...), "malformed"),
+    ("nbf is a text", claims(_5="now"), "malformed"),
+    ("no ctr", claims(ctr=...), "malformed"),
+    ("negative ctr", claims(ctr=-1), "malformed"),
+    ("ctr is a bignum", claims(ctr=2**64), "malformed"),
+    ("ctr is true", claims(ctr=True), "malformed"),
+    ("ctr is a float", claims(ctr=8.0), "malformed"),
+    ("no op", claims(op=...), "malformed"),
+    ("an op nobody knows", claims(op="explode"), "malformed"),
+    ("op is bytes", claims(op=b"limit"), "malformed"),
+    ("no args", claims(args=...), "malformed"),
+    ("args is a list", claims(args=[1]), "malformed"),
+    ("args named by numbers", claims(args={1: 2}), "malformed"),
+    ("an unknown operator", signed(kid="nobody"), "unknown-kid"),
+    ("a known name in other letters", signed(kid="Limiter"), "unknown-kid"),
+    ("a stranger's key", signed(key=STRANGER), "bad-signature"),
+    ("another operator's key", signed(key=ADMIN), "bad-signature"),
+    ("EdDSA under a P-256 kid", signed(key=ED), "bad-signature"),
+    ("P-256 under an EdDSA kid", signed(kid="ed"), "bad-signature"),
+    ("alg none", header(_1=None), "bad-signature"),
+    ("alg HS256", header(_1=5), "bad-signature"),
+    ("alg EdDSA, signed with P-256", header(_1=-8), "bad-signature"),
+    ("no signature", parts(lambda p: [*p[:3], b""]), "bad-signature"),
+    ("a signature of zeros", parts(lambda p: [*p[:3], bytes(64)]), "bad-signature"),
+    ("a signature of ones", parts(lambda p: [*p[:3], b"\xff" * 64]), "bad-signature"),
+    ("its signature twice", parts(lambda p: [*p[:3], p[3] * 2]), "bad-signature"),
+    ("args changed after signing", parts(lambda p: [*p[:2], p[2].replace(b"watts", b"wotts"), p[3]]), "bad-signature"),
+    ("for another hub", signed(aud="MTR-2"), "wrong-audience"),
+    ("for a group that is not ours", signed(aud="group:south"), "wrong-audience"),
+    ("for a group's bare name", signed(aud="north"), "wrong-audience"),
+    ("for nobody", signed(aud=""), "wrong-audience"),
+    ("without the role", signed(op="trust"), "wrong-role"),
+    ("an admin is no limiter", signed(kid="admin", key=ADMIN), "wrong-role"),
+    ("expired", signed(exp=T - 1), "expired"),
+    ("expires now", signed(exp=T), "expired"),
+    ("not yet", signed(nbf=T + 5), "not-yet-valid"),
+    ("from the future", signed(iat=T + 301), "from-the-future"),
+    ("replayed", signed(ctr=7), "replayed"),
+    ("an older one", signed(ctr=3), "replayed"),
+    ("ctr zero", signed(ctr=0), "replayed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+def test_a_hostile_command_is_refused_for_its_reason(message: bytes, reason: str) -> None:
+    verdict = authority().judge(message, T)
+    assert isinstance(verdict, Refused)
+    assert verdict.reason == reason, verdict.text
+    assert verdict.reason in REASONS and verdict.text
+    assert not verdict.is_authentic or reason not in ("malformed", "unknown-kid", "bad-signature")
+
+
+def test_the_table_is_large_enough_and_shows_every_reason() -> None:
+    assert len(HOSTILE) >= 60
+    assert {reason for _, _, reason in HOSTILE} == set(REASONS) - {"no-clock", "operator-expired"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        signed(), signed(aud="all"), signed(aud="group:north"), signed(iat=T + 299), signed(nbf=T),
+        signed(ctr=2**63 - 1),
+        signed(kid="ed", key=ED, ctr=0), signed(kid="admin", key=ADMIN, op="trust"), header(_4="limiter"),
+    ],
+)  # fmt: skip
+def test_a_good_command_passes(message: bytes) -> None:
+    assert isinstance(authority().judge(message, T), Accepted)
+
+
+def test_the_checks_come_in_the_contracts_order() -> None:
+    """A command that is wrong in every way is refused for the first of them, then for the next once that is mended."""
+    command = replace(GOOD, kid="nobody", aud="MTR-2", op="trust", exp=T - 1, iat=T + 400, cti=ANSWERED, ctr=1)
+    seen = []
+    for mend in (
+        {"kid": "limiter"},
+        {},
+        {"aud": "MTR-1"},
+        {"op": "limit"},
+        {"exp": T + 60},
+        {"iat": T},
+        {"cti": GOOD.cti},
+    ):
+        verdict = authority().judge(signed(command, STRANGER if len(seen) < 2 else LIMITER), T)
+        seen.append(verdict.reason if isinstance(verdict, Refused) else type(verdict).__name__)
+        command = replace(command, **mend)
+    verdict = authority().judge(signed(command), T)
+    assert isinstance(verdict, Refused)
+    assert [*seen, verdict.reason] == [
+        "unknown-kid", "bad-signature", "wrong-audience", "wrong-role", "expired", "from-the-future", "AnsweredBefore",
+        "replayed",
+    ]  # fmt: skip
+
+
+def test_what_was_answered_is_answered_again() -> None:
+    assert isinstance(authority().judge(signed(cti=ANSWERED, ctr=1), T), AnsweredBefore)
+
+
+def test_without_a_clock_nothing_is_obeyed() -> None:
+    verdict = authority().judge(signed(), None)
+    assert isinstance(verdict, Refused) and verdict.reason == "no-clock"
+
+
+def test_an_operator_whose_time_is_over_commands_nothing() -> None:
+    verdict = authority().judge(signed(kid="admin", key=ADMIN, op="trust", exp=T + 5000), T + 1001)
+    assert isinstance(verdict, Refused) and verdict.reason == "operator-expired"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    assert isinstance(authority().judge(data, T), Refused)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_one_changed_octet_is_never_obeyed(at: int, by: int) -> None:
+    data = bytearray(signed())
+    data[at % len(data)] ^= by
+    assert not isinstance(authority().judge(bytes(data), T), Accepted)
+
+
+def test_a_command_survives_its_journey() -> None:
+    assert parse_command(signed(nbf=T)) == replace(GOOD, nbf=T)
+    with pytest.raises(BadCommand) as caught:
+        parse_command(claims(op="explode"))
+    assert caught.value.cti == GOOD.cti, "a receipt can name what it refuses"
+    assert set(ROLES.values()) == {"limit", "price", "read", "field", "admin"}
+
+
+def pem(key: Any) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return str(key.public_key().public_bytes(encoding, form).decode())
+
+
+def entry(kid: str, key: Any, roles: str, more: str = "") -> str:
+    return f'[operator.{kid}]\npublic_key = """{pem(key)}"""\nroles = {roles}\nname = "N"\n{more}\n'
+
+
+def test_operators_are_read_from_toml() -> None:
+    text = entry("a", LIMITER, '["limit", "read"]') + entry("b", ED, '["admin"]', "not_after = 2030-01-01T00:00:00Z")
+    operators = parse_operators(text)
+    assert operators["a"].roles == {"limit", "read"} and operators["a"].not_after is None
+    assert operators["b"].not_after == 1893456000
+    assert parse_operators("") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[operator", "not TOML"),
+        ("[operators.a]", "only [operator.KID]"),
+        (entry("a", LIMITER, '["king"]'), "operator.a.roles"),
+        (entry("a", LIMITER, "[]"), "operator.a.roles"),
+        (entry("a", LIMITER, '["limit"]', "colour = 1"), "operator.a"),
+        (entry("a", LIMITER, '["limit"]', 'not_after = "soon"'), "operator.a.not_after"),
+        ('[operator.a]\npublic_key = "x"\nroles = ["limit"]\nname = "N"', "operator.a.public_key"),
+        (entry("a", ec.generate_private_key(ec.SECP384R1()), '["limit"]'), "operator.a.public_key"),
+        ("".join(entry(f"k{n}", LIMITER, '["limit"]') for n in range(65)), "more than 64"),
+    ],
+)
+def test_wrong_operators_are_one_clear_line(text: str, words: str) -> None:
+    with pytest.raises(BadOperators) as caught:
+        parse_operators(text)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nobody_is_locked_out() -> None:
+    only_limiter = {"limiter": OPERATORS["limiter"]}
+    assert may_replace(OPERATORS, only_limiter, T)
+    assert may_replace(OPERATORS, OPERATORS, T) == ""
+    assert may_replace(OPERATORS, OPERATORS, T + 1001), "an admin whose time is over is no admin"
+
+
+def test_receipts_are_chained() -> None:
+    from hub.wire.uplink.receipt import chain_hash
+
+    chain, prev = [], bytes(32)
+    for i in range(1, 5):
+        receipt = Receipt("MTR-1", int(T), GOOD.cti, b"d" * 32, "accepted", "", {"watts": 1500}, prev, i)
+        message = encode_receipt(receipt)
+        assert decode_receipt(message) == receipt
+        chain.append((receipt, message))
+        prev = chain_hash(message)
+    assert broken_links(chain) == []
+    assert broken_links([chain[0], chain[2], chain[3]]) == [3]
+    altered = (chain[1][0], chain[1][1] + b"x")
+    assert broken_links([chain[0], altered, *chain[2:]]) == [3]

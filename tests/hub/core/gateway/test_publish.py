@@ -1,0 +1,216 @@
+"""A client's PUBLISH: custody before the answer, every repeat stored once, what is refused and how (6.6 to 6.8)."""
+
+import pytest
+
+from hub.core.records import Sample
+from hub.wire.mqttsn.messages import Connect, Disconnect, PubAck, PubComp, Publish, PubRec, PubRel, RegAck, Register
+from tests.hub.core.gateway.playbook import NORMAL, PREDEFINED, SHORT, Playbook
+
+POWER, ENERGY = 0x0001, 0x0002
+
+
+def power(msg_id: int, value: bytes = b"5", qos: int = 1, dup: bool = False) -> Publish:
+    return Publish(PREDEFINED, POWER, msg_id, value, qos, False, dup)
+
+
+def test_a_puback_waits_for_the_commit() -> None:
+    play = Playbook().connects()
+    play.holds = True
+    play.hears("a", power(7)).says_nothing()
+    play.commits().says(PubAck(POWER, 7, 0))
+    assert play.store.samples == [Sample("plug-1", "power", 1000.0, 5, 0)]
+
+
+def test_a_repeat_during_the_commit_is_answered_once() -> None:
+    play = Playbook().connects()
+    play.holds = True
+    play.hears("a", power(7), power(7, dup=True), power(7)).commits().says(PubAck(POWER, 7, 0))
+    assert play.store.values() == [5]
+
+
+def test_a_retransmission_is_stored_once_and_answered_again() -> None:
+    play = Playbook().connects()
+    for dup in (False, True, True):
+        play.hears("a", power(7, dup=dup)).says(PubAck(POWER, 7, 0))
+    assert play.store.values() == [5]
+    assert play.gateway.counters["repeats"] == 2
+
+
+def test_a_retransmission_is_recognised_after_a_restart_and_a_clean_connect() -> None:
+    play = Playbook().connects().hears("a", power(7)).says(PubAck(POWER, 7, 0))
+    play.restarts()
+    play.hears("a", power(7, dup=True)).says(PubAck(POWER, 7, 0))
+    play.connects().hears("a", power(7, dup=True)).says(PubAck(POWER, 7, 0))
+    assert play.store.values() == [5]
+
+
+def test_a_message_id_may_be_used_again() -> None:
+    play = Playbook().connects()
+    for value in (b"5", b"6", b"6", b"6"):  # a client that always uses the same id, and sends the same value again
+        play.hears("a", power(1, value)).says(PubAck(POWER, 1, 0))
+    assert play.store.values() == [5, 6, 6, 6]
+    play.hears("a", power(1, b"7", dup=True)).says(PubAck(POWER, 1, 0))  # never seen: the first was lost
+    assert play.store.values()[-1] == 7
+
+
+def test_a_retransmission_long_after_is_a_new_message() -> None:
+    play = Playbook(dup_window_s=600.0).connects(duration_s=0).hears("a", power(7)).waits(601)
+    play.hears("a", power(7, dup=True))
+    assert play.store.values() == [5, 5]
+
+
+@pytest.mark.parametrize("first_id", [1, 65530])
+def test_a_repeat_without_dup_is_recognised_of_a_client_that_counts(first_id: int) -> None:
+    play = Playbook().connects()
+    for step in range(34):
+        play.hears("a", power((first_id + step - 1) % 0xFFFF + 1, b"1"))
+    play.forget().hears("a", power((first_id + 32) % 0xFFFF + 1, b"1")).says(
+        PubAck(POWER, (first_id + 32) % 0xFFFF + 1, 0)
+    )
+    assert len(play.store.samples) == 34
+    play.connects().hears("a", power((first_id + 32) % 0xFFFF + 1, b"1"))  # it started anew: this is a new message
+    assert len(play.store.samples) == 35
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 15, 16, 31, 32])
+def test_a_client_that_counts_in_a_small_circle_is_not_mistaken(period: int) -> None:
+    play = Playbook().connects()
+    for number in range(100):
+        play.hears("a", power(number % period + 1, b"1"))
+    assert len(play.store.samples) == 100
+
+
+def test_a_refused_repeat_is_not_remembered() -> None:
+    play = Playbook().connects()
+    play.holds = True
+    play.hears("a", power(7)).refuses().says(PubAck(POWER, 7, 1))
+    play.hears("a", power(7, dup=True)).commits().says(PubAck(POWER, 7, 0))
+    assert play.store.values() == [5]
+
+
+def test_qos_2_is_stored_once_whatever_is_repeated() -> None:
+    play = Playbook().connects()
+    play.holds = True
+    play.hears("a", power(7, qos=2)).says_nothing()
+    play.commits().says(PubRec(7))
+    play.hears("a", power(7, qos=2)).says(PubRec(7))
+    play.hears("a", power(7, qos=2, dup=True)).says(PubRec(7))
+    play.hears("a", PubRel(7)).says(PubComp(7))
+    play.hears("a", PubRel(7)).says(PubComp(7))
+    assert play.store.values() == [5]
+    play.hears("a", power(7, qos=2)).commits().says(PubRec(7))
+    assert play.store.values() == [5, 5]
+
+
+def test_qos_2_over_a_restart() -> None:
+    play = Playbook().connects().hears("a", power(7, qos=2)).says(PubRec(7))
+    play.restarts()
+    play.hears("a", power(7, qos=2, dup=True)).says(PubRec(7))
+    play.hears("a", PubRel(7)).says(PubComp(7))
+    assert play.store.values() == [5]
+    play.restarts()
+    # Whether the PUBREL came is not known any more; without DUP this can only be a new message.
+    play.hears("a", power(7, qos=2)).says(PubRec(7))
+    assert play.store.values() == [5, 5]
+
+
+def test_qos_0_is_taken_without_an_answer() -> None:
+    play = Playbook().connects().hears("a", Publish(PREDEFINED, POWER, 0, b"5")).says_nothing()
+    assert play.store.values() == [5]
+
+
+def test_an_unknown_topic_id_is_told_at_every_qos_but_minus_one() -> None:
+    play = Playbook().connects()
+    for qos in (0, 1, 2):
+        play.hears("a", Publish(NORMAL, 99, 5, b"5", qos)).says(PubAck(99, 5, 2))
+        play.hears("a", Publish(PREDEFINED, 0x0999, 5, b"5", qos)).says(PubAck(0x0999, 5, 2))
+    play.hears("a", Publish(PREDEFINED, 0x0999, 5, b"5", -1)).says_nothing()
+    assert play.gateway.counters["refused.unknown-topic-id"] == 7
+
+
+@pytest.mark.parametrize("topic", ["control/plug-1", "home/power", "price", "about/other", "readings/a b", "$SYS/x"])
+def test_topics_of_others_are_not_supported(topic: str) -> None:
+    play = Playbook().connects()
+    play.forget().hears("a", Register(0, 1, topic))
+    ((_, regack),) = play.out
+    if regack.return_code == 0:
+        play.forget().hears("a", Publish(NORMAL, regack.topic_id, 2, b"5", 1)).says(PubAck(regack.topic_id, 2, 3))
+    else:
+        assert regack == RegAck(0, 1, 3)
+    assert play.store.samples == []
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"5W", b"1:", b"NaN", b"\xff"])
+def test_what_is_no_reading_is_not_supported(payload: bytes) -> None:
+    play = Playbook().connects().hears("a", power(7, payload)).says(PubAck(POWER, 7, 3))
+    play.hears("a", power(8, payload, qos=2)).says(PubAck(POWER, 8, 3))
+    play.hears("a", Publish(PREDEFINED, POWER, 0, payload)).says_nothing()
+    assert play.gateway.counters["refused.bad-reading"] == 3
+
+
+def test_buffered_readings_are_dated_back() -> None:
+    play = Playbook().connects().hears("a", power(7, b"60:5,0:6")).says(PubAck(POWER, 7, 0))
+    assert [(s.sampled_s, s.mantissa) for s in play.store.samples] == [(940.0, 5), (1000.0, 6)]
+
+
+def test_qos_minus_one_needs_no_connection_and_is_named_after_the_address() -> None:
+    play = Playbook().hears("10.0.0.7", Publish(PREDEFINED, POWER, 0, b"5", -1)).says_nothing()
+    play.hears("zb0011223344556677", Publish(PREDEFINED, POWER, 0, b"6", -1)).says_nothing()
+    play.hears("10.0.0.7", Publish(SHORT, 0x4142, 0, b"6", -1)).says_nothing()
+    assert [s.client_id for s in play.store.samples] == ["udp-10.0.0.7", "zb-zb0011223344556677"]
+    play.hears("10.0.0.7", Publish(PREDEFINED, POWER, 1, b"5", 1)).says(("10.0.0.7", Disconnect()))
+
+
+def test_qos_minus_one_of_a_client_counts_as_the_clients() -> None:
+    play = Playbook().connects().hears("a", Publish(PREDEFINED, POWER, 0, b"5", -1)).says_nothing()
+    play.hears("a", Disconnect()).says(Disconnect()).hears("a", Publish(PREDEFINED, POWER, 0, b"6", -1)).says_nothing()
+    assert [s.client_id for s in play.store.samples] == ["plug-1", "plug-1"]
+
+
+def test_an_alarm_becomes_an_event() -> None:
+    play = Playbook().connects().hears("a", Publish(PREDEFINED, 0x0021, 1, b"hot", 1)).says(PubAck(0x0021, 1, 0))
+    assert play.store.events[-1].fields == {"client": "plug-1", "text": "hot"}
+
+
+def test_forwarded_topics_go_up_too() -> None:
+    play = Playbook(forward_filters=("alarm/#", "x/+")).connects()
+    play.hears("a", Publish(PREDEFINED, 0x0021, 1, b"hot", 1), Register(0, 2, "x/y"), Publish(NORMAL, 1, 3, b"z", 1))
+    assert [tuple(f) for f in play.store.forwards] == [("alarm/plug-1", b"hot"), ("x/y", b"z")]
+
+
+def test_registered_ids_publish_and_are_the_same_for_the_same_name() -> None:
+    play = Playbook().connects().hears("a", Register(0, 1, "readings/flow")).says(RegAck(1, 1, 0))
+    play.hears("a", Register(0, 2, "readings/flow")).says(RegAck(1, 2, 0))
+    play.hears("a", Publish(NORMAL, 1, 3, b"5", 1)).says(PubAck(1, 3, 0))
+    play.restarts()
+    play.hears("a", Publish(NORMAL, 1, 4, b"6", 1)).says(PubAck(1, 4, 0))
+    assert play.store.values("flow") == [5, 6]
+    play.hears("a", Register(0, 5, "readings/heat")).says(RegAck(2, 5, 0))
+
+
+@pytest.mark.parametrize("topic", ["a/+", "#", "$SYS/x", "x" * 256])
+def test_a_name_that_is_none_is_not_registered(topic: str) -> None:
+    Playbook().connects().hears("a", Register(0, 1, topic)).says(RegAck(0, 1, 3))
+
+
+def test_ids_belong_to_one_client() -> None:
+    play = Playbook().connects().connects("b", "plug-2").hears("a", Register(0, 1, "x/y")).says(RegAck(1, 1, 0))
+    play.hears("b", Publish(NORMAL, 1, 2, b"z", 1)).says(("b", PubAck(1, 2, 2)))
+
+
+def test_a_client_asleep_may_publish() -> None:
+    play = Playbook().connects().sleeps().hears("a", power(7)).says(PubAck(POWER, 7, 0))
+    assert play.state() == "asleep"
+    assert play.store.values() == [5]
+
+
+def test_qos_1_with_message_id_zero_is_answered_with_it() -> None:
+    Playbook().connects().hears("a", power(0)).says(PubAck(POWER, 0, 0))
+
+
+def test_a_client_that_connects_again_with_an_open_exchange_gets_its_answer() -> None:
+    play = Playbook().connects(clean=False)
+    play.holds = True
+    play.hears("a", power(7), Connect("plug-1", 60, False), power(7, dup=True)).commits()
+    assert [type(message).__name__ for _, message in play.out] == ["PubAck", "ConnAck"]
+    assert play.store.values() == [5]

@@ -1,0 +1,95 @@
+"""The uplink's machines: when to try again, what is on its way, what is sent once more."""
+
+import random
+
+import pytest
+
+from hub.core.health import CONDITIONS, Health
+from hub.core.uplink.reconnect_policy import JUST_BOOTED_S, PACES, STABLE_S, Backoff, first_delay_s
+from hub.core.uplink.window import MAX_IN_FLIGHT, START, TAIL_S, Position, Tail, Window
+from hub.services.uplink.status import condition_of
+
+
+@pytest.mark.parametrize("failure", PACES)
+def test_delays_are_bounded_jittered_and_grow(failure: str) -> None:
+    pace = PACES[failure]
+    chance = random.Random(1)
+    early = [Backoff(chance.random).delay_s(failure) for _ in range(300)]
+    assert max(early) <= max(pace.first_s, pace.floor_s)
+    assert len(set(early)) > 250, "full jitter: no two hubs come back together"
+    worn = Backoff(chance.random)
+    for _ in range(60):
+        delay_s = worn.delay_s(failure)
+        assert pace.floor_s / 2 <= delay_s <= pace.cap_s
+    late = Backoff(chance.random)
+    for _ in range(30):
+        late.delay_s(failure)
+    assert sum(late.delay_s(failure) for _ in range(300)) / 300 > pace.cap_s / 3
+
+
+def test_only_stable_uptime_is_forgiveness() -> None:
+    backoff = Backoff(lambda: 0.5)
+    for _ in range(8):
+        backoff.delay_s("uplink-lost")
+    backoff.connected_for(1)
+    assert backoff.failures == 8, "a broker that accepts and drops at once gets no quick retries"
+    backoff.connected_for(30)
+    assert backoff.failures == 5
+    backoff.connected_for(STABLE_S)
+    assert backoff.failures == 0
+
+
+def test_the_first_attempt_is_spread_only_where_the_machine_has_just_started() -> None:
+    assert first_delay_s(20.0, 60.0, lambda: 0.5) == 30.0
+    assert first_delay_s(JUST_BOOTED_S, 60.0, lambda: 0.5) == 0.0
+    assert first_delay_s(20.0, 0.0, lambda: 0.5) == 0.0
+
+
+def test_a_refusal_is_slower_than_an_absence() -> None:
+    assert PACES["uplink-not-authorised"].floor_s > PACES["uplink-unreachable"].first_s
+    assert all(pace.cap_s >= 60 for pace in PACES.values()), "a cap in minutes"
+
+
+def test_every_failure_is_a_condition_an_engineer_can_act_on() -> None:
+    health = Health()
+    for failure in PACES:
+        health.raise_condition(condition_of(failure), "detail")
+    assert all(condition.remedy for condition in health.conditions())
+
+
+def test_consequences_hide_behind_causes() -> None:
+    health = Health()
+    health.raise_condition("uplink-refused")
+    health.raise_condition("certificate-expired", "on 2026-01-01")
+    assert [condition.code for condition in health.conditions()] == ["certificate-expired"]
+    health.clear_condition("certificate-expired")
+    assert [condition.code for condition in health.conditions()] == ["uplink-refused"]
+    with pytest.raises(KeyError):
+        health.raise_condition("uplink-sulking")
+    assert all(set(kind.depends_on) <= set(CONDITIONS) for kind in CONDITIONS.values())
+
+
+def test_the_window_keeps_to_the_brokers_receive_maximum() -> None:
+    assert Window(65535).room == MAX_IN_FLIGHT
+    assert Window(5).room == 4, "one place is left for state and heartbeat"
+    assert Window(1).room == 1
+
+
+def test_the_window_follows_each_lane() -> None:
+    window = Window(10)
+    window.sent(1, "events", Position(1, 4), 10.0)
+    window.sent(2, "readings", Position(1, 9), 10.0)
+    assert window.cursor("events") == Position(1, 4)
+    assert window.room == 7
+    assert window.acknowledged(2, 10.25) == ("readings", Position(1, 9))
+    assert window.rtt_ms == pytest.approx(250)
+    assert window.acknowledged(2, 11.0) is None and window.acknowledged(99, 11.0) is None
+    window.rewind()
+    assert window.cursor("readings") == START
+
+
+def test_the_tail_is_what_was_acknowledged_just_before_the_break() -> None:
+    tail = Tail()
+    tail.acknowledged("readings", Position(1, 1), 0.0)
+    tail.acknowledged("events", Position(1, 7), TAIL_S)
+    assert tail.broke(TAIL_S + 1) == [("events", Position(1, 7))]

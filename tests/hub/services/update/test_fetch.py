@@ -1,0 +1,240 @@
+"""A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
+
+import random
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.pki import Authority
+from deploy.update_index import cuts, index_of
+from drivers.tls import client_context
+from hub.core.update.chunk_index import (  # fmt: skip
+    BadIndex,
+    Chunk,
+    decode_index,
+    encode_index,
+    from_offset,
+    octets_to_get,
+    plan,
+)
+from hub.services.update.delta import NotThisWay, fetch_delta
+from hub.services.update.fetch import Bounds, Hopeless, Interrupted, fetch
+from tests.harness.update_server import UpdateServer
+
+DATA = random.Random(3).randbytes(900_000)
+NEXT = DATA[:300_000] + b"something new" + DATA[300_000:700_000] + random.Random(4).randbytes(60_000) + DATA[700_000:]
+BOUNDS = Bounds(1 << 21, 0)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    authority = Authority(tmp_path_factory.mktemp("pki"))
+    authority.issue("broker", hosts=["localhost"])
+    authority.issue("MTR-1", file_name="hub")
+    return authority
+
+
+@pytest.fixture
+def server(pki: Authority) -> Iterator[UpdateServer]:
+    server = UpdateServer(pki)
+    server.files = {"/b": DATA, "/next": NEXT, "/next.idx": index_of(NEXT)}
+    yield server
+    server.close()
+
+
+class Client:
+    """One download into a folder, as often as it is asked to go on."""
+
+    def __init__(self, folder: Path, pki: Authority, server: UpdateServer) -> None:
+        self.folder, self.server, self.pki = folder, server, pki
+        self.part, self.base = folder / "x.part", folder / "base.raucb"
+        self.told: list[tuple[int, int | None]] = []
+        self.stop = threading.Event()
+
+    def context(self, name: str = "hub") -> ssl.SSLContext:
+        return client_context(self.pki.ca_file, self.pki.directory / f"{name}.pem", self.pki.directory / f"{name}.key")
+
+    def _progress(self, octets: int, size: int | None) -> None:
+        self.told.append((octets, size))
+
+    def fetch(self, name: str = "b", bounds: Bounds = BOUNDS) -> None:
+        fetch(self.server.url(name), self.context(), self.part, bounds, self.stop, self._progress)
+
+    def fetch_delta(self, bounds: Bounds = BOUNDS) -> None:
+        url = self.server.url("next")
+        fetch_delta(url, self.context(), self.part, self.base, bounds, self.stop, self._progress)
+
+    def has_base(self, data: bytes = DATA) -> None:
+        self.base.write_bytes(data)
+        self.base.with_name("base.raucb.idx").write_bytes(index_of(DATA))
+
+
+@pytest.fixture
+def client(tmp_path: Path, pki: Authority, server: UpdateServer) -> Client:
+    return Client(tmp_path, pki, server)
+
+
+def test_it_goes_on_where_the_line_broke(client: Client) -> None:
+    client.server.cuts = [1, 0, 16_384, 300_000]
+    for _ in range(4):
+        with pytest.raises(Interrupted):
+            client.fetch()
+    client.fetch()
+    assert client.part.read_bytes() == DATA
+    assert [wanted for _, _, wanted in client.server.requests] == [
+        "", "bytes=1-", "bytes=1-", "bytes=16385-", "bytes=316385-",
+    ]  # fmt: skip
+    assert client.told[-1] == (len(DATA), len(DATA))
+    client.fetch()  # what is whole is asked for once more, and stays
+    assert client.part.read_bytes() == DATA
+
+
+def test_a_server_without_ranges_begins_anew(client: Client) -> None:
+    client.server.ranges = False
+    client.part.write_bytes(b"the beginning of something else")
+    client.fetch()
+    assert client.part.read_bytes() == DATA
+
+
+def test_it_stops_when_it_is_told_and_keeps_to_its_pace(client: Client) -> None:
+    client.stop.set()
+    with pytest.raises(Interrupted, match="told to stop"):
+        client.fetch(bounds=Bounds(1 << 21, 1000.0))
+    assert client.part.stat().st_size <= 32_768, "a thousand octets a second: it would have waited after the first"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (404, Hopeless, "not-found"), (410, Hopeless, "not-found"), (403, Hopeless, "server-refused"),
+        (302, Hopeless, "server-refused"), (500, Interrupted, "500"), (503, Interrupted, "503"),
+        (429, Interrupted, "429"), (408, Interrupted, "408"),
+    ],
+)  # fmt: skip
+def test_what_a_server_says_is_understood(client: Client, status: int, kind: type[Exception], words: str) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(status)
+        handler.send_header("Retry-After", "77")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    client.server.fault = answer
+    with pytest.raises(kind) as caught:
+        client.fetch()
+    found = caught.value
+    assert words in (found.reason if isinstance(found, Hopeless) else str(found))
+    if isinstance(found, Interrupted):
+        assert found.retry_after_s == 77.0
+
+
+@pytest.mark.parametrize(
+    "octets", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
+)
+def test_a_server_that_talks_nonsense_is_interrupted(client: Client, octets: bytes) -> None:
+    client.part.write_bytes(DATA[:1000])
+
+    def answer(handler: BaseHTTPRequestHandler) -> bool:
+        handler.wfile.write(octets)
+        handler.close_connection = True
+        return True
+
+    client.server.fault = answer
+    with pytest.raises(Interrupted):
+        client.fetch()
+    assert client.part.read_bytes() == DATA[:1000]
+
+
+def test_bounds_are_kept(client: Client) -> None:
+    with pytest.raises(Hopeless) as caught:
+        client.fetch(bounds=Bounds(len(DATA) - 1, 0))
+    assert caught.value.reason == "too-large" and not client.part.exists()
+
+
+def test_a_server_of_another_authority_is_not_asked(client: Client, tmp_path: Path, pki: Authority) -> None:
+    other = Authority(tmp_path / "other")
+    other.issue("broker", hosts=["localhost"])
+    rogue = UpdateServer(other)
+    try:
+        with pytest.raises(Interrupted, match="not trusted"):
+            fetch(rogue.url("b"), client.context(), client.part, BOUNDS, client.stop, lambda *_: None)
+        assert rogue.requests == []
+    finally:
+        rogue.close()
+
+
+# The difference alone
+
+
+def test_only_what_is_new_is_fetched_and_a_broken_line_costs_no_more(client: Client) -> None:
+    client.has_base()
+    client.server.cuts = [10**9, 20_000]  # the index, then half of the first piece
+    with pytest.raises(Interrupted):
+        client.fetch_delta()
+    client.fetch_delta()
+    assert client.part.read_bytes() == NEXT
+    new = octets_to_get(plan(decode_index(index_of(NEXT)), decode_index(index_of(DATA))))
+    assert 60_000 < new < len(NEXT) / 2 and client.server.octets == new + 2 * len(index_of(NEXT))
+    assert decode_index(client.part.with_name("x.part.idx").read_bytes()) == decode_index(index_of(NEXT))
+
+
+@pytest.mark.parametrize("what", ["no index", "garbage", "too large", "short base", "no ranges", "stranger", "no base"])
+def test_whatever_is_amiss_the_whole_bundle_is_the_way(
+    client: Client, what: str, tmp_path: Path, pki: Authority
+) -> None:
+    client.has_base(DATA[:1000] if what == "short base" else DATA)
+    bounds = Bounds(1000, 0) if what == "too large" else BOUNDS
+    client.server.ranges = what != "no ranges"
+    if what == "no index":
+        del client.server.files["/next.idx"]
+    if what == "garbage":
+        client.server.files["/next.idx"] = b"MHX1" + bytes(20)
+    if what == "no base":
+        client.base.unlink()
+        client.base.mkdir()  # it is there, and cannot be read
+    if what == "stranger":
+        client.base.with_name("base.raucb.idx").write_bytes(b"no index")
+    with pytest.raises(NotThisWay):
+        client.fetch_delta(bounds)
+
+
+@given(st.lists(st.sampled_from([b"a" * 7, b"b" * 9, b"c" * 4, b"d"]), min_size=1), st.data())
+@settings(max_examples=200)
+def test_a_plan_makes_the_new_file_wherever_it_is_resumed(new: list[bytes], data: st.DataObject) -> None:
+    base = data.draw(st.lists(st.sampled_from([b"a" * 7, b"b" * 9, b"x" * 5]), max_size=8))
+
+    def chunks(parts: list[bytes]) -> list[Chunk]:
+        return decode_index(encode_index((len(part), part.ljust(16)) for part in parts))
+
+    old, wanted = b"".join(base), b"".join(new)
+    have = data.draw(st.integers(0, len(wanted)))
+    pieces = plan(chunks(new), chunks(base))
+    made = wanted[:have]
+    for piece in from_offset(pieces, have):
+        source, at = (wanted, piece.offset) if piece.base_offset is None else (old, piece.base_offset)
+        assert piece.offset == len(made)
+        made += source[at : at + piece.length]
+    assert made == wanted
+    assert octets_to_get(pieces) == sum(len(part) for part in new if part not in base)
+
+
+def test_chunks_are_found_again_where_something_moved() -> None:
+    moved = b"a longer beginning" * 100 + DATA
+    assert octets_to_get(plan(decode_index(index_of(moved)), decode_index(index_of(DATA)))) < 0.15 * len(DATA)
+    assert sum(length for _, length in cuts(DATA)) == len(DATA) and list(cuts(b"")) == []
+
+
+@given(st.binary(max_size=200))
+def test_any_octets_are_an_index_or_told(data: bytes) -> None:
+    for octets in (data, b"MHX1" + data):
+        try:
+            chunks = decode_index(octets)
+        except BadIndex:
+            continue
+        assert all(chunk.length > 0 for chunk in chunks)
