@@ -6,26 +6,14 @@ import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from hub.core.uplink.traffic import Octets
 from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
 
 # struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
 _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
 _TCP_INFO_OCTETS = 256
-
-
-class Octets(NamedTuple):
-    """What a TCP connection carried so far, TLS included.
-
-    `sent` counts retransmissions, as a mobile network does; `acked` is what has arrived; segments are packets of IP.
-    """
-
-    sent: int
-    acked: int
-    received: int
-    segments_out: int
-    segments_in: int
 
 
 def octets_of(sock: socket.socket) -> Octets:

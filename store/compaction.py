@@ -8,15 +8,13 @@ Where each of these stages has come to is kept as marks. Losing one costs anothe
 and thinning again what is merged and thinned changes nothing.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from store.columns import UNTHINNED, Point, Thinned, encode_dense
 from store.downsampling import RESOLUTIONS_S, thin
+from store.log_owner import LogOwner
 from store.logbody import decode_points
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S
-
-if TYPE_CHECKING:
-    from store.engine import Engine
 
 # A slice is what one transaction rewrites: few enough samples that adapters do not notice, enough for a row that
 # compresses well and for a grid that is coarser than the row.
@@ -43,10 +41,10 @@ class Slice(NamedTuple):
     thinned: Thinned
 
 
-class Condenser:
+class Compaction:
     """Belongs to the engine and its thread."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: LogOwner) -> None:
         self._engine = engine
         # stage -> rows before this seq have passed it; a later stage is never ahead of the one before.
         self.marks = {name: engine.marks.get(name, 0) for name in [COMPACT_MARK, *map(thin_mark, RESOLUTIONS_S)]}

@@ -1,4 +1,5 @@
-"""Control's steps (hub/core/control/records.py) into their tables, the chain of receipts, what a salvage leaves to say."""
+"""Control's steps (hub/core/control/records.py) into their tables, the chain of receipts, what a salvage leaves to
+say."""
 
 from collections.abc import Mapping
 from contextlib import suppress

@@ -23,7 +23,7 @@ from store.gateway_tables import apply_changes, restore_records
 from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import Outbox, Sealed, SealFunction, Span
-from store.retention import Relief
+from store.retention import Retention
 from store.space import DUP_WINDOW_S, Budget, DupWindow
 from store.transaction import EngineTransaction
 
@@ -80,7 +80,7 @@ class Engine(LogView):
         self.taken: int = self.pruned_samples + self.count_samples(0)
         self._next_forward = int((db.one("forward_last") or (0,))[0]) + 1
         self.window = DupWindow(now_ms(), self._next_seq)
-        self.relief = Relief(self)
+        self.retention = Retention(self)
         self.news: set[str] = set()  # lanes that got something besides what was asked for
         self.chain = Chain(db)
         self.control = read_items(db)  # kept in memory, too, should the database be damaged under it
@@ -170,7 +170,7 @@ class Engine(LogView):
 
     def _forget_names(self) -> None:
         """Keep the names that a row of the log still needs."""
-        while self.relief.prune_log(pressed=True):
+        while self.retention.prune_log(pressed=True):
             pass
         series, clients = set[int](), set[int]()
         for _, _, mono_ms, _, body in self.db.run("log_from", (self.first_seq,)):
@@ -191,7 +191,7 @@ class Engine(LogView):
         self.taken += samples
         self.unsealed += samples
         if self.window.note(now_ms, self._next_seq, size):
-            self.relief.look_at_log()
+            self.retention.look_at_log()
         self._next_seq += 1
 
     def _apply(self, changes: list[Change]) -> None:
@@ -284,7 +284,7 @@ class Engine(LogView):
         times = [reading.t_ms for reading in readings]
         with self.transaction():
             if self.db.used_pages() >= self.budget.bulk_pages:
-                self.relief.prune_rows(pressed=True)
+                self.retention.prune_rows(pressed=True)
             pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload, extra)
             self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
             for fields in gaps.fields():
@@ -292,7 +292,7 @@ class Engine(LogView):
         self.position = upto
         self.unsealed -= len(readings)
         self.db.note_written(len(pack.body), 0)
-        self.relief.look_at_log()
+        self.retention.look_at_log()
         return pack
 
     def _take_samples(self, limit: int) -> tuple[list[Reading], tuple[int, int], Gaps]:
@@ -313,13 +313,13 @@ class Engine(LogView):
         return readings, upto, gaps
 
     def _tell_of_forwards(self) -> None:
-        fields = self.relief.untold()
+        fields = self.retention.untold()
         if fields is not None:
-            told = self.relief.told()
+            told = self.retention.told()
             with self.transaction():
                 self.write_marks(told)
                 self._seal_gap(fields)
-            self.relief.forwards.update(told)
+            self.retention.forwards.update(told)
 
     def _seal_gap(self, fields: dict[str, Any]) -> None:
         self._seal_event("store.gap", fields, self.now_ms())
@@ -329,9 +329,9 @@ class Engine(LogView):
 
     def make_room(self, goal_pages: int) -> bool:
         """Give way until fewer than `goal_pages` are used; whether that was reached."""
-        return self.relief.make_room(goal_pages)
+        return self.retention.make_room(goal_pages)
 
-    def write_marks(self, more: dict[str, int]) -> None:
+    def write_marks(self, more: Mapping[str, int]) -> None:
         """Write where everything has come to (inside a transaction): rows that carried it may be about to go."""
         marks = {
             **self.outbox.marks(self.now_ms()),

@@ -56,9 +56,9 @@ def apply_changes(db: Database, changes: Iterable[r.Change], forward_id: Callabl
 
 def restore_records(db: Database) -> Iterator[r.Restored]:
     """What the tables hold, sessions before what belongs to them. Raises StoreCorrupt for a peer that does not read."""
-    for client_id, peer, state, clean, duration_s, topic, message, qos, retain, dialect in db.run("sessions_all"):
+    for client_id, peer, state, clean, duration_s, topic, message, qos, retain, v2_state in db.run("sessions_all"):
         yield r.SessionChanged(
-            client_id, read_peer(peer), state, bool(clean), duration_s, topic, message, qos, bool(retain), dialect
+            client_id, read_peer(peer), state, bool(clean), duration_s, topic, message, qos, bool(retain), v2_state
         )
     for row in db.run("topics_all"):
         yield r.TopicRegistered(*row)

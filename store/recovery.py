@@ -267,8 +267,10 @@ class Keeper:
         if self._ballast.keep() and self._is_tight:
             self.guard(self._loosen)
         if not reading:
-            self.guard(lambda engine: engine.relief.tend())
-        more = retention_ms is not None and bool(self.guard(lambda engine: engine.relief.prune_history(retention_ms)))
+            self.guard(lambda engine: engine.retention.tend())
+        more = retention_ms is not None and bool(
+            self.guard(lambda engine: engine.retention.prune_history(retention_ms))
+        )
         self.guard(lambda engine: engine.db.checkpoint())
         if self.engine is not None:
             self.news |= self.engine.news

@@ -12,16 +12,14 @@ to wait.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from store.compaction import Condenser
+from store.compaction import Compaction
 from store.downsampling import RESOLUTIONS_S
+from store.log_owner import LogOwner
 from store.outbox import time_of
 from store.queries import LANES
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S, choose_lane, log_pruning_pays
-
-if TYPE_CHECKING:
-    from store.engine import Engine
 
 _PRUNE_ROWS_AT_ONCE = 2000
 _PRUNE_MESSAGES_AT_ONCE = 64
@@ -32,12 +30,12 @@ _LOSS_PAGES = 8
 _LOSSES_AT_ONCE = 8
 
 
-class Relief:
+class Retention:
     """Belongs to the engine and its thread."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: LogOwner) -> None:
         self._engine = engine
-        self.condenser = Condenser(engine)
+        self.compaction = Compaction(engine)
         self._look_at_log = True
         # Forwards given up: in all, and of those not told yet how many, since when and until when.
         self.forwards = {name: engine.marks.get(name, 0) for name in ("forwards_dropped", *_UNTOLD)}
@@ -49,7 +47,7 @@ class Relief:
     def tend(self) -> None:
         """Prune or merge one slice of the log if something changed since the last look."""
         if self._look_at_log:
-            self._look_at_log = self.prune_log() or self.condenser.compact()
+            self._look_at_log = self.prune_log() or self.compaction.compact()
 
     def prune_log(self, *, pressed: bool = False) -> bool:
         """Forget rows that are sealed and older than the duplicate window, when there are enough to be worth it."""
@@ -94,15 +92,15 @@ class Relief:
     def _harmless(self) -> list[Callable[[], bool]]:
         return [
             self.prune_log,
-            self.condenser.compact,
+            self.compaction.compact,
             lambda: self._prune_oldest(t_ms=1 << 62),
             lambda: self.prune_log(pressed=True),
-            lambda: self.condenser.compact(pressed=True),
+            lambda: self.compaction.compact(pressed=True),
         ]
 
     def _losses(self) -> list[Callable[[], bool]]:
         def on_grid(resolution_s: int) -> Callable[[], bool]:
-            return lambda: self.condenser.thin(resolution_s)
+            return lambda: self.compaction.thin(resolution_s)
 
         return [self._give_up_forwards, *map(on_grid, RESOLUTIONS_S)]
 

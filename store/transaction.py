@@ -1,10 +1,8 @@
 """The transaction of an engine: what memory knows goes back when the database does."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from store.engine import Engine
+from store.log_owner import Counted
 
 
 class EngineTransaction:
@@ -12,7 +10,7 @@ class EngineTransaction:
 
     __slots__ = ("_before", "_engine", "_inner")
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Counted) -> None:
         self._engine = engine
         self._inner = engine.db.transaction()
         self._before = (dict(engine.outbox.next), engine.first_seq, engine.pruned_samples)

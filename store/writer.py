@@ -335,8 +335,8 @@ class Writer(threading.Thread):
             counted = {
                 "readings": engine.taken,
                 "unsealed": engine.unsealed,
-                "thinned": engine.relief.condenser.thinned_samples,
-                "forwards_dropped": engine.relief.forwards["forwards_dropped"],
+                "thinned": engine.retention.compaction.thinned_samples,
+                "forwards_dropped": engine.retention.forwards["forwards_dropped"],
             }
         return {
             **keeper.counts,

@@ -12,6 +12,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
+from hub.core.uplink.config import UplinkConfig
+
 DEFAULT_PATH = Path("/etc/meterhub/hub.toml")
 
 
@@ -20,7 +22,7 @@ def default_path() -> Path:
     return Path(os.environ.get("METERHUB_CONFIG") or DEFAULT_PATH)
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """The configuration cannot be used; exit status 2. The text is one line: file, key, what is expected."""
 
 
@@ -35,22 +37,6 @@ class RadioConfig:
 class MeterConfig:
     path: str
     protocol: str
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkConfig:
-    hosts: tuple[tuple[str, int], ...]
-    ca_file: Path
-    cert_file: Path
-    key_file: Path
-    protocol: str = "auto"
-    keepalive_s: int = 60
-    pack_interval_s: float = 60.0
-    drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
-    boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
-    deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
-    crl_file: Path | None = None  # revoked brokers
-    est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,29 +10,35 @@ import logging
 import random
 import signal
 import ssl
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import cbor2
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
 from drivers.process import give_back_memory, share_one_arena
+from drivers.radio import Radio
 from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
-from hub.app.config import Config, ConfigError
+from hub.app.config import Config, ConfigError, override
 from hub.app.startup_checks import OPERATORS_ITEM, gateway_config, operators_item, operators_of, present_identity
-from hub.app.supervision import Upkeep
+from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
-from hub.core.control.records import FORGOT
+from hub.core.control.records import FORGOT, Journal
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
-from hub.core.liveness import Vitals
+from hub.core.liveness import Liveness
 from hub.core.records import MessageQueued, Sample, Seen
-from hub.services.admin.queries import Report
+from hub.services.admin.asked import Asked
+from hub.services.admin.queries import Queries
 from hub.services.admin.server import AdminServer
-from hub.services.control.jobs import Errands
-from hub.services.control.service import Governor
+from hub.services.control.jobs import Jobs
+from hub.services.control.service import ControlService
 from hub.services.control.settings import ITEM as SETTINGS_ITEM
 from hub.services.control.settings import Settings
 from hub.services.home.bridge import Bridge
@@ -41,7 +47,7 @@ from hub.services.identity.expiry import ITEM as EXPIRY_ITEM
 from hub.services.identity.expiry import Expiry
 from hub.services.identity.renewal import Renewal
 from hub.services.update.loop import ITEM as UPDATE_ITEM
-from hub.services.update.loop import Surroundings, Updates
+from hub.services.update.loop import HubAround, Updates
 from hub.services.update.slots import Slots
 from hub.services.uplink.loop import Uplink
 from hub.wire.keys.identity import Identity
@@ -57,57 +63,43 @@ _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 _UPLINK_FIRST_S = 10.0
 
+Present = tuple[Identity, Path, Path]
 
-class Daemon:
-    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT)."""
 
-    def __init__(self, config: Config, present: tuple[Identity, Path, Path]) -> None:
-        """`present`: the identity that counts, and the files of its certificate and key."""
-        self._present = present
-        identity = present[0]
+class Meter(Protocol):
+    """The meter's port, whose libraries are imported only where there is one."""
+
+    async def run(self) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class Base:
+    """What everything else stands on: the store, opened, and the home, served. `present`: the identity that counts, and
+    the files of its certificate and key."""
+
+    def __init__(self, config: Config, present: Present) -> None:
         self.config = config
-        self.identity = identity
-        self.health = Health()
-        self.vitals = Vitals(monotonic)
-        self.clock = Clock(floor_ms=int(identity.certificate.not_valid_before_utc.timestamp() * 1000))
+        self.present = present
+        self.identity = present[0]  # what is sealed with from now on; a renewal changes it
         self.started_at = monotonic()
-        self._stopping = asyncio.Event()
-        self.upkeep = Upkeep(self)
-        self._tasks: list[asyncio.Task[None]] = []
-        self.radio: Any = None  # a ZigbeeLink, once its libraries are imported
-        self.meter: Any = None  # a MeterPort, where there is one
-        self.radio_failed = False
-        self.failed = False
-
-    async def run(self) -> None:
-        """Start everything, serve until told to stop, stop everything. Raises ConfigError or StoreError at start."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        self.stopping = asyncio.Event()
+        self.health = Health()
+        self.liveness = Liveness(monotonic)
+        certificate = self.identity.certificate
+        self.clock = Clock(floor_ms=int(certificate.not_valid_before_utc.timestamp() * 1000))
         self.store = self._open_store()
-        try:
-            await self._start_home()
-            await self._start_control()
-            await self._start_uplink()
-            notify(f"READY=1\nSTATUS=serving as {self.identity.hub_id}")
-            await self._start_radio()
-            give_back_memory()
-            await self._stopping.wait()
-        finally:
-            notify("STOPPING=1")
-            await self._stop()
-
-    # Start, in order
+        self.bridge = Bridge(self._gateway(), self.store)
+        self.bridge.custody_changed = lambda error: note_custody(self.health, error)
 
     def _open_store(self) -> Store:
-        hub_id = self.identity.hub_id
+        config, hub_id = self.config, self.identity.hub_id
 
         def seal_message(
-            lane: str, epoch: int, number: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
+            lane: str, epoch: int, number: int, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None
         ) -> bytes:
             return seal(self.identity.signer, hub_id, epoch, lane, number, content_type, payload, extra)
 
-        config = self.config
         if factory_reset.is_asked(config.data_dir):
             factory_reset.perform(config.data_dir)
         store = Store(
@@ -125,17 +117,19 @@ class Daemon:
         store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
         return store
 
-    async def _start_home(self) -> None:
+    def _gateway(self) -> Gateway:
+        gateway = Gateway(gateway_config(self.config), monotonic())
+        if self.config.radio is not None:
+            gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
+        gateway.restore(self.store.restored, monotonic())
+        return gateway
+
+    async def serve_home(self) -> None:
+        """From here on adapters are heard and answered."""
         config = self.config
         links: list[Link] = []
         if config.udp_listen is not None:
             links.append(UdpLink(*config.udp_listen, broadcast=config.udp_advertise, networks=config.udp_networks))
-        gateway = Gateway(gateway_config(config), monotonic())
-        if config.radio is not None:
-            gateway.link_down("zigbee")  # its adapters are not lost while its libraries are being imported
-        gateway.restore(self.store.restored, monotonic())
-        self.bridge = Bridge(gateway, self.store)
-        self.bridge.custody_changed = self.upkeep.on_custody
         await self.bridge.start()
         for link in links:
             try:
@@ -145,18 +139,75 @@ class Daemon:
                 self.health.raise_condition("link-unusable", f"{link.name}: {error}")
                 log.error("%s: %s", link.name, error)
 
-    async def _start_control(self) -> None:
-        """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
+    async def control_state(self) -> dict[str, bytes]:
+        """What the store kept of control and of the services."""
         state = await asyncio.wrap_future(self.store.control_state())
         if factory_reset.is_done(self.config.data_dir):
-            state[FORGOT] = await self.upkeep.forget_counters()
-        self.expiry = Expiry(self.store, self.health, state.pop(EXPIRY_ITEM, None))
-        self.settings = Settings(self.config, self.store, state.pop(SETTINGS_ITEM, None))
+            # It took the operators' counters: what was commanded before it must not pass once more.
+            item = cbor2.dumps(None)  # as the store has it where a database was lost
+            with suppress(StoreError):
+                await asyncio.wrap_future(self.store.commit_control(Journal(kept={FORGOT: item})))
+                factory_reset.take_done(self.config.data_dir)
+            state[FORGOT] = item
+        return state
+
+    def start_anew(self) -> None:
+        """End in good order; whoever started the hub starts it again."""
+        self.stopping.set()
+
+    def trusted_utc(self) -> float | None:
+        return utc_ms() / 1000 if self.clock.is_trusted() else None
+
+
+class Daemon:
+    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT). `state`: `Base.control_state()`."""
+
+    def __init__(self, base: Base, state: dict[str, bytes]) -> None:
+        self._base = base
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = False
+        self._radio: Radio | None = None  # once its libraries are imported
+        self._radio_failed = False
+        store, health = base.store, base.health
+        self._expiry = Expiry(store, health, state.pop(EXPIRY_ITEM, None))
+        self._settings = Settings(base.config, store, state.pop(SETTINGS_ITEM, None), override)
+        self._config = config = self._settings.config
         state_of_update = state.pop(UPDATE_ITEM, None)
-        config = self.config = self.settings.config
-        now = monotonic()
+        self._controller = self._restored_controller(state)
+        self._renewal = self._make_renewal()
+        self._updates = self._make_updates(state_of_update)
+        self._tracer = Tracer(base.bridge)
+        self._control = ControlService(
+            self._controller, store, base.bridge, health,
+            resend=lambda lane, epoch, first, last: self._uplink.send_again(lane, epoch, first, last),
+            job=lambda request: self._jobs.run(request),
+            liveness=base.liveness,
+        )  # fmt: skip
+        base.bridge.observed = self._control.observed
+        base.bridge.orders_sent = self._control.orders_sent
+        self._uplink = self._make_uplink()
+        self._uplink.tap = self._tracer.uplink
+        self._settings.apply = lambda changed: self._uplink.reconfigure(changed.uplink, changed.heartbeat_s)
+        self._settings.is_up = lambda: self._uplink.has_session_since_reconfigured
+        self._meter = None if config.meter is None else self._make_meter()
+        self._queries = Queries(self._asked())
+        self._jobs = Jobs(
+            store, self._queries, lambda: self._radio,
+            send_again=self._uplink.send_again,
+            config=self._settings.change,
+            update=self._updates.run,
+            deflate=lambda: self._settings.config.uplink.deflate,
+        )  # fmt: skip
+        self._admin = AdminServer(config.run_dir / "admin.sock", self._queries.handlers(), config.admin_group)
+        self._supervision = Supervision(self._watched())
+
+    # Parts, in the order in which they need each other
+
+    def _restored_controller(self, state: dict[str, bytes]) -> Controller:
+        """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
+        base, config, now = self._base, self._config, monotonic()
         controller = Controller(
-            self.identity.hub_id,
+            base.identity.hub_id,
             config.groups,
             operators_of(config, state.pop(OPERATORS_ITEM, None)),
             now,
@@ -167,209 +218,266 @@ class Daemon:
         controller.operators_item = lambda text: operators_item(config, text)
         for name in controller.restore(state):
             log.error("control's item %s does not read; it is left out", name)
-        changes = [record for record in self.store.restored if not isinstance(record, Seen | MessageQueued)]
+        changes = [record for record in base.store.restored if not isinstance(record, Seen | MessageQueued)]
         controller.observe([], changes, now)
-        self.store.restored.clear()
-        self.updates = self._updates(controller, state_of_update)
-        self.errands = Errands(self)
-        self.governor = Governor(
-            controller,
-            self.store,
-            self.bridge,
-            self.health,
-            resend=lambda lane, epoch, first, last: self.uplink.send_again(lane, epoch, first, last),
-            errand=self.errands.run,
-            vitals=self.vitals,
-        )
-        self.bridge.observed = self.governor.observed
-        self.bridge.orders_sent = self.governor.orders_sent
+        base.store.restored.clear()
+        return controller
 
-    def _updates(self, controller: Controller, kept: bytes | None) -> Updates:
-        config = self.config
+    def _make_renewal(self) -> Renewal:
+        base, uplink = self._base, self._config.uplink
+
+        def adopted(identity: Identity) -> None:
+            base.identity = identity
+
+        return Renewal(
+            uplink.est_url, uplink.ca_file, self._config.data_dir, base.present, base.health,
+            base.store.record_event, adopted, random.random,
+        )  # fmt: skip
+
+    def _make_updates(self, kept: bytes | None) -> Updates:
+        config, base = self._config, self._base
 
         def context() -> ssl.SSLContext:
-            return client_context(config.uplink.ca_file, *self.renewal.adopted_files, config.uplink.crl_file)
+            return client_context(config.uplink.ca_file, *self._renewal.adopted_files, config.uplink.crl_file)
 
         def receipt(cti: bytes, digest: bytes, status: str, detail: dict[str, Any]) -> Receipt:
-            return controller.receipt(cti, digest, status, monotonic(), detail=detail)
+            return self._controller.receipt(cti, digest, status, monotonic(), detail=detail)
 
-        around = Surroundings(
-            context, lambda: self.uplink.is_up, self.upkeep.is_radio_up, self.upkeep.ailment, receipt, random.random
+        around = HubAround(
+            context,
+            is_up=lambda: self._uplink.is_up,
+            is_radio_up=self._is_radio_up,
+            local_fault=lambda with_radio: self._supervision.local_fault(with_radio),
+            receipt=receipt,
+            random=random.random,
         )
         updates = Updates(
-            config.data_dir / "update", Slots(config.slots_dir), self.store, self.health, around,
+            config.data_dir / "update", Slots(config.slots_dir), base.store, base.health, around,
             max_octets=config.update_max_mb << 20, octets_per_s=config.update_kb_s * 1000,
             well_s=config.update_well_s, uplink_s=config.update_uplink_s, spread_s=config.update_spread_s, kept=kept,
         )  # fmt: skip
-        updates.forget_unless(controller.jobs)
+        updates.forget_unless(self._controller.jobs)
         return updates
 
-    async def _start_uplink(self) -> None:
-        config = self.config
-        loop = asyncio.get_running_loop()
-        self.uplink = Uplink(
+    def _make_uplink(self) -> Uplink:
+        base, config = self._base, self._config
+        uplink = Uplink(
             config.uplink,
-            self.identity,
-            self.store,
-            self.health,
+            base.identity,
+            base.store,
+            base.health,
             heartbeat_s=config.heartbeat_s,
             version=VERSION,
             groups=config.groups,
-            command=self.governor.command,
+            command=self._control.command,
             traffic_file=config.data_dir / "uplink-traffic.json",
-            renewal=self._renewal(),
-            vitals=self.vitals,
+            renewal=self._renewal,
+            liveness=base.liveness,
         )
+        loop = asyncio.get_running_loop()
 
         def changed(what: set[str]) -> None:
             if "epoch" in what:
-                self.upkeep.look.set()
-            self.uplink.store_changed(what)
+                self._supervision.look.set()
+            uplink.store_changed(what)
 
         def on_change(what: set[str]) -> None:  # on the writer's thread
-            try:
+            with suppress(RuntimeError):  # the loop is closed: the hub stops
                 loop.call_soon_threadsafe(changed, what)
-            except RuntimeError:  # the loop is closed: the hub stops
-                pass
 
-        self.store.on_change = on_change
-        self.tracer = Tracer(self.bridge)
-        self.uplink.tap = self.tracer.uplink
-        self.report = Report(self)
-        self.admin = AdminServer(config.run_dir / "admin.sock", self.report.handlers(), config.admin_group)
-        try:
-            await self.admin.start()
-        except OSError as error:
-            raise ConfigError(f"{config.source}: hub.run_dir: {config.run_dir}: {error.strerror or error}") from None
-        self.settings.apply = lambda changed: self.uplink.reconfigure(changed.uplink, changed.heartbeat_s)
-        self.settings.is_up = lambda: self.uplink.has_session_since_reconfigured
-        self.governor.set_clock(self.clock.offset_ms() / 1000, self.clock.is_trusted())
-        self._spawn(self.governor.run(), "control")
-        self._spawn(self.uplink.run(), "uplink")
-        if config.uplink.est_url is not None:
-            self._spawn(self.renewal.run(), "renewal")
-        self._spawn(self.updates.mark_good(), "slots")
-        self._spawn(self.upkeep.watch(), "watch")
-        self._spawn(self.upkeep.feed_watchdog(), "watchdog")
-        self._start_meter()
+        base.store.on_change = on_change
+        return uplink
 
-    def _renewal(self) -> Renewal:
-        def adopted(identity: Identity) -> None:
-            self.identity = identity  # what is sealed from now on
-
-        files, folder = self.config.uplink, self.config.data_dir
-        self.renewal = Renewal(
-            files.est_url,
-            files.ca_file,
-            folder,
-            self._present,
-            self.health,
-            self.store.record_event,
-            adopted,
-            random.random,
-        )
-        return self.renewal
-
-    def _start_meter(self) -> None:
-        if self.config.meter is None:
-            return
+    def _make_meter(self) -> "Meter":
         from drivers.meter import MeterPort  # a hub without a port to the meter does without pyserial
+
+        base, config = self._base, self._config
+        assert config.meter is not None
 
         def power(watts: float) -> None:
             # The plan hears each telegram; what of it is worth keeping, and sending, is the port's to say.
-            self.governor.observed([Sample(METER, "power", monotonic(), round(watts * 10), -1)], [])
+            self._control.observed([Sample(METER, "power", monotonic(), round(watts * 10), -1)], [])
 
-        self.meter = MeterPort(
-            self.config.meter.path,
-            self.config.meter.protocol,
-            self.health,
-            self.store.record_event,
-            reading=lambda quantity, text: self.bridge.take_reading(METER, quantity, text),
+        meter = MeterPort(
+            config.meter.path,
+            config.meter.protocol,
+            base.health,
+            base.store.record_event,
+            reading=lambda quantity, text: base.bridge.take_reading(METER, quantity, text),
             power=power,
         )
-        self.meter.alive = lambda within_s: self.vitals.expect("meter", within_s)
-        self._spawn(self.meter.run(), "meter")
+        meter.alive = lambda within_s: base.liveness.expect("meter", within_s)
+        return meter
+
+    def _asked(self) -> Asked:
+        base = self._base
+        return Asked(
+            hub_id=base.identity.hub_id,
+            data_dir=self._config.data_dir,
+            started_at=base.started_at,
+            store=base.store,
+            health=base.health,
+            clock=base.clock,
+            home=base.bridge,
+            control=self._control,
+            uplink=self._uplink,
+            updates=self._updates,
+            trace=self._tracer,
+            radio=lambda: self._radio,
+            radio_state=self._absent_radio,
+            meter=self._meter,
+            start_anew=base.start_anew,
+        )
+
+    def _watched(self) -> Watched:
+        base = self._base
+        return Watched(
+            data_dir=self._config.data_dir,
+            run_dir=self._config.run_dir,
+            started_at=base.started_at,
+            store=base.store,
+            health=base.health,
+            liveness=base.liveness,
+            clock=base.clock,
+            expiry=self._expiry,
+            certificate=lambda: base.identity.certificate,
+            set_clock=self._control.set_clock,
+            internal_errors=lambda: base.bridge.internal_errors,
+            is_radio_up=self._is_radio_up,
+            probe=self._admin.probe,
+            start_anew=base.start_anew,
+        )
+
+    # Life
+
+    async def run(self) -> None:
+        """Start everything, serve until told to stop, stop everything. Raises ConfigError at start."""
+        base = self._base
+        try:
+            await self._start()
+            notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
+            await self._start_radio()
+            give_back_memory()
+            await base.stopping.wait()
+        finally:
+            notify("STOPPING=1")
+            await self._stop()
+
+    async def _start(self) -> None:
+        base, config = self._base, self._config
+        try:
+            await self._admin.start()
+        except OSError as error:
+            raise ConfigError(f"{config.source}: hub.run_dir: {config.run_dir}: {error.strerror or error}") from None
+        self._control.set_clock(base.clock.offset_ms() / 1000, base.clock.is_trusted())
+        self._spawn(self._control.run(), "control")
+        self._spawn(self._uplink.run(), "uplink")
+        if config.uplink.est_url is not None:
+            self._spawn(self._renewal.run(), "renewal")
+        self._spawn(self._updates.mark_good(), "slots")
+        self._spawn(self._supervision.watch(), "watch")
+        self._spawn(self._supervision.feed_watchdog(), "watchdog")
+        if self._meter is not None:
+            self._spawn(self._meter.run(), "meter")
 
     async def _start_radio(self) -> None:
-        if self.config.radio is None:
+        base = self._base
+        if self._config.radio is None:
             return
-        self.health.raise_condition("radio-starting")
+        base.health.raise_condition("radio-starting")
         await self._let_uplink_go_first()
-        if self._stopping.is_set():
+        if base.stopping.is_set():
             return
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         try:
             zigbee = await asyncio.to_thread(_import_zigbee)
             radio = zigbee.ZigbeeLink(
-                self.config.radio, self.config.data_dir, self.health, self.store.record_event, self._trusted_utc
+                self._config.radio, self._config.data_dir, base.health, base.store.record_event, base.trusted_utc
             )
-            radio.reading = self.bridge.take_reading
-            await self.bridge.add_link(radio)
+            radio.reading = base.bridge.take_reading
+            await base.bridge.add_link(radio)
         except Exception as error:
             # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
             log.exception("the radio's software does not load")
-            self.radio_failed = True
-            self.health.clear_condition("radio-starting")
-            self.health.raise_condition("radio-unusable", repr(error)[:200])
+            self._radio_failed = True
+            base.health.clear_condition("radio-starting")
+            base.health.raise_condition("radio-unusable", repr(error)[:200])
             return
-        self.radio = radio
-        self.governor.on_price = self._tell_prices
-        self._tell_prices()
+        self._radio = radio
+        self._control.on_price = lambda: self._tell_prices(radio)
+        self._tell_prices(radio)
 
     async def _let_uplink_go_first(self) -> None:
         """On a small ARM the import below and a first TLS handshake take twice as long beside each other."""
-        reasons = [asyncio.ensure_future(event.wait()) for event in (self.uplink.has_tried, self._stopping)]
+        reasons = [asyncio.ensure_future(event.wait()) for event in (self._uplink.has_tried, self._base.stopping)]
         await asyncio.wait(reasons, timeout=_UPLINK_FIRST_S, return_when=asyncio.FIRST_COMPLETED)
         for reason in reasons:
             reason.cancel()
 
-    def _trusted_utc(self) -> float | None:
-        return utc_ms() / 1000 if self.clock.is_trusted() else None
+    def _absent_radio(self) -> str:
+        """What a radio that is not there yet is called."""
+        if self._config.radio is None:
+            return "off"
+        # While its libraries are being imported, and if they cannot be.
+        return "unusable" if self._radio_failed else "starting"
 
-    def _tell_prices(self) -> None:
-        table = self.governor.controller.bulletin.table("price")
+    def _is_radio_up(self) -> bool:
+        return self._radio is not None and self._radio.status()["state"] == "up"
+
+    def _tell_prices(self, radio: Radio) -> None:
+        table = self._controller.bulletin.table("price")
         if table is not None:
             # Displays keep the newer of two tables: told again, it is newer.
-            self.radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
+            radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
 
-    def start_anew(self) -> None:
-        """End in good order; whoever started the hub starts it again."""
-        self._stopping.set()
-
-    def _spawn(self, work: Any, name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._on_task_end)
         self._tasks.append(task)
 
     def _on_task_end(self, task: "asyncio.Task[None]") -> None:
         # A loop of the hub never ends by itself: if one does, systemd starts the hub anew, which is known to work.
-        if not task.cancelled() and not self._stopping.is_set():
+        if not task.cancelled() and not self._base.stopping.is_set():
             log.critical("the %s loop ended: %r", task.get_name(), task.exception())
             self.failed = True
-            self._stopping.set()
-
-    # Stop, in reverse
+            self._base.stopping.set()
 
     async def _stop(self) -> None:
-        if hasattr(self, "uplink"):
-            self.uplink.stop()
-            uplink = [task for task in self._tasks if task.get_name() == "uplink"]
+        """In reverse: the utility hears of it, then nothing more is asked, then nothing more arrives."""
+        self._uplink.stop()
+        uplink = [task for task in self._tasks if task.get_name() == "uplink"]
+        if uplink:
             await asyncio.wait(uplink, timeout=_UPLINK_CLOSE_S)
         for task in self._tasks:
             task.cancel()
-        if hasattr(self, "admin"):
-            await self.admin.close()
-        if hasattr(self, "bridge"):
-            await self.bridge.close()
-        self.store.record_event("hub.stopped", {"boot": self.store.boot, "reason": "stop"})
-        await asyncio.to_thread(self.store.close, _STORE_CLOSE_S)
-        await asyncio.sleep(0)  # answers that the last commit released
+        await self._admin.close()
+
+
+async def close(base: Base) -> None:
+    """The home and the store go last: what is on its way there still gets there."""
+    await base.bridge.close()
+    base.store.record_event("hub.stopped", {"boot": base.store.boot, "reason": "stop"})
+    await asyncio.to_thread(base.store.close, _STORE_CLOSE_S)
+    await asyncio.sleep(0)  # answers that the last commit released
 
 
 def _import_zigbee() -> Any:
     from drivers import zigbee
 
     return zigbee
+
+
+async def _run(config: Config, present: Present) -> int:
+    base = Base(config, present)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, base.stopping.set)
+    try:
+        await base.serve_home()
+        daemon = Daemon(base, await base.control_state())
+        await daemon.run()
+    finally:
+        await close(base)
+    return 1 if daemon.failed else 0
 
 
 def run_daemon(config: Config) -> int:
@@ -381,13 +489,7 @@ def run_daemon(config: Config) -> int:
         # A module that starts late, or has to be reset: systemd tries again, each time later.
         log.critical("%s: uplink.key_file: %s", config.source, error)
         return 1
-
-    async def main() -> int:
-        daemon = Daemon(config, present)
-        await daemon.run()
-        return 1 if daemon.failed else 0
-
     try:
-        return asyncio.run(main())
+        return asyncio.run(_run(config, present))
     except StoreError as error:
         raise ConfigError(f"{config.source}: hub.data_dir: {error}") from None

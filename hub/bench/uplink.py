@@ -104,8 +104,8 @@ def _pack_limit(directory: Path) -> float:
 
 async def _serve(pipe: Connection, directory: Path, port: int) -> None:
     from drivers.process import share_one_arena
-    from hub.app.config import UplinkConfig
     from hub.core.health import Health
+    from hub.core.uplink.config import UplinkConfig
     from hub.services.uplink.loop import Uplink
     from hub.wire.keys.identity import load_identity
 

@@ -7,7 +7,7 @@ says, before it waits, within how long it will speak again. A machine: the time 
 from collections.abc import Callable
 
 
-class Vitals:
+class Liveness:
     """Who is expected back, and when. `now`: the clock that never jumps, seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:

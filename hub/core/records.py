@@ -47,7 +47,7 @@ class SessionChanged(NamedTuple):
     will_message: bytes
     will_qos: int
     will_retain: bool
-    dialect: str = ""  # what a 2.0 client's connection needs beyond the rest (dialect.kept); "" = MQTT-SN 1.2
+    v2_state: str = ""  # what a 2.0 client's connection needs beyond the rest (Translator.kept); "" = MQTT-SN 1.2
 
 
 class SessionRemoved(NamedTuple):

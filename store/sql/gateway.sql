@@ -1,7 +1,7 @@
 -- name: session_put
 -- Keep a client's session as it is now.
 INSERT OR REPLACE INTO session
-  (client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect)
+  (client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, v2_state)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: session_drop
@@ -70,7 +70,7 @@ SELECT coalesce(max(id), 0) FROM forward;
 
 -- name: sessions_all
 -- Every session, for a restart.
-SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect
+SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, v2_state
 FROM session
 ORDER BY client_id;
 

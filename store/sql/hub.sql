@@ -24,7 +24,7 @@ SELECT 'session' FROM session
 WHERE typeof(client_id) != 'text' OR typeof(peer) != 'blob' OR typeof(state) != 'text'
   OR typeof(clean_session) != 'integer' OR typeof(duration_s) != 'integer' OR typeof(will_topic) != 'text'
   OR typeof(will_message) != 'blob' OR typeof(will_qos) != 'integer' OR typeof(will_retain) != 'integer'
-  OR typeof(dialect) != 'text'
+  OR typeof(v2_state) != 'text'
 UNION ALL
 SELECT 'topic' FROM topic
 WHERE typeof(client_id) != 'text' OR typeof(topic_id) != 'integer' OR typeof(topic_name) != 'text'

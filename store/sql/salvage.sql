@@ -31,7 +31,7 @@ SELECT id, t_ms, crc, body FROM sealed_{lane} ORDER BY rowid;
 
 -- name: salvage_session
 -- Sessions.
-SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, dialect
+SELECT client_id, peer, state, clean_session, duration_s, will_topic, will_message, will_qos, will_retain, v2_state
 FROM session
 ORDER BY client_id;
 

@@ -13,7 +13,7 @@ from deploy.fleet.storm import (
     library_delays,
     simulate,
 )
-from hub.app.config import UplinkConfig
+from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reconnect_policy import PACES
 from hub.services.uplink.session import CONNECT_TIMEOUT_S
 

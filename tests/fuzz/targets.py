@@ -155,7 +155,7 @@ class GatewayTarget:
             self.gateway.committed(batch.id, self.now)
 
     def check(self) -> None:
-        core = self.gateway._core
+        core = self.gateway._router
         assert len(core.sessions) <= self.most_sessions
         assert len(core._timers) <= 4 * len(core.sessions) + 100
         limits = self.config.limits
@@ -164,8 +164,8 @@ class GatewayTarget:
         for session in core.sessions.values():
             assert len(session.queue) <= limits.queued_per_client + 1, "one may be put back from the air"
             assert session.queued_octets == sum(len(message.payload) for message in session.queue)
-        dialect = core.dialect
-        assert not dialect.messages, "everything that was heard is taken up at once"
-        assert len(dialect.peers) <= 2 * self.config.limits.clients
-        assert len(dialect.clients) <= 2 * self.config.limits.clients
+        translator = core.translator
+        assert not translator.table.messages, "everything that was heard is taken up at once"
+        assert len(translator.table.peers) <= 2 * self.config.limits.clients
+        assert len(translator.table.clients) <= 2 * self.config.limits.clients
         assert len(core.counters) < 100, "counters by reason, not by what a stranger sends"

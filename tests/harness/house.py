@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
-from hub.app.config import UplinkConfig
 from hub.core.health import Health
 from hub.core.records import Batch, Sample
+from hub.core.uplink.config import UplinkConfig
 from hub.services.identity.renewal import Renewal, newest_identity
 from hub.services.uplink.loop import Uplink
 from hub.wire.uplink.envelope import seal
@@ -31,7 +31,7 @@ class House:
         pki = authority.directory
         options: dict[str, Any] = {
             name: settings.pop(name)
-            for name in ("heartbeat_s", "silence_s", "traffic_file", "vitals", "machine_up_s", "random_source")
+            for name in ("heartbeat_s", "silence_s", "traffic_file", "liveness", "machine_up_s", "random_source")
             if name in settings
         }
         hosts = settings.pop("hosts", [("localhost", port) for port in ports])

@@ -100,7 +100,7 @@ class House:
         self.now = end
 
     def is_sound(self) -> None:
-        core = self.gateway._core
+        core = self.gateway._router
         limits = CONFIG.limits
         assert len(core.sessions) <= limits.clients
         for session in core.sessions.values():
@@ -111,9 +111,9 @@ class House:
             assert {i: t for t, i in session.ids_by_topic.items()}.items() <= session.topics_by_id.items()
             if session.inflight is not None:
                 assert session.state in ("active", "awake")
-        dialect = core.dialect
-        assert not dialect.messages, "everything that was heard is taken up at once"
-        assert len(dialect.peers) <= 2 * limits.clients and len(dialect.clients) <= 2 * limits.clients
+        translator = core.translator
+        assert not translator.table.messages, "everything that was heard is taken up at once"
+        assert len(translator.table.peers) <= 2 * limits.clients and len(translator.table.clients) <= 2 * limits.clients
         for _, data in self.gateway.datagrams_to_send():
             assert data
 
@@ -144,7 +144,7 @@ def live_through(steps: Steps) -> None:
 
 def memory_and_store_agree(house: House) -> None:
     """Whatever was said and refused: once the store works, a restart changes nothing."""
-    sessions = house.gateway._core.sessions
+    sessions = house.gateway._router.sessions
     assert set(house.store.sessions) <= set(sessions)
     for client_id, session in sessions.items():
         kept = {
@@ -157,7 +157,7 @@ def memory_and_store_agree(house: House) -> None:
         if session.inflight is not None and session.inflight.message is not None:
             waiting.add(session.inflight.message.seq)
         assert {seq for name, seq in house.store.inbox if name == client_id} == waiting - {None}
-    assert house.store.retained == house.gateway._core.retained
+    assert house.store.retained == house.gateway._router.retained
 
 
 @given(STEPS)

@@ -58,7 +58,7 @@ def test_it_is_brought_up_to_date_with_its_sessions(first_schema: Path, open_sto
     assert (store.epoch, store.boot, store.status()["salvaged"]) == (1, 2, 0)
     assert [record for record in store.restored if not isinstance(record, r.Seen)] == [PLUG, TOPIC, WAITING]
     assert store.status()["readings"] == 1
-    spoken = PLUG._replace(dialect="2 0 60 0 90")
+    spoken = PLUG._replace(v2_state="2 0 60 0 90")
     assert commit(store, batch(2, changes=[spoken])) is None
     store.close()
     assert version_of(first_schema) == SCHEMA

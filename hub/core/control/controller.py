@@ -13,6 +13,7 @@ from typing import Any
 
 import cbor2
 
+from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import Hold
 from hub.core.control.args import BadArgs, check_args
@@ -25,7 +26,6 @@ from hub.core.control.listening import observe
 from hub.core.control.lpc import Watch
 from hub.core.control.records import CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
 from hub.core.control.restoring import restore_items
-from hub.core.gateway.limits import Allowance
 from hub.core.order import Order
 from hub.core.records import Change, Sample
 from hub.wire.keys.operators import Operators

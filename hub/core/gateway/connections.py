@@ -4,9 +4,9 @@ MQTT-SN 1.2 sections 6.2 to 6.4, 6.11, 6.12, 6.14; the address rule for the home
 """
 
 from hub.core.gateway import session as states
-from hub.core.gateway.inbound_publishing import publish_will
-from hub.core.gateway.outbound_publishing import clear_queue, pump, put_back, retransmit, send_again
-from hub.core.gateway.router import Completion, Core
+from hub.core.gateway.inbound_publishing import InboundPublishing
+from hub.core.gateway.outbound_publishing import OutboundPublishing, clear_queue, put_back
+from hub.core.gateway.router import Completion, Router
 from hub.core.gateway.session import Session
 from hub.core.records import Peer, SessionRemoved
 from hub.wire.mqttsn.messages import (
@@ -33,286 +33,282 @@ _MAX_WILL_OCTETS = 1024
 _GONE = (states.DISCONNECTED, states.LOST)
 
 
-def on_connect(core: Core, peer: Peer, message: Connect, now: float) -> None:
-    """Section 6.2; answers CONNACK once the session is durable, or asks for the will first.
+class Connections:
+    """How clients come and go."""
 
-    Out of asleep or awake it only brings the client back (6.14): its CleanSession and Will flags are for set-up alone.
-    """
-    code, reason = _judge(core, peer, message)
-    if code != ACCEPTED:
-        core.refuse(core.sessions.get(message.client_id), reason)
-        core.send(peer, ConnAck(code).encode())
-        return
-    session = core.sessions.get(message.client_id)
-    if session is None:
-        session = core.sessions[message.client_id] = Session(message.client_id, peer, now)
-        core.record_event("adapter.joined", client=message.client_id, link=str(peer[0]))
-    _settle_address(core, session, peer, now)
-    session.stats.frames_in += 1
-    session.last_heard = now
-    session.duration_s = message.duration
-    session.msg_ids_counted = 0
-    resumes = session.state in (states.ASLEEP, states.AWAKE)
-    if not resumes:
-        session.clean_session = message.clean_session
-    if message.clean_session and not resumes:
-        _start_clean(core, session)
-    else:
-        put_back(session)
-        # Section 6.10: after a CONNECT that is not clean the client may have forgotten what its ids stand for.
-        session.stale_topics = None if resumes or not session.ids_by_topic else set(session.ids_by_topic)
-    if message.will and not resumes:
-        session.pending_will = None
-        session.move("connect-with-will")
-        core.send_to(session, WillTopicReq().encode())
-    else:
-        session.move("connect")
-        _acknowledge(core, session)
-    core.arm(session)
+    def __init__(self, router: Router, inbound: InboundPublishing, outbound: OutboundPublishing) -> None:
+        self._router = router
+        self._inbound = inbound
+        self._outbound = outbound
 
+    def on_connect(self, peer: Peer, message: Connect, now: float) -> None:
+        """Section 6.2; answers CONNACK once the session is durable, or asks for the will first.
 
-def _judge(core: Core, peer: Peer, message: Connect) -> tuple[int, str]:
-    if message.protocol_id != 1:
-        return NOT_SUPPORTED, "protocol"
-    if not is_client_id(message.client_id) or is_reserved_client_id(message.client_id):
-        return NOT_SUPPORTED, "client-id"
-    session = core.sessions.get(message.client_id)
-    if session is not None and session.peer[0] == "zigbee" and session.peer[:2] != peer[:2]:
-        # A name learnt from a radio address stays with it: no other node can speak as this adapter.
-        return NOT_SUPPORTED, "client-id-bound"
-    if core.is_congested or (session is None and not _has_room(core)):
-        return CONGESTION, "congestion"
-    return ACCEPTED, ""
-
-
-def _has_room(core: Core) -> bool:
-    """Room for one more client; at the limit the longest-gone session makes place, clean ones before kept ones."""
-    # More than one may have to go: a session whose removal did not get through before the hub died is back.
-    while len(core.sessions) >= core.config.limits.clients:
-        gone = (s for s in core.sessions.values() if s.state in _GONE)
-        oldest = min(gone, key=lambda s: (not s.clean_session, s.last_heard), default=None)
-        if oldest is None:
-            return False
-        core.counters["dropped.session"] += 1
-        core.drop_session(oldest)
-    return True
-
-
-def forget(core: Core, client_id: str) -> bool:
-    """Drop a session with all that belongs to it, the bond of its ClientId to a radio address too; False when there is
-    no such client. One that is still there is told DISCONNECT, and may connect anew as anybody may."""
-    session = core.sessions.get(client_id)
-    if session is None:
-        return False
-    if session.state not in _GONE:
-        core.send_to(session, Disconnect().encode())
-    clear_queue(session)
-    core.drop_session(session)
-    core.dialect.clients.pop(client_id, None)
-    core.record_event("adapter.left", client=client_id, reason="forgotten")
-    return True
-
-
-def _settle_address(core: Core, session: Session, peer: Peer, now: float) -> None:
-    """One session an address, one address a session: whoever was there before is told, or lost."""
-    if session.peer != peer and session.state in states.PRESENT:
-        core.send(session.peer, Disconnect().encode())
-        core.counters["taken-over"] += 1
-    displaced = core.bind(session, peer)
-    if displaced is not None and displaced.state in states.PRESENT:
-        lose(core, displaced, now)
-
-
-def _start_clean(core: Core, session: Session) -> None:
-    if session.next_seq > session.first_seq or session.subscriptions or session.topics_by_id:
-        core.record(SessionRemoved(session.client_id))  # and with it all that belongs to it; whoever cleans records it
-    clear_queue(session)
-    for topic_filter in session.subscriptions:
-        core.subscriptions.remove(session.client_id, topic_filter)
-    session.subscriptions.clear()
-    session.forget_topics()
-    session.will = None
-    for entry in session.seen.values():
-        entry.open = False  # the client starts its exchanges anew; what it repeats with DUP is still recognised
-
-
-def _acknowledge(core: Core, session: Session) -> None:
-    session.dialect = core.dialect.kept(session.peer)
-    core.record(session.record(), urgent=True)
-    completion = Completion(
-        session.peer,
-        ConnAck(ACCEPTED).encode(),
-        ConnAck(CONGESTION).encode(),
-        session,
-        then=lambda now: _connected(core, session, completion, now),
-        otherwise=lambda now: _not_connected(core, session, completion),
-    )
-    session.connack = completion
-    core.when_durable(completion)
-
-
-def _connected(core: Core, session: Session, completion: Completion, now: float) -> None:
-    if session.connack is completion:
-        session.connack = None
-    pump(core, session, now)
-
-
-def _not_connected(core: Core, session: Session, completion: Completion) -> None:
-    # The client was told congestion and will come again: until then it is not connected, so it cannot be lost either.
-    if session.connack is completion and session.state == states.ACTIVE:
-        put_back(session)
-        session.move("disconnect")
-        core.record(session.record())
-
-
-def _refuse_will(core: Core, session: Session, reason: str) -> None:
-    session.move("disconnect")
-    core.record(session.record())
-    core.refuse(session, reason)
-    core.send_to(session, ConnAck(NOT_SUPPORTED).encode())
-
-
-def on_will_topic(core: Core, session: Session, message: WillTopic, now: float) -> None:
-    """Section 6.3: an empty WILLTOPIC means no will after all, and no WILLMSGREQ follows. Repeats are answered."""
-    if session.state == states.ACTIVE and not message.topic and session.will is None:
-        _acknowledge(core, session)
-    elif session.state not in (states.WILL_TOPIC, states.WILL_MSG):
-        core.refuse(session, "out-of-place")
-    elif not message.topic:
-        session.will = None
-        session.move("no-will")
-        _acknowledge(core, session)
-    elif route_for(session.client_id, message.topic).kind == FORBIDDEN:
-        _refuse_will(core, session, "forbidden-topic")
-    else:
-        session.pending_will = (message.topic, message.qos, message.retain)
-        session.move("will-topic")
-        core.send_to(session, WillMsgReq().encode())
-
-
-def on_will_msg(core: Core, session: Session, message: WillMsg, now: float) -> None:
-    """The will takes the stored one's place only now that it is whole."""
-    if session.state == states.ACTIVE and session.will is not None and session.will[1] == message.message:
-        _acknowledge(core, session)
-    elif session.state != states.WILL_MSG or session.pending_will is None:
-        core.refuse(session, "out-of-place")
-    elif len(message.message) > _MAX_WILL_OCTETS:
-        _refuse_will(core, session, "will-too-long")
-    else:
-        topic, qos, retained = session.pending_will
-        session.will, session.pending_will = (topic, message.message, qos, retained), None
-        session.move("will-msg")
-        _acknowledge(core, session)
-
-
-def on_will_topic_upd(core: Core, session: Session, message: WillTopicUpd, now: float) -> None:
-    """Section 6.4: a new will topic, or none at all; the will message stays."""
-    if message.topic and route_for(session.client_id, message.topic).kind == FORBIDDEN:
-        core.refuse(session, "forbidden-topic")
-        core.send_to(session, WillTopicResp(NOT_SUPPORTED).encode())
-        return
-    kept = session.will[1] if session.will else b""
-    session.will = (message.topic, kept, message.qos, message.retain) if message.topic else None
-    _answer_will(core, session, WillTopicResp(ACCEPTED).encode(), WillTopicResp(CONGESTION).encode())
-
-
-def on_will_msg_upd(core: Core, session: Session, message: WillMsgUpd, now: float) -> None:
-    """Section 6.4; there is no message without a topic to publish it to."""
-    if session.will is None or len(message.message) > _MAX_WILL_OCTETS:
-        core.refuse(session, "out-of-place" if session.will is None else "will-too-long")
-        core.send_to(session, WillMsgResp(NOT_SUPPORTED).encode())
-        return
-    topic, _, qos, retained = session.will
-    session.will = (topic, message.message, qos, retained)
-    _answer_will(core, session, WillMsgResp(ACCEPTED).encode(), WillMsgResp(CONGESTION).encode())
-
-
-def _answer_will(core: Core, session: Session, accepted: bytes, refused: bytes) -> None:
-    core.record(session.record(), urgent=True)
-    core.when_durable(Completion(session.peer, accepted, refused, session))
-
-
-def on_pingreq(core: Core, peer: Peer, message: PingReq, now: float) -> None:
-    """Section 6.11 keep-alive; from a sleeper, by its ClientId or its address, a wish for its messages (6.14)."""
-    if not message.client_id:
-        session = core.present(peer)
-        if session is not None:
-            _wake(core, session, now)
-        return
-    session = core.sessions.get(message.client_id)
-    if session is None or session.state not in states.PRESENT:
-        core.refuse(session, "not-connected")
-        core.send(peer, Disconnect().encode())
-        return
-    if session.peer != peer:
-        if session.peer[0] == "zigbee" or session.state == states.ACTIVE:
-            core.refuse(session, "client-id-bound")
-            core.send(peer, Disconnect().encode())
+        Out of asleep or awake it only brings the client back (6.14): its CleanSession and Will flags are for set-up
+        alone.
+        """
+        code, reason = self._judge(peer, message)
+        if code != ACCEPTED:
+            self._router.refuse(self._router.sessions.get(message.client_id), reason)
+            self._router.send(peer, ConnAck(code).encode())
             return
-        # A sleeper may wake behind a new address (DHCP, another forwarder); its ClientId is its name.
-        displaced = core.bind(session, peer)
-        if displaced is not None and displaced.state in states.PRESENT:
-            lose(core, displaced, now)
-        session.dialect = core.dialect.kept(peer)
-        core.record(session.record())
-    _wake(core, session, now)
-
-
-def _wake(core: Core, session: Session, now: float) -> None:
-    heard(core, session, now)
-    if not session.move("wake"):
-        core.send_to(session, PingResp().encode())
-    elif session.inflight is not None and session.inflight.awaits != "release":
-        send_again(core, session, session.inflight, now)  # it pings anew because what we sent did not arrive
-    else:
-        pump(core, session, now)
-
-
-def heard(core: Core, session: Session, now: float) -> None:
-    """The client said something: its silence starts anew."""
-    session.last_heard = now
-    session.stats.frames_in += 1
-
-
-def on_disconnect(core: Core, session: Session, message: Disconnect, now: float) -> None:
-    """With a duration the client sleeps (6.14), else it leaves (6.12); its will is not published either way."""
-    put_back(session)
-    session.dialect = core.dialect.kept(session.peer)  # the goodbye may have changed the session's expiry
-    if message.duration:
+        session = self._router.sessions.get(message.client_id)
+        if session is None:
+            session = self._router.sessions[message.client_id] = Session(message.client_id, peer, now)
+            self._router.record_event("adapter.joined", client=message.client_id, link=str(peer[0]))
+        self._settle_address(session, peer, now)
+        session.stats.frames_in += 1
+        session.last_heard = now
         session.duration_s = message.duration
-        session.move("sleep")
-    else:
+        session.msg_ids_counted = 0
+        resumes = session.state in (states.ASLEEP, states.AWAKE)
+        if not resumes:
+            session.clean_session = message.clean_session
+        if message.clean_session and not resumes:
+            self._start_clean(session)
+        else:
+            put_back(session)
+            # Section 6.10: after a CONNECT that is not clean the client may have forgotten what its ids stand for.
+            session.stale_topics = None if resumes or not session.ids_by_topic else set(session.ids_by_topic)
+        if message.will and not resumes:
+            session.pending_will = None
+            session.move("connect-with-will")
+            self._router.send_to(session, WillTopicReq().encode())
+        else:
+            session.move("connect")
+            self._acknowledge(session)
+        self._router.arm(session)
+
+    def _judge(self, peer: Peer, message: Connect) -> tuple[int, str]:
+        if message.protocol_id != 1:
+            return NOT_SUPPORTED, "protocol"
+        if not is_client_id(message.client_id) or is_reserved_client_id(message.client_id):
+            return NOT_SUPPORTED, "client-id"
+        session = self._router.sessions.get(message.client_id)
+        if session is not None and session.peer[0] == "zigbee" and session.peer[:2] != peer[:2]:
+            # A name learnt from a radio address stays with it: no other node can speak as this adapter.
+            return NOT_SUPPORTED, "client-id-bound"
+        if self._router.is_congested or (session is None and not self._has_room()):
+            return CONGESTION, "congestion"
+        return ACCEPTED, ""
+
+    def _has_room(self) -> bool:
+        """Room for one more client; at the limit the longest-gone session makes place, clean ones before kept ones."""
+        # More than one may have to go: a session whose removal did not get through before the hub died is back.
+        while len(self._router.sessions) >= self._router.config.limits.clients:
+            gone = (s for s in self._router.sessions.values() if s.state in _GONE)
+            oldest = min(gone, key=lambda s: (not s.clean_session, s.last_heard), default=None)
+            if oldest is None:
+                return False
+            self._router.counters["dropped.session"] += 1
+            self._router.drop_session(oldest)
+        return True
+
+    def forget(self, client_id: str) -> bool:
+        """Drop a session with all that belongs to it, the bond of its ClientId to a radio address too; False when
+        there is no such client. One that is still there is told DISCONNECT, and may connect anew as anybody may."""
+        session = self._router.sessions.get(client_id)
+        if session is None:
+            return False
+        if session.state not in _GONE:
+            self._router.send_to(session, Disconnect().encode())
+        clear_queue(session)
+        self._router.drop_session(session)
+        self._router.translator.table.clients.pop(client_id, None)
+        self._router.record_event("adapter.left", client=client_id, reason="forgotten")
+        return True
+
+    def _settle_address(self, session: Session, peer: Peer, now: float) -> None:
+        """One session an address, one address a session: whoever was there before is told, or lost."""
+        if session.peer != peer and session.state in states.PRESENT:
+            self._router.send(session.peer, Disconnect().encode())
+            self._router.counters["taken-over"] += 1
+        displaced = self._router.bind(session, peer)
+        if displaced is not None and displaced.state in states.PRESENT:
+            self.lose(displaced, now)
+
+    def _start_clean(self, session: Session) -> None:
+        if session.next_seq > session.first_seq or session.subscriptions or session.topics_by_id:
+            self._router.record(
+                SessionRemoved(session.client_id)
+            )  # and with it all that belongs to it; whoever cleans records it
+        clear_queue(session)
+        for topic_filter in session.subscriptions:
+            self._router.subscriptions.remove(session.client_id, topic_filter)
+        session.subscriptions.clear()
+        session.forget_topics()
+        session.will = None
+        for entry in session.seen.values():
+            entry.open = False  # the client starts its exchanges anew; what it repeats with DUP is still recognised
+
+    def _acknowledge(self, session: Session) -> None:
+        session.v2_state = self._router.translator.kept(session.peer)
+        self._router.record(session.record(), urgent=True)
+        completion = Completion(
+            session.peer,
+            ConnAck(ACCEPTED).encode(),
+            ConnAck(CONGESTION).encode(),
+            session,
+            then=lambda now: self._connected(session, completion, now),
+            otherwise=lambda now: self._not_connected(session, completion),
+        )
+        session.connack = completion
+        self._router.when_durable(completion)
+
+    def _connected(self, session: Session, completion: Completion, now: float) -> None:
+        if session.connack is completion:
+            session.connack = None
+        self._outbound.pump(session, now)
+
+    def _not_connected(self, session: Session, completion: Completion) -> None:
+        # The client was told congestion and will come again: until then it is not connected, so it cannot be lost
+        # either.
+        if session.connack is completion and session.state == states.ACTIVE:
+            put_back(session)
+            session.move("disconnect")
+            self._router.record(session.record())
+
+    def _refuse_will(self, session: Session, reason: str) -> None:
         session.move("disconnect")
+        self._router.record(session.record())
+        self._router.refuse(session, reason)
+        self._router.send_to(session, ConnAck(NOT_SUPPORTED).encode())
+
+    def on_will_topic(self, session: Session, message: WillTopic, now: float) -> None:
+        """Section 6.3: an empty WILLTOPIC means no will after all, and no WILLMSGREQ follows. Repeats are answered."""
+        if session.state == states.ACTIVE and not message.topic and session.will is None:
+            self._acknowledge(session)
+        elif session.state not in (states.WILL_TOPIC, states.WILL_MSG):
+            self._router.refuse(session, "out-of-place")
+        elif not message.topic:
+            session.will = None
+            session.move("no-will")
+            self._acknowledge(session)
+        elif route_for(session.client_id, message.topic).kind == FORBIDDEN:
+            self._refuse_will(session, "forbidden-topic")
+        else:
+            session.pending_will = (message.topic, message.qos, message.retain)
+            session.move("will-topic")
+            self._router.send_to(session, WillMsgReq().encode())
+
+    def on_will_msg(self, session: Session, message: WillMsg, now: float) -> None:
+        """The will takes the stored one's place only now that it is whole."""
+        if session.state == states.ACTIVE and session.will is not None and session.will[1] == message.message:
+            self._acknowledge(session)
+        elif session.state != states.WILL_MSG or session.pending_will is None:
+            self._router.refuse(session, "out-of-place")
+        elif len(message.message) > _MAX_WILL_OCTETS:
+            self._refuse_will(session, "will-too-long")
+        else:
+            topic, qos, retained = session.pending_will
+            session.will, session.pending_will = (topic, message.message, qos, retained), None
+            session.move("will-msg")
+            self._acknowledge(session)
+
+    def on_will_topic_upd(self, session: Session, message: WillTopicUpd, now: float) -> None:
+        """Section 6.4: a new will topic, or none at all; the will message stays."""
+        if message.topic and route_for(session.client_id, message.topic).kind == FORBIDDEN:
+            self._router.refuse(session, "forbidden-topic")
+            self._router.send_to(session, WillTopicResp(NOT_SUPPORTED).encode())
+            return
+        kept = session.will[1] if session.will else b""
+        session.will = (message.topic, kept, message.qos, message.retain) if message.topic else None
+        self._answer_will(session, WillTopicResp(ACCEPTED).encode(), WillTopicResp(CONGESTION).encode())
+
+    def on_will_msg_upd(self, session: Session, message: WillMsgUpd, now: float) -> None:
+        """Section 6.4; there is no message without a topic to publish it to."""
+        if session.will is None or len(message.message) > _MAX_WILL_OCTETS:
+            self._router.refuse(session, "out-of-place" if session.will is None else "will-too-long")
+            self._router.send_to(session, WillMsgResp(NOT_SUPPORTED).encode())
+            return
+        topic, _, qos, retained = session.will
+        session.will = (topic, message.message, qos, retained)
+        self._answer_will(session, WillMsgResp(ACCEPTED).encode(), WillMsgResp(CONGESTION).encode())
+
+    def _answer_will(self, session: Session, accepted: bytes, refused: bytes) -> None:
+        self._router.record(session.record(), urgent=True)
+        self._router.when_durable(Completion(session.peer, accepted, refused, session))
+
+    def on_pingreq(self, peer: Peer, message: PingReq, now: float) -> None:
+        """Section 6.11 keep-alive; from a sleeper, by its ClientId or its address, a wish for its messages (6.14)."""
+        if not message.client_id:
+            session = self._router.require_session(peer)
+            if session is not None:
+                self._wake(session, now)
+            return
+        session = self._router.sessions.get(message.client_id)
+        if session is None or session.state not in states.PRESENT:
+            self._router.refuse(session, "not-connected")
+            self._router.send(peer, Disconnect().encode())
+            return
+        if session.peer != peer:
+            if session.peer[0] == "zigbee" or session.state == states.ACTIVE:
+                self._router.refuse(session, "client-id-bound")
+                self._router.send(peer, Disconnect().encode())
+                return
+            # A sleeper may wake behind a new address (DHCP, another forwarder); its ClientId is its name.
+            displaced = self._router.bind(session, peer)
+            if displaced is not None and displaced.state in states.PRESENT:
+                self.lose(displaced, now)
+            session.v2_state = self._router.translator.kept(peer)
+            self._router.record(session.record())
+        self._wake(session, now)
+
+    def _wake(self, session: Session, now: float) -> None:
+        self.heard(session, now)
+        if not session.move("wake"):
+            self._router.send_to(session, PingResp().encode())
+        elif session.inflight is not None and session.inflight.awaits != "release":
+            self._outbound.send_again(
+                session, session.inflight, now
+            )  # it pings anew because what we sent did not arrive
+        else:
+            self._outbound.pump(session, now)
+
+    def heard(self, session: Session, now: float) -> None:
+        """The client said something: its silence starts anew."""
+        session.last_heard = now
+        session.stats.frames_in += 1
+
+    def on_disconnect(self, session: Session, message: Disconnect, now: float) -> None:
+        """With a duration the client sleeps (6.14), else it leaves (6.12); its will is not published either way."""
+        put_back(session)
+        session.v2_state = self._router.translator.kept(
+            session.peer
+        )  # the goodbye may have changed the session's expiry
+        if message.duration:
+            session.duration_s = message.duration
+            session.move("sleep")
+        else:
+            session.move("disconnect")
+            if session.clean_session:
+                self._start_clean(session)
+        self._router.record(session.record(), urgent=True)
+        answer = Disconnect().encode()
+        self._router.when_durable(Completion(session.peer, answer, answer, session))
+        self._router.arm(session)
+
+    def lose(self, session: Session, now: float) -> None:
+        """The client is silent for too long, or did not answer N_retry times: it is lost, and its will is published."""
+        if not session.move("silence"):
+            return
+        put_back(session)
+        if session.state == states.LOST:
+            session.stats.lost += 1
+            self._router.counters["lost"] += 1
+            self._router.record_event("adapter.lost", client=session.client_id)
+            self._inbound.publish_will(session, now)
         if session.clean_session:
-            _start_clean(core, session)
-    core.record(session.record(), urgent=True)
-    answer = Disconnect().encode()
-    core.when_durable(Completion(session.peer, answer, answer, session))
-    core.arm(session)
+            self._start_clean(session)
+        self._router.record(session.record())
 
-
-def lose(core: Core, session: Session, now: float) -> None:
-    """The client is silent for too long, or did not answer N_retry times: it is lost, and its will is published."""
-    if not session.move("silence"):
-        return
-    put_back(session)
-    if session.state == states.LOST:
-        session.stats.lost += 1
-        core.counters["lost"] += 1
-        core.record_event("adapter.lost", client=session.client_id)
-        publish_will(core, session, now)
-    if session.clean_session:
-        _start_clean(core, session)
-    core.record(session.record())
-
-
-def on_due(core: Core, session: Session, now: float) -> None:
-    """A session's timer: silence beyond its keep-alive, a will dialogue left hanging, or an answer overdue."""
-    inflight = session.inflight
-    waits_for_answer = inflight is not None and session.state in states.ON_AIR and inflight.deadline <= now
-    if waits_for_answer and retransmit(core, session, now):
-        return
-    if waits_for_answer and session.move("unanswered"):
-        put_back(session)  # a sleeper limits its own tries too and sleeps on (6.14): the sleep timer judges it
-        return
-    lose(core, session, now)
+    def on_due(self, session: Session, now: float) -> None:
+        """A session's timer: silence beyond its keep-alive, a will dialogue left hanging, or an answer overdue."""
+        inflight = session.inflight
+        waits_for_answer = inflight is not None and session.state in states.ON_AIR and inflight.deadline <= now
+        if waits_for_answer and self._outbound.retransmit(session, now):
+            return
+        if waits_for_answer and session.move("unanswered"):
+            put_back(session)  # a sleeper limits its own tries too and sleeps on (6.14): the sleep timer judges it
+            return
+        self.lose(session, now)

@@ -5,9 +5,9 @@ MQTT-SN 1.2 sections 6.6 (topic ids), 6.8 (QoS -1), 6.9 to 6.12 (QoS 0 to 2), 6.
 
 from zlib import crc32
 
-from hub.core.gateway.limits import Allowance
-from hub.core.gateway.outbound_publishing import address, offer
-from hub.core.gateway.router import Completion, Core, Publication
+from hub.core.allowance import Allowance
+from hub.core.gateway.outbound_publishing import OutboundPublishing
+from hub.core.gateway.router import Completion, Publication, Router
 from hub.core.gateway.session import SeenEntry, Session
 from hub.core.records import EventRecorded, ForwardQueued, Peer, RetainedSet, Sample, Seen
 from hub.wire.mqttsn.messages import (
@@ -52,37 +52,287 @@ _new = tuple.__new__  # makes a named tuple in less than half the time; for the 
 MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
 
 
-def on_publish(core: Core, session: Session, message: Publish, now: float) -> None:
-    """A PUBLISH of a client that is connected (QoS -1 included)."""
-    if core.rates is not None and _babbles(core.rates, session, now):
-        core.refuse(session, "rate")
-        if message.qos > 0:
-            core.send_to(session, encode_puback(message.topic_id, message.msg_id, CONGESTION))
-        return
-    key = message.topic_id_type << 16 | message.topic_id
-    route = session.routes.get(key)
-    if route is None:
-        route = bound(core, session, resolve(core, session, session.client_id, message))
-        if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
-            session.routes[key] = route
-    qos = message.qos
-    if route.kind in _REFUSED:
-        code, reason = _REFUSED[route.kind]
-        core.refuse(session, reason)
-        if qos >= 0:
-            # Also at QoS 0 (section 5.4.13): only so can the client know that it has to register anew.
-            core.send_to(session, encode_puback(message.topic_id, message.msg_id, code))
-        return
-    if qos > 0:
-        _take_custody(core, session, route, message, now)
-        return
-    try:
-        publication = admit(core, session.client_id, route, message.data, qos, message.retain, now)
-    except BadReading:
-        core.refuse(session, "bad-reading")
-        return
-    session.stats.accepted += 1
-    act_on(core, publication, now)
+class InboundPublishing:
+    """What clients publish: judged, taken into custody, acted on."""
+
+    def __init__(self, router: Router, outbound: OutboundPublishing) -> None:
+        self._router = router
+        self._outbound = outbound
+
+    def on_publish(self, session: Session, message: Publish, now: float) -> None:
+        """A PUBLISH of a client that is connected (QoS -1 included)."""
+        if self._router.rates is not None and _babbles(self._router.rates, session, now):
+            self._router.refuse(session, "rate")
+            if message.qos > 0:
+                self._router.send_to(session, encode_puback(message.topic_id, message.msg_id, CONGESTION))
+            return
+        key = message.topic_id_type << 16 | message.topic_id
+        route = session.routes.get(key)
+        if route is None:
+            route = self.bound(session, self.resolve(session, session.client_id, message))
+            if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
+                session.routes[key] = route
+        qos = message.qos
+        if route.kind in _REFUSED:
+            code, reason = _REFUSED[route.kind]
+            self._router.refuse(session, reason)
+            if qos >= 0:
+                # Also at QoS 0 (section 5.4.13): only so can the client know that it has to register anew.
+                self._router.send_to(session, encode_puback(message.topic_id, message.msg_id, code))
+            return
+        if qos > 0:
+            self._take_custody(session, route, message, now)
+            return
+        try:
+            publication = self.admit(session.client_id, route, message.data, qos, message.retain, now)
+        except BadReading:
+            self._router.refuse(session, "bad-reading")
+            return
+        session.stats.accepted += 1
+        self.act_on(publication, now)
+
+    def resolve(self, session: Session | None, client_id: str, message: Publish) -> Route:
+        """What the topic id of a PUBLISH stands for, for this sender."""
+        topic: str | None
+        if message.topic_id_type == TOPIC_NORMAL:
+            topic = session.topics_by_id.get(message.topic_id) if session is not None else None
+        elif message.topic_id_type == TOPIC_PREDEFINED:
+            pattern = self._router.config.predefined.get(message.topic_id)
+            topic = pattern.replace("{me}", client_id) if pattern is not None else None
+        else:
+            topic = short_topic(message.topic_id)
+        return _UNKNOWN if topic is None else route_for(client_id, topic)
+
+    def bound(self, session: Session, route: Route) -> Route:
+        """The route, or TOO_MANY where it is a reading of one quantity more than a client may have.
+
+        Each is a series in the store for as long as its readings are, whatever topics a clean session has forgotten: a
+        client that invents names must not use up those of the home. Asked once for each topic id, not for each publish.
+        """
+        if route.kind != READING or route.quantity in session.quantities:
+            return route
+        if len(session.quantities) >= self._router.config.limits.quantities_per_client:
+            return Route(route.topic, TOO_MANY)
+        session.quantities = (*session.quantities, route.quantity)
+        return route
+
+    def _take_custody(self, session: Session, route: Route, message: Publish, now: float) -> None:
+        """QoS 1 and 2: recognise a repeat, else record everything and owe the answer until it is durable."""
+        msg_id = message.msg_id
+        digest = crc32(message.data, route.digest_seed)
+        if self._is_repeat(session, message, digest, now):
+            return
+        if self._router.is_congested:
+            self._router.refuse(session, "congestion")
+            self._router.send_to(session, encode_puback(message.topic_id, msg_id, CONGESTION))
+            return
+        try:
+            publication = self.admit(session.client_id, route, message.data, message.qos, message.retain, now)
+        except BadReading:
+            self._router.refuse(session, "bad-reading")
+            self._router.send_to(session, encode_puback(message.topic_id, msg_id, NOT_SUPPORTED))
+            return
+        entry = SeenEntry(digest, now, True, message.qos == 2)
+        session.remember(msg_id, entry)
+        self._router.batch.seen.append(_new(Seen, (session.client_id, msg_id, digest, message.qos)))
+        accepted = encode_puback(message.topic_id, msg_id, ACCEPTED) if message.qos == 1 else PubRec(msg_id).encode()
+        self._router.when_durable(
+            Completion(session.peer, accepted, message.topic_id, session, msg_id, entry, publication)
+        )
+
+    def _is_repeat(self, session: Session, message: Publish, digest: int, now: float) -> bool:
+        """Whether this publish was accepted before; a repeat is answered again and never stored twice (P2).
+
+        The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is
+        open, or when the client says DUP within the window. Without DUP, after the answer, a MsgId is free to be used
+        again; only of a client that provably counts its MsgIds is it known to be the network's repeat, or one that
+        forgot DUP.
+        """
+        entry = session.seen.get(message.msg_id)
+        if entry is None or entry.digest != digest:
+            return False
+        if not entry.pending:
+            is_recent = now - entry.accepted_at <= self._router.config.dup_window_s
+            is_open = entry.open and message.qos == 2 and (message.dup or not entry.restored)
+            if not (is_open or (is_recent and (message.dup or session.counts_msg_ids))):
+                return False
+            if message.qos == 1:
+                self._router.send_to(session, encode_puback(message.topic_id, message.msg_id, ACCEPTED))
+            else:
+                self._router.send_to(session, PubRec(message.msg_id).encode())
+        session.stats.repeats += 1
+        self._router.counters["repeats"] += 1
+        return True
+
+    def admit(
+        self, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float
+    ) -> Publication | None:
+        """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
+        readings). Raises BadReading, with nothing recorded."""
+        if route.kind == READING:
+            self._admit_reading(client_id, route, payload, now)
+        elif route.kind == ALARM:
+            text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
+            self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
+        elif route.kind == ABOUT:
+            retain = (
+                True  # what an appliance is, is always retained, though its adapter may forget the flag (design 3.2)
+            )
+        topic = route.topic
+        if retain:
+            retain = self._admit_retained(topic, payload, qos)
+        if self._router.config.forward_filters and any(matches(f, topic) for f in self._router.config.forward_filters):
+            self._router.record(ForwardQueued(topic, payload), urgent=qos > 0)
+        recipients = self._router.subscriptions.match(topic)
+        if not recipients:
+            return Publication(topic, payload, qos, True, ()) if retain else None
+        if len(recipients) > self._router.config.limits.fan_out:
+            self._router.counters["dropped.fan-out"] += len(recipients) - self._router.config.limits.fan_out
+            recipients = recipients[: self._router.config.limits.fan_out]
+        deliveries = []
+        for recipient, granted in recipients:
+            session = self._router.sessions[recipient]
+            deliveries.append(
+                (session, self._outbound.address(session, topic, payload, min(max(qos, 0), granted), False))
+            )
+        return Publication(topic, payload, qos, retain, tuple(deliveries))
+
+    def _admit_reading(self, client_id: str, route: Route, payload: bytes, now: float) -> None:
+        if route.quantity == "limit":
+            session = self._router.sessions.get(client_id)
+            if not payload:
+                # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells the
+                # change.
+                if session is None or session.may_obey_limit:
+                    self._router.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
+                if session is not None:
+                    session.may_obey_limit = False
+                return
+            if session is not None:
+                session.may_obey_limit = True
+        samples = self._router.batch.samples
+        quantity = route.quantity
+        for ago_ms, mantissa, exponent in parse_payload(payload):
+            sampled_s = now - ago_ms / 1000 if ago_ms else now
+            samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent)))
+
+    def _admit_retained(self, topic: str, payload: bytes, qos: int) -> bool:
+        """Record a retained message where the bounds allow; False: it is only passed on (counted)."""
+        limits = self._router.config.limits
+        old = self._router.retained.get(topic)
+        octets = self._router.retained_octets + len(payload) - (len(old[0]) if old else 0)
+        if payload and (
+            octets > limits.retained_octets or (old is None and len(self._router.retained) >= limits.retained)
+        ):
+            self._router.counters["dropped.retained-full"] += 1
+            return False
+        self._router.record(RetainedSet(topic, payload, max(qos, 0)))
+        return True
+
+    def act_on(self, publication: Publication | None, now: float) -> None:
+        """Let an accepted publish take effect at home: retained message, deliveries."""
+        if publication is None:
+            return
+        if publication.retain:
+            self.retain(publication.topic, publication.payload, publication.qos)
+        for session, message in publication.deliveries:
+            if self._router.sessions.get(session.client_id) is session:
+                self._outbound.offer(session, message, now)
+
+    def retain(self, topic: str, payload: bytes, qos: int) -> None:
+        """Set or remove a topic's retained message."""
+        old = self._router.retained.pop(topic, None)
+        self._router.retained_octets -= len(old[0]) if old else 0
+        if payload:
+            self._router.retained[topic] = (payload, max(qos, 0))
+            self._router.retained_octets += len(payload)
+            if (
+                len(self._router.retained) > self._router.config.limits.retained
+            ):  # many at once, each admitted before the others counted
+                self._router.counters["dropped.retained-full"] += 1
+                self.retain(topic, b"", 0)
+                self._router.record(RetainedSet(topic, b"", 0))
+
+    def on_pubrel(self, session: Session, message: PubRel, now: float) -> None:
+        """Section 6.12: the QoS 2 exchange ends; the MsgId is free again. Always answered, or the client cannot go
+        on."""
+        entry = session.seen.get(message.msg_id)
+        if entry is not None:
+            entry.open = False
+        self._router.send_to(session, PubComp(message.msg_id).encode())
+
+    def on_nameless_publish(self, peer: Peer, message: Publish, now: float) -> None:
+        """QoS -1 from a node that is not connected (section 6.8): it is named after its address, never after a
+        client."""
+        client_id = nameless_client_id(peer)
+        allowance = None if client_id is None else self._allowance_of(client_id)
+        if client_id is None or allowance is None:
+            self._router.refuse(None, "nameless-sender")
+            return
+        rate = self._router.config.publishes_per_s.get(peer[0])
+        if rate is not None and not allowance.spend(rate, now):
+            self._router.refuse(None, "rate")
+            return
+        route = self.resolve(None, client_id, message)
+        if route.kind in _REFUSED:
+            self._router.refuse(None, _REFUSED[route.kind][1])
+            return
+        try:
+            publication = self.admit(client_id, route, message.data, message.qos, message.retain, now)
+        except BadReading:
+            self._router.refuse(None, "bad-reading")
+            return
+        self.act_on(publication, now)
+
+    def _allowance_of(self, client_id: str) -> Allowance | None:
+        """Nameless senders become names in the store's tables: their number is bounded; None beyond it."""
+        allowance = self._router.nameless.get(client_id)
+        if allowance is None and len(self._router.nameless) < self._router.config.limits.nameless:
+            allowance = self._router.nameless[client_id] = Allowance()
+        return allowance
+
+    def publish_own(self, topic: str, payload: bytes, qos: int, retained: bool, now: float) -> None:
+        """The hub's own publish (control, prices, time): no rules to pass, the same custody for QoS 1 and 2.
+
+        Raises ValueError when it is longer than a PUBLISH can be.
+        """
+        if len(payload) > MAX_DATA_OCTETS or not topic:
+            raise ValueError("not a publish: no topic, or too long")
+        publication = self.admit("hub", Route(topic, PLAIN), payload, qos, retained, now)
+        if qos > 0:
+            self._act_when_durable(publication)
+        else:
+            self.act_on(publication, now)
+
+    def _act_when_durable(self, publication: Publication | None) -> None:
+        """Custody for what no client would send again: if the store refuses, it takes effect at home all the same
+        (P7)."""
+        self._router.when_durable(
+            Completion(None, b"", b"", publication=publication, otherwise=lambda now: self.act_on(publication, now))
+        )
+
+    def publish_will(self, session: Session, now: float) -> None:
+        """Section 6.3: the will of a client that was lost, published as its own publish would be.
+
+        The will stays with the session, as subscriptions do; a loss is a step that a session takes once.
+        """
+        if session.will is None:
+            return
+        topic, payload, qos, retained = session.will
+        route = self.bound(session, route_for(session.client_id, topic))
+        before = len(self._router.batch.changes)
+        if route.kind in _REFUSED:
+            self._router.refuse(session, _REFUSED[route.kind][1])
+            return
+        try:
+            publication = self.admit(session.client_id, route, payload, qos, retained, now)
+        except BadReading:
+            self._router.refuse(session, "bad-reading")
+            return
+        for change in self._router.batch.changes[before:]:
+            if isinstance(change, (EventRecorded, ForwardQueued)):
+                self._router.keep(change)
+        self._act_when_durable(publication)
 
 
 def _babbles(rates: dict[str, float], session: Session, now: float) -> bool:
@@ -94,204 +344,6 @@ def _babbles(rates: dict[str, float], session: Session, now: float) -> bool:
     return not session.allowance.spend(rate, now)
 
 
-def resolve(core: Core, session: Session | None, client_id: str, message: Publish) -> Route:
-    """What the topic id of a PUBLISH stands for, for this sender."""
-    topic: str | None
-    if message.topic_id_type == TOPIC_NORMAL:
-        topic = session.topics_by_id.get(message.topic_id) if session is not None else None
-    elif message.topic_id_type == TOPIC_PREDEFINED:
-        pattern = core.config.predefined.get(message.topic_id)
-        topic = pattern.replace("{me}", client_id) if pattern is not None else None
-    else:
-        topic = short_topic(message.topic_id)
-    return _UNKNOWN if topic is None else route_for(client_id, topic)
-
-
-def bound(core: Core, session: Session, route: Route) -> Route:
-    """The route, or TOO_MANY where it is a reading of one quantity more than a client may have.
-
-    Each is a series in the store for as long as its readings are, whatever topics a clean session has forgotten: a
-    client that invents names must not use up those of the home. Asked once for each topic id, not for each publish.
-    """
-    if route.kind != READING or route.quantity in session.quantities:
-        return route
-    if len(session.quantities) >= core.config.limits.quantities_per_client:
-        return Route(route.topic, TOO_MANY)
-    session.quantities = (*session.quantities, route.quantity)
-    return route
-
-
-def _take_custody(core: Core, session: Session, route: Route, message: Publish, now: float) -> None:
-    """QoS 1 and 2: recognise a repeat, else record everything and owe the answer until it is durable."""
-    msg_id = message.msg_id
-    digest = crc32(message.data, route.digest_seed)
-    if _is_repeat(core, session, message, digest, now):
-        return
-    if core.is_congested:
-        core.refuse(session, "congestion")
-        core.send_to(session, encode_puback(message.topic_id, msg_id, CONGESTION))
-        return
-    try:
-        publication = admit(core, session.client_id, route, message.data, message.qos, message.retain, now)
-    except BadReading:
-        core.refuse(session, "bad-reading")
-        core.send_to(session, encode_puback(message.topic_id, msg_id, NOT_SUPPORTED))
-        return
-    entry = SeenEntry(digest, now, True, message.qos == 2)
-    session.remember(msg_id, entry)
-    core.batch.seen.append(_new(Seen, (session.client_id, msg_id, digest, message.qos)))
-    accepted = encode_puback(message.topic_id, msg_id, ACCEPTED) if message.qos == 1 else PubRec(msg_id).encode()
-    core.when_durable(Completion(session.peer, accepted, message.topic_id, session, msg_id, entry, publication))
-
-
-def _is_repeat(core: Core, session: Session, message: Publish, digest: int, now: float) -> bool:
-    """Whether this publish was accepted before; a repeat is answered again and never stored twice (P2).
-
-    The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is open, or
-    when the client says DUP within the window. Without DUP, after the answer, a MsgId is free to be used again; only
-    of a client that provably counts its MsgIds is it known to be the network's repeat, or one that forgot DUP.
-    """
-    entry = session.seen.get(message.msg_id)
-    if entry is None or entry.digest != digest:
-        return False
-    if not entry.pending:
-        is_recent = now - entry.accepted_at <= core.config.dup_window_s
-        is_open = entry.open and message.qos == 2 and (message.dup or not entry.restored)
-        if not (is_open or (is_recent and (message.dup or session.counts_msg_ids))):
-            return False
-        if message.qos == 1:
-            core.send_to(session, encode_puback(message.topic_id, message.msg_id, ACCEPTED))
-        else:
-            core.send_to(session, PubRec(message.msg_id).encode())
-    session.stats.repeats += 1
-    core.counters["repeats"] += 1
-    return True
-
-
-def admit(
-    core: Core, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float
-) -> Publication | None:
-    """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
-    readings). Raises BadReading, with nothing recorded."""
-    if route.kind == READING:
-        _admit_reading(core, client_id, route, payload, now)
-    elif route.kind == ALARM:
-        text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
-        core.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
-    elif route.kind == ABOUT:
-        retain = True  # what an appliance is, is always retained, though its adapter may forget the flag (design 3.2)
-    topic = route.topic
-    if retain:
-        retain = _admit_retained(core, topic, payload, qos)
-    if core.config.forward_filters and any(matches(f, topic) for f in core.config.forward_filters):
-        core.record(ForwardQueued(topic, payload), urgent=qos > 0)
-    recipients = core.subscriptions.match(topic)
-    if not recipients:
-        return Publication(topic, payload, qos, True, ()) if retain else None
-    if len(recipients) > core.config.limits.fan_out:
-        core.counters["dropped.fan-out"] += len(recipients) - core.config.limits.fan_out
-        recipients = recipients[: core.config.limits.fan_out]
-    deliveries = []
-    for recipient, granted in recipients:
-        session = core.sessions[recipient]
-        deliveries.append((session, address(core, session, topic, payload, min(max(qos, 0), granted), False)))
-    return Publication(topic, payload, qos, retain, tuple(deliveries))
-
-
-def _admit_reading(core: Core, client_id: str, route: Route, payload: bytes, now: float) -> None:
-    if route.quantity == "limit":
-        session = core.sessions.get(client_id)
-        if not payload:
-            # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells the change.
-            if session is None or session.may_obey_limit:
-                core.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
-            if session is not None:
-                session.may_obey_limit = False
-            return
-        if session is not None:
-            session.may_obey_limit = True
-    samples = core.batch.samples
-    quantity = route.quantity
-    for ago_ms, mantissa, exponent in parse_payload(payload):
-        sampled_s = now - ago_ms / 1000 if ago_ms else now
-        samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent)))
-
-
-def _admit_retained(core: Core, topic: str, payload: bytes, qos: int) -> bool:
-    """Record a retained message where the bounds allow; False: it is only passed on (counted)."""
-    limits = core.config.limits
-    old = core.retained.get(topic)
-    octets = core.retained_octets + len(payload) - (len(old[0]) if old else 0)
-    if payload and (octets > limits.retained_octets or (old is None and len(core.retained) >= limits.retained)):
-        core.counters["dropped.retained-full"] += 1
-        return False
-    core.record(RetainedSet(topic, payload, max(qos, 0)))
-    return True
-
-
-def act_on(core: Core, publication: Publication | None, now: float) -> None:
-    """Let an accepted publish take effect at home: retained message, deliveries."""
-    if publication is None:
-        return
-    if publication.retain:
-        retain(core, publication.topic, publication.payload, publication.qos)
-    for session, message in publication.deliveries:
-        if core.sessions.get(session.client_id) is session:
-            offer(core, session, message, now)
-
-
-def retain(core: Core, topic: str, payload: bytes, qos: int) -> None:
-    """Set or remove a topic's retained message."""
-    old = core.retained.pop(topic, None)
-    core.retained_octets -= len(old[0]) if old else 0
-    if payload:
-        core.retained[topic] = (payload, max(qos, 0))
-        core.retained_octets += len(payload)
-        if len(core.retained) > core.config.limits.retained:  # many at once, each admitted before the others counted
-            core.counters["dropped.retained-full"] += 1
-            retain(core, topic, b"", 0)
-            core.record(RetainedSet(topic, b"", 0))
-
-
-def on_pubrel(core: Core, session: Session, message: PubRel, now: float) -> None:
-    """Section 6.12: the QoS 2 exchange ends; the MsgId is free again. Always answered, or the client cannot go on."""
-    entry = session.seen.get(message.msg_id)
-    if entry is not None:
-        entry.open = False
-    core.send_to(session, PubComp(message.msg_id).encode())
-
-
-def on_nameless_publish(core: Core, peer: Peer, message: Publish, now: float) -> None:
-    """QoS -1 from a node that is not connected (section 6.8): it is named after its address, never after a client."""
-    client_id = nameless_client_id(peer)
-    allowance = None if client_id is None else _allowance_of(core, client_id)
-    if client_id is None or allowance is None:
-        core.refuse(None, "nameless-sender")
-        return
-    rate = core.config.publishes_per_s.get(peer[0])
-    if rate is not None and not allowance.spend(rate, now):
-        core.refuse(None, "rate")
-        return
-    route = resolve(core, None, client_id, message)
-    if route.kind in _REFUSED:
-        core.refuse(None, _REFUSED[route.kind][1])
-        return
-    try:
-        publication = admit(core, client_id, route, message.data, message.qos, message.retain, now)
-    except BadReading:
-        core.refuse(None, "bad-reading")
-        return
-    act_on(core, publication, now)
-
-
-def _allowance_of(core: Core, client_id: str) -> Allowance | None:
-    """Nameless senders become names in the store's tables: their number is bounded; None beyond it."""
-    allowance = core.nameless.get(client_id)
-    if allowance is None and len(core.nameless) < core.config.limits.nameless:
-        allowance = core.nameless[client_id] = Allowance()
-    return allowance
-
-
 def nameless_client_id(peer: Peer) -> str | None:
     """`zb-` + IEEE address, or `udp-` + IPv4 address; None where that gives no ClientId (IPv6, forwarders)."""
     if peer[0] == "zigbee" and len(peer) == 2:
@@ -299,48 +351,3 @@ def nameless_client_id(peer: Peer) -> str | None:
     if peer[0] == "udp" and len(peer) == 3 and "." in str(peer[1]):
         return "udp-" + str(peer[1])
     return None
-
-
-def publish_own(core: Core, topic: str, payload: bytes, qos: int, retained: bool, now: float) -> None:
-    """The hub's own publish (control, prices, time): no rules to pass, the same custody for QoS 1 and 2.
-
-    Raises ValueError when it is longer than a PUBLISH can be.
-    """
-    if len(payload) > MAX_DATA_OCTETS or not topic:
-        raise ValueError("not a publish: no topic, or too long")
-    publication = admit(core, "hub", Route(topic, PLAIN), payload, qos, retained, now)
-    if qos > 0:
-        _act_when_durable(core, publication)
-    else:
-        act_on(core, publication, now)
-
-
-def _act_when_durable(core: Core, publication: Publication | None) -> None:
-    """Custody for what no client would send again: if the store refuses, it takes effect at home all the same (P7)."""
-    core.when_durable(
-        Completion(None, b"", b"", publication=publication, otherwise=lambda now: act_on(core, publication, now))
-    )
-
-
-def publish_will(core: Core, session: Session, now: float) -> None:
-    """Section 6.3: the will of a client that was lost, published as its own publish would be.
-
-    The will stays with the session, as subscriptions do; a loss is a step that a session takes once.
-    """
-    if session.will is None:
-        return
-    topic, payload, qos, retained = session.will
-    route = bound(core, session, route_for(session.client_id, topic))
-    before = len(core.batch.changes)
-    if route.kind in _REFUSED:
-        core.refuse(session, _REFUSED[route.kind][1])
-        return
-    try:
-        publication = admit(core, session.client_id, route, payload, qos, retained, now)
-    except BadReading:
-        core.refuse(session, "bad-reading")
-        return
-    for change in core.batch.changes[before:]:
-        if isinstance(change, (EventRecorded, ForwardQueued)):
-            core.keep(change)
-    _act_when_durable(core, publication)

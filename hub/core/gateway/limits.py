@@ -46,25 +46,6 @@ class GatewayConfig:
     limits: Limits = field(default_factory=Limits)
 
 
-class Allowance:
-    """What one sender may still send: a bucket that fills at a rate, up to what it may send at once."""
-
-    __slots__ = ("credit", "credit_at")
-
-    def __init__(self) -> None:
-        self.credit = 0.0  # messages, as of credit_at
-        self.credit_at = float("-inf")
-
-    def spend(self, rate: float, now: float, burst_s: float = 10.0) -> bool:
-        """One message; False when it is one too many. `rate`: messages a second; so many seconds' worth at once."""
-        self.credit = min(rate * burst_s, self.credit + (now - self.credit_at) * rate)
-        self.credit_at = now
-        if self.credit < 1.0:
-            return False
-        self.credit -= 1.0
-        return True
-
-
 def tolerated_silence_s(duration_s: int) -> float:
     """How long after the last word a client is declared lost: 50 % over up to a minute, 10 % over beyond (section 7.2).
 

@@ -4,7 +4,7 @@ MQTT-SN 1.2 sections 6.10 (gateway's publish), 6.13 (retransmission) and 6.14 (s
 """
 
 from hub.core.gateway import session as states
-from hub.core.gateway.router import Completion, Core
+from hub.core.gateway.router import Completion, Router
 from hub.core.gateway.session import RELEASED_TOPIC, Inflight, Message, Session
 from hub.core.order import Order
 from hub.core.records import MessageDone, MessageQueued, SubscriptionRemoved, TopicRegistered
@@ -29,86 +29,267 @@ _PINGRESP = PingResp().encode()
 _DUP = 0x80
 
 
-def address(core: Core, session: Session, topic: str, payload: bytes, qos: int, retain: bool) -> Message:
-    """Make a publish into this client's message; QoS 1 and 2 are recorded, so that a restart still delivers them."""
-    if qos == 0:
-        return Message(None, topic, payload, 0, retain)
-    seq = session.next_seq
-    session.next_seq = seq + 1
-    core.record(MessageQueued(session.client_id, seq, topic, payload, qos, retain))
-    return Message(seq, topic, payload, qos, retain)
+class OutboundPublishing:
+    """What the gateway delivers: offered, sent, repeated, acknowledged; one in flight per client."""
 
+    def __init__(self, router: Router) -> None:
+        self._router = router
 
-def offer(core: Core, session: Session, message: Message, now: float) -> None:
-    """Queue a message for a client and send what can be sent."""
-    if message.qos == 0 and session.state not in states.PRESENT:
-        return  # nobody is owed a QoS 0 message that they are not there to hear
-    if message.seq is not None and message.seq < session.first_seq:
-        return  # its session was cleaned between the publish and its commit
-    session.enqueue(message)
-    keep_bounds(core, session)
-    pump(core, session, now)
+    def address(self, session: Session, topic: str, payload: bytes, qos: int, retain: bool) -> Message:
+        """Make a publish into this client's message; QoS 1 and 2 are recorded, so that a restart still delivers
+        them."""
+        if qos == 0:
+            return Message(None, topic, payload, 0, retain)
+        seq = session.next_seq
+        session.next_seq = seq + 1
+        self._router.record(MessageQueued(session.client_id, seq, topic, payload, qos, retain))
+        return Message(seq, topic, payload, qos, retain)
 
+    def offer(self, session: Session, message: Message, now: float) -> None:
+        """Queue a message for a client and send what can be sent."""
+        if message.qos == 0 and session.state not in states.PRESENT:
+            return  # nobody is owed a QoS 0 message that they are not there to hear
+        if message.seq is not None and message.seq < session.first_seq:
+            return  # its session was cleaned between the publish and its commit
+        session.enqueue(message)
+        self.keep_bounds(session)
+        self.pump(session, now)
 
-def keep_bounds(core: Core, session: Session) -> None:
-    """Drop what is over a queue's limits."""
-    limits = core.config.limits
-    queue = session.queue
-    while len(queue) > limits.queued_per_client or (
-        session.queued_octets > limits.queued_octets_per_client and len(queue) > 1
-    ):
-        # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
-        # stays: it is only the PUBREL that the client waits for.
-        index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
-        if index is None:
-            index = next((i for i, m in enumerate(queue) if m.topic != RELEASED_TOPIC), 0)
-        core.counters["dropped.queue-full"] += 1
-        _done(core, session, session.dequeue(index))
+    def keep_bounds(self, session: Session) -> None:
+        """Drop what is over a queue's limits."""
+        limits = self._router.config.limits
+        queue = session.queue
+        while len(queue) > limits.queued_per_client or (
+            session.queued_octets > limits.queued_octets_per_client and len(queue) > 1
+        ):
+            # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
+            # stays: it is only the PUBREL that the client waits for.
+            index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
+            if index is None:
+                index = next((i for i, m in enumerate(queue) if m.topic != RELEASED_TOPIC), 0)
+            self._router.counters["dropped.queue-full"] += 1
+            self._done(session, session.dequeue(index))
 
+    def give(self, session: Session, order: Order, now: float) -> bool:
+        """Send an order, or keep it for when its client is there; older ones that it replaces are forgotten. False: the
+        client has not subscribed to its `control/` topic, so nobody would hear it."""
+        topic = f"control/{session.client_id}"
+        granted = next(
+            (qos for client_id, qos in self._router.subscriptions.match(topic) if client_id == session.client_id), None
+        )
+        if granted is None:
+            return False
+        for index in range(len(session.queue) - 1, -1, -1):
+            older = session.queue[index].order
+            if older is not None and order.replaces(older):
+                session.dequeue(index)
+        under_way = session.inflight.message if session.inflight is not None else None
+        if under_way is not None and under_way.order is not None and order.replaces(under_way.order):
+            session.inflight = None  # what it would repeat is not wanted any more
+        seq = None if granted == 0 else session.next_seq
+        session.next_seq += seq is not None
+        # QoS 1 is as much as an order needs: to be told twice does not change it.
+        self.offer(session, Message(seq, topic, b"", min(granted, 1), False, order=order), now)
+        return True
 
-def give(core: Core, session: Session, order: Order, now: float) -> bool:
-    """Send an order, or keep it for when its client is there; older ones that it replaces are forgotten. False: the
-    client has not subscribed to its `control/` topic, so nobody would hear it."""
-    topic = f"control/{session.client_id}"
-    granted = next((qos for client_id, qos in core.subscriptions.match(topic) if client_id == session.client_id), None)
-    if granted is None:
-        return False
-    for index in range(len(session.queue) - 1, -1, -1):
-        older = session.queue[index].order
-        if older is not None and order.replaces(older):
-            session.dequeue(index)
-    under_way = session.inflight.message if session.inflight is not None else None
-    if under_way is not None and under_way.order is not None and order.replaces(under_way.order):
-        session.inflight = None  # what it would repeat is not wanted any more
-    seq = None if granted == 0 else session.next_seq
-    session.next_seq += seq is not None
-    # QoS 1 is as much as an order needs: to be told twice does not change it.
-    offer(core, session, Message(seq, topic, b"", min(granted, 1), False, order=order), now)
-    return True
+    def _done(self, session: Session, message: Message) -> None:
+        if message.seq is not None and message.order is None:
+            self._router.record(MessageDone(session.client_id, message.seq))
 
+    def pump(self, session: Session, now: float) -> None:
+        """Send queued messages until one awaits an answer; an awake client with nothing left is let back to sleep."""
+        while session.queue and session.inflight is None and session.state in states.ON_AIR:
+            message = session.queue[0]
+            if message.topic == RELEASED_TOPIC:
+                self._send_pubrel(session, session.dequeue(), now)
+                continue
+            found = _topic_id_for(session, message.topic)
+            if found is None:
+                if not self._register(session, message.topic, now):
+                    self._done(session, session.dequeue())
+                continue
+            self._publish(session, session.dequeue(), found, now)
+        if session.state == states.AWAKE and session.inflight is None:
+            session.move("served")
+            self._router.send_to(session, _PINGRESP)
+        self._router.arm(session)
 
-def _done(core: Core, session: Session, message: Message) -> None:
-    if message.seq is not None and message.order is None:
-        core.record(MessageDone(session.client_id, message.seq))
+    def allocate_topic_id(self, session: Session) -> int | None:
+        """A free normal topic id of this client (1..0xFFFE), or None at the limit."""
+        if len(session.topics_by_id) >= self._router.config.limits.topics_per_client:
+            return None
+        topic_id = session.next_topic_id
+        while topic_id in session.topics_by_id or not 0 < topic_id < 0xFFFF:
+            topic_id = topic_id % 0xFFFE + 1
+        session.next_topic_id = topic_id + 1
+        return topic_id
 
+    def _register(self, session: Session, topic: str, now: float) -> bool:
+        topic_id = session.ids_by_topic.get(topic) or self.allocate_topic_id(session)
+        if topic_id is None:
+            self._router.refuse(session, "too-many-topics")
+            return False
+        msg_id = session.take_msg_id()
+        datagram = Register(topic_id, msg_id, topic).encode()
+        if not self._router.send_to(session, datagram):
+            return False
+        inflight = session.inflight = Inflight(None, "regack", msg_id, datagram, now + self._router.config.t_retry_s)
+        inflight.topic, inflight.topic_id = topic, topic_id
+        return True
 
-def pump(core: Core, session: Session, now: float) -> None:
-    """Send queued messages until one awaits an answer; an awake client with nothing left is let back to sleep."""
-    while session.queue and session.inflight is None and session.state in states.ON_AIR:
-        message = session.queue[0]
-        if message.topic == RELEASED_TOPIC:
-            _send_pubrel(core, session, session.dequeue(), now)
-            continue
-        found = _topic_id_for(session, message.topic)
-        if found is None:
-            if not _register(core, session, message.topic, now):
-                _done(core, session, session.dequeue())
-            continue
-        _publish(core, session, session.dequeue(), found, now)
-    if session.state == states.AWAKE and session.inflight is None:
-        session.move("served")
-        core.send_to(session, _PINGRESP)
-    core.arm(session)
+    def _publish(self, session: Session, message: Message, found: tuple[int, int], now: float) -> None:
+        msg_id = _msg_id_of(message)
+        payload = message.payload if message.order is None else message.order.render(now)
+        if payload is None:
+            self._router.counters["dropped.order-ended"] += 1
+            return
+        datagram = encode_publish(*found, msg_id, payload, message.qos, message.retain, message.dup)
+        if message.order is not None:
+            self._router.orders_sent.append((session.client_id, message.order))
+        if not self._router.send_to(session, datagram):
+            self._done(session, message)
+        elif message.qos:
+            awaits = "puback" if message.qos == 1 else "pubrec"
+            session.inflight = Inflight(message, awaits, msg_id, datagram, now + self._router.config.t_retry_s)
+            session.inflight.found = found
+
+    def _send_pubrel(self, session: Session, released: Message, now: float) -> None:
+        msg_id = _msg_id_of(released)
+        datagram = PubRel(msg_id).encode()
+        session.inflight = Inflight(released, "pubcomp", msg_id, datagram, now + self._router.config.t_retry_s)
+        self._router.send_to(session, datagram)
+
+    def _answered_congestion(self, inflight: Inflight, now: float) -> None:
+        """The client is there and asks for time: the exchange waits, and none of its tries is used up."""
+        inflight.deadline = now + self._router.config.t_retry_s
+        inflight.tries = 0
+
+    def on_regack(self, session: Session, message: RegAck, now: float) -> None:
+        """The id is the one that was offered, whatever the REGACK repeats. A refusal unsubscribes (section 6.10)."""
+        inflight = _awaited(session, "regack", message.msg_id)
+        if inflight is None:
+            return
+        if message.return_code == CONGESTION:
+            self._answered_congestion(inflight, now)
+            return
+        session.inflight = None
+        if message.return_code == 0:
+            session.learn_topic(inflight.topic_id, inflight.topic)
+            self._router.record(TopicRegistered(session.client_id, inflight.topic_id, inflight.topic))
+        else:
+            self._router.refuse(session, "client-refused-topic")
+            self._drop_topic(session, inflight.topic)
+        self.pump(session, now)
+
+    def _drop_topic(self, session: Session, topic: str) -> None:
+        if session.subscriptions.pop(topic, None) is not None:
+            self._router.subscriptions.remove(session.client_id, topic)
+            self._router.record(SubscriptionRemoved(session.client_id, topic))
+        for index in range(len(session.queue) - 1, -1, -1):
+            if session.queue[index].topic == topic:
+                self._done(session, session.dequeue(index))
+
+    def on_puback(self, session: Session, message: PubAck, now: float) -> None:
+        """Completes QoS 1; carries every refusal: congestion, an unknown topic id (also of a QoS 0 publish), others."""
+        inflight = _awaited(session, "puback", message.msg_id) or _awaited(session, "pubrec", message.msg_id)
+        if inflight is None or inflight.message is None:
+            if message.return_code == INVALID_TOPIC_ID and not message.msg_id:
+                _doubt_topic_id(session, message.topic_id)
+            return
+        if message.return_code == CONGESTION:
+            self._answered_congestion(inflight, now)
+            return
+        if message.return_code == 0 and inflight.awaits == "pubrec":
+            return  # a PUBACK does not complete a QoS 2 exchange
+        session.inflight = None
+        if message.return_code == INVALID_TOPIC_ID and not inflight.message.again:
+            session.doubt_topic(inflight.message.topic)
+            session.put_first(inflight.message._replace(again=True))
+        else:
+            if message.return_code:
+                self._router.refuse(session, "client-refused-message")
+            self._done(session, inflight.message)
+        self.pump(session, now)
+
+    def on_pubrec(self, session: Session, message: PubRec, now: float) -> None:
+        """The client has the message. PUBREL lets it forget the MsgId, so that must not be sent before we have
+        forgotten the message durably: else a restart in between would deliver it twice."""
+        msg_id = message.msg_id
+        if _awaited(session, "release", msg_id) is not None:
+            return  # the commit is under way
+        inflight = _awaited(session, "pubrec", msg_id)
+        if inflight is None or inflight.message is None:
+            if all(m.qos != 2 or m.topic == RELEASED_TOPIC or _msg_id_of(m) != msg_id for m in session.queue):
+                # Ours was lost, or the exchange is none of ours: it has to end for the client all the same.
+                self._router.send_to(session, PubRel(msg_id).encode())
+            return  # a queued one is sent with DUP first, and its PUBREC comes again
+        delivered = inflight.message
+        assert delivered.seq is not None  # every QoS 2 message has one
+        released = Message(delivered.seq, RELEASED_TOPIC, b"", 2, False)
+        inflight.awaits = "release"
+        self._router.record(MessageQueued(session.client_id, delivered.seq, RELEASED_TOPIC, b"", 2, False), urgent=True)
+        self._router.when_durable(
+            Completion(
+                None,
+                b"",
+                b"",
+                session,
+                then=lambda later: self._release(session, inflight, released, later),
+                otherwise=lambda later: _unrelease(inflight, later),
+            )
+        )
+
+    def _release(self, session: Session, inflight: Inflight, released: Message, now: float) -> None:
+        if session.inflight is inflight:
+            self._send_pubrel(session, released, now)
+            self._router.arm(session)
+            return
+        for index, message in enumerate(session.queue):  # the client went away meanwhile
+            if message.seq == released.seq:
+                session.dequeue(index)
+                session.put_first(released)
+                return
+
+    def on_pubcomp(self, session: Session, message: PubComp, now: float) -> None:
+        inflight = _awaited(session, "pubcomp", message.msg_id)
+        if inflight is not None and inflight.message is not None:
+            session.inflight = None
+            self._done(session, inflight.message)
+            self.pump(session, now)
+
+    def retransmit(self, session: Session, now: float) -> bool:
+        """Send the exchange in flight once more (section 6.13); False when N_retry is used up and the client is
+        lost."""
+        inflight = session.inflight
+        if inflight is None or inflight.deadline > now:
+            return True
+        if inflight.awaits == "release":  # it is we who take our time
+            inflight.deadline = now + self._router.config.t_retry_s
+            return True
+        if inflight.tries > self._router.config.n_retry:
+            return False
+        inflight.tries += 1
+        self.send_again(session, inflight, now)
+        return True
+
+    def send_again(self, session: Session, inflight: Inflight, now: float) -> None:
+        """The same octets as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
+        inflight.deadline = now + self._router.config.t_retry_s
+        message = inflight.message
+        if message is not None and message.order is not None:
+            payload = message.order.render(now)
+            if payload is None:
+                self._router.counters["dropped.order-ended"] += 1
+                session.inflight = None
+                self.pump(session, now)
+                return
+            inflight.datagram = encode_publish(*inflight.found, inflight.msg_id, payload, message.qos, False, True)
+            self._router.orders_sent.append((session.client_id, message.order))
+        elif inflight.awaits in ("puback", "pubrec"):
+            inflight.datagram = with_dup(inflight.datagram)
+        session.stats.retransmissions += 1
+        self._router.counters["retransmissions"] += 1
+        self._router.send_to(session, inflight.datagram)
 
 
 def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
@@ -123,119 +304,14 @@ def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
     return None if short is None else (TOPIC_SHORT, short)
 
 
-def allocate_topic_id(core: Core, session: Session) -> int | None:
-    """A free normal topic id of this client (1..0xFFFE), or None at the limit."""
-    if len(session.topics_by_id) >= core.config.limits.topics_per_client:
-        return None
-    topic_id = session.next_topic_id
-    while topic_id in session.topics_by_id or not 0 < topic_id < 0xFFFF:
-        topic_id = topic_id % 0xFFFE + 1
-    session.next_topic_id = topic_id + 1
-    return topic_id
-
-
-def _register(core: Core, session: Session, topic: str, now: float) -> bool:
-    topic_id = session.ids_by_topic.get(topic) or allocate_topic_id(core, session)
-    if topic_id is None:
-        core.refuse(session, "too-many-topics")
-        return False
-    msg_id = session.take_msg_id()
-    datagram = Register(topic_id, msg_id, topic).encode()
-    if not core.send_to(session, datagram):
-        return False
-    inflight = session.inflight = Inflight(None, "regack", msg_id, datagram, now + core.config.t_retry_s)
-    inflight.topic, inflight.topic_id = topic, topic_id
-    return True
-
-
-def _publish(core: Core, session: Session, message: Message, found: tuple[int, int], now: float) -> None:
-    msg_id = _msg_id_of(message)
-    payload = message.payload if message.order is None else message.order.render(now)
-    if payload is None:
-        core.counters["dropped.order-ended"] += 1
-        return
-    datagram = encode_publish(*found, msg_id, payload, message.qos, message.retain, message.dup)
-    if message.order is not None:
-        core.orders_sent.append((session.client_id, message.order))
-    if not core.send_to(session, datagram):
-        _done(core, session, message)
-    elif message.qos:
-        awaits = "puback" if message.qos == 1 else "pubrec"
-        session.inflight = Inflight(message, awaits, msg_id, datagram, now + core.config.t_retry_s)
-        session.inflight.found = found
-
-
 def _msg_id_of(message: Message) -> int:
     # It follows from the message's durable seq: sent again after a restart, the client recognises it.
     return 0 if message.seq is None else (message.seq - 1) % 0xFFFF + 1
 
 
-def _send_pubrel(core: Core, session: Session, released: Message, now: float) -> None:
-    msg_id = _msg_id_of(released)
-    datagram = PubRel(msg_id).encode()
-    session.inflight = Inflight(released, "pubcomp", msg_id, datagram, now + core.config.t_retry_s)
-    core.send_to(session, datagram)
-
-
-def _answered_congestion(core: Core, inflight: Inflight, now: float) -> None:
-    """The client is there and asks for time: the exchange waits, and none of its tries is used up."""
-    inflight.deadline = now + core.config.t_retry_s
-    inflight.tries = 0
-
-
 def _awaited(session: Session, kind: str, msg_id: int) -> Inflight | None:
     inflight = session.inflight
     return inflight if inflight is not None and inflight.awaits == kind and inflight.msg_id == msg_id else None
-
-
-def on_regack(core: Core, session: Session, message: RegAck, now: float) -> None:
-    """The id is the one that was offered, whatever the REGACK repeats. A refusal unsubscribes (section 6.10)."""
-    inflight = _awaited(session, "regack", message.msg_id)
-    if inflight is None:
-        return
-    if message.return_code == CONGESTION:
-        _answered_congestion(core, inflight, now)
-        return
-    session.inflight = None
-    if message.return_code == 0:
-        session.learn_topic(inflight.topic_id, inflight.topic)
-        core.record(TopicRegistered(session.client_id, inflight.topic_id, inflight.topic))
-    else:
-        core.refuse(session, "client-refused-topic")
-        _drop_topic(core, session, inflight.topic)
-    pump(core, session, now)
-
-
-def _drop_topic(core: Core, session: Session, topic: str) -> None:
-    if session.subscriptions.pop(topic, None) is not None:
-        core.subscriptions.remove(session.client_id, topic)
-        core.record(SubscriptionRemoved(session.client_id, topic))
-    for index in range(len(session.queue) - 1, -1, -1):
-        if session.queue[index].topic == topic:
-            _done(core, session, session.dequeue(index))
-
-
-def on_puback(core: Core, session: Session, message: PubAck, now: float) -> None:
-    """Completes QoS 1; carries every refusal: congestion, an unknown topic id (also of a QoS 0 publish), others."""
-    inflight = _awaited(session, "puback", message.msg_id) or _awaited(session, "pubrec", message.msg_id)
-    if inflight is None or inflight.message is None:
-        if message.return_code == INVALID_TOPIC_ID and not message.msg_id:
-            _doubt_topic_id(session, message.topic_id)
-        return
-    if message.return_code == CONGESTION:
-        _answered_congestion(core, inflight, now)
-        return
-    if message.return_code == 0 and inflight.awaits == "pubrec":
-        return  # a PUBACK does not complete a QoS 2 exchange
-    session.inflight = None
-    if message.return_code == INVALID_TOPIC_ID and not inflight.message.again:
-        session.doubt_topic(inflight.message.topic)
-        session.put_first(inflight.message._replace(again=True))
-    else:
-        if message.return_code:
-            core.refuse(session, "client-refused-message")
-        _done(core, session, inflight.message)
-    pump(core, session, now)
 
 
 def _doubt_topic_id(session: Session, topic_id: int) -> None:
@@ -247,94 +323,10 @@ def _doubt_topic_id(session: Session, topic_id: int) -> None:
         session.doubt_topic(topic)
 
 
-def on_pubrec(core: Core, session: Session, message: PubRec, now: float) -> None:
-    """The client has the message. PUBREL lets it forget the MsgId, so that must not be sent before we have forgotten
-    the message durably: else a restart in between would deliver it twice."""
-    msg_id = message.msg_id
-    if _awaited(session, "release", msg_id) is not None:
-        return  # the commit is under way
-    inflight = _awaited(session, "pubrec", msg_id)
-    if inflight is None or inflight.message is None:
-        if all(m.qos != 2 or m.topic == RELEASED_TOPIC or _msg_id_of(m) != msg_id for m in session.queue):
-            # Ours was lost, or the exchange is none of ours: it has to end for the client all the same.
-            core.send_to(session, PubRel(msg_id).encode())
-        return  # a queued one is sent with DUP first, and its PUBREC comes again
-    delivered = inflight.message
-    assert delivered.seq is not None  # every QoS 2 message has one
-    released = Message(delivered.seq, RELEASED_TOPIC, b"", 2, False)
-    inflight.awaits = "release"
-    core.record(MessageQueued(session.client_id, delivered.seq, RELEASED_TOPIC, b"", 2, False), urgent=True)
-    core.when_durable(
-        Completion(
-            None,
-            b"",
-            b"",
-            session,
-            then=lambda later: _release(core, session, inflight, released, later),
-            otherwise=lambda later: _unrelease(inflight, later),
-        )
-    )
-
-
-def _release(core: Core, session: Session, inflight: Inflight, released: Message, now: float) -> None:
-    if session.inflight is inflight:
-        _send_pubrel(core, session, released, now)
-        core.arm(session)
-        return
-    for index, message in enumerate(session.queue):  # the client went away meanwhile
-        if message.seq == released.seq:
-            session.dequeue(index)
-            session.put_first(released)
-            return
-
-
 def _unrelease(inflight: Inflight, now: float) -> None:
     # Sent again with DUP after T_retry, to be answered PUBREC again; the client has shown that it is there.
     inflight.awaits = "pubrec"
     inflight.tries = 0
-
-
-def on_pubcomp(core: Core, session: Session, message: PubComp, now: float) -> None:
-    inflight = _awaited(session, "pubcomp", message.msg_id)
-    if inflight is not None and inflight.message is not None:
-        session.inflight = None
-        _done(core, session, inflight.message)
-        pump(core, session, now)
-
-
-def retransmit(core: Core, session: Session, now: float) -> bool:
-    """Send the exchange in flight once more (section 6.13); False when N_retry is used up and the client is lost."""
-    inflight = session.inflight
-    if inflight is None or inflight.deadline > now:
-        return True
-    if inflight.awaits == "release":  # it is we who take our time
-        inflight.deadline = now + core.config.t_retry_s
-        return True
-    if inflight.tries > core.config.n_retry:
-        return False
-    inflight.tries += 1
-    send_again(core, session, inflight, now)
-    return True
-
-
-def send_again(core: Core, session: Session, inflight: Inflight, now: float) -> None:
-    """The same octets as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
-    inflight.deadline = now + core.config.t_retry_s
-    message = inflight.message
-    if message is not None and message.order is not None:
-        payload = message.order.render(now)
-        if payload is None:
-            core.counters["dropped.order-ended"] += 1
-            session.inflight = None
-            pump(core, session, now)
-            return
-        inflight.datagram = encode_publish(*inflight.found, inflight.msg_id, payload, message.qos, False, True)
-        core.orders_sent.append((session.client_id, message.order))
-    elif inflight.awaits in ("puback", "pubrec"):
-        inflight.datagram = with_dup(inflight.datagram)
-    session.stats.retransmissions += 1
-    core.counters["retransmissions"] += 1
-    core.send_to(session, inflight.datagram)
 
 
 def put_back(session: Session) -> None:

@@ -4,7 +4,8 @@ Replaying a refused batch would be wrong: a later batch may have become durable 
 holds by then is right in any order, and says it once however often the store refused.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from hub.core.gateway.session import Message, Session
 from hub.core.records import (
@@ -20,10 +21,18 @@ from hub.core.records import (
 )
 from hub.wire.mqttsn.messages import TOPIC_PREDEFINED
 
-if TYPE_CHECKING:
-    from hub.core.gateway.router import Core
-
 Key = tuple[Any, ...]
+
+
+class Tables(Protocol):
+    """What memory holds now. `retained`: topic -> (payload, qos)."""
+
+    @property
+    def sessions(self) -> Mapping[str, Session]: ...
+
+    @property
+    def retained(self) -> Mapping[str, tuple[bytes, int]]: ...
+
 
 _SESSION, _REMOVED, _TOPIC, _SUBSCRIPTION, _MESSAGE, _RETAINED = range(6)
 
@@ -45,7 +54,7 @@ def key_of(change: Change) -> Key | None:
     return None
 
 
-def restate(core: "Core", keys: dict[Key, None], is_quiet: bool) -> tuple[list[Change], dict[Key, None]]:
+def resync(tables: Tables, keys: dict[Key, None], is_quiet: bool) -> tuple[list[Change], dict[Key, None]]:
     """`(changes that make the store agree with memory, keys that have to wait)`.
 
     `is_quiet`: no batch is under way. A removed session and a retained message wait for that: what is under way may be
@@ -57,19 +66,19 @@ def restate(core: "Core", keys: dict[Key, None], is_quiet: bool) -> tuple[list[C
         if key[0] in (_REMOVED, _RETAINED) and not is_quiet:
             later[key] = None
         else:
-            changes += _state_of(core, key)
+            changes += _state_of(tables, key)
     return changes, later
 
 
-def _state_of(core: "Core", key: Key) -> list[Change]:
+def _state_of(tables: Tables, key: Key) -> list[Change]:
     kind, name, *rest = key
     if kind == _RETAINED:
         topic = str(name)
-        payload, qos = core.retained.get(topic, (b"", 0))
+        payload, qos = tables.retained.get(topic, (b"", 0))
         # Only if memory took it up: a retained message that waited for its commit was refused and is not there.
         return [RetainedSet(topic, payload, qos)] if payload == rest[0] else []
     client_id = str(name)
-    session = core.sessions.get(client_id)
+    session = tables.sessions.get(client_id)
     if session is None:
         return [SessionRemoved(client_id)]
     if kind == _SESSION:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hub.core.allowance import Allowance
 from hub.core.gateway import session as states
-from hub.core.gateway.limits import Allowance, GatewayConfig, tolerated_silence_s
-from hub.core.gateway.resync import Key, key_of, restate
+from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
+from hub.core.gateway.resync import Key, key_of, resync
 from hub.core.gateway.session import Message, SeenEntry, Session
-from hub.core.gateway.v2.translator import Dialect
+from hub.core.gateway.v2.translator import Translator
 from hub.core.order import Order
 from hub.core.records import Batch, Change, EventRecorded, Peer, SessionRemoved
 from hub.wire.mqttsn.messages import Disconnect
@@ -21,7 +22,7 @@ from hub.wire.mqttsn.topics import Subscriptions
 
 # What is owed to the store while it refuses is bounded too.
 _MAX_KEPT = 1000
-_MAX_UNSAVED = 20_000
+_MAX_DIRTY_KEYS = 20_000
 
 
 class Publication(NamedTuple):
@@ -66,15 +67,15 @@ class Completion:
         self.otherwise = otherwise
 
 
-class Core:
-    """The gateway's tables. Handlers in the sibling modules take it as their first argument."""
+class Router:
+    """The gateway's tables, and the ways out of it; the parts that handle messages share it."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         self.sessions: dict[str, Session] = {}
         self.by_peer: dict[Peer, Session] = {}
-        self.dialect = Dialect(self.sessions, self.by_peer, config)
-        self.speakers_2_0 = self.dialect.peers  # the same table: asked for each datagram that comes or goes
+        self.translator = Translator(self.sessions, self.by_peer, config)
+        self.peers_2_0 = self.translator.table.peers  # the same table: asked for each datagram that comes or goes
         self.subscriptions = Subscriptions()
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.retained_octets = 0
@@ -92,7 +93,7 @@ class Core:
         # Changes that no client will repeat when the store refuses them, by identity, until they are durable.
         self._kept: dict[int, Change] = {}
         # What a refused batch would have changed; said again, as it is by then, in a later batch.
-        self._unsaved: dict[Key, None] = {}
+        self._dirty_keys: dict[Key, None] = {}
         self._timers: list[tuple[float, int, Session]] = []
         self._timer_count = 0
 
@@ -103,14 +104,14 @@ class Core:
 
         A 2.0 client hears it in 2.0. `as_it_is`: these octets are what that client is to hear.
         """
-        if self.speakers_2_0 and not as_it_is and peer in self.speakers_2_0:
-            said = self.dialect.say(peer, datagram)
+        if self.peers_2_0 and not as_it_is and peer in self.peers_2_0:
+            said = self.translator.say(peer, datagram)
             if said is None:
                 self.counters["too-long-for-client"] += 1
                 return False
             return not said or self.send(peer, said, as_it_is=True)
         if type(peer[-1]) is bytes:  # behind a forwarder (section 5.5)
-            datagram = self.dialect.wrap(peer, datagram)
+            datagram = self.translator.wrap(peer, datagram)
             peer = peer[:-1]
         limit = self.config.max_octets.get(peer[0])
         if limit is not None and len(datagram) > limit:
@@ -155,8 +156,8 @@ class Core:
     def take_batch(self) -> Batch | None:
         """The records gathered since the last call; the answers that hang on them wait under its id."""
         batch = self.batch
-        if self._unsaved:
-            again, self._unsaved = restate(self, self._unsaved, not self.handed_over)
+        if self._dirty_keys:
+            again, self._dirty_keys = resync(self, self._dirty_keys, not self.handed_over)
             batch.changes[:0] = again
         if not batch and not self.completions:
             return None
@@ -184,9 +185,9 @@ class Core:
             if id(change) in self._kept:
                 self.batch.changes.append(change)
             elif (key := key_of(change)) is not None:
-                self._unsaved[key] = None
-        while len(self._unsaved) > _MAX_UNSAVED:
-            del self._unsaved[next(iter(self._unsaved))]
+                self._dirty_keys[key] = None
+        while len(self._dirty_keys) > _MAX_DIRTY_KEYS:
+            del self._dirty_keys[next(iter(self._dirty_keys))]
             self.counters["dropped.unsaved"] += 1
         if not batch.urgent:
             self.batch.samples[:0] = batch.samples[-_MAX_KEPT:]
@@ -200,7 +201,7 @@ class Core:
 
     # Sessions
 
-    def present(self, peer: Peer) -> Session | None:
+    def require_session(self, peer: Peer) -> Session | None:
         """The session of a peer that is connected, awake or asleep; otherwise the peer is told DISCONNECT at once."""
         session = self.by_peer.get(peer)
         if session is not None and session.state in states.PRESENT:

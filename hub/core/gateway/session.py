@@ -7,7 +7,7 @@ Everything that moves a session between states is in `TRANSITIONS`; a pair that 
 from collections import deque
 from typing import NamedTuple
 
-from hub.core.gateway.limits import Allowance
+from hub.core.allowance import Allowance
 from hub.core.order import Order
 from hub.core.records import Peer, SessionChanged
 from hub.wire.mqttsn.topics import Route
@@ -114,7 +114,6 @@ class Session:
         "clean_session",
         "client_id",
         "connack",
-        "dialect",
         "duration_s",
         "first_seq",
         "ids_by_topic",
@@ -140,6 +139,7 @@ class Session:
         "subscriptions",
         "timer_at",
         "topics_by_id",
+        "v2_state",
         "will",
     )
 
@@ -152,7 +152,7 @@ class Session:
         self.will: tuple[str, bytes, int, bool] | None = None
         self.pending_will: tuple[str, int, bool] | None = None  # between WILLTOPIC and WILLMSG
         self.connack: object = None  # the completion of the latest CONNECT
-        self.dialect = ""  # as SessionChanged has it
+        self.v2_state = ""  # as SessionChanged has it
         self.last_heard = now
         self.may_obey_limit = False  # what it last said on readings/limit; unknown after a restart
         self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
@@ -255,5 +255,5 @@ class Session:
         state = self.state if self.state in (*PRESENT, LOST) else DISCONNECTED
         return SessionChanged(
             self.client_id, self.peer, state, self.clean_session, self.duration_s, topic, message, qos, retain,
-            self.dialect,
+            self.v2_state,
         )  # fmt: skip

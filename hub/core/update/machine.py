@@ -166,12 +166,12 @@ class Trial:
         self._well_since: float | None = None
         self._was_well = False
 
-    def look(self, ailment: str, is_up: bool, now: float) -> tuple[str, str] | None:
-        """`("well", "")`, `("unwell", why)`, or None while it is open. `ailment`: what is wrong locally, or ""."""
+    def look(self, local_fault: str, is_up: bool, now: float) -> tuple[str, str] | None:
+        """`("well", "")`, `("unwell", why)`, or None while it is open. `local_fault`: what is wrong locally, or ""."""
         lasted_s = now - self._began_at
-        if ailment:
+        if local_fault:
             self._well_since = None
-            return ("unwell", ailment) if lasted_s >= WELL_WITHIN_S else None
+            return ("unwell", local_fault) if lasted_s >= WELL_WITHIN_S else None
         self._well_since = now if self._well_since is None else self._well_since
         if now - self._well_since < self._well_for_s:
             return None

@@ -1,12 +1,12 @@
 """What the uplink costs: octets by day and month, on the socket and, headers included, on the line.
 
-Sans-IO: given a connection's figures (drivers/tls.py) and UTC. What it knows survives a restart as a small document.
+Sans-IO: given a connection's figures (what the kernel tells) and UTC. What it knows survives a restart as a small
+document.
 """
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from drivers.tls import Octets
 from hub.wire.version import WRITTEN_MS
 
 # What each segment adds on the line: IPv4, and TCP with its timestamps. IPv6 has 20 more.
@@ -14,6 +14,19 @@ HEADER_OCTETS = 52
 _MONTH_S = 365.25 / 12 * 86400
 # A projection from less than this says more about the connect than about the month.
 _LEAST_S = 600.0
+
+
+class Octets(NamedTuple):
+    """What a TCP connection carried so far, TLS included.
+
+    `sent` counts retransmissions, as a mobile network does; `acked` is what has arrived; segments are packets of IP.
+    """
+
+    sent: int
+    acked: int
+    received: int
+    segments_out: int
+    segments_in: int
 
 
 class Traffic:

@@ -2,19 +2,18 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drivers.clock import monotonic
 from drivers.process import rss_bytes
+from drivers.radio import Radio
 from hub.core.gateway import session as states
 from hub.core.gateway.session import Session
+from hub.services.admin.asked import Asked
 from hub.services.admin.server import Handler
 from hub.wire.uplink.reading import UNITS, Reading, format_decimal
 from hub.wire.version import VERSION
 from store import factory_reset
-
-if TYPE_CHECKING:
-    from hub.app.daemon import Daemon
 
 MAX_ROWS = 100_000
 
@@ -31,11 +30,11 @@ def reading_row(reading: Reading) -> dict[str, Any]:
     }
 
 
-class Report:
-    """Answers questions about a running daemon."""
+class Queries:
+    """Answers questions about a running hub."""
 
-    def __init__(self, daemon: "Daemon") -> None:
-        self._daemon = daemon
+    def __init__(self, hub: Asked) -> None:
+        self._hub = hub
 
     def handlers(self) -> dict[str, Handler]:
         """The questions by name."""
@@ -57,35 +56,29 @@ class Report:
         }
 
     async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        daemon = self._daemon
-        store = daemon.store.status()
-        radio = daemon.radio
+        hub = self._hub
+        store = hub.store.status()
+        radio = hub.radio()
         return {
-            "hub": daemon.identity.hub_id,
+            "hub": hub.hub_id,
             "version": VERSION,
-            "epoch": daemon.store.epoch,
-            "boot": daemon.store.boot,
-            "uptime_s": round(monotonic() - daemon.started_at, 1),
-            "uplink": daemon.uplink.status(),
-            "queue": await asyncio.wrap_future(daemon.store.queue_status()),
+            "epoch": hub.store.epoch,
+            "boot": hub.store.boot,
+            "uptime_s": round(monotonic() - hub.started_at, 1),
+            "uplink": hub.uplink.status(),
+            "queue": await asyncio.wrap_future(hub.store.queue_status()),
             "store": store,
-            "radio": radio.status() if radio is not None else {"state": self._absent_radio(), **_NO_RADIO},
+            "radio": radio.status() if radio is not None else {"state": hub.radio_state(), **_NO_RADIO},
             "han": self._han(),
-            "limit": daemon.governor.status(),
-            "meter": {"state": "off"} if daemon.meter is None else daemon.meter.status(),
-            "update": daemon.updates.status(),
-            "process": {"rss_bytes": rss_bytes(), "clock_trusted": daemon.clock.is_trusted()},
-            "conditions": [asdict(condition) for condition in daemon.health.conditions()],
+            "limit": hub.control.status(),
+            "meter": {"state": "off"} if hub.meter is None else hub.meter.status(),
+            "update": hub.updates.status(),
+            "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
+            "conditions": [asdict(condition) for condition in hub.health.conditions()],
         }
 
-    def _absent_radio(self) -> str:
-        if self._daemon.config.radio is None:
-            return "off"
-        # While its libraries are being imported, and if they cannot be.
-        return "unusable" if self._daemon.radio_failed else "starting"
-
     def _han(self) -> dict[str, Any]:
-        bridge = self._daemon.bridge
+        bridge = self._hub.home
         sessions = bridge.gateway.sessions()
         return {
             "clients": sum(session.state in states.PRESENT for session in sessions),
@@ -99,27 +92,27 @@ class Report:
 
     async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
         now = monotonic()
-        radio = self._daemon.radio
+        radio = self._hub.radio()
         on_air = {} if radio is None else radio.status()["devices"]
-        rows = [_adapter_row(session, now, on_air) for session in self._daemon.bridge.gateway.sessions()]
+        rows = [_adapter_row(session, now, on_air) for session in self._hub.home.gateway.sessions()]
         return rows + (radio.appliances() if radio is not None else [])
 
     async def adapters_forget(self, request: dict[str, Any]) -> dict[str, Any]:
         """Free a ClientId, and the radio address it is bound to, for the device that replaces this one."""
         client_id = str(request.get("client"))
-        if not self._daemon.bridge.forget(client_id):
+        if not self._hub.home.forget(client_id):
             raise ValueError(
                 f"no adapter {client_id!r}: `meterhub adapters` lists them (zb-... are no MQTT-SN clients)"
             )
         return {"client": client_id}
 
     async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = await asyncio.wrap_future(self._daemon.store.queue_status())
+        answer: dict[str, Any] = await asyncio.wrap_future(self._hub.store.queue_status())
         return answer
 
     async def readings(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         found = await asyncio.wrap_future(
-            self._daemon.store.readings(
+            self._hub.store.readings(
                 client=request.get("client"),
                 quantity=request.get("quantity"),
                 from_ms=request.get("from_ms"),
@@ -132,16 +125,16 @@ class Report:
 
     async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await asyncio.wrap_future(
-            self._daemon.store.events(min(int(request.get("limit", 100)), MAX_ROWS))
+            self._hub.store.events(min(int(request.get("limit", 100)), MAX_ROWS))
         )
         return found
 
     async def limits(self, _request: dict[str, Any]) -> dict[str, Any]:
         """What holds the household, what waits, and what each appliance is told."""
-        controller = self._daemon.governor.controller
+        controller = self._hub.control.controller
         now = monotonic()
         return {
-            **self._daemon.governor.status(),
+            **self._hub.control.status(),
             "limits": [
                 {"cti": limit.cti.hex(), "operator": limit.kid, "state": limit.state, "watts": limit.watts,
                  "criticality": limit.criticality, "start": limit.starts_at, "end": limit.ends_at, "told": limit.told}
@@ -161,10 +154,10 @@ class Report:
         }  # fmt: skip
 
     async def trace(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._daemon.tracer.look(int(request.get("after", -1)))
+        return self._hub.trace.look(int(request.get("after", -1)))
 
-    def _radio(self) -> Any:
-        radio = self._daemon.radio
+    def _radio(self) -> Radio:
+        radio = self._hub.radio()
         if radio is None:
             raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
         return radio
@@ -180,10 +173,10 @@ class Report:
     async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:
         """Forget the home: an engineer hands the hub on to another one."""
         try:
-            factory_reset.ask(self._daemon.config.data_dir)
+            factory_reset.ask(self._hub.data_dir)
         except OSError as error:
             raise ValueError(f"{error.filename}: {error.strerror or error}") from None
-        asyncio.get_running_loop().call_later(0.2, self._daemon.start_anew)  # the answer goes out first
+        asyncio.get_running_loop().call_later(0.2, self._hub.start_anew)  # the answer goes out first
         return {"forgets": "at the next start"}
 
 

@@ -1,20 +1,19 @@
 """What commands ask for that takes I/O: history, diagnosis, joining, settings (design 3.3, table of operations).
 
-A table: op -> errand. Each returns `(status, reason, detail, journal)` for the final receipt; the journal holds the
-messages of lane `answers` that go with it. An errand may run again after a crash: each is harmless to repeat.
+A table: op -> job. Each returns `(status, reason, detail, journal)` for the final receipt; the journal holds the
+messages of lane `answers` that go with it. A job may run again after a crash: each is harmless to repeat.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from drivers.radio import Radio
 from hub.core.control.records import Answer, Journal, Outcome, Request
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
-
-if TYPE_CHECKING:
-    from hub.app.daemon import Daemon
+from store import Store
 
 # One `read` answers with at most so many readings, a pack of so many: an operator asks again for the rest.
 MAX_READINGS, READINGS_PER_PACK = 40_000, 4000
@@ -24,11 +23,37 @@ _EVENTS_IN_BUNDLE = 200
 _ANSWER_OCTETS = 180_000
 
 
-class Errands:
-    """Carries out requests on a running daemon."""
+class Report(Protocol):
+    """What `diagnose` tells."""
 
-    def __init__(self, daemon: "Daemon") -> None:
-        self._daemon = daemon
+    async def status(self, _request: dict[str, Any]) -> dict[str, Any]: ...
+
+    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]: ...
+
+    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]: ...
+
+
+class Jobs:
+    """Carries requests out. `send_again(lane, epoch, first, last)`: False while there is no session; `config(cti,
+    wanted)` and `update(request)`: their own loops' work; `deflate()`: whether packs are made smaller."""
+
+    def __init__(
+        self,
+        store: Store,
+        report: Report,
+        radio: Callable[[], Radio | None],
+        *,
+        send_again: Callable[[str, int, int, int], bool],
+        config: Callable[[bytes, dict[str, Any]], Awaitable[Outcome]],
+        update: Callable[[Request], Awaitable[Outcome]],
+        deflate: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._report = report
+        self._radio = radio
+        self._send_again = send_again
+        self._change_config = config
+        self._deflate = deflate
         self._table: dict[str, Callable[[Request], Awaitable[Outcome]]] = {
             "read": self._read,
             "resend": self._resend,
@@ -36,7 +61,7 @@ class Errands:
             "diagnose": self._diagnose,
             "switch": self._switch,
             "config": self._config,
-            "update": self._daemon.updates.run,
+            "update": update,
         }
 
     async def run(self, request: Request) -> Outcome:
@@ -46,7 +71,7 @@ class Errands:
     async def _read(self, request: Request) -> Outcome:
         args = request.args
         found = await asyncio.wrap_future(
-            self._daemon.store.readings(
+            self._store.readings(
                 client=args.get("client"),
                 quantity=args.get("quantity"),
                 from_ms=int(args["from"] * 1000),
@@ -59,7 +84,7 @@ class Errands:
         journal = Journal()
         for at in range(0, len(found), READINGS_PER_PACK):
             payload, extra = encode_pack(found[at : at + READINGS_PER_PACK]), dict[str, Any]()
-            if self._daemon.config.uplink.deflate:
+            if self._deflate():
                 payload, extra = deflate_pack(payload)
             journal.answers.append(Answer(PACK_TYPE, payload, {"re": request.cti, **extra}))
         detail: dict[str, Any] = {"readings": len(found), "messages": len(journal.answers)}
@@ -73,16 +98,16 @@ class Errands:
         last = min(args["to"], first + MAX_RESENT - 1)
         if last < first:
             return "failed", "bad-args", {"text": "to: expected a number not below from"}, None
-        kept = await asyncio.wrap_future(self._daemon.store.sealed_range(lane, epoch, first, min(last, first + 63)))
+        kept = await asyncio.wrap_future(self._store.sealed_range(lane, epoch, first, min(last, first + 63)))
         if not kept:
             return "failed", "not-kept", {"text": "none of these numbers is kept any more"}, None
-        if not self._daemon.uplink.send_again(lane, epoch, first, last):
+        if not self._send_again(lane, epoch, first, last):
             return "failed", "no-session", {"text": "the session ended meanwhile; ask again"}, None
         return "completed", "" if last == args["to"] else "truncated", {"from": first, "to": last}, None
 
     async def _permit(self, request: Request) -> Outcome:
         args = request.args
-        radio = self._daemon.radio
+        radio = self._radio()
         if radio is None:
             return "failed", "no-radio", {}, None
         try:
@@ -94,7 +119,7 @@ class Errands:
         return "completed", "", {"duration": args["duration"]}, None
 
     async def _diagnose(self, request: Request) -> Outcome:
-        what, report = request.args["what"], self._daemon.report
+        what, report = request.args["what"], self._report
         found: dict[str, Any] = {"status": await report.status({})}
         if what != "status":
             found = {"radio": found["status"]["radio"], "adapters": await report.adapters({}), **found}
@@ -108,7 +133,7 @@ class Errands:
 
     async def _switch(self, request: Request) -> Outcome:
         """Switch a ZCL appliance on. It is never switched off: it could not come back by itself (promise P4)."""
-        radio = self._daemon.radio
+        radio = self._radio()
         if radio is None:
             return "failed", "no-radio", {}, None
         try:
@@ -118,4 +143,4 @@ class Errands:
         return "completed", "", {}, None
 
     async def _config(self, request: Request) -> Outcome:
-        return await self._daemon.settings.change(request.cti, request.args["set"])
+        return await self._change_config(request.cti, request.args["set"])

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from hub.core.control.controller import Controller
 from hub.core.control.records import Journal, Outcome, Request, Step
+from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
-from hub.core.liveness import Vitals
+from hub.core.liveness import Liveness
 from hub.core.order import Order
 from hub.core.records import Change, Sample
-from hub.services.home.bridge import Bridge
 from store import Sealed
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,18 @@ _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk t
 
 
 class Ledger(Protocol):
-    """What the governor needs of the store."""
+    """What it needs of the store."""
 
     def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
         """Make one step durable."""
+
+
+class Home(Protocol):
+    """What it needs of the home's loop. `flush()`: send and hand to the store what the gateway has ready."""
+
+    gateway: Gateway
+
+    def flush(self) -> None: ...
 
 
 class _Entry:
@@ -47,10 +55,10 @@ class _Entry:
         self.done = done
 
 
-class Governor:
+class ControlService:
     """Drives one Controller. Everything runs on the event loop.
 
-    `resend(lane, epoch, first, last)`: let the uplink send sealed messages again. `errand(request)`: do what a command
+    `resend(lane, epoch, first, last)`: let the uplink send sealed messages again. `job(request)`: do what a command
     asks for.
     """
 
@@ -58,25 +66,25 @@ class Governor:
         self,
         controller: Controller,
         store: Ledger,
-        bridge: Bridge,
+        home: Home,
         health: Health,
         *,
         resend: Callable[[str, int, int, int], bool],
-        errand: Callable[[Request], Awaitable[Outcome]],
-        vitals: Vitals | None = None,
+        job: Callable[[Request], Awaitable[Outcome]],
+        liveness: Liveness | None = None,
     ) -> None:
         self.controller = controller
         self._store = store
-        self._bridge = bridge
+        self._home = home
         self._health = health
         self._resend = resend
-        self._errand = errand
-        self._vitals = vitals or Vitals(monotonic)
+        self._job = job
+        self._vitals = liveness or Liveness(monotonic)
         self._wake = asyncio.Event()
         self._commands: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._entries: deque[_Entry] = deque()
         self._has_entries = asyncio.Event()
-        self._errands: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self.counters = {"commands": 0, "dropped": 0}
         self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
@@ -131,7 +139,7 @@ class Governor:
                 except TimeoutError:
                     pass
         finally:
-            for task in [writing, *self._errands]:
+            for task in [writing, *self._running]:
                 task.cancel()
 
     async def _take(self, message: bytes, acknowledge: Callable[[], None]) -> None:
@@ -160,13 +168,13 @@ class Governor:
             self._begin(step.request)
 
     def _begin(self, request: Request) -> None:
-        task = asyncio.create_task(self._run_errand(request), name=f"errand-{request.op}")
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        task = asyncio.create_task(self._run_job(request), name=f"job-{request.op}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
-    async def _run_errand(self, request: Request) -> None:
+    async def _run_job(self, request: Request) -> None:
         try:
-            status, reason, detail, journal = await self._errand(request)
+            status, reason, detail, journal = await self._job(request)
         except Exception as error:
             log.exception("%s failed", request.op)
             status, reason, detail, journal = "failed", "internal-error", {"text": repr(error)[:200]}, None
@@ -181,7 +189,7 @@ class Governor:
         now = monotonic()
         orders = self.controller.take_orders()
         notices = self.controller.bulletin.take_notices()
-        gateway = self._bridge.gateway
+        gateway = self._home.gateway
         for client_id, order in orders:
             if not gateway.give_order(client_id, order, now):
                 log.info("%s does not listen to its orders", client_id)
@@ -190,7 +198,7 @@ class Governor:
             if notice.topic == "price":
                 self.on_price()
         if orders or notices:
-            self._bridge.flush()
+            self._home.flush()
         if orders:
             self.on_orders()
         journal = self.controller.take_journal()

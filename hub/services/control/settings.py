@@ -3,14 +3,15 @@ back. A change that cuts the hub off would otherwise need a visit."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cbor2
 
-from hub.app.config import Config, ConfigError, override
 from hub.core.control.records import Journal, Outcome
 from hub.wire.uplink.cbor import loads_one
 from store import Store
+
+C = TypeVar("C")  # the configuration; checked as a file is by `override(file, changes)`, which raises ValueError
 
 ITEM = "config"
 TRIAL_S = 300.0
@@ -28,16 +29,17 @@ CHANGEABLE = (
 )
 
 
-class Settings:
+class Settings(Generic[C]):
     """The settings that hold, and the change that is on trial.
 
     `apply(config)`: let the uplink go on with another configuration. `is_up()`: whether it has a session since then.
     """
 
-    def __init__(self, file: Config, store: Store, kept: bytes | None) -> None:
+    def __init__(self, file: C, store: Store, kept: bytes | None, override: Callable[[C, dict[str, Any]], C]) -> None:
         self._file = file
+        self._override = override
         self._store = store
-        self.apply: Callable[[Config], None] = lambda config: None
+        self.apply: Callable[[C], None] = lambda config: None
         self.is_up: Callable[[], bool] = lambda: False
         self.trial_s = TRIAL_S
         self._changes: dict[str, Any] = {}
@@ -51,8 +53,8 @@ class Settings:
     def _restore(self, kept: bytes) -> None:
         try:
             self._changes, self._before, self._cti = loads_one(kept)
-            self.config = override(self._file, self._changes)
-        except (ValueError, TypeError, ConfigError):
+            self.config = self._override(self._file, self._changes)
+        except (ValueError, TypeError):
             # The file has changed since, or the item is damaged: what the file says holds.
             self._changes, self._before, self._cti = {}, None, b""
             self.config = self._file
@@ -82,8 +84,8 @@ class Settings:
             if one in wanted:
                 changes.pop(other, None)
         try:
-            config = override(self._file, changes)
-        except ConfigError as error:
+            config = self._override(self._file, changes)
+        except ValueError as error:
             return str(error)
         self._before, self._changes, self._cti = self._changes, changes, cti
         await self._keep()
@@ -102,7 +104,7 @@ class Settings:
     async def _roll_back(self) -> None:
         self._changes, self._before = self._before or {}, None
         await self._keep()
-        self.config = override(self._file, self._changes)
+        self.config = self._override(self._file, self._changes)
         self.apply(self.config)
 
     async def _keep(self) -> None:

@@ -1,6 +1,6 @@
 """Carries an update out: the machine says what is due, this does it, and each step is durable before the next.
 
-A command `update` is an errand (hub/services/control/jobs.py): accepted at once, answered when it is over, which may be
+A command `update` is a job (hub/services/control/jobs.py): accepted at once, answered when it is over, which may be
 several restarts and another slot later. The record in the store says where to go on.
 """
 
@@ -41,13 +41,13 @@ Happened = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What updates need of the hub around them. `ailment(with_radio)`: what is wrong locally, "" for nothing."""
+class HubAround:
+    """What updates need of the hub around them. `local_fault(with_radio)`: what is wrong locally, "" for nothing."""
 
     context: Callable[[], SSLContext]
     is_up: Callable[[], bool]
     is_radio_up: Callable[[], bool]
-    ailment: Callable[[bool], str]
+    local_fault: Callable[[bool], str]
     receipt: Callable[[bytes, bytes, str, dict[str, Any]], Receipt]
     random: Callable[[], float]
 
@@ -61,7 +61,7 @@ class Updates:
         slots: Slots,
         store: Store,
         health: Health,
-        hub: Surroundings,
+        hub: HubAround,
         *,
         max_octets: int,
         octets_per_s: float,
@@ -120,7 +120,7 @@ class Updates:
             "text": self._trouble or self._download.trouble or ("" if update is None else update.text),
         }
 
-    # The errand
+    # The job
 
     async def run(self, request: Request) -> Outcome:
         """Carry out, or go on with, what a command asked for."""
@@ -145,7 +145,7 @@ class Updates:
         return self._outcome(request, update)
 
     def _supersede(self, update: Update) -> None:
-        """Let the other errand end; whatever it does meanwhile, it writes no record any more."""
+        """Let the other job end; whatever it does meanwhile, it writes no record any more."""
         self._superseded = [*self._superseded[-15:], update.cti]
         self._give_way.set()
 
@@ -300,9 +300,9 @@ class Updates:
             return "old slot", {"text": update.text or "the new slot came up and did not stay up"}
         trial = Trial(update.was_up, self._well_s, self._uplink_s, monotonic())
         while True:
-            ailment = self._hub.ailment(update.was_radio_up)
-            verdict = trial.look(ailment, self._hub.is_up(), monotonic())
-            self._trouble = ailment
+            local_fault = self._hub.local_fault(update.was_radio_up)
+            verdict = trial.look(local_fault, self._hub.is_up(), monotonic())
+            self._trouble = local_fault
             if verdict is not None:
                 break
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -328,10 +328,10 @@ class Updates:
         well_since: float | None = None
         while True:
             now, wait_s = monotonic(), _LOOK_EVERY_S
-            ailment = self._hub.ailment(False)
+            local_fault = self._hub.local_fault(False)
             if not self._slots.is_there:
-                ailment, wait_s = "no slots", _AGAIN_S  # none at all, or a folder that comes late
-            well_since = None if ailment else (now if well_since is None else well_since)
+                local_fault, wait_s = "no slots", _AGAIN_S  # none at all, or a folder that comes late
+            well_since = None if local_fault else (now if well_since is None else well_since)
             if well_since is not None and now - well_since >= self._well_s:
                 if self._is_on_trial() or await self._mark():
                     break

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from drivers.clock import monotonic, utc_ms
-from drivers.tls import Octets, ResumingContext, client_context, stamp_of
-from hub.app.config import UplinkConfig
+from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
-from hub.core.liveness import Vitals
+from hub.core.liveness import Liveness
+from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import PROTOCOL
 from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
-from hub.core.uplink.traffic import Traffic
+from hub.core.uplink.traffic import Octets, Traffic
 from hub.core.uplink.window import Position, Tail
-from hub.services.identity.renewal import Renewal
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
 from hub.services.uplink.session import SILENCE_S, MqttSession, Will
@@ -33,6 +33,27 @@ _TRAFFIC_SAVED_S = 3600.0
 # How long each thing may take before the loop counts as stuck: names, TCP, TLS and CONNACK have bounds of their own, a
 # resolver may not.
 _ATTEMPT_S, _SLACK_S = 300.0, 60.0
+
+
+class Renewal(Protocol):
+    """What the uplink asks of whoever renews the hub's certificate. `waits`: another one is to be shown first."""
+
+    new_to_show: Callable[[], None]
+
+    @property
+    def waits(self) -> bool: ...
+
+    def files(self) -> tuple[Path, Path]:
+        """Certificate and key to connect with."""
+
+    def failed(self, kind: str) -> None:
+        """An attempt with these files failed."""
+
+    def let_in(self) -> None:
+        """The broker opened a session with them."""
+
+    def cannot_read(self, error: Exception) -> None:
+        """They do not read."""
 
 
 class Uplink:
@@ -52,7 +73,7 @@ class Uplink:
         silence_s: float = SILENCE_S,
         renewal: Renewal | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
-        vitals: Vitals | None = None,
+        liveness: Liveness | None = None,
         random_source: Callable[[], float] = random.random,
         machine_up_s: Callable[[], float] = monotonic,
     ) -> None:
@@ -68,7 +89,7 @@ class Uplink:
         hub_id = identity.hub_id
         names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
         self._command_topics = [f"{name}/commands" for name in names]
-        self._vitals = vitals or Vitals(monotonic)
+        self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
         self._backoff = Backoff(random_source)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.

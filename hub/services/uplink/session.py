@@ -19,8 +19,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from drivers.threads import in_thread
-from drivers.tls import Octets, ResumingContext, octets_of
+from drivers.tls import ResumingContext, octets_of
 from hub.core.uplink.reasons import LOST, REFUSED, UNSUPPORTED_VERSION, describe, kind_of
+from hub.core.uplink.traffic import Octets
 from hub.services.uplink.failure import UplinkFailure, failure_of
 
 log = logging.getLogger(__name__)

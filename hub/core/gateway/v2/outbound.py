@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the gateway says to MQTT-SN 2.0 clients, put into 2.0: one function a 1.2 message type, called by `dialect`.
+"""What the gateway says to MQTT-SN 2.0 clients, put into 2.0: one method a 1.2 message type.
 
 Each gives the 2.0 packet, or None when the client is to hear nothing.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hub.core.gateway.v2.peer_state import Speaker
+from hub.core.gateway.v2.peer_state import PeerState
+from hub.core.gateway.v2.peer_table import PeerTable
 from hub.core.records import Peer
 from hub.wire.mqttsn import messages as v1
 from hub.wire.mqttsn.v2 import messages as v2
@@ -21,142 +22,133 @@ from hub.wire.mqttsn.v2.reason_codes import (
     reason_of,
 )
 
-if TYPE_CHECKING:
-    from hub.core.gateway.v2.translator import Dialect
-
 _MORE = 255  # Application Messages Remaining: more than can be said (3.12.3)
 
 
-def nothing(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Message) -> None:
-    """Messages of 1.2's will dialogue that answer what the client did not say."""
+class Outbound:
+    """One method a message type."""
 
+    def __init__(self, peers: PeerTable) -> None:
+        self._peers = peers
+        self._of: dict[type, Callable[[Peer, PeerState, Any], v2.Message | None]] = {
+            v1.ConnAck: self.connack,
+            v1.WillTopicReq: self.will_topic_req,
+            v1.WillMsgReq: self.will_msg_req,
+            v1.Register: self.register,
+            v1.RegAck: self.regack,
+            v1.Publish: self.publish,
+            v1.PubAck: self.puback,
+            v1.PubRec: self.pubrec,
+            v1.PubRel: self.pubrel,
+            v1.PubComp: self.pubcomp,
+            v1.SubAck: self.suback,
+            v1.UnsubAck: self.unsuback,
+            v1.PingResp: self.pingresp,
+            v1.Disconnect: self.disconnect,
+        }
 
-def connack(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.ConnAck) -> v2.ConnAck | None:
-    """The last step's answer is the client's (3.2); a refusal ends the steps and the acquaintance."""
-    if not speaker.connect_id:
-        return None
-    if not message.return_code and speaker.steps:
-        dialect.tell(peer, speaker.steps.popleft())
-        return None
-    packet_id, speaker.connect_id = speaker.connect_id, 0
-    speaker.steps.clear()
-    if message.return_code:
-        dialect.dismiss(peer)
-        return v2.ConnAck(packet_id, reason_of(message.return_code, NOT_AUTHORIZED))
-    assigned = speaker.client_id if speaker.assigned else ""
-    return v2.ConnAck(packet_id, 0, speaker.session_present, assigned_client_id=assigned)
+    def say(self, peer: Peer, state: PeerState, message: v1.Message) -> v2.Message | None:
+        """The gateway's message as the 2.0 packet to send, or None."""
+        return self._of.get(type(message), self.nothing)(peer, state, message)
 
+    def nothing(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
+        """Messages of 1.2's will dialogue that answer what the client did not say."""
 
-def will_topic_req(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Message) -> None:
-    """The client said its will in its CONNECT."""
-    dialect.tell(peer, speaker.will_topic)
+    def connack(self, peer: Peer, state: PeerState, message: v1.ConnAck) -> v2.ConnAck | None:
+        """The last step's answer is the client's (3.2); a refusal ends the steps and the acquaintance."""
+        if not state.connect_id:
+            return None
+        if not message.return_code and state.steps:
+            self._peers.tell(peer, state.steps.popleft())
+            return None
+        packet_id, state.connect_id = state.connect_id, 0
+        state.steps.clear()
+        if message.return_code:
+            self._peers.dismiss(peer)
+            return v2.ConnAck(packet_id, reason_of(message.return_code, NOT_AUTHORIZED))
+        assigned = state.client_id if state.assigned else ""
+        return v2.ConnAck(packet_id, 0, state.session_present, assigned_client_id=assigned)
 
+    def will_topic_req(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
+        """The client said its will in its CONNECT."""
+        self._peers.tell(peer, state.will_topic)
 
-def will_msg_req(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Message) -> None:
-    dialect.tell(peer, speaker.will_msg)
+    def will_msg_req(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
+        self._peers.tell(peer, state.will_msg)
 
+    def register(self, peer: Peer, state: PeerState, message: v1.Register) -> v2.Register:
+        state.forgotten.discard(message.topic_id)
+        return v2.Register(message.msg_id, message.topic_name, message.topic_id)
 
-def register(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Register) -> v2.Register:
-    speaker.forgotten.discard(message.topic_id)
-    return v2.Register(message.msg_id, message.topic_name, message.topic_id)
+    def regack(self, peer: Peer, state: PeerState, message: v1.RegAck) -> v2.RegAck | None:
+        if not message.msg_id:
+            return None  # of a REGISTER that the client did not send
+        if message.return_code:
+            return v2.RegAck(message.msg_id, reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR))
+        state.forgotten.discard(message.topic_id)
+        return v2.RegAck(message.msg_id, 0, message.topic_id, SESSION_ALIAS)
 
+    def publish(self, peer: Peer, state: PeerState, message: v1.Publish) -> v2.Publish:
+        """3.6.2; a short topic, and an alias that the client dropped, go by name. DUP is for QoS 2 alone."""
+        topic_type = PREDEFINED_ALIAS
+        topic: int | str = message.topic_id
+        if message.topic_id_type == v1.TOPIC_SHORT:
+            topic_type, topic = TOPIC_NAME, v1.short_topic_name(message.topic_id)
+        elif message.topic_id_type == v1.TOPIC_NORMAL:
+            topic_type = SESSION_ALIAS
+            session = self._peers.by_peer.get(peer)
+            if message.topic_id in state.forgotten and session is not None and message.topic_id in session.topics_by_id:
+                topic_type, topic = TOPIC_NAME, session.topics_by_id[message.topic_id]
+        dup = message.dup and message.qos == 2
+        return v2.Publish(topic_type, topic, message.msg_id, message.data, message.qos, message.retain, dup)
 
-def regack(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.RegAck) -> v2.RegAck | None:
-    if not message.msg_id:
-        return None  # of a REGISTER that the client did not send
-    if message.return_code:
-        return v2.RegAck(message.msg_id, reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR))
-    speaker.forgotten.discard(message.topic_id)
-    return v2.RegAck(message.msg_id, 0, message.topic_id, SESSION_ALIAS)
+    def puback(self, peer: Peer, state: PeerState, message: v1.PubAck) -> v2.Message | None:
+        """3.6.3; at QoS 0 there is no Packet Identifier that a refusal could name, at QoS 2 it is a PUBREC (3.6.4)."""
+        if not message.msg_id:
+            return None
+        reason_code = reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR)
+        if message.msg_id in state.open_qos2:
+            del state.open_qos2[message.msg_id]
+            return v2.PubRec(message.msg_id, reason_code)
+        return v2.PubAck(message.msg_id, reason_code)
 
+    def pubrec(self, peer: Peer, state: PeerState, message: v1.PubRec) -> v2.PubRec:
+        return v2.PubRec(message.msg_id)
 
-def publish(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Publish) -> v2.Publish:
-    """3.6.2; a short topic, and an alias that the client dropped, go by name. DUP is for QoS 2 alone."""
-    topic_type = PREDEFINED_ALIAS
-    topic: int | str = message.topic_id
-    if message.topic_id_type == v1.TOPIC_SHORT:
-        topic_type, topic = TOPIC_NAME, v1.short_topic_name(message.topic_id)
-    elif message.topic_id_type == v1.TOPIC_NORMAL:
-        topic_type = SESSION_ALIAS
-        session = dialect.by_peer.get(peer)
-        if message.topic_id in speaker.forgotten and session is not None and message.topic_id in session.topics_by_id:
-            topic_type, topic = TOPIC_NAME, session.topics_by_id[message.topic_id]
-    dup = message.dup and message.qos == 2
-    return v2.Publish(topic_type, topic, message.msg_id, message.data, message.qos, message.retain, dup)
+    def pubrel(self, peer: Peer, state: PeerState, message: v1.PubRel) -> v2.PubRel:
+        return v2.PubRel(message.msg_id)
 
+    def pubcomp(self, peer: Peer, state: PeerState, message: v1.PubComp) -> v2.PubComp:
+        return v2.PubComp(message.msg_id)
 
-def puback(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.PubAck) -> v2.Message | None:
-    """3.6.3; at QoS 0 there is no Packet Identifier that a refusal could name, at QoS 2 it is a PUBREC (3.6.4)."""
-    if not message.msg_id:
-        return None
-    reason_code = reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR)
-    if message.msg_id in speaker.open_qos2:
-        del speaker.open_qos2[message.msg_id]
-        return v2.PubRec(message.msg_id, reason_code)
-    return v2.PubAck(message.msg_id, reason_code)
+    def suback(self, peer: Peer, state: PeerState, message: v1.SubAck) -> v2.SubAck:
+        """3.8: the reason code is the granted QoS; only a session alias is told."""
+        topic_type = state.asked.pop(message.msg_id, PREDEFINED_ALIAS)
+        if message.return_code:
+            reason_code = reason_of(message.return_code, TOPIC_FILTER_INVALID)
+            return v2.SubAck(message.msg_id, reason_code, topic_type=PREDEFINED_ALIAS)
+        if topic_type == PREDEFINED_ALIAS or not message.topic_id:
+            return v2.SubAck(message.msg_id, message.qos, topic_type=PREDEFINED_ALIAS)
+        state.forgotten.discard(message.topic_id)
+        return v2.SubAck(message.msg_id, message.qos, message.topic_id, SESSION_ALIAS)
 
+    def unsuback(self, peer: Peer, state: PeerState, message: v1.UnsubAck) -> v2.UnsubAck:
+        return v2.UnsubAck(message.msg_id, state.asked.pop(message.msg_id, 0))
 
-def pubrec(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.PubRec) -> v2.PubRec:
-    return v2.PubRec(message.msg_id)
+    def pingresp(self, peer: Peer, state: PeerState, message: v1.Message) -> v2.PingResp | None:
+        """3.12, with what is still buffered; after a restart nobody knows the request, the client asks again."""
+        if not state.ping_id:
+            return None
+        packet_id, state.ping_id = state.ping_id, 0
+        session = self._peers.by_peer.get(peer)
+        remaining = 0 if session is None else len(session.queue) + (session.inflight is not None)
+        return v2.PingResp(packet_id, min(remaining, _MORE))
 
-
-def pubrel(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.PubRel) -> v2.PubRel:
-    return v2.PubRel(message.msg_id)
-
-
-def pubcomp(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.PubComp) -> v2.PubComp:
-    return v2.PubComp(message.msg_id)
-
-
-def suback(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.SubAck) -> v2.SubAck:
-    """3.8: the reason code is the granted QoS; only a session alias is told."""
-    topic_type = speaker.asked.pop(message.msg_id, PREDEFINED_ALIAS)
-    if message.return_code:
-        reason_code = reason_of(message.return_code, TOPIC_FILTER_INVALID)
-        return v2.SubAck(message.msg_id, reason_code, topic_type=PREDEFINED_ALIAS)
-    if topic_type == PREDEFINED_ALIAS or not message.topic_id:
-        return v2.SubAck(message.msg_id, message.qos, topic_type=PREDEFINED_ALIAS)
-    speaker.forgotten.discard(message.topic_id)
-    return v2.SubAck(message.msg_id, message.qos, message.topic_id, SESSION_ALIAS)
-
-
-def unsuback(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.UnsubAck) -> v2.UnsubAck:
-    return v2.UnsubAck(message.msg_id, speaker.asked.pop(message.msg_id, 0))
-
-
-def pingresp(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Message) -> v2.PingResp | None:
-    """3.12, with what is still buffered; after a restart nobody knows the request, the client asks again."""
-    if not speaker.ping_id:
-        return None
-    packet_id, speaker.ping_id = speaker.ping_id, 0
-    session = dialect.by_peer.get(peer)
-    remaining = 0 if session is None else len(session.queue) + (session.inflight is not None)
-    return v2.PingResp(packet_id, min(remaining, _MORE))
-
-
-def disconnect(dialect: "Dialect", peer: Peer, speaker: Speaker, message: v1.Disconnect) -> v2.Message | None:
-    """1.2's one DISCONNECT is an answer to sleep, to a goodbye, or news."""
-    if speaker.owed:
-        packet_id = speaker.owed.popleft()
-        return v2.SleepResp(packet_id) if packet_id else None
-    if dialect.session_at(peer) is not None:
-        return v2.Disconnect(SESSION_TAKEN_OVER)
-    return v2.Disconnect(NO_VIRTUAL_CONNECTION, packet_id=speaker.last_id)
-
-
-OF: dict[type, Callable[["Dialect", Peer, Speaker, Any], v2.Message | None]] = {
-    v1.ConnAck: connack,
-    v1.WillTopicReq: will_topic_req,
-    v1.WillMsgReq: will_msg_req,
-    v1.Register: register,
-    v1.RegAck: regack,
-    v1.Publish: publish,
-    v1.PubAck: puback,
-    v1.PubRec: pubrec,
-    v1.PubRel: pubrel,
-    v1.PubComp: pubcomp,
-    v1.SubAck: suback,
-    v1.UnsubAck: unsuback,
-    v1.PingResp: pingresp,
-    v1.Disconnect: disconnect,
-}
+    def disconnect(self, peer: Peer, state: PeerState, message: v1.Disconnect) -> v2.Message | None:
+        """1.2's one DISCONNECT is an answer to sleep, to a goodbye, or news."""
+        if state.owed:
+            packet_id = state.owed.popleft()
+            return v2.SleepResp(packet_id) if packet_id else None
+        if self._peers.session_at(peer) is not None:
+            return v2.Disconnect(SESSION_TAKEN_OVER)
+        return v2.Disconnect(NO_VIRTUAL_CONNECTION, packet_id=state.last_id)

@@ -24,7 +24,7 @@ class ByName(NamedTuple):
     dup: bool
 
 
-class Speaker:
+class PeerState:
     """One client that speaks 2.0. Times are the machine's `now`, in seconds."""
 
     __slots__ = (
@@ -60,30 +60,30 @@ class Speaker:
         self.id_changes = 0
 
     @classmethod
-    def of(cls, message: messages.Connect, now: float) -> "Speaker":
-        speaker = cls(message.client_id, now)
-        speaker.max_packet_size = message.max_packet_size
-        speaker.session_expiry_s = message.session_expiry_s or 0
-        speaker.allows_address_change = message.allows_address_change
-        speaker.silence_s = 1.5 * message.keep_alive_s
-        speaker.connect_id = speaker.last_id = message.packet_id
-        return speaker
+    def of(cls, message: messages.Connect, now: float) -> "PeerState":
+        state = cls(message.client_id, now)
+        state.max_packet_size = message.max_packet_size
+        state.session_expiry_s = message.session_expiry_s or 0
+        state.allows_address_change = message.allows_address_change
+        state.silence_s = 1.5 * message.keep_alive_s
+        state.connect_id = state.last_id = message.packet_id
+        return state
 
     def kept(self) -> str:
         """All that a restart of the hub must bring back, as one line of text to be stored with the session."""
         return f"2 {self.max_packet_size} {self.session_expiry_s} {int(self.allows_address_change)} {self.silence_s:g}"
 
     @classmethod
-    def restored(cls, client_id: str, kept: str, now: float) -> "Speaker | None":
+    def restored(cls, client_id: str, kept: str, now: float) -> "PeerState | None":
         """What `kept` wrote; None when it says nothing that this version understands."""
         try:
             version, max_packet_size, session_expiry_s, allows, silence_s = kept.split()
-            speaker = cls(client_id, now)
-            speaker.max_packet_size, speaker.session_expiry_s = int(max_packet_size), int(session_expiry_s)
-            speaker.allows_address_change, speaker.silence_s = allows == "1", float(silence_s)
+            state = cls(client_id, now)
+            state.max_packet_size, state.session_expiry_s = int(max_packet_size), int(session_expiry_s)
+            state.allows_address_change, state.silence_s = allows == "1", float(silence_s)
         except ValueError:
             return None
-        return speaker if version == "2" else None
+        return state if version == "2" else None
 
     def has_expired(self, now: float) -> bool:
         """Whether the Session Expiry Interval has passed since the Virtual Connection ended (4.1.1)."""

@@ -186,8 +186,8 @@ def test_a_store_that_keeps_refusing_is_not_owed_without_bound() -> None:
     for number in range(3000):
         play.hears("a", Publish(PREDEFINED, POWER, number % 65535 + 1, b"5", 1)).publishes("x/y", b"1", qos=0).refuses()
     play.forget()
-    core = play.gateway._core
-    assert len(core._unsaved) < 10 and not core.waiting and not core.handed_over and core.pending_requests == 0
+    core = play.gateway._router
+    assert len(core._dirty_keys) < 10 and not core.waiting and not core.handed_over and core.pending_requests == 0
 
 
 def test_a_qos_0_reading_rides_along_again() -> None:

@@ -149,4 +149,4 @@ def test_wake_ups_leave_no_timers_behind() -> None:
         play.publishes("x/y", b"1").waits(60).hears("a", PingReq("plug-1"), PubAck(1, play.store.seen.__len__(), 0))
         play.hears("a", *[PubAck(1, message.msg_id, 0) for _, message in play.out if isinstance(message, Publish)])
         play.forget()
-    assert len(play.gateway._core._timers) < 100
+    assert len(play.gateway._router._timers) < 100

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.app.config import Config, load_config
+from hub.app.config import Config, load_config, override
 from hub.core.control.records import Outcome
 from hub.services.control.settings import ITEM, TRIAL_S, Settings
 from store import Store
@@ -22,18 +22,18 @@ def file(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def open_settings(file: Config, tmp_path: Path) -> Iterator[Callable[[bool], Settings]]:
+def open_settings(file: Config, tmp_path: Path) -> Iterator[Callable[[bool], Settings[Config]]]:
     """`open_settings(is_up)`: as after a (re)start; the store of before is closed."""
     stores: list[Store] = []
 
-    def start(is_up: bool) -> Settings:
+    def start(is_up: bool) -> Settings[Config]:
         for old in stores:
             old.close()
         store = Store(tmp_path / "data", seal=lambda *_: b"")
         store.start()
         stores.append(store)
         kept = store.control_state().result(10).get(ITEM)
-        settings = Settings(file, store, kept)
+        settings = Settings(file, store, kept, override)
         settings.is_up = lambda: is_up
         settings.trial_s = 0.2
         return settings
@@ -49,14 +49,14 @@ def change(settings: Settings, cti: bytes, **wanted: object) -> Outcome:
 
 
 def test_a_change_with_which_the_uplink_returns_is_kept_over_a_restart(
-    open_settings: Callable[[bool], Settings],
+    open_settings: Callable[[bool], Settings[Config]],
 ) -> None:
     settings = open_settings(True)
     assert change(settings, CTI, host="better.example")[:2] == ("completed", "")
     assert open_settings(True).config.uplink.hosts == (("better.example", 8883),)
 
 
-def test_one_that_cuts_the_hub_off_is_rolled_back(open_settings: Callable[[bool], Settings]) -> None:
+def test_one_that_cuts_the_hub_off_is_rolled_back(open_settings: Callable[[bool], Settings[Config]]) -> None:
     settings, applied = open_settings(False), []
     settings.apply = lambda config: applied.append(config.uplink.hosts[0][0])
     assert change(settings, CTI, host="nowhere.example", port=1)[:2] == ("failed", "rolled-back")
@@ -64,7 +64,7 @@ def test_one_that_cuts_the_hub_off_is_rolled_back(open_settings: Callable[[bool]
     assert open_settings(True).config.uplink.hosts == (("good.example", 8883),)
 
 
-def test_a_hub_that_dies_on_trial_goes_on_with_the_trial(open_settings: Callable[[bool], Settings]) -> None:
+def test_a_hub_that_dies_on_trial_goes_on_with_the_trial(open_settings: Callable[[bool], Settings[Config]]) -> None:
     settings = open_settings(False)
     settings.trial_s = TRIAL_S
 
@@ -83,7 +83,7 @@ def test_a_hub_that_dies_on_trial_goes_on_with_the_trial(open_settings: Callable
     "wanted", [{"hub.data_dir": "/tmp"}, {"uplink.port": "many"}, {"uplink.keepalive_s": -1}, {"no.such": 1}]
 )
 def test_what_may_not_be_changed_changes_nothing(
-    open_settings: Callable[[bool], Settings], wanted: dict[str, object]
+    open_settings: Callable[[bool], Settings[Config]], wanted: dict[str, object]
 ) -> None:
     settings = open_settings(True)
     before = settings.config

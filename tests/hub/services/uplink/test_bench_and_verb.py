@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.pki import Authority
-from drivers.tls import Octets
 from hub.bench.peer import self_signed
 from hub.bench.uplink import BenchFailed, bench_uplink, verify
-from hub.core.uplink.traffic import HEADER_OCTETS, Traffic
+from hub.core.uplink.traffic import HEADER_OCTETS, Octets, Traffic
 from tests.bench.uplink import APPLIANCES, measure_octets
 from tests.harness.broker import Broker
 from tests.harness.hub import ROOT, Hub

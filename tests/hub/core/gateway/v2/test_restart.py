@@ -91,7 +91,7 @@ def test_who_speaks_1_2_now_is_spoken_to_in_1_2() -> None:
     talk = Talk2().speaks2("n", "plug-1").hears("a", messages.Connect("plug-1", 60)).forget()
     talk.restarts()
     talk.hears("a", messages.PingReq()).says(("a", messages.PingResp()))
-    assert talk.store.sessions["plug-1"].dialect == ""
+    assert talk.store.sessions["plug-1"].v2_state == ""
 
 
 def test_a_refused_connect_leaves_the_address_to_who_had_it() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hub.core.gateway.gateway import Gateway
 from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
-from hub.core.gateway.v2.peer_state import Speaker, keep_alive_of
+from hub.core.gateway.v2.peer_state import PeerState, keep_alive_of
 from hub.core.records import Batch
 from hub.wire.mqttsn import messages as v1
 from hub.wire.mqttsn.v2 import messages as v2
@@ -210,7 +210,7 @@ def test_both_versions_at_one_gateway() -> None:
 def test_one_address_may_change_its_mind() -> None:
     """After a 1.2 CONNECT the same address is spoken to in 1.2."""
     talk = Talk2().speaks2("n", "plug-1")
-    peer = next(iter(talk.gateway._core.dialect.peers))
+    peer = next(iter(talk.gateway._router.translator.table.peers))
     talk.gateway.receive_datagram(peer, v1.Connect("plug-1", 60).encode(), talk.now)
     batch = talk.gateway.take_batch()
     assert batch is not None
@@ -275,7 +275,7 @@ def test_a_restart_keeps_the_language() -> None:
 
 @pytest.mark.parametrize("kept", ["", "2", "3 0 0 0 90", "2 x 0 0 90", "2 0 0 0 90 f f"])
 def test_what_was_kept_may_be_anything(kept: str) -> None:
-    assert Speaker.restored("plug-2", kept, 0.0) is None
+    assert PeerState.restored("plug-2", kept, 0.0) is None
 
 
 @pytest.mark.parametrize("packet", ["0503240001", "050c000700", "0219", "0604ff0000ff"])

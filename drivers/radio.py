@@ -1,0 +1,34 @@
+"""What a radio is to the rest of the hub, beyond being a link: what may be asked of it without knowing its
+libraries."""
+
+from typing import Any, Protocol
+
+from drivers.link import Link
+
+
+class Radio(Link, Protocol):
+    """A link whose devices join, report by themselves and can be looked at. Errors of the asker are ValueError."""
+
+    async def permit(self, duration_s: int, ieee: str | None = None, install_code: str | None = None) -> None:
+        """Let devices join for a while."""
+
+    async def switch(self, client_id: str, on: bool) -> None:
+        """Switch a ZCL appliance."""
+
+    async def scan(self) -> list[dict[str, Any]]:
+        """Energy on each channel."""
+
+    async def draw(self) -> list[dict[str, Any]]:
+        """Who hears whom how well."""
+
+    async def back_up(self) -> dict[str, Any]:
+        """The network, as the Open Coordinator Backup has it."""
+
+    async def restore(self, document: Any) -> dict[str, Any]:
+        """Take up a network from its backup."""
+
+    def appliances(self) -> list[dict[str, Any]]:
+        """What reports by itself, a row each for `meterhub adapters`."""
+
+    def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:
+        """Tell displays what power costs."""

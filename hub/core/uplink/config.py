@@ -1,0 +1,20 @@
+"""What the uplink is told: where to go, who it is, how much it may carry. Read by hub/app/config.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkConfig:
+    hosts: tuple[tuple[str, int], ...]
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    protocol: str = "auto"
+    keepalive_s: int = 60
+    pack_interval_s: float = 60.0
+    drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
+    boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
+    deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
+    crl_file: Path | None = None  # revoked brokers
+    est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere

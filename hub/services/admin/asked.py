@@ -1,0 +1,63 @@
+"""What the admin socket's answers are made of: narrow views of the parts that run, so that none of them is imported."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from drivers.clock import Clock
+from drivers.radio import Radio
+from hub.core.control.controller import Controller
+from hub.core.gateway.gateway import Gateway
+from hub.core.health import Health
+from store import Store
+
+
+class HasStatus(Protocol):
+    """A part with figures for `meterhub status`."""
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class Home(Protocol):
+    """The home's loop."""
+
+    gateway: Gateway
+    internal_errors: int
+
+    def link_status(self) -> dict[str, Any]: ...
+
+    def forget(self, client_id: str) -> bool: ...
+
+
+class Control(HasStatus, Protocol):
+    """The control service."""
+
+    controller: Controller
+
+
+class Trace(Protocol):
+    """The last frames on either side."""
+
+    def look(self, after: int) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The running hub. `radio()`: None until its libraries are imported; `radio_state`: what it is until then."""
+
+    hub_id: str
+    data_dir: Path
+    started_at: float
+    store: Store
+    health: Health
+    clock: Clock
+    home: Home
+    control: Control
+    uplink: HasStatus
+    updates: HasStatus
+    trace: Trace
+    radio: Callable[[], Radio | None]
+    radio_state: Callable[[], str]
+    meter: HasStatus | None
+    start_anew: Callable[[], None]
