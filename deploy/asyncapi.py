@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
 from hub.services.uplink.status import state_payload
+from hub.wire.uplink.cbor import decode_own
 from hub.wire.uplink.command import ROLES, Command, sign_command
-from hub.wire.uplink.envelope import LANES, FileSigner, seal, split_sign1
+from hub.wire.uplink.envelope import ANSWERS_CTI, DEFLATED, LANES, PLACE, FileSigner, seal, split_sign1
 from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import EVENTS, encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
@@ -36,7 +36,15 @@ Json = dict[str, Any]
 
 # What each operation takes, as an example; names and rules are those of hub/core/control/args.py (a test compares).
 ARGUMENTS: dict[str, Json] = {
-    "limit": {"watts": 1500, "duration": 1800, "start": T_MS / 1000 + 600, "randomise": 300, "criticality": 5},
+    "limit": {
+        "watts": 1500,
+        "duration": 1800,
+        "start": T_MS // 1000 + 600,
+        "randomise": 300,
+        "criticality": 5,
+        "randomise_end": 300,
+        "direction": "import",
+    },
     "limit.cancel": {"cti": bytes(16)},
     "switch": {"client": "boiler", "on": False, "duration": 900},
     "set": {"client": "boiler", "quantity": "temperature", "value": 55, "duration": 3600},
@@ -45,10 +53,12 @@ ARGUMENTS: dict[str, Json] = {
     "weather": {"steps": [[T_MS // 1000, 3600, {"temp": 7.5, "wind": 4}]]},
     "read": {"client": "boiler", "quantity": "power", "from": T_MS // 1000 - 3600, "to": T_MS // 1000},
     "resend": {"lane": "readings", "epoch": 1, "from": 1, "to": 10},
+    "booked": {"readings": [T_MS // 1000, 120], "events": [T_MS // 1000, 7]},
     "permit": {"ieee": "000d6f0000000001", "install_code": "83fed3407a939723a5c639b26916d505c3b5", "duration": 180},
     "diagnose": {"what": "status"},
     "config": {"set": {"uplink.pack_interval_s": 900}},
-    "trust": {"operators": "[operator.grid]\n..."},
+    "trust": {"operators": "[operator.grid]\n...", "approvals": [bytes(8)]},
+    "trust.confirm": {},
     "update": {"url": "https://updates.utility.example/1.1.raucb", "sha256": "00" * 32, "version": "1.1.0"},
 }
 
@@ -71,15 +81,17 @@ def readable(value: Any) -> Any:
 def opened(message: bytes) -> Json:
     """A sealed message as the document shows it: its protected header and its content."""
     header, payload, _, _ = split_sign1(message)
-    return {"header": readable(header), "content": readable(cbor2.loads(inflate_pack(header, payload)))}
+    return {"header": readable(header), "content": readable(decode_own(inflate_pack(header, payload)))}
 
 
 def example(name: str, message: bytes) -> Json:
     return {"name": name, "summary": f"on the wire: {message.hex()}", "payload": opened(message)}
 
 
-def sealed(lane: str, number: int, content_type: int | str, payload: bytes, **extra: Any) -> bytes:
-    return seal(SIGNER, HUB, 1, lane, number, content_type, payload, extra or None)
+def sealed(
+    lane: str, number: int, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None = None
+) -> bytes:
+    return seal(SIGNER, HUB, 1, lane, number, content_type, payload, extra)
 
 
 def command(op: str) -> bytes:
@@ -92,21 +104,34 @@ def header_schema(lane: str) -> Json:
     return {
         "type": "object",
         "description": "the protected header, RFC 9052",
-        "required": ["1", "3", "4", "h", "e", "l", "n"],
+        "required": ["1", "3", "4", str(PLACE)],
         "properties": {
             "1": {"enum": [-7, -8], "description": "alg: ES256 or EdDSA"},
             "3": {"description": "content type"},
             "4": {"type": "string", "description": "kid: SHA-256 of the hub's certificate (DER), first 8 bytes"},
-            "h": {"type": "string", "description": "hub: CN of its certificate"},
-            "e": {"type": "integer", "description": "epoch"},
-            "l": {"const": lane},
-            "n": {"type": "integer", "minimum": 1, "description": "number, gap-free in an epoch and lane"},
+            str(PLACE): {
+                "type": "array",
+                "description": "hub (CN of its certificate), epoch, lane, number (gap-free in an epoch and lane)",
+                "prefixItems": [
+                    {"type": "string"},
+                    {"type": "integer"},
+                    {"const": lane},
+                    {"type": "integer", "minimum": 1},
+                ],
+                "minItems": 4,
+                "maxItems": 4,
+            },
             **(
-                {"z": {"const": 1, "description": "the content is deflated (RFC 1951): uplink.deflate"}}
+                {
+                    str(DEFLATED): {
+                        "const": "deflate",
+                        "description": "the content is deflated (RFC 1951): uplink.deflate",
+                    }
+                }
                 if lane in PACKED
                 else {}
             ),
-            **({"re": {"type": "string", "description": "the command's cti"}} if lane == "answers" else {}),
+            **({str(ANSWERS_CTI): {"type": "string", "description": "the command's cti"}} if lane == "answers" else {}),
         },
     }
 
@@ -204,13 +229,14 @@ def messages() -> dict[str, Json]:
                   "examples": [{"name": "online", "payload": state}]},
         "pack": sealed_message("readings", "Readings, packed", pack_schema(),
                                [example("three powers", sealed("readings", 1, PACK_TYPE, pack)),
-                                example("a minute, deflated", sealed("readings", 2, PACK_TYPE, small, **squeezed))]),
+                                example("a minute, deflated", sealed("readings", 2, PACK_TYPE, small, squeezed))]),
         "event": sealed_message("events", "Something happened", event_schema(),
                                 [example("lost", sealed("events", 1, EVENT_TYPE, event))]),
         "receipt": sealed_message("receipts", "What became of a command", receipt_schema(),
                                   [example("accepted", sealed("receipts", 1, 61, encode_receipt(receipt)))]),
         "answer": sealed_message("answers", "What a command asked for", pack_schema(),
-                                 [example("a read", sealed("answers", 1, PACK_TYPE, pack, re=bytes(range(16))))]),
+                                 [example("a read", sealed("answers", 1, PACK_TYPE, pack, {ANSWERS_CTI:
+                                 bytes(range(16))}))]),
         "heartbeat": {"contentType": "application/cbor", "payload": plain,
                       "examples": [{"name": "one", "payload": beat}]},
         "forward": {"contentType": "application/octet-stream", "payload": {"type": "string"}},

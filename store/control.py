@@ -6,9 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import cbor2
-
 from hub.core.control.records import FORGOT, Journal, answered_name
+from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.receipt import CONTENT_TYPE, FIRST_PREV, chain_hash, decode_receipt, encode_receipt
 from store.cbor import load_own
 from store.database import Database
@@ -25,7 +24,7 @@ NOT_SALVAGED = (UNTOLD, FORGOT)
 def write_loss(db: Database, untold: list[dict[str, Any]]) -> None:
     """Note in a database that starts a new epoch (inside a transaction) what events are still to tell of, and that
     control's memory may have holes: see FORGOT in hub/core/control/records.py."""
-    write_items(db, {UNTOLD: cbor2.dumps(untold), FORGOT: cbor2.dumps(None)})
+    write_items(db, {UNTOLD: encode(untold), FORGOT: encode(None)})
 
 
 def read_untold(db: Database) -> list[dict[str, Any]]:
@@ -76,9 +75,9 @@ def write_journal(
         message = outbox.add("receipts", t_ms, CONTENT_TYPE, payload)
         chain.prev, chain.i = chain_hash(message.body), chain.i + 1
         sealed.append(message)
-        if receipt.re is not None and journal.remembers(receipt):
-            where = cbor2.dumps([message.epoch, message.number, receipt.iat])
-            items[answered_name(receipt.re)] = where
+        kid = journal.answered.get(receipt.re or b"")
+        if receipt.re is not None and kid is not None:
+            items[answered_name(receipt.re)] = encode([message.epoch, message.number, kid])
     for answer in journal.answers:
         outbox.add("answers", t_ms, answer.content_type, answer.payload, answer.extra)
     write_items(db, items)

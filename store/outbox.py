@@ -15,7 +15,7 @@ import cbor2
 
 from store.cbor import load_own
 from store.database import Database
-from store.envelopes import place_of
+from store.envelopes import place_in
 from store.errors import StoreCorrupt, StoreError
 from store.queries import LANES
 
@@ -124,7 +124,7 @@ class Outbox:
         (a flipped bit in an id passes for a leap of numbers)."""
         for message in read_sealed(lane, self._db.run(f"sealed_newest/{lane}")):
             here = (message.epoch, message.number)
-            if message.epoch > self.epoch or place_of(message.body) != here:
+            if message.epoch > self.epoch or place_in(message.body) != here:
                 raise StoreCorrupt(f"the newest message of {lane} is not where it belongs")
             return row_id(*here)
         return 0
@@ -196,7 +196,8 @@ class Outbox:
 
     def encode_marks(self, now_ms: int) -> bytes:
         """The same, to ride along with a row of the log."""
-        return cbor2.dumps(self.marks(now_ms))
+        encoded: bytes = cbor2.dumps(self.marks(now_ms))
+        return encoded
 
     def pending(self, lane: str) -> tuple[int, int | None]:
         """`(number of undelivered messages, t_ms of the oldest or None)`."""

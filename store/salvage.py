@@ -14,7 +14,7 @@ from typing import Any
 
 from store.control import NOT_SALVAGED
 from store.database import PAGE_SIZE, Database, Row
-from store.envelopes import place_of
+from store.envelopes import place_in
 from store.epoch_file import MAX_EPOCH
 from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
 from store.gateway_tables import read_peer
@@ -172,7 +172,7 @@ def _is_sealed(row: Row) -> bool:
     """Whether a message is what was sealed, and where it belongs: its bytes say so themselves."""
     try:
         is_whole = type(row[1]) is int and isinstance(row[3], bytes) and zlib.crc32(row[3]) == row[2]
-        return is_whole and place_of(row[3]) == split_id(row[0])
+        return is_whole and place_in(row[3]) == split_id(row[0])
     except StoreCorrupt:
         return False
 

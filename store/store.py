@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import cbor2
-
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
+from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
@@ -164,7 +163,7 @@ class Store:
 
     def control_state(self) -> "Future[dict[str, bytes]]":
         """What control kept, by name; without a database, that it may have forgotten (hub/core/control/records.py)."""
-        return self._ask(lambda engine: dict(engine.control), without={FORGOT: cbor2.dumps(None)})
+        return self._ask(lambda engine: dict(engine.control), without={FORGOT: encode(None)})
 
     def unsent(self, lane: str, epoch: int, after_number: int, limit: int) -> "Future[list[Sealed]]":
         """Undelivered messages of a lane strictly after (epoch, after_number), ordered by (epoch, number)."""

@@ -65,6 +65,8 @@ class Config:
     operators_file: Path = Path("/etc/meterhub/operators.toml")
     heartbeat_s: int = 60
     failsafe: str | int = "release"
+    failsafe_min_s: float = 7200.0  # EEBUS LPC: how long a failsafe limit holds at least, 2 to 24 h
+    floor_w: int = 0  # no limit of the household's consumption is lower than this
     slots_dir: Path = Path("/run/meterhub-slots")  # where slots are spoken for; not there: no updates
     update_kb_s: int = 256  # how fast a bundle is fetched; 0: no bound
     update_spread_s: float = 14_400.0  # a command for many hubs: within which time each begins to fetch
@@ -216,6 +218,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "protocol": _one_of("auto", "5", "3.1.1"),
         "keepalive_s": _whole(5, 3600),
         "pack_interval_s": _seconds(0.1, 86400),
+        "booked_within_s": _seconds(1, 31_536_000),
         "drain_kb_s": _whole(0, 1_000_000),
         "boot_spread_s": _seconds(0, 3600),
         "deflate": _flag,
@@ -236,7 +239,13 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "well_s": _seconds(0, 600),
         "uplink_s": _seconds(1, 1200),
     },
-    "control": {"operators_file": _path, "heartbeat_s": _whole(5, 3600), "failsafe": _failsafe},
+    "control": {
+        "operators_file": _path,
+        "heartbeat_s": _whole(5, 3600),
+        "failsafe": _failsafe,
+        "failsafe_min_s": _seconds(7200, 86400),
+        "floor_w": _whole(0, 1_000_000),
+    },
 }
 _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
 _REQUIRED = {

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import cbor2
-
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
 from drivers.process import give_back_memory, share_one_arena
@@ -25,11 +23,11 @@ from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
 from hub.app.config import Config, ConfigError, override
-from hub.app.startup_checks import OPERATORS_ITEM, gateway_config, operators_item, operators_of, present_identity
+from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, present_identity
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
-from hub.core.control.records import FORGOT, Journal
+from hub.core.control.records import FORGOT, OPERATORS, Journal
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
@@ -52,6 +50,7 @@ from hub.services.update.slots import Slots
 from hub.services.uplink.loop import Uplink
 from hub.wire.keys.identity import Identity
 from hub.wire.keys.pkcs11 import HardwareError
+from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.envelope import seal
 from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
@@ -144,7 +143,7 @@ class Base:
         state = await asyncio.wrap_future(self.store.control_state())
         if factory_reset.is_done(self.config.data_dir):
             # It took the operators' counters: what was commanded before it must not pass once more.
-            item = cbor2.dumps(None)  # as the store has it where a database was lost
+            item = encode(None)  # as the store has it where a database was lost
             with suppress(StoreError):
                 await asyncio.wrap_future(self.store.commit_control(Journal(kept={FORGOT: item})))
                 factory_reset.take_done(self.config.data_dir)
@@ -187,7 +186,7 @@ class Daemon:
         base.bridge.orders_sent = self._control.orders_sent
         self._uplink = self._make_uplink()
         self._uplink.tap = self._tracer.uplink
-        self._settings.apply = lambda changed: self._uplink.reconfigure(changed.uplink, changed.heartbeat_s)
+        self._settings.apply = self._apply_settings
         self._settings.is_up = lambda: self._uplink.has_session_since_reconfigured
         self._meter = None if config.meter is None else self._make_meter()
         self._queries = Queries(self._asked())
@@ -206,17 +205,18 @@ class Daemon:
     def _restored_controller(self, state: dict[str, bytes]) -> Controller:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         base, config, now = self._base, self._config, monotonic()
+        book = OperatorFile(config)
+        kept = state.pop(OPERATORS, None)
         controller = Controller(
             base.identity.hub_id,
-            config.groups,
-            operators_of(config, state.pop(OPERATORS_ITEM, None)),
+            book.read(kept),
             now,
-            heartbeat_s=config.heartbeat_s,
-            failsafe_w=None if isinstance(config.failsafe, str) else float(config.failsafe),
+            settings=control_settings(config),
             random=random.random,
+            book=book,
         )
-        controller.operators_item = lambda text: operators_item(config, text)
-        for name in controller.restore(state):
+        controller.trial.kept = kept
+        for name in controller.restore(state, now):
             log.error("control's item %s does not read; it is left out", name)
         changes = [record for record in base.store.restored if not isinstance(record, Seen | MessageQueued)]
         controller.observe([], changes, now)
@@ -347,6 +347,19 @@ class Daemon:
             probe=self._admin.probe,
             start_anew=base.start_anew,
         )
+
+    def _apply_settings(self, changed: Config) -> None:
+        """Settings that a command changed, in force at once."""
+        before, self._config = self._config, changed
+        self._controller.configure(control_settings(changed), monotonic())
+        if (changed.uplink, changed.heartbeat_s, changed.groups) != (before.uplink, before.heartbeat_s, before.groups):
+            self._uplink.reconfigure(changed.uplink, changed.heartbeat_s, changed.groups)
+
+    def reload(self) -> dict[str, Any]:
+        """Read the operators' file again. Raises ConfigError."""
+        operators = OperatorFile(self._config).read(self._controller.trial.kept)
+        self._control.use_operators(operators)
+        return {"operators": sorted(operators)}
 
     # Life
 

@@ -4,19 +4,16 @@ import hashlib
 import logging
 from pathlib import Path
 
-import cbor2
-
 from hub.app.config import Config, ConfigError
+from hub.core.control.controller import ControlSettings
 from hub.core.gateway.limits import GatewayConfig
 from hub.services.identity.renewal import newest_identity
 from hub.wire.keys.identity import BadIdentity, Identity
 from hub.wire.keys.operators import BadOperators, Operators, parse_operators
 from hub.wire.mqttsn.topics import PREDEFINED
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
 
 log = logging.getLogger(__name__)
-
-OPERATORS_ITEM = "operators"
 
 
 def present_identity(config: Config) -> tuple[Identity, Path, Path]:
@@ -65,7 +62,7 @@ def operators_of(config: Config, kept: bytes | None = None) -> Operators:
     text, digest = _operators_file(config)
     if kept is not None:
         try:
-            kept_digest, trusted = loads_one(kept)
+            kept_digest, trusted = decode_own(kept)
             if kept_digest == digest:
                 return parse_operators(trusted)
         except (ValueError, TypeError) as error:
@@ -76,9 +73,19 @@ def operators_of(config: Config, kept: bytes | None = None) -> Operators:
         raise ConfigError(f"{config.source}: control.operators_file: {config.operators_file}: {error}") from None
 
 
-def operators_item(config: Config, text: str) -> bytes:
-    """The store's item for operators that a `trust` command brought."""
-    return cbor2.dumps([_operators_file(config)[1], text])
+class OperatorFile:
+    """How lists of operators are kept: operators.toml, and in the store's item what a command put in its place."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def item_of(self, text: str) -> bytes:
+        """The store's item for a list that a `trust` command brought."""
+        return encode([_operators_file(self._config)[1], text])
+
+    def read(self, item: bytes | None) -> Operators:
+        """The list that holds. Raises ConfigError, which is a ValueError."""
+        return operators_of(self._config, item)
 
 
 def _operators_file(config: Config) -> tuple[str, bytes]:
@@ -96,6 +103,17 @@ def _operators_file(config: Config) -> tuple[str, bytes]:
         raise ConfigError(
             f"{config.source}: control.operators_file: {config.operators_file}: not a text file"
         ) from None
+
+
+def control_settings(config: Config) -> ControlSettings:
+    """What the configuration says to control."""
+    return ControlSettings(
+        heartbeat_s=config.heartbeat_s,
+        failsafe_w=None if isinstance(config.failsafe, str) else float(config.failsafe),
+        failsafe_min_s=config.failsafe_min_s,
+        floor_w=float(config.floor_w),
+        groups=config.groups,
+    )
 
 
 def gateway_config(config: Config) -> GatewayConfig:

@@ -80,14 +80,14 @@ def _han(data: bytes) -> str:
 
 
 def _uplink(topic: str, data: bytes) -> str:
-    from hub.wire.uplink.cbor import loads_one
+    from hub.wire.uplink.cbor import decode_own
     from hub.wire.uplink.envelope import split_sign1
 
     kind = topic.rpartition("/")[2]
     if kind == "state" or "/han/" in topic:
         return data.decode("utf-8", "replace")
     if kind == "heartbeat":
-        return str(loads_one(data))
+        return str(decode_own(data))
     protected, _, payload, _ = split_sign1(data)
     return f"{_header(protected)} {_content(kind, payload)}"
 
@@ -99,13 +99,13 @@ def _header(protected: dict[Any, Any]) -> str:
 
 
 def _content(kind: str, payload: bytes) -> str:
-    from hub.wire.uplink.cbor import loads_one
+    from hub.wire.uplink.cbor import decode_own
     from hub.wire.uplink.pack import decode_pack
 
     if kind in ("readings", "answers"):
         readings = decode_pack(payload)
         return f"{len(readings)} readings of {len({(r.client_id, r.quantity) for r in readings})} series"
-    claims = loads_one(payload)
+    claims = decode_own(payload)
     if kind == "commands":
         return f"{claims.get('op')} {claims.get('args')}"
     if kind == "receipts":

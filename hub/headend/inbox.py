@@ -11,7 +11,7 @@ from hub.headend.ledger import Altered, Lane, Ledger
 from hub.wire.keys.identity import common_name
 from hub.wire.uplink import event as events
 from hub.wire.uplink import pack
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own
 from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
 from hub.wire.uplink.reading import Reading
 
@@ -63,7 +63,7 @@ class Inbox:
             if kind == "state":
                 return Received(hub, kind, fields=dict(json.loads(payload)))
             if kind == "heartbeat":
-                return self._heartbeat(hub, loads_one(payload))
+                return self._heartbeat(hub, decode_own(payload))
             if kind in _SEALED:
                 return self._sealed(hub, kind, payload)
             return Received(hub, kind, fault="a topic that the contract does not know")
@@ -85,7 +85,7 @@ class Inbox:
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
         else:
-            received.fields = loads_one(envelope.payload)
+            received.fields = decode_own(envelope.payload)
         return received
 
     def missing(self) -> dict[Lane, list[tuple[int, int]]]:

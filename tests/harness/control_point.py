@@ -108,8 +108,9 @@ class ControlPoint:
 
     def _book(self, lane: str, payload: bytes) -> None:
         header, content = open_sign1(payload, self._certificate)
-        assert header["l"] == lane
-        key = (header["h"], header["e"], lane, header["n"])
+        hub, epoch, named, number = header[-65537]
+        assert named == lane
+        key = (hub, epoch, lane, number)
         known = self.books.messages.get(key)
         if known is not None:
             self.books.repeats += 1
@@ -118,7 +119,9 @@ class ControlPoint:
             return
         self.books.messages[key] = payload
         if lane == "readings":
-            self.books.readings += readings_of(zlib.decompress(content, -15) if header.get("z") == 1 else content)
+            self.books.readings += readings_of(
+                zlib.decompress(content, -15) if header.get(-65538) == "deflate" else content
+            )
         elif lane == "events":
             self.books.events.append(cbor2.loads(content))
         elif lane == "receipts":

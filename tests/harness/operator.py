@@ -11,6 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 
+def dumps(value: Any) -> bytes:
+    """Deterministic encoding (RFC 8949, 4.2.1). cbor2's canonical order (RFC 7049) is the same for the keys used
+    here."""
+    return cbor2.dumps(value, canonical=True)
+
+
 class Operator:
     """One operator with a P-256 key; `roles` for operators.toml."""
 
@@ -44,12 +50,19 @@ class Operator:
             "op": op,
             "args": args or {},
         }
-        protected = cbor2.dumps({1: -7, 3: 61, 4: self.kid.encode()})
-        payload = cbor2.dumps(body)
-        der = self.key.sign(cbor2.dumps(["Signature1", protected, b"", payload]), ec.ECDSA(hashes.SHA256()))
+        return self.sign({1: -7, 3: 61, 4: self.kid.encode()}, dumps(body))
+
+    def approval(self, digest: bytes) -> bytes:
+        """This admin's word for a list of operators: a COSE_Sign1 over its SHA-256."""
+        return self.sign({1: -7, 4: self.kid.encode()}, digest)
+
+    def sign(self, header: dict[Any, Any], payload: bytes) -> bytes:
+        """A COSE_Sign1 by hand (RFC 9052, 4.4)."""
+        protected = dumps(header)
+        der = self.key.sign(dumps(["Signature1", protected, b"", payload]), ec.ECDSA(hashes.SHA256()))
         r, s = decode_dss_signature(der)
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-        return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]))
+        return dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]))
 
 
 def cti_of(command: bytes) -> bytes:

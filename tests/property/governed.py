@@ -10,15 +10,14 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-import cbor2
-
-from hub.core.control.controller import Controller
+from hub.core.control.controller import Controller, ControlSettings
 from hub.core.control.records import Journal, Step, answered_name
 from hub.wire.keys.operators import parse_operators
 from hub.wire.uplink.receipt import Receipt
 from tests.emulators.appliances import create
 from tests.emulators.ezsp.obedience import Obedience
-from tests.harness.operator import Operator
+from tests.harness.operator import Operator, dumps
+from tests.hub.core.control.desk import Book
 from tests.property.home import Adapter, Faults, Home
 
 UTC = 1_800_000_000.0  # UTC at the simulation's zero
@@ -67,8 +66,10 @@ class Governed(Home):
         self.is_trusted = False
         dice = random.Random(self.rng.random())
         operators = parse_operators(OPERATOR.toml)
-        self.controller = Controller(HUB, ("region",), operators, self.now, random=dice.random)
-        assert self.controller.restore(dict(self.kept)) == []
+        self.controller = Controller(
+            HUB, operators, self.now, settings=ControlSettings(groups=("region",)), random=dice.random, book=Book("")
+        )
+        assert self.controller.restore(dict(self.kept), self.now) == []
         super().start_hub()
         changes = [record for record in self.store.restored() if type(record).__name__ not in ("Seen", "MessageQueued")]
         self.controller.observe([], changes, self.now)  # type: ignore[arg-type]
@@ -129,8 +130,8 @@ class Governed(Home):
         journal, step = self._journals.popleft()
         self._commit(journal)
         for receipt in journal.receipts:
-            if receipt.re is not None and journal.remembers(receipt):
-                self.controller.answered.put(receipt.re, 1, len(self.receipts))
+            if receipt.re in journal.answered:
+                self.controller.answered.put(receipt.re, 1, len(self.receipts), journal.answered[receipt.re])
         if step is not None:
             self._take_effect(step)
         self._control_settles()
@@ -146,8 +147,8 @@ class Governed(Home):
                 self.kept[name] = value
         for receipt in journal.receipts:
             self.receipts.append(replace(receipt, i=len(self.receipts) + 1))
-            if receipt.re is not None and journal.remembers(receipt):
-                self.kept[answered_name(receipt.re)] = cbor2.dumps([1, len(self.receipts), 0])
+            if receipt.re in journal.answered:
+                self.kept[answered_name(receipt.re)] = dumps([1, len(self.receipts), journal.answered[receipt.re]])
 
     def kill_hub(self) -> None:
         for _ in range(self.rng.randrange(len(self._journals) + 1)):
@@ -182,7 +183,7 @@ class Governed(Home):
 
     def _essence(self) -> Any:
         control = self.controller
-        return (list(control.limits), dict(control.holds), control.household.held, dict(control.ctr))
+        return (list(control.limits), dict(control.orders), control.household.held, dict(control.ctr))
 
     # The home
 

@@ -107,7 +107,7 @@ def test_no_restriction_outlives_its_end_and_nobody_protected_is_touched(
     for name, obedience in home.obedience.items():
         assert obedience.limit_until is None and obedience.off_until is None, f"{name} is still restricted"
         assert obedience.appliance.on
-    assert not len(home.controller.limits) and not home.controller.holds
+    assert not len(home.controller.limits) and not home.controller.orders
     check_stories(home)
     assert not home.broker, "every command was acknowledged"
 

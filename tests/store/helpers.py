@@ -14,6 +14,7 @@ from hub.core.records import Batch, Sample, Seen
 from hub.wire.uplink.pack import decode_pack
 from store import Sealed, Store
 from tests.harness.newborn import newborn
+from tests.harness.operator import dumps
 
 WAIT_S = 30.0
 
@@ -22,8 +23,8 @@ def seal(
     lane: str, epoch: int, number: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
 ) -> bytes:
     """An envelope of the right form with a signature of zeros."""
-    header = cbor2.dumps({3: content_type, "e": epoch, "l": lane, "n": number, **(extra or {})})
-    return cbor2.dumps(cbor2.CBORTag(18, [header, {}, payload, bytes(64)]))
+    header = dumps({3: content_type, -65537: ["MTR-1", epoch, lane, number], **(extra or {})})
+    return dumps(cbor2.CBORTag(18, [header, {}, payload, bytes(64)]))
 
 
 def payload_of(sealed: Sealed) -> bytes:

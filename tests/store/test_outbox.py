@@ -71,7 +71,7 @@ def test_sealing_waits_for_nothing_and_finds_nothing(store: Store) -> None:
 def test_lanes_count_for_themselves_and_across_restarts(open_store: Opener) -> None:
     store = open_store()
     receipt = store.append("receipts", 61, b"one").result(WAIT_S)
-    answer = store.append("answers", 61, b"two", {"re": b"cti"}).result(WAIT_S)
+    answer = store.append("answers", 61, b"two", {-65539: b"cti"}).result(WAIT_S)
     store.record_event("adapter.lost", {"client": "a"})
     assert (receipt.epoch, receipt.number, answer.number) == (1, 1, 1)
     until(lambda: len(every(store, "events")) == 1)

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-import cbor2
-
 from hub.core.order import Order
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
+
+MAX_ORDERS, MAX_ORDERS_EACH = 256, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class ApplianceOrder:
     """One appliance is held to something. `ends_at`: UTC epoch seconds; `slot` and `text` as in an Order."""
 
     cti: bytes
@@ -25,18 +25,18 @@ class Hold:
     def encode(self) -> bytes:
         """As the store keeps it."""
         fields = [self.kid, self.digest, self.client_id, self.slot, self.text, self.ends_at, self.is_applied]
-        return cbor2.dumps(fields)
+        return encode(fields)
 
     def order(self, until: float) -> Order:
         return Order(self.slot, self.text, until)
 
 
-def decode_hold(cti: bytes, value: bytes) -> Hold:
+def decode_appliance_order(cti: bytes, value: bytes) -> ApplianceOrder:
     """Read what `encode` wrote. Raises ValueError."""
-    fields: Any = loads_one(value)
+    fields: Any = decode_own(value)
     if not isinstance(fields, list) or len(fields) != 7:
-        raise ValueError("not a hold")
-    return Hold(cti, *fields)
+        raise ValueError("not an order to an appliance")
+    return ApplianceOrder(cti, *fields)
 
 
 def switch_text(on: bool) -> str:

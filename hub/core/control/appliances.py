@@ -45,6 +45,7 @@ class Appliance:
         self.deaf_since = float("-inf")
         self.deprived_s = 0.0
         self._drew_at = float("-inf")
+        self._made_w, self._made_at = 0.0, float("-inf")
 
     @property
     def nominal_w(self) -> float:
@@ -52,6 +53,8 @@ class Appliance:
         return max(self.profile.nominal_w, self.peak_w)
 
     def take_power(self, watts: float, now: float) -> None:
+        if self.profile.is_generator:
+            self._made_w, self._made_at = max(0.0, -watts), now
         self.power_w, self.power_at = max(0.0, watts), now
         self.peak_w = max(self.peak_w * 0.999, self.power_w)
         if self.power_w > _IDLE_SHARE * self.nominal_w:
@@ -76,11 +79,19 @@ class Appliance:
         """Whether its last power reading still speaks for it."""
         return self.power_at is not None and now - self.power_at <= FRESH_S
 
-    def may_be_restricted(self) -> bool:
+    def generated_w(self, now: float) -> float:
+        """What it feeds in now, as far as is known."""
+        return self._made_w if now - self._made_at <= FRESH_S else 0.0
+
+    def may_be_told(self) -> bool:
         """P4: never what is protected; and only what hears its orders, and when they end."""
         profile = self.profile
         is_there = self.is_present and self.is_reachable and not self.has_opted_out
         return profile.is_sheddable and not profile.is_protected and is_there
+
+    def may_be_restricted(self) -> bool:
+        """The same, of what draws power."""
+        return self.profile.is_load and self.may_be_told()
 
     def wants_power(self, now: float) -> bool:
         """Whether it drew power lately. One that is kept from it cannot show: it still wants what it wanted, and after

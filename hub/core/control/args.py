@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.core.control.limits import MAX_DURATION_S
+from hub.wire.printable import quoted
+from hub.wire.uplink.envelope import LANES
 
 MAX_STEPS = 1000
-MAX_SWITCH_S = 86_400.0  # adapters refuse orders that last longer
+MAX_SWITCH_S = 86_400.0
+MAX_APPROVALS = 16
 
 
 class BadArgs(ValueError):
@@ -115,9 +118,21 @@ def _steps(of: Rule) -> Rule:
     return rule
 
 
+def _place(value: Any) -> list[int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("[epoch, number]")
+    return [_whole(0, 2**53, "an epoch")(value[0]), _whole(0, 2**53, "a number")(value[1])]
+
+
+def _approvals(value: Any) -> list[bytes]:
+    if not isinstance(value, list) or len(value) > MAX_APPROVALS or not all(isinstance(each, bytes) for each in value):
+        raise ValueError(f"a list of at most {MAX_APPROVALS} byte strings")
+    return value
+
+
 def _forecast(value: Any) -> Any:
     if not isinstance(value, dict) or not all(
-        isinstance(key, str) and type(item) in (int, float) for key, item in value.items()
+        isinstance(key, str) and 0 < len(key) <= 32 and type(item) in (int, float) for key, item in value.items()
     ):
         raise ValueError("a map of numbers")
     return value
@@ -126,7 +141,7 @@ def _forecast(value: Any) -> Any:
 _TIME = _number(0, 2**40, "UTC epoch seconds")
 _WATTS = _number(0, 1_000_000, "watts")
 _DURATION = _number(1, MAX_DURATION_S, "seconds")
-_LANE = _one_of("readings", "events", "receipts", "answers")
+_LANE = _one_of(*LANES)
 
 ARGS: dict[str, dict[str, Arg]] = {
     "limit": {
@@ -134,6 +149,8 @@ ARGS: dict[str, dict[str, Arg]] = {
         "duration": Arg(_DURATION),
         "start": Arg(_TIME, False),
         "randomise": Arg(_number(0, 3600, "seconds"), False),
+        "randomise_end": Arg(_number(0, 3600, "seconds"), False),
+        "direction": Arg(_one_of("import", "export"), False),
         "criticality": Arg(_whole(0, 9, "a whole number"), False),
     },
     "limit.cancel": {"cti": Arg(_octets(16), False)},
@@ -159,10 +176,11 @@ ARGS: dict[str, dict[str, Arg]] = {
     },
     "resend": {
         "lane": Arg(_LANE),
-        "epoch": Arg(_whole(0, 2**31, "an epoch")),
+        "epoch": Arg(_whole(0, 2**53, "an epoch")),
         "from": Arg(_whole(1, 2**31, "a number")),
         "to": Arg(_whole(1, 2**31, "a number")),
     },
+    "booked": {lane: Arg(_place, False) for lane in LANES},
     "permit": {
         "ieee": Arg(_hexadecimal, False),
         "install_code": Arg(_hexadecimal, False),
@@ -170,7 +188,8 @@ ARGS: dict[str, dict[str, Arg]] = {
     },
     "diagnose": {"what": Arg(_one_of("status", "network", "bundle"))},
     "config": {"set": Arg(_table)},
-    "trust": {"operators": Arg(_text(12_000))},
+    "trust": {"operators": Arg(_text(12_000)), "approvals": Arg(_approvals, False)},
+    "trust.confirm": {},
     "update": {
         "url": Arg(_text(1000), False),
         "han": Arg(_text(1000), False),
@@ -185,7 +204,7 @@ def check_args(op: str, args: dict[str, Any]) -> dict[str, Any]:
     rules = ARGS[op]
     for name in args:
         if name not in rules:
-            raise BadArgs(f"{op} takes no {name[:32]!r}")
+            raise BadArgs(f"{op} takes no {quoted(name, 32)}")
     checked: dict[str, Any] = {}
     for name, arg in rules.items():
         if name not in args:

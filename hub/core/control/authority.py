@@ -1,8 +1,9 @@
 """Authority: whether a command may be obeyed (promise P5). A machine: bytes and the time in, a verdict out.
 
-The checks, in the order of design 3.3: size and form; known kid; signature; audience; role; expiry; not from the
-future; already answered; counter (where counters were lost: issued since). The first that fails gives the receipt's
-reason. Nothing here does anything.
+The checks, in the order of design 3.3: size and form; known kid; signature; the claims' form; already answered;
+audience; role; expiry; not from the future; counter (where counters were lost: issued since). The first that fails
+gives the receipt's reason. Nothing of a message is looked at before its signature holds but the name of the key, and
+nothing here does anything.
 """
 
 import hashlib
@@ -10,21 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hub.wire.keys.operators import Operator, Operators
-from hub.wire.uplink.command import ROLES, BadCommand, Command, parse_command
-from hub.wire.uplink.envelope import BadEnvelope, verify_sign1
+from hub.wire.printable import quoted
+from hub.wire.uplink.command import ROLES, BadCommand, Command, kid_text, read_claims, split_command
+from hub.wire.uplink.envelope import BadEnvelope, Sign1, verify
 
 MAX_AHEAD_S = 300.0  # design 3.3: how far a control point's clock may be ahead of ours
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Not obeyed. `reason` is one of REASONS; `cti` where it could be read; `is_authentic` when the signature held."""
+    """Not obeyed. `reason` is one of REASONS; `kid`: whose signature held, "" for nobody's, and then `cti` where it
+    could be read."""
 
     reason: str
     text: str
     digest: bytes
     cti: bytes | None = None
-    is_authentic: bool = False
+    kid: str = ""
+    unverified: Sign1 | None = None  # what nobody known signed: its cti is read only if it is to be answered at all
+
+    def named_cti(self) -> bytes | None:
+        """The command that a receipt names."""
+        if self.cti is None and self.unverified is not None:
+            try:
+                return read_claims(self.unverified).cti
+            except BadCommand as error:
+                return error.cti
+        return self.cti
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,54 +80,71 @@ class Authority:
         last_ctr: Callable[[str], int | None],
         is_answered: Callable[[bytes], bool],
     ) -> None:
-        self._audiences = {hub_id, "all", *(f"group:{group}" for group in groups)}
+        self._hub_id = hub_id
+        self.use_groups(groups)
         self.operators = operators
         self._last_ctr = last_ctr
         self._is_answered = is_answered
         # UTC epoch seconds: what was issued earlier may have been obeyed by this hub before it forgot its counters.
         self.not_before = float("-inf")
 
+    def use(self, operators: Operators) -> None:
+        """Other operators from now on."""
+        self.operators = operators
+
+    def use_groups(self, groups: tuple[str, ...]) -> None:
+        """Other fleet groups from now on."""
+        self._audiences = {self._hub_id, "all", *(f"group:{group}" for group in groups)}
+
     def judge(self, message: bytes, t: float | None) -> Verdict:
         """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
         digest = hashlib.sha256(message).digest()
         try:
-            command = parse_command(message)
-        except BadCommand as error:
-            return Refused("malformed", str(error), digest, error.cti)
-
-        def refused(reason: str, text: str, authentic: bool = True) -> Refused:
-            return Refused(reason, text, digest, command.cti, authentic)
-
-        operator = self.operators.get(command.kid)
+            sign1 = split_command(message)
+            kid = kid_text(sign1.header)
+        except ValueError as error:
+            return Refused("malformed", str(error), digest)
+        operator = self.operators.get(kid)
         if operator is None:
-            return refused("unknown-kid", f"no operator is known as {command.kid}", False)
+            return Refused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
         try:
-            verify_sign1(message, lambda _kid: operator.public_key)
+            verify(sign1, operator.public_key)
         except BadEnvelope as error:
-            return refused("bad-signature", str(error), False)
-        if command.aud not in self._audiences:
-            return refused("wrong-audience", f"it is for {command.aud}")
-        if ROLES[command.op] not in operator.roles:
-            return refused("wrong-role", f"{command.op} needs the role {ROLES[command.op]}")
-        late = self._check_time(command, operator, t)
-        if late is not None:
-            return refused(*late)
+            return Refused("bad-signature", str(error), digest, unverified=sign1)
+        try:
+            command = read_claims(sign1)
+        except BadCommand as error:
+            return Refused("malformed", str(error), digest, error.cti, kid)
         if self._is_answered(command.cti):
             return AnsweredBefore(command, digest)
+        refusal = self._refusal(command, operator, t)
+        if refusal is not None:
+            return Refused(*refusal, digest, command.cti, kid)
+        return Accepted(command, operator, digest)
+
+    def _refusal(self, command: Command, operator: Operator, t: float | None) -> tuple[str, str] | None:
+        """The reason and text of the first claim that does not hold."""
+        if command.aud not in self._audiences:
+            return "wrong-audience", f"it is for {quoted(command.aud)}"
+        if ROLES[command.op] not in operator.roles:
+            return "wrong-role", f"{command.op} needs the role {ROLES[command.op]}"
+        late = self._check_time(command, operator, t)
+        if late is not None:
+            return late
         if command.iat < self.not_before:
             text = "this hub lost its memory of counters, so it obeys only what is issued after {:.0f}: send it anew"
-            return refused("replayed", text.format(self.not_before))
+            return "replayed", text.format(self.not_before)
         last = self._last_ctr(command.kid)
         if last is not None and command.ctr <= last:
-            return refused("replayed", f"ctr {command.ctr} is not greater than {last}")
-        return Accepted(command, operator, digest)
+            return "replayed", f"ctr {command.ctr} is not greater than {last}"
+        return None
 
     @staticmethod
     def _check_time(command: Command, operator: Operator, t: float | None) -> tuple[str, str] | None:
         if t is None:
             return "no-clock", "this hub has no trustworthy clock yet"
         if operator.not_after is not None and t > operator.not_after:
-            return "operator-expired", f"{operator.name} may not command any more"
+            return "operator-expired", f"{quoted(operator.name)} may not command any more"
         if t >= command.exp:
             return "expired", f"it ended {t - command.exp:.0f} s ago"
         if command.nbf is not None and t < command.nbf:

@@ -22,13 +22,17 @@ class Traits(NamedTuple):
     min_off_s: float = 0.0
     is_sheddable: bool = True
     is_protected: bool = False
+    is_load: bool = True
+    is_generator: bool = False
 
 
 CLASSES: dict[str, Traits] = {
     # Storage of one kind or another: minutes without power are not noticed.
     "water-heater": Traits(2000, 3, min_off_s=0.0),
     "ev-charger": Traits(7200, 2, floor_share=0.19),  # 6 A of 32 A: IEC 61851-1 knows nothing less
-    "battery": Traits(3000, 1, floor_share=0.05),
+    "battery": Traits(3000, 1, floor_share=0.05, is_generator=True),
+    # Draws nothing; under an export limit it feeds in less.
+    "solar": Traits(5000, 5, floor_share=0.0, is_load=False, is_generator=True),
     "pool-pump": Traits(1100, 1, min_on_s=300, min_off_s=300),
     # Compressors want to be left running, and then left resting.
     "heat-pump": Traits(2500, 4, floor_share=0.4, min_on_s=300, min_off_s=300),
@@ -67,6 +71,8 @@ class Profile:
     min_off_s: float = 0.0
     is_sheddable: bool = False
     is_protected: bool = False
+    is_load: bool = True
+    is_generator: bool = False
 
 
 def read_about(payload: bytes) -> Profile:
@@ -93,6 +99,8 @@ def read_about(payload: bytes) -> Profile:
         is_sheddable=not traits.is_protected and (sheddable if isinstance(sheddable, bool) else traits.is_sheddable),
         # "Not to be shed" is also an appliance that no `switch` may take from its householder.
         is_protected=traits.is_protected or sheddable is False,
+        is_load=traits.is_load,
+        is_generator=traits.is_generator,
     )
 
 

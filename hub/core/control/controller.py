@@ -7,79 +7,128 @@ letting go must not wait for a disk.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
-
-import cbor2
+from typing import Any, NamedTuple
 
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
-from hub.core.control.appliance_orders import Hold
+from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
 from hub.core.control.args import BadArgs, check_args
 from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
 from hub.core.control.bulletin import Bulletin
-from hub.core.control.handlers import HANDLERS, Unable
-from hub.core.control.household import Held, Household
-from hub.core.control.limits import ACTIVE, OVER, Limit, Limits, step
-from hub.core.control.listening import observe
-from hub.core.control.lpc import Watch
-from hub.core.control.records import CTR, FAIRNESS, FORGOT, HOLD, JOB, LIMIT, Journal, Request, Step
-from hub.core.control.restoring import restore_items
+from hub.core.control.generation import Generation
+from hub.core.control.household import ORDER_S, Held, Household
+from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, Limits, decode_limit, step
+from hub.core.control.operations import OPERATIONS, Unable
+from hub.core.control.records import (
+    ANSWERED,
+    BEAT,
+    CTR,
+    FAIRNESS,
+    FORGOT,
+    JOB,
+    LIMIT,
+    OPERATORS_BEFORE,
+    ORDER,
+    Journal,
+    Request,
+    Step,
+)
+from hub.core.control.trial import OperatorBook, Trial
+from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
-from hub.core.records import Change, Sample
+from hub.core.records import (
+    Change,
+    EventRecorded,
+    RetainedSet,
+    Sample,
+    SessionChanged,
+    SessionRemoved,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+)
 from hub.wire.keys.operators import Operators
+from hub.wire.mqttsn.topics import matches
+from hub.wire.uplink.cbor import decode_own, encode
+from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
 
-# A flood of forged commands must not become a flood of signed receipts: twenty, and then one a minute.
-_FORGED_PER_S, _FORGED_BURST_S = 1 / 60.0, 20 * 60.0
+# A flood must not become a flood of signed receipts. What nobody signed has one budget: twenty, and then one a minute;
+# what an operator signed has one for each: as many, and then six.
+_STRANGERS_PER_S, _STRANGERS_BURST_S = 1 / 60.0, 20 * 60.0
+_OPERATOR_PER_S, _OPERATOR_BURST_S = 6 / 60.0, 200.0
 _UNMET_FOR_S = 60.0
 _BACKWARDS_S = 5.0
 _STEP_S = 1.0  # a clock that is only slewed never moves its offset by as much
 _PLAN_EVERY_S = 0.25
+_RENEW_S = ORDER_S / 2
 # Refusals that say nothing final: the same command may come again and be obeyed.
 _TRANSIENT = ("no-clock", "not-yet-valid")
+_ABOUT = "about/"
+_GONE = ("lost", "disconnected")
+
+
+class ControlSettings(NamedTuple):
+    """What the configuration says of control. `failsafe_w`: None releases; `floor_w`: no household limit is lower."""
+
+    heartbeat_s: float = 60.0
+    failsafe_w: float | None = None
+    failsafe_min_s: float = FAILSAFE_MIN_S
+    floor_w: float = 0.0
+    groups: tuple[str, ...] = ()
 
 
 class Controller:
-    """One hub's control. `random`: numbers in [0, 1)."""
+    """One hub's control. `random`: numbers in [0, 1). `book`: how a list of operators is kept."""
 
     def __init__(
         self,
         hub_id: str,
-        groups: Sequence[str],
         operators: Operators,
         now: float,
         *,
-        heartbeat_s: float = 60.0,
-        failsafe_w: float | None = None,
+        settings: ControlSettings,
         random: Callable[[], float],
+        book: OperatorBook,
     ) -> None:
         self.hub_id = hub_id
         self.random = random
         self.limits = Limits()
-        self.holds: dict[bytes, Hold] = {}
+        self.orders: dict[bytes, ApplianceOrder] = {}
         self.jobs: dict[bytes, Request] = {}
-        self.watch = Watch(heartbeat_s, failsafe_w, now)
-        self.household = Household(self._has_hold, self._record_event, random)
+        self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
+        self.floor_w = settings.floor_w
+        self.household = Household(self._has_order, self._record_event, random)
+        self.generation = Generation()
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
         self.ctr: dict[str, int] = {}
-        self.answered = Answered()
-        self.authority = Authority(hub_id, tuple(groups), operators, self.ctr.get, self.answered.__contains__)
-        # How a new list of operators is kept; whoever reads the file at the next start knows.
-        self.operators_item: Callable[[str], bytes] = str.encode
+        self.answered = Answered(self._is_live)
+        self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
+        self.trial = Trial(book)
+        self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
         self._ending: set[bytes] = set()
         self._awaits_apply, self._clock_s = False, 0.0
-        self._orders: list[tuple[str, Order]] = []
+        self._given: list[tuple[str, Order]] = []
+        self._told_until: dict[bytes, float] = {}  # orders to appliances: until when the last one lasts
+        self._keeping = Keeping()
         self._offset_s = 0.0
         self._is_trusted = False
-        self._forged = Allowance()
+        self._budgets: dict[str, Allowance] = {}
+        self._unanswered = 0
         self._planned_at = float("-inf")
         self._is_stale = False  # something was heard since the last plan
         self._unmet_since: float | None = None
+
+    def configure(self, settings: ControlSettings, now: float) -> None:
+        """Other settings, in force at once."""
+        self.watch.configure(settings.heartbeat_s, settings.failsafe_w, settings.failsafe_min_s)
+        self.floor_w = settings.floor_w
+        self.authority.use_groups(settings.groups)
+        self.advance(now)
 
     # Time
 
@@ -93,13 +142,13 @@ class Controller:
             if self.authority.not_before == float("inf"):
                 # An operator's clock may have been that much ahead when its command was obeyed.
                 self.authority.not_before = now + offset_s + MAX_AHEAD_S
-                self._journal.kept[FORGOT] = cbor2.dumps(self.authority.not_before)
+                self._journal.kept[FORGOT] = encode(self.authority.not_before)
             for limit in self.limits:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
                     self.move(limit, "lost", now, "clock-went-back")
-            for hold in self.holds.values():
-                self.tell_hold(hold, now)
+            for order in self.orders.values():
+                self.tell_order(order, now)
             self.advance(now)
 
     def follow_clock(self, offset_s: float) -> None:
@@ -116,11 +165,11 @@ class Controller:
                 moved = replace(limit, starts_at=limit.starts_at + step_s, ends_at=limit.ends_at + step_s)
                 self.limits.put(moved)
                 self._keep(LIMIT, moved)
-        for hold in list(self.holds.values()):
-            self.holds[hold.cti] = shifted = replace(hold, ends_at=hold.ends_at + step_s)
-            self._keep(HOLD, shifted)
+        for order in list(self.orders.values()):
+            self.orders[order.cti] = shifted = replace(order, ends_at=order.ends_at + step_s)
+            self._keep(ORDER, shifted)
 
-    def _keep(self, kind: str, item: Limit | Hold) -> None:
+    def _keep(self, kind: str, item: Limit | ApplianceOrder) -> None:
         if item.cti not in self._ending:
             self._journal.kept[kind + item.cti.hex()] = item.encode()
 
@@ -134,11 +183,44 @@ class Controller:
 
     # A restart
 
-    def restore(self, state: dict[str, bytes]) -> list[str]:
+    def restore(self, state: dict[str, bytes], now: float) -> list[str]:
         """Take up what the store kept; the names of items that did not read."""
-        bad = restore_items(self, state)
+        bad = []
+        for name, value in state.items():
+            try:
+                self._restore_item(name, value, now)
+            except (ValueError, TypeError, KeyError, IndexError):
+                bad.append(name)
+        for kid in {item.kid for item in (*self.limits, *self.orders.values())} - self.authority.operators.keys():
+            self._end_all_of(kid, now, "operator-removed")  # the file was changed while the hub was off
         self.answered.keep_bounds(self._journal)
         return bad
+
+    def _restore_item(self, name: str, value: bytes, now: float) -> None:
+        """Take up one item. Raises ValueError, TypeError, KeyError or IndexError for one that is not what was kept."""
+        kind, _, rest = name.partition("/")
+        if name == FAIRNESS:
+            self.household.restore_fairness(decode_own(value))
+        elif name == FORGOT:
+            since = decode_own(value)
+            self.authority.not_before = float("inf") if since is None else float(since)
+        elif name == OPERATORS_BEFORE:
+            self.trial.restore(value)
+        elif name in ("price", "weather"):
+            self.bulletin.restore(name, decode_own(value))
+        elif kind + "/" == ANSWERED:
+            self.answered.restore(bytes.fromhex(rest), value)
+        elif kind + "/" == CTR:
+            self.ctr[rest] = int(decode_own(value))
+        elif kind + "/" == BEAT:
+            self.watch.restore(rest, now)
+        elif kind + "/" == LIMIT:
+            self.limits.put(decode_limit(bytes.fromhex(rest), value))
+        elif kind + "/" == ORDER:
+            self.orders[bytes.fromhex(rest)] = decode_appliance_order(bytes.fromhex(rest), value)
+        elif kind + "/" == JOB:
+            kid, digest, op, args, is_for_many = decode_own(value)
+            self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
 
     # Commands
 
@@ -147,53 +229,73 @@ class Controller:
         self._ending.clear()
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
-            self.counters["answered-before"] += 1
-            said = self.answered.get(verdict.command.cti)
-            return Step(resend=[] if said is None else [said])
+            return self._answer_again(verdict, now)
         if isinstance(verdict, Refused):
-            said = self.answered.get(verdict.cti)
-            if verdict.reason == "no-clock" and said is not None:
-                # The broker brings it again after a restart: what was said of it still holds.
-                return Step(resend=[said])
             return self._refuse(verdict, now)
+        return self._obey(verdict, now)
+
+    def poison(self, message: bytes, now: float) -> Step:
+        """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
+        self._ending.clear()
+        verdict = self.authority.judge(message, None)
+        cti = verdict.cti if isinstance(verdict, Refused) else None
+        kid = verdict.kid if isinstance(verdict, Refused) else ""
+        return self._refuse(Refused("poison", "this hub ended while it was in hand", verdict.digest, cti, kid), now)
+
+    def _obey(self, verdict: Accepted, now: float) -> Step:
         command = verdict.command
         try:
             args = check_args(command.op, command.args)
-            taken = HANDLERS[command.op](self, verdict, args, now)
+            operation = OPERATIONS[command.op](self, verdict, args, now)
+            journal = operation.journal()
         except BadArgs as error:
-            return self._refuse(Refused("bad-args", str(error), verdict.digest, command.cti, True), now)
+            return self._refuse(Refused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
         except Unable as error:
-            return self._refuse(Refused(error.reason, str(error), verdict.digest, command.cti, True), now)
+            return self._refuse(Refused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
         self.counters["accepted"] += 1
-        return self._use_up(taken, verdict, now)
-
-    def _use_up(self, taken: Step, verdict: Accepted, now: float) -> Step:
-        """Its counter is used up the moment this step is durable."""
-        command, inner = verdict.command, taken.apply
-        if taken.journal:
-            taken.journal.kept[CTR + command.kid] = cbor2.dumps(command.ctr)
+        if journal:
+            journal.kept[CTR + command.kid] = encode(command.ctr)
 
         def apply(later: float) -> None:
+            # Its counter is used up the moment this step is durable.
             self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
-            inner(later)
+            operation.apply(later)
             self._ending.clear()
             self._awaits_apply = False
             self.follow_clock(self._clock_s)
 
-        taken.apply, self._awaits_apply = apply, True
-        self.answered.keep_bounds(taken.journal, room=1)
-        return taken
+        self._awaits_apply = True
+        self.answered.keep_bounds(journal, room=1)
+        return Step(journal, apply, request=operation.request)
+
+    def _answer_again(self, verdict: AnsweredBefore, now: float) -> Step:
+        """Its receipt is sent again: that costs no flash, and octets on the uplink only so often."""
+        self.counters["answered-before"] += 1
+        said = self.answered.get(verdict.command.cti)
+        if said is None or not self._may_answer("again " + verdict.command.kid, now):
+            self._leave_unanswered()
+            return Step()
+        return Step(resend=[(said.epoch, said.number)])
+
+    def _may_answer(self, budget: str, now: float) -> bool:
+        rate, burst_s = (_OPERATOR_PER_S, _OPERATOR_BURST_S) if budget else (_STRANGERS_PER_S, _STRANGERS_BURST_S)
+        return self._budgets.setdefault(budget, Allowance()).spend(rate, now, burst_s)
+
+    def _leave_unanswered(self) -> None:
+        self._unanswered += 1
+        self.counters["unanswered"] += 1
 
     def _refuse(self, refused: Refused, now: float) -> Step:
         self.counters[f"refused.{refused.reason}"] += 1
-        if not refused.is_authentic and not self._forged.spend(_FORGED_PER_S, now, _FORGED_BURST_S):
-            self.counters["refused-without-receipt"] += 1
+        if not self._may_answer(refused.kid, now):
+            self._leave_unanswered()
             return Step()
         journal = Journal()
         detail = {"text": refused.text[:200]}
-        receipt = self.receipt(refused.cti, refused.digest, "refused", now, refused.reason, detail)
-        if refused.is_authentic and refused.reason not in _TRANSIENT:
-            journal.tell(receipt)
+        receipt = self.receipt(refused.named_cti(), refused.digest, "refused", now, refused.reason, detail)
+        if refused.kid and refused.reason not in _TRANSIENT:
+            journal.tell(receipt, refused.kid)
+            self.answered.keep_bounds(journal, room=1)
         else:
             # Only what an operator signed may be remembered: a forged cti must not block the genuine one.
             journal.receipts.append(receipt)
@@ -202,8 +304,11 @@ class Controller:
     def receipt(
         self, cti: bytes | None, digest: bytes, status: str, now: float, reason: str = "", detail: Any = None
     ) -> Receipt:
-        """A receipt that the store will chain."""
-        return Receipt(self.hub_id, int(now + self._offset_s), cti, digest, status, reason, detail or {})
+        """A receipt that the store will chain. The first after a flood says how many messages went unanswered."""
+        said = dict(detail or {})
+        if self._unanswered:
+            said["unanswered"], self._unanswered = self._unanswered, 0
+        return Receipt(self.hub_id, int(now + self._offset_s), cti, digest, status, reason, said)
 
     def finished(
         self, cti: bytes, status: str, now: float, reason: str = "", detail: dict[str, Any] | None = None,
@@ -216,32 +321,226 @@ class Controller:
         if journal is not None:
             self._journal.add(journal)
         self._journal.kept[JOB + cti.hex()] = None
-        self._journal.tell(self.receipt(cti, request.digest, status, now, reason, detail))
+        self._journal.tell(self.receipt(cti, request.digest, status, now, reason, detail), request.kid)
+
+    def _is_live(self, cti: bytes) -> bool:
+        return cti in self.jobs or cti in self.orders or self.limits.get(cti) is not None
+
+    # Operators
+
+    def heard(self, kid: str, now: float, *, heartbeat: bool = False, decision: bool = False) -> None:
+        """An operator is alive; `decision`: it said what the household is held to."""
+        self.watch.heard(kid, now, heartbeat=heartbeat, decision=decision)
+        self.advance(now)
+        if not heartbeat:
+            self.plan(now)
+
+    def is_new_beat(self, kid: str) -> bool:
+        """Whether this operator has never sent a heartbeat before."""
+        return not self.watch.knows(kid)
+
+    def use_operators(self, operators: Operators, now: float) -> None:
+        """Other operators from now on: what a removed one had commanded ends, whoever removed it."""
+        removed = self.authority.operators.keys() - operators.keys()
+        self.authority.use(operators)
+        self._watch_operators(operators)
+        for kid in removed:
+            self._end_all_of(kid, now, "operator-removed")
+            if self.watch.knows(kid):
+                self._journal.kept[BEAT + kid] = None
+        self.advance(now)
+
+    def _watch_operators(self, operators: Operators) -> None:
+        self.watch.use_operators(operators.keys(), [kid for kid, operator in operators.items() if operator.lpc])
+
+    def _end_all_of(self, kid: str, now: float, reason: str) -> None:
+        """Everything that this operator commanded, and nothing else."""
+        for limit in self.limits:
+            if limit.kid == kid:
+                self.move(limit, "lost", now, reason)
+        for order in list(self.orders.values()):
+            if order.kid == kid:
+                self.end_order(order, "cancelled", now, reason)
+
+    def _end_trial(self, now: float) -> None:
+        """Nobody confirmed the new list: the old one returns, and what only the new one's operators wanted ends."""
+        journal = Journal()
+        try:
+            operators = self.trial.give_back(journal)
+        except ValueError:
+            self.trial.end_it()  # what was before does not read any more: somebody has to command
+            self._journal.kept[OPERATORS_BEFORE] = None
+            return
+        self._journal.add(journal)
+        self._record_event("operators.returned", operators=sorted(operators))
+        self.use_operators(operators, now)
 
     # What the home says
 
     def observe(self, samples: Iterable[Sample], changes: Iterable[Change], now: float) -> None:
         """What the gateway took up, as it goes to the store."""
-        self._is_stale |= observe(self, samples, changes, now)
-        if self._is_stale and self.household.held is not None and now - self._planned_at >= _PLAN_EVERY_S:
+        for client_id, quantity, sampled_s, mantissa, exponent in samples:
+            if quantity == "power":
+                self.household.take_power(client_id, decimal_to_float(mantissa, exponent), sampled_s)
+                self._is_stale = True
+            elif quantity == "limit":
+                self.household.take_limit(client_id, decimal_to_float(mantissa, exponent), now)
+                self._is_stale = True
+            elif quantity == "state":
+                self._take_state(client_id, bool(mantissa), now)
+        for change in changes:
+            self._is_stale |= self._take_change(change, now)
+        is_held = self.household.held is not None or self.generation.is_held
+        if self._is_stale and is_held and now - self._planned_at >= _PLAN_EVERY_S:
             self.plan(now)
+
+    def _take_state(self, client_id: str, is_on: bool, now: float) -> None:
+        for order in list(self.orders.values()):
+            if order.client_id == client_id and order.slot == "switch" and not order.is_applied and not is_on:
+                self.order_applied(order, now)
+
+    def _take_change(self, change: Change, now: float) -> bool:
+        """Take note; True when the plan may look different now."""
+        household = self.household
+        if isinstance(change, SessionChanged):
+            if change.state in _GONE:
+                household.left(change.client_id)
+            else:
+                household.came(change.client_id)
+        elif isinstance(change, RetainedSet):
+            if not change.topic.startswith(_ABOUT):
+                return False
+            self._take_about(change.topic[len(_ABOUT) :], change.payload, now)
+        elif isinstance(change, SubscriptionAdded):
+            return self._take_subscription(change, now)
+        elif isinstance(change, SubscriptionRemoved | SessionRemoved):
+            self._take_silence(change, now)
+        elif isinstance(change, EventRecorded) and change.event == "adapter.limit_cleared":
+            household.take_limit(str(change.fields["client"]), None, now)
+        else:
+            return False
+        return True
+
+    def _take_about(self, client_id: str, payload: bytes, now: float) -> None:
+        """What an appliance says it is. The moment it is protected, or may not be shed, it is free (promise P4)."""
+        self.household.take_about(client_id, payload, now)
+        profile = self.household.appliance(client_id).profile
+        if profile.is_protected or not profile.is_sheddable:
+            for order in list(self.orders.values()):
+                if order.client_id == client_id:
+                    self.end_order(order, "cancelled", now, "protected" if profile.is_protected else "not-sheddable")
+            self.generation.forget(client_id)
+
+    def _take_subscription(self, change: SubscriptionAdded, now: float) -> bool:
+        if matches(change.topic_filter, "time"):
+            self.bulletin.say_time(self.utc(now))
+        if not matches(change.topic_filter, f"control/{change.client_id}"):
+            return False
+        self.household.subscribed(change.client_id)
+        self.generation.forget(change.client_id)
+        for order in self.orders.values():
+            if order.client_id == change.client_id:
+                self.tell_order(order, now)
+        return True
+
+    def _take_silence(self, change: SubscriptionRemoved | SessionRemoved, now: float) -> None:
+        appliance = self.household.appliances.get(change.client_id)
+        if appliance is None:
+            return
+        is_gone = isinstance(change, SessionRemoved)
+        if isinstance(change, SessionRemoved) or matches(change.topic_filter, f"control/{change.client_id}"):
+            appliance.is_reachable = False
+        if is_gone:
+            for order in list(self.orders.values()):
+                if order.client_id == change.client_id:
+                    self.end_order(order, "cancelled", now, "gone")
 
     def orders_sent(self, orders: Iterable[tuple[str, Order]], now: float) -> None:
         """These orders went on the air: from now on their appliances can be judged by them."""
         for client_id, order in orders:
             self.household.order_sent(client_id, order, now)
 
-    def tell_hold(self, hold: Hold, now: float) -> None:
-        """Give an appliance the order that it is held to, with what is left of its time."""
-        until = self.mono(hold.ends_at)
-        if self._is_trusted and until - now >= 1:
-            self.give(hold.client_id, hold.order(until))
+    # Orders to single appliances: leases of five minutes, renewed while they hold
 
-    def _has_hold(self, client_id: str) -> bool:
-        return any(hold.client_id == client_id for hold in self.holds.values())
+    def tell_order(self, order: ApplianceOrder, now: float) -> None:
+        """Give an appliance what it is held to: for five minutes, or what is left of its time."""
+        ends_at = self.mono(order.ends_at)
+        until = min(now + ORDER_S, ends_at)
+        if self._is_trusted and until - now >= 1 and self._newest(order.client_id, order.slot) is order:
+            self._told_until[order.cti] = until
+            self.give(order.client_id, order.order(until))
+
+    def _newest(self, client_id: str, slot: str) -> ApplianceOrder | None:
+        """Of several operators' orders about the same thing the newest is told."""
+        same = [order for order in self.orders.values() if (order.client_id, order.slot) == (client_id, slot)]
+        return same[-1] if same else None
+
+    def _renewal_at(self, order: ApplianceOrder) -> float | None:
+        """When an order has to be given again; None: what was told lasts to its end, or nobody was told yet."""
+        until = self._told_until.get(order.cti)
+        return None if until is None or until >= self.mono(order.ends_at) - 1 else until - _RENEW_S
+
+    def _renew_orders(self, now: float) -> None:
+        for order in list(self.orders.values()):
+            due_at = self._renewal_at(order)
+            if due_at is not None and now >= due_at:
+                appliance = self.household.appliances.get(order.client_id)
+                if appliance is not None and appliance.is_reachable:
+                    self.tell_order(order, now)
+                else:
+                    self._told_until.pop(order.cti, None)  # told anew when it listens again
+
+    def _has_order(self, client_id: str) -> bool:
+        return any(order.client_id == client_id for order in self.orders.values())
 
     def give(self, client_id: str, order: Order) -> None:
-        self._orders.append((client_id, order))
+        """Give one order, now."""
+        self._given.append((client_id, order))
+
+    def end_order(self, order: ApplianceOrder, status: str, now: float, reason: str = "") -> None:
+        """An order to an appliance is over: into memory at once, into the journal with its receipt."""
+        if order.cti not in self._ending:
+            self._journal_end(ORDER, order, status, now, self._journal, reason)
+        self.drop_order(order, now, release=status != "completed")
+
+    def journal_end(
+        self, item: Limit | ApplianceOrder, status: str, now: float, journal: Journal, reason: str = ""
+    ) -> None:
+        """What becomes durable of a limit or an appliance's order that a command ends."""
+        self._ending.add(item.cti)
+        self._journal_end(LIMIT if isinstance(item, Limit) else ORDER, item, status, now, journal, reason)
+
+    def _journal_end(
+        self, kind: str, item: Limit | ApplianceOrder, status: str, now: float, journal: Journal, reason: str
+    ) -> None:
+        journal.kept[kind + item.cti.hex()] = None
+        journal.tell(self.receipt(item.cti, item.digest, status, now, reason), item.kid)
+
+    def drop_order(self, order: ApplianceOrder, now: float, *, release: bool) -> None:
+        """Forget an order. `release`: it has not ended by itself, so its appliance is told."""
+        self._told_until.pop(order.cti, None)
+        if self.orders.pop(order.cti, None) is None or not release:
+            return
+        older = self._newest(order.client_id, order.slot)
+        if older is not None:  # another operator still wants it
+            self.tell_order(older, now)
+        elif order.slot == "switch":
+            self.give(order.client_id, Order("switch", "on"))
+        else:
+            # No order takes back a single `set`: everything is released, and what still holds is told again.
+            self.give(order.client_id, Order("*", "release"))
+            self.household.subscribed(order.client_id)
+            for other in self.orders.values():
+                if other.client_id == order.client_id:
+                    self.tell_order(other, now)
+
+    def order_applied(self, order: ApplianceOrder, now: float) -> None:
+        """The appliance says that it does as it was told."""
+        if order.cti in self._ending:
+            return
+        self.orders[order.cti] = applied = replace(order, is_applied=True)
+        self._keep(ORDER, applied)
+        self._journal.tell(self.receipt(order.cti, order.digest, "applied", now), order.kid)
 
     # Life
 
@@ -249,23 +548,35 @@ class Controller:
         """Do everything whose time has come, and hold the household to what applies now."""
         t = self.utc(now)
         if t is not None:
-            for limit, event in self.limits.due(t):
-                if event == "missed":  # the hub was off for all of it
-                    self.move(limit, event, now, "missed")
-                else:
-                    self.move(limit, event, now, detail=self.household.report(now))
-            for hold in [hold for hold in self.holds.values() if hold.ends_at <= t]:
-                self.end_hold(hold, "completed", now)
-        while (due := self.watch.due(now)) is not None:
-            self._watch_step(due, now)
+            self._advance_limits(t, now)
+            for order in [order for order in self.orders.values() if order.ends_at <= t]:
+                self.end_order(order, "completed", now)
+            self._renew_orders(now)
+            if self.trial.until is not None and t >= self.trial.until:
+                self._end_trial(now)
+        for kid in self.watch.take_silent(now):
+            self._record_event("control.lost", operator=kid)
+            self._end_all_of(kid, now, "heartbeat-lost")
+        self.watch.has_waited(now)
         self._hold_household(now)
 
-    def _watch_step(self, event: str, now: float) -> None:
-        self.watch.step(event, now)
-        if event == "silent":
-            self._record_event("control.lost")
-            for limit in self.limits:
-                self.move(limit, "lost", now, "heartbeat-lost")
+    def _advance_limits(self, t: float, now: float) -> None:
+        for limit, event in self.limits.due(t):
+            if event == "missed":  # the hub was off for all of it
+                self.move(limit, event, now, "missed")
+                continue
+            if event == "began":
+                self._keeping.begin(limit, now, t - limit.starts_at)
+            report = self._report(limit, now)
+            if event == "ended":
+                kept = self._keeping.verdict(limit)
+                report = report if kept is None else {**report, "kept": kept}
+            self.move(limit, event, now, detail=report)
+
+    def _report(self, limit: Limit, now: float) -> dict[str, Any]:
+        if limit.direction == EXPORT:
+            return self.generation.report(self.household.fresh_meter_w(now))
+        return self.household.report(now)
 
     def _hold_household(self, now: float) -> None:
         # After a restart nobody knows when a limit ends until the clock does: then power comes first.
@@ -276,33 +587,47 @@ class Controller:
         if limit is not None:
             held = Held(limit.watts, limit.criticality, now, self.mono(limit.ends_at))
         if own_w is not None and (held is None or own_w < held.watts):
-            held = Held(own_w, 5, now, self.watch.due_at())
+            held = Held(max(own_w, self.floor_w), 5, now, self.watch.own_limit_ends_at())
         old = self.household.held
         if (held and held._replace(since=0)) != (old and old._replace(since=0)):
             self._unmet_since = None
             if held is None:
-                self._journal.kept[FAIRNESS] = cbor2.dumps(self.household.fairness())
+                self._journal.kept[FAIRNESS] = encode(self.household.fairness())
             self.household.hold(held, now)
             self.bulletin.say_limit(None if held is None else held.watts)
+        export = self.limits.effective(EXPORT) if self._is_trusted else None
+        until = None if export is None else self.mono(export.ends_at)
+        self.generation.hold(None if export is None else export.watts, until, now)
 
     def plan(self, now: float) -> None:
         self._planned_at, self._is_stale = now, False
         self.household.plan(now)
+        self.generation.plan(self.household.appliances.values(), self.household.fresh_meter_w(now), now)
         self._judge_limits(now)
 
     def _judge_limits(self, now: float) -> None:
         """Tell, once it is known, whether the limit is kept; and again only when that has changed for good."""
-        limit, kept = self.limits.effective(), self.household.is_kept(now)
-        if limit is None or kept is None:
+        meter_w = self.household.fresh_meter_w(now)
+        for limit in self.limits:
+            if limit.state == ACTIVE:
+                self._keeping.look(limit, meter_w, now)
+        self._keeping.forget_all_but({limit.cti for limit in self.limits})
+        export = self.limits.effective(EXPORT)
+        if export is not None and not export.told:
+            is_met = self.generation.is_met(meter_w, now)
+            if is_met is not None:
+                self.move(export, "met" if is_met else "unmet", now, detail=self._report(export, now))
+        limit_, kept = self.limits.effective(IMPORT), self.household.is_kept(now)
+        if limit_ is None or kept is None:
             return
         if kept:
             self._unmet_since = None
-            if limit.told != "applied":
-                self.move(limit, "met", now, detail=self.household.report(now))
+            if limit_.told != "applied":
+                self.move(limit_, "met", now, detail=self.household.report(now))
             return
         self._unmet_since = now if self._unmet_since is None else self._unmet_since
-        if not limit.told or (limit.told == "applied" and now - self._unmet_since >= _UNMET_FOR_S):
-            self.move(limit, "unmet", now, detail=self.household.report(now))
+        if not limit_.told or (limit_.told == "applied" and now - self._unmet_since >= _UNMET_FOR_S):
+            self.move(limit_, "unmet", now, detail=self.household.report(now))
 
     def move(self, limit: Limit, event: str, now: float, reason: str = "", detail: Any = None) -> None:
         """One step of a limit's life: into memory at once, into the journal with its receipt."""
@@ -312,46 +637,7 @@ class Controller:
             return
         self._journal.kept[LIMIT + limit.cti.hex()] = None if moved.state == OVER else moved.encode()
         if status:
-            self._journal.tell(self.receipt(limit.cti, limit.digest, status, now, reason, detail))
-
-    def end_hold(self, hold: Hold, status: str, now: float) -> None:
-        """A hold is over: into memory at once, into the journal with its receipt."""
-        if hold.cti not in self._ending:
-            self._tell_end(HOLD, hold, status, now, self._journal)
-        self.drop_hold(hold, now, release=False)
-
-    def foretell(self, kind: str, item: Limit | Hold, status: str, now: float, journal: Journal) -> None:
-        """What becomes durable of a limit or hold that a command ends."""
-        self._ending.add(item.cti)
-        self._tell_end(kind, item, status, now, journal)
-
-    def _tell_end(self, kind: str, item: Limit | Hold, status: str, now: float, journal: Journal) -> None:
-        journal.kept[kind + item.cti.hex()] = None
-        journal.tell(self.receipt(item.cti, item.digest, status, now))
-
-    def drop_hold(self, hold: Hold, now: float, *, release: bool) -> None:
-        """Forget a hold. `release`: it has not ended by itself, so its appliance is told."""
-        if self.holds.pop(hold.cti, None) is not None and release:
-            self._release(hold, now)
-
-    def _release(self, hold: Hold, now: float) -> None:
-        if hold.slot == "switch":
-            self.give(hold.client_id, Order("switch", "on"))
-            return
-        # No order takes back a single `set`: everything is released, and what still holds is told again.
-        self.give(hold.client_id, Order("*", "release"))
-        self.household.subscribed(hold.client_id)
-        for other in self.holds.values():
-            if other.client_id == hold.client_id:
-                self.tell_hold(other, now)
-
-    def hold_applied(self, hold: Hold, now: float) -> None:
-        """The appliance says that it does as it was told."""
-        if hold.cti in self._ending:
-            return
-        self.holds[hold.cti] = applied = replace(hold, is_applied=True)
-        self._keep(HOLD, applied)
-        self._journal.tell(self.receipt(hold.cti, hold.digest, "applied", now))
+            self._journal.tell(self.receipt(limit.cti, limit.digest, status, now, reason, detail), limit.kid)
 
     def _record_event(self, event: str, **fields: Any) -> None:
         self._journal.events.append((event, fields))
@@ -361,21 +647,22 @@ class Controller:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self.advance(now)
-        if self.household.due_at(now) is not None:
+        if self.household.due_at(now) is not None or self.generation.is_held or self._has_active_limit():
             self.plan(now)
         self.bulletin.handle_timer(now, self.utc(now), self.household.household_w(now))
+
+    def _has_active_limit(self) -> bool:
+        return any(limit.state == ACTIVE for limit in self.limits)
 
     def get_timer(self, now: float) -> float:
         """When `handle_timer` is to be called if nothing else happens."""
         next_at = self.limits.next_at() if self._is_trusted else None
-        ends = [hold.ends_at for hold in self.holds.values()] if self._is_trusted else []
-        dues = [
-            self.bulletin.due_at(),
-            self.watch.due_at(),
-            self.household.due_at(now),
-            None if next_at is None else self.mono(next_at),
-            self.mono(min(ends)) if ends else None,
-        ]
+        dues = [self.bulletin.due_at(), self.watch.due_at(), self.household.due_at(now), self.generation.due_at(now)]
+        if self._is_trusted:
+            dues += [None if next_at is None else self.mono(next_at)]
+            dues += [None if self.trial.until is None else self.mono(self.trial.until)]
+            for order in self.orders.values():
+                dues += [self.mono(order.ends_at), self._renewal_at(order)]
         return min(due for due in dues if due is not None)
 
     def take_journal(self) -> Journal | None:
@@ -387,12 +674,24 @@ class Controller:
 
     def take_orders(self) -> list[tuple[str, Order]]:
         """`(client_id, order)` to give now."""
-        orders = [*self._orders, *self.household.take_orders()]
-        self._orders = []
+        orders = [*self._given, *self.household.take_orders(), *self.generation.take_orders()]
+        self._given = []
         return orders
 
     def status(self, now: float) -> dict[str, Any]:
         """For `meterhub status`: the state of LPC, the watts held, and until when (UTC epoch seconds)."""
         held = self.household.held
         until = None if held is None or held.until is None else round(held.until + self._offset_s, 3)
-        return {"state": self.watch.state, "watts": None if held is None else held.watts, "until": until}
+        state = self.watch.state
+        if state in (INIT, AUTONOMOUS) and self._is_trusted and self.limits.effective() is not None:
+            state = (
+                LIMITED  # by an operator who sends no heartbeats: nobody is missed, and the limit holds all the same
+            )
+        export = self.limits.effective(EXPORT)
+        return {
+            "state": state,
+            "watts": None if held is None else held.watts,
+            "until": until,
+            "export_watts": None if export is None else export.watts,
+            "trial_until": self.trial.until,
+        }

@@ -59,8 +59,16 @@ class Household:
             found = self.appliances[client_id] = Appliance(client_id)
         return found
 
-    def take_about(self, client_id: str, payload: bytes) -> None:
-        self.appliance(client_id).profile = read_about(payload)
+    def take_about(self, client_id: str, payload: bytes, now: float) -> None:
+        """What an appliance says it is. One that may not be restricted any more is free at once (promise P4)."""
+        appliance = self.appliance(client_id)
+        appliance.profile = profile = read_about(payload)
+        if profile.is_sheddable and not profile.is_protected:
+            return
+        if appliance.cap_w is not None:
+            appliance.set_cap(None, now)
+        if appliance.told_w is not None and appliance.told_until > now:
+            self._lift(appliance, now)
 
     def take_power(self, client_id: str, watts: float, now: float) -> None:
         if client_id == METER:
@@ -110,10 +118,15 @@ class Household:
 
     def household_w(self, now: float) -> float | None:
         """What the household draws now: the meter's word, else the sum of what appliances say; None: nobody knows."""
-        if self.meter_w is not None and now - self.meter_at <= METER_FRESH_S:
-            return self.meter_w
+        meter_w = self.fresh_meter_w(now)
+        if meter_w is not None:
+            return meter_w
         known = [a.power_w for a in self.appliances.values() if a.has_power(now)]
         return sum(known) if known else None
+
+    def fresh_meter_w(self, now: float) -> float | None:
+        """What the meter says, import positive; None: there is none, or its last word is old."""
+        return self.meter_w if self.meter_w is not None and now - self.meter_at <= METER_FRESH_S else None
 
     def _expected_w(self, now: float) -> float:
         return self.base_w + sum(
@@ -167,7 +180,7 @@ class Household:
             self._let_go(now)
             return
         self._judge(now)
-        meter_w = self.meter_w if self.meter_w is not None and now - self.meter_at <= METER_FRESH_S else None
+        meter_w = self.fresh_meter_w(now)
         everybody = list(self.appliances.values())
         shares = share_out(self.held.watts, everybody, meter_w, self.held.criticality, now)
         self.base_w, self.is_feasible = shares.base_w, shares.is_met

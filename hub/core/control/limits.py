@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cbor2
-
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
 
 SCHEDULED, ACTIVE, OVER = "scheduled", "active", "over"
 
@@ -31,14 +29,16 @@ LIFE: dict[tuple[str, str], tuple[str, str]] = {
     (ACTIVE, "lost"): (OVER, "cancelled"),
 }
 
-MAX_LIMITS = 64
+MAX_LIMITS, MAX_LIMITS_EACH = 64, 16
 MAX_DURATION_S = 7 * 86400.0
 MAX_AHEAD_S = 31 * 86400.0
+IMPORT, EXPORT = "import", "export"  # EEBUS LPC and LPP
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit. `starts_at`, `ends_at`: UTC epoch seconds, its random offset included; `digest`: of its command."""
+    """One limit. `starts_at`, `ends_at`: UTC epoch seconds, its random offsets included; `digest`: of its command;
+    `priority`: its operator's, as it was then."""
 
     cti: bytes
     kid: str
@@ -47,20 +47,23 @@ class Limit:
     criticality: int
     starts_at: float
     ends_at: float
+    direction: str = IMPORT
     state: str = SCHEDULED
     told: str = ""  # the last of "applied" and "partial" that a receipt said
+    priority: int = 0
 
     def encode(self) -> bytes:
         """As the store keeps it."""
-        return cbor2.dumps(
-            [self.kid, self.digest, self.watts, self.criticality, self.starts_at, self.ends_at, self.state, self.told]
-        )
+        return encode([getattr(self, name) for name in _KEPT])
+
+
+_KEPT = ("kid", "digest", "watts", "criticality", "starts_at", "ends_at", "direction", "state", "told", "priority")
 
 
 def decode_limit(cti: bytes, value: bytes) -> Limit:
     """Read what `encode` wrote. Raises ValueError."""
-    fields: Any = loads_one(value)
-    if not isinstance(fields, list) or len(fields) != 8:
+    fields: Any = decode_own(value)
+    if not isinstance(fields, list) or len(fields) != len(_KEPT):
         raise ValueError("not a limit")
     return Limit(cti, *fields)
 
@@ -98,10 +101,15 @@ class Limits:
         self._limits.pop(cti, None)
 
     def overlapped_by(self, new: Limit) -> list[Limit]:
-        """The limits that a new one supersedes: those of the same operator whose time it touches (Zigbee DRLC: of two
-        events that overlap, the one issued later counts). Limits of different operators stand side by side."""
+        """The limits that a new one supersedes: those of the same operator and direction whose time it touches (Zigbee
+        DRLC: of two events that overlap, the one issued later counts). Limits of different operators stand side by
+        side."""
         return [
-            old for old in self if old.kid == new.kid and old.starts_at < new.ends_at and new.starts_at < old.ends_at
+            old
+            for old in self
+            if (old.kid, old.direction) == (new.kid, new.direction)
+            and old.starts_at < new.ends_at
+            and new.starts_at < old.ends_at
         ]
 
     def due(self, t: float) -> list[tuple[Limit, str]]:
@@ -119,6 +127,67 @@ class Limits:
         times = [limit.starts_at if limit.state == SCHEDULED else limit.ends_at for limit in self]
         return min(times, default=None)
 
-    def effective(self) -> Limit | None:
+    def effective(self, direction: str = IMPORT) -> Limit | None:
         """The limit that the household has to keep to: the lowest that is active."""
-        return min((limit for limit in self if limit.state == ACTIVE), key=lambda limit: limit.watts, default=None)
+        active = (limit for limit in self if limit.state == ACTIVE and limit.direction == direction)
+        return min(active, key=lambda limit: limit.watts, default=None)
+
+
+OVER_FOR_S = 60.0  # a household may be above its limit for a moment: a kettle, a compressor's start
+_SETTLE_S = 30.0
+_TOLERANCE, _SLACK_W = 1.05, 15.0
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What a meter said while a limit was active."""
+
+    since: float
+    is_metered: bool = True
+    is_broken: bool = False
+    over_since: float | None = None
+
+
+class Keeping:
+    """Whether each active limit was kept, as a meter saw it: the word `kept` of its last receipt (design 3.3).
+
+    Nothing is said of a limit through part of which the hub was off, or had no meter.
+    """
+
+    def __init__(self) -> None:
+        self._observed: dict[bytes, _Observed] = {}
+
+    def begin(self, limit: Limit, now: float, late_s: float) -> None:
+        """It begins; `late_s` after its time."""
+        if late_s <= _SETTLE_S:
+            self._observed[limit.cti] = _Observed(now)
+
+    def look(self, limit: Limit, meter_w: float | None, now: float) -> None:
+        """What the meter says now, import positive; None: there is no fresh word of it."""
+        seen = self._observed.get(limit.cti)
+        if seen is None:
+            return
+        if meter_w is None:
+            seen.is_metered &= now < seen.since + _SETTLE_S
+            return
+        drawn_w = meter_w if limit.direction == IMPORT else -meter_w
+        if drawn_w <= limit.watts * _TOLERANCE + _SLACK_W:
+            seen.over_since = None
+        elif seen.over_since is None:
+            seen.over_since = now
+        elif now - seen.over_since >= OVER_FOR_S:
+            seen.is_broken = True
+
+    def verdict(self, limit: Limit) -> bool | None:
+        """What can be said at its end; None: nothing."""
+        seen = self._observed.pop(limit.cti, None)
+        if seen is None:
+            return None
+        if seen.is_broken:
+            return False
+        return True if seen.is_metered else None
+
+    def forget_all_but(self, ctis: set[bytes]) -> None:
+        """Limits that are over by other ways."""
+        for cti in self._observed.keys() - ctis:
+            del self._observed[cti]

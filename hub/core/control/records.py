@@ -16,7 +16,7 @@ class Answer(NamedTuple):
 
     content_type: int | str
     payload: bytes
-    extra: dict[str, Any]
+    extra: dict[Any, Any]
 
 
 @dataclass(slots=True)
@@ -25,27 +25,24 @@ class Journal:
 
     `kept`: items by name, None = forget it. `receipts`: in order; their `prev` and `i` are the store's to fill in.
     `events`: name and fields. `answered`: the commands (cti) whose receipt in here is to be found again, should they
-    come once more.
+    come once more, and who commanded them. `booked`: lane -> (epoch, number) that the control point has booked up to.
     """
 
     kept: dict[str, bytes | None] = field(default_factory=dict)
     receipts: list[Receipt] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    answered: list[bytes] = field(default_factory=list)
+    answered: dict[bytes, str] = field(default_factory=dict)
+    booked: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.kept or self.receipts or self.events or self.answers)
+        return bool(self.kept or self.receipts or self.events or self.answers or self.booked)
 
-    def tell(self, receipt: Receipt) -> None:
-        """Add a receipt that is to be found again by its command."""
+    def tell(self, receipt: Receipt, kid: str) -> None:
+        """Add a receipt that is to be found again by its command; `kid`: who commanded."""
         self.receipts.append(receipt)
         if receipt.re is not None:
-            self.answered.append(receipt.re)
-
-    def remembers(self, receipt: Receipt) -> bool:
-        """Whether a receipt in here is to be found again."""
-        return receipt.re in self.answered
+            self.answered[receipt.re] = kid
 
     def add(self, other: "Journal") -> None:
         """Let what another step holds become durable with this one."""
@@ -53,7 +50,8 @@ class Journal:
         self.receipts += other.receipts
         self.events += other.events
         self.answers += other.answers
-        self.answered += other.answered
+        self.answered.update(other.answered)
+        self.booked.update(other.booked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,10 @@ FAIRNESS = "fairness"
 # epoch seconds) from which on a command must have been issued, once it knows the time.
 FORGOT = "forgot"
 # Items by kind; what follows is a cti in hexadecimal, or an operator's kid.
-LIMIT, HOLD, CTR, JOB = "limit/", "hold/", "ctr/", "job/"
-# The item that says where a command's newest receipt is, as CBOR `[epoch, number, iat]`; the store keeps it.
+LIMIT, ORDER, CTR, JOB, BEAT = "limit/", "order/", "ctr/", "job/", "beat/"
+# The list of operators that a `trust` command brought, and while that is on trial the one before.
+OPERATORS, OPERATORS_BEFORE = "operators", "operators/before"
+# The item that says where a command's newest receipt is, as CBOR `[epoch, number, kid]`; the store keeps it.
 ANSWERED = "cti/"
 
 

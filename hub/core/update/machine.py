@@ -13,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cbor2
-
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
 
 ASKED, WAITING, DOWNLOADING, CHECKING, INSTALLING = "asked", "waiting", "downloading", "checking", "installing"
 REBOOTING, TRIAL, RETURNING = "rebooting", "trial", "returning"
@@ -77,7 +75,7 @@ class Update:
 
     def encode(self) -> bytes:
         """For the store."""
-        return cbor2.dumps([getattr(self, name) for name in Update.__slots__])
+        return encode([getattr(self, name) for name in Update.__slots__])
 
     @property
     def is_over(self) -> bool:
@@ -86,7 +84,7 @@ class Update:
 
 def decode_update(item: bytes) -> Update:
     """Read the store's item. Raises ValueError or TypeError."""
-    update = Update(*loads_one(item))
+    update = Update(*decode_own(item))
     if update.state not in {state for state, _ in TABLE} | OVER:
         raise ValueError(f"{update.state!r} is no state of an update")
     return update

@@ -13,6 +13,7 @@ class UplinkConfig:
     protocol: str = "auto"
     keepalive_s: int = 60
     pack_interval_s: float = 60.0
+    booked_within_s: float = 86400.0  # acknowledged and not booked by then: sent again
     drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
     boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
     deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)

@@ -137,13 +137,14 @@ class Queries:
             **self._hub.control.status(),
             "limits": [
                 {"cti": limit.cti.hex(), "operator": limit.kid, "state": limit.state, "watts": limit.watts,
+                 "direction": limit.direction,
                  "criticality": limit.criticality, "start": limit.starts_at, "end": limit.ends_at, "told": limit.told}
                 for limit in controller.limits
             ],
-            "holds": [
-                {"cti": hold.cti.hex(), "operator": hold.kid, "client": hold.client_id, "order": hold.text,
-                 "end": hold.ends_at}
-                for hold in controller.holds.values()
+            "orders": [
+                {"cti": order.cti.hex(), "operator": order.kid, "client": order.client_id, "order": order.text,
+                 "end": order.ends_at}
+                for order in controller.orders.values()
             ],
             "household": controller.household.report(now),
             "appliances": [appliance.row(now) for appliance in controller.household.appliances.values()],

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from drivers.radio import Radio
 from hub.core.control.records import Answer, Journal, Outcome, Request
+from hub.wire.uplink.envelope import ANSWERS_CTI
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from store import Store
@@ -83,10 +84,10 @@ class Jobs:
         found = found[:MAX_READINGS]
         journal = Journal()
         for at in range(0, len(found), READINGS_PER_PACK):
-            payload, extra = encode_pack(found[at : at + READINGS_PER_PACK]), dict[str, Any]()
+            payload, extra = encode_pack(found[at : at + READINGS_PER_PACK]), dict[Any, Any]()
             if self._deflate():
                 payload, extra = deflate_pack(payload)
-            journal.answers.append(Answer(PACK_TYPE, payload, {"re": request.cti, **extra}))
+            journal.answers.append(Answer(PACK_TYPE, payload, {ANSWERS_CTI: request.cti, **extra}))
         detail: dict[str, Any] = {"readings": len(found), "messages": len(journal.answers)}
         if not complete:
             detail["upto"] = found[-1].t_ms / 1000  # where to ask on
@@ -128,7 +129,7 @@ class Jobs:
         payload = json.dumps(found, default=str, separators=(",", ":")).encode()
         if len(payload) > _ANSWER_OCTETS:
             return "failed", "too-large", {"octets": len(payload)}, None
-        journal = Journal(answers=[Answer("application/json", payload, {"re": request.cti})])
+        journal = Journal(answers=[Answer("application/json", payload, {ANSWERS_CTI: request.cti})])
         return "completed", "", {"what": what, "octets": len(payload)}, journal
 
     async def _switch(self, request: Request) -> Outcome:

@@ -20,6 +20,7 @@ from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.core.order import Order
 from hub.core.records import Change, Sample
+from hub.wire.keys.operators import Operators
 from store import Sealed
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,12 @@ class ControlService:
     def orders_sent(self, orders: list[tuple[str, Order]]) -> None:
         """Orders that went on the air; called by the bridge."""
         self._guard(lambda now: self.controller.orders_sent(orders, now))
+
+    def use_operators(self, operators: Operators) -> None:
+        """Other operators from now on."""
+        self._guard(lambda now: self.controller.use_operators(operators, now))
+        self._flush()
+        self._wake.set()
 
     def set_clock(self, offset_s: float, is_trusted: bool) -> None:
         """UTC - monotonic, and whether to believe it."""
@@ -224,8 +231,9 @@ class ControlService:
                 sealed = await self._commit(entry.journal)
                 self._entries.popleft()
                 for receipt, message in zip(entry.journal.receipts, sealed, strict=True):
-                    if receipt.re is not None and entry.journal.remembers(receipt):
-                        self.controller.answered.put(receipt.re, message.epoch, message.number)
+                    kid = entry.journal.answered.get(receipt.re or b"")
+                    if receipt.re is not None and kid is not None:
+                        self.controller.answered.put(receipt.re, message.epoch, message.number, kid)
                 if entry.done is not None and not entry.done.done():
                     entry.done.set_result(None)
             self._has_entries.clear()

@@ -5,10 +5,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import cbor2
-
 from hub.core.control.records import Journal, Outcome
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
 from store import Store
 
 C = TypeVar("C")  # the configuration; checked as a file is by `override(file, changes)`, which raises ValueError
@@ -25,7 +23,14 @@ CHANGEABLE = (
     "uplink.protocol",
     "uplink.keepalive_s",
     "uplink.pack_interval_s",
+    "uplink.drain_kb_s",
+    "uplink.deflate",
+    "uplink.boot_spread_s",
+    "uplink.booked_within_s",
+    "hub.groups",
     "control.heartbeat_s",
+    "control.failsafe",
+    "control.failsafe_min_s",
 )
 
 
@@ -52,7 +57,7 @@ class Settings(Generic[C]):
 
     def _restore(self, kept: bytes) -> None:
         try:
-            self._changes, self._before, self._cti = loads_one(kept)
+            self._changes, self._before, self._cti = decode_own(kept)
             self.config = self._override(self._file, self._changes)
         except (ValueError, TypeError):
             # The file has changed since, or the item is damaged: what the file says holds.
@@ -108,5 +113,5 @@ class Settings(Generic[C]):
         self.apply(self.config)
 
     async def _keep(self) -> None:
-        item = cbor2.dumps([self._changes, self._before, self._cti])
+        item = encode([self._changes, self._before, self._cti])
         await asyncio.wrap_future(self._store.commit_control(Journal(kept={ITEM: item})))

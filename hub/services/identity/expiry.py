@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import suppress
 
-import cbor2
 from cryptography import x509
 
 from hub.core.control.records import Journal
 from hub.core.health import Health
+from hub.wire.uplink.cbor import encode
 from store import Store, StoreError
 
 ITEM = "certificate"
@@ -32,7 +32,7 @@ class Expiry:
         self._health.set_condition("certificate-not-yet-valid", t < begins)
         self._health.set_condition("certificate-expires-soon", soon, f"on {until}")
         days = int((ends - t) / _DAY_S)
-        item = cbor2.dumps([until, days])
+        item = encode([until, days])
         if soon and is_trusted and item != self._told:
             # The event and what remembers it are one step.
             event = ("certificate.expires_soon", {"not_after": until, "days": days})

@@ -12,8 +12,6 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any, cast
 
-import cbor2
-
 from drivers.clock import monotonic
 from drivers.threads import in_thread
 from hub.core.control.records import Journal, Outcome, Request
@@ -22,7 +20,7 @@ from hub.core.update import machine
 from hub.core.update.machine import Trial, Unfit, Update, decode_update, step
 from hub.services.update.download import BUNDLE, Download
 from hub.services.update.slots import Slots, SlotsError
-from hub.wire.uplink.cbor import loads_one
+from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.receipt import Receipt
 from store import Store
 
@@ -98,7 +96,7 @@ class Updates:
 
     def _restore(self, kept: bytes) -> None:
         try:
-            record, superseded = loads_one(kept)
+            record, superseded = decode_own(kept)
             self.update, self._superseded = decode_update(record), list(superseded)
         except (ValueError, TypeError) as error:
             log.error("the record of an update does not read (%s); the slot that runs counts", error)
@@ -194,7 +192,7 @@ class Updates:
             return "superseded", "", detail, None
         journal = Journal(kept={ITEM: None})
         if update.state == machine.GOOD:
-            journal.tell(self._hub.receipt(request.cti, request.digest, "applied", detail))
+            journal.tell(self._hub.receipt(request.cti, request.digest, "applied", detail), request.kid)
             return "completed", update.reason, detail, journal
         detail["text"] = update.text
         if update.state == machine.ROLLED_BACK:
@@ -204,7 +202,7 @@ class Updates:
     async def _keep(self, update: Update) -> None:
         """Make the record durable, and what happened known."""
         self.update, self._trouble = update, ""
-        journal = Journal(kept={ITEM: cbor2.dumps([update.encode(), self._superseded])})
+        journal = Journal(kept={ITEM: encode([update.encode(), self._superseded])})
         journal.events.append(_event_of(update))
         while True:
             try:

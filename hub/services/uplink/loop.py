@@ -86,9 +86,7 @@ class Uplink:
         # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
         # durable what became of it. None: nobody here takes commands, so none are asked for.
         self._command = command
-        hub_id = identity.hub_id
-        names = [f"meters/{hub_id}", *(f"meters/group/{group}" for group in groups), "meters/all"]
-        self._command_topics = [f"{name}/commands" for name in names]
+        self._command_topics = _command_topics(identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
         self._backoff = Backoff(random_source)
@@ -131,9 +129,10 @@ class Uplink:
         self._sender.send_again([(lane, Position(epoch, number)) for number in range(first, last + 1)])
         return True
 
-    def reconfigure(self, config: UplinkConfig, heartbeat_s: int) -> None:
+    def reconfigure(self, config: UplinkConfig, heartbeat_s: int, groups: Sequence[str]) -> None:
         """Go on with other settings: the present session ends, the next one is opened with them at once."""
         self._config, self._heartbeat_s = config, heartbeat_s
+        self._command_topics = _command_topics(self._identity.hub_id, groups)
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._context, self._host_at, self._has_worked = None, 0, False
         self._backoff.connected_for(float("inf"))
@@ -395,6 +394,12 @@ class Uplink:
 
     def _state(self, word: str) -> bytes:
         return state_payload(word, self._store.epoch, self._store.boot, self._version, utc_ms())
+
+
+def _command_topics(hub_id: str, groups: Sequence[str]) -> list[str]:
+    """Where commands come from: this hub's own topic first."""
+    names = [f"meters/{hub_id}", "meters/all", *(f"meters/group/{group}" for group in groups)]
+    return [f"{name}/commands" for name in names]
 
 
 def _load_traffic(file: Path | None) -> Traffic:

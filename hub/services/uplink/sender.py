@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import cbor2
-
 from drivers.clock import monotonic, utc_ms
 from hub.core.health import Health
 from hub.core.uplink.rate_limiter import Drain
@@ -24,6 +22,7 @@ from hub.core.uplink.reasons import describe
 from hub.core.uplink.window import LANE_ORDER, Position, Tail, Window
 from hub.services.uplink.session import MqttSession
 from hub.services.uplink.status import UplinkStatus
+from hub.wire.uplink.cbor import encode
 from store import Sealed, Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -273,7 +272,7 @@ class Sender:
         except StoreError:
             lanes = {}  # it is the keep-alive, too
         numbers = {lane: figures["next"] for lane, figures in lanes.items()}
-        beat = cbor2.dumps({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers})
+        beat = encode({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers})
         # One that comes late says nothing: the broker need not keep it for a control point that is away.
         self._session.publish(self._prefix + "heartbeat", beat, alias=True, expiry_s=2 * self._heartbeat_s)
 

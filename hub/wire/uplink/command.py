@@ -1,17 +1,16 @@
 """Commands: what a control point may ask of a hub, as a signed CWT claims map (design 3.3; RFC 8392, RFC 9052).
 
 Protected header `{1: alg, 3: 61, 4: kid}`; claims `{1 iss, 3 aud, 4 exp, 5 nbf?, 6 iat, 7 cti, "ctr", "op", "args"}`.
-Both ends use this module: `sign_command` at the control point, `parse_command` at the hub. Whether a command may be
-obeyed is hub/core/control/authority.py's matter.
+Both ends use this module: `sign_command` at the control point; at the hub `split_command` before the signature is
+verified and `read_claims` after. Whether a command may be obeyed is hub/core/control/authority.py's matter.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cbor2
-
-from hub.wire.uplink.cbor import BadCbor, loads_one
-from hub.wire.uplink.envelope import BadEnvelope, split_sign1
+from hub.wire.printable import quoted
+from hub.wire.uplink.cbor import BadCbor, decode, encode
+from hub.wire.uplink.envelope import BadEnvelope, Sign1, sign_sign1, split_sign1
 
 CONTENT_TYPE = 61  # application/cwt, RFC 8392 section 9.2
 MAX_COMMAND_BYTES = 16 * 1024
@@ -19,6 +18,7 @@ CTI_BYTES = 16
 _ISS, _AUD, _EXP, _NBF, _IAT, _CTI = 1, 3, 4, 5, 6, 7  # RFC 8392 section 4
 _ALG, _HEADER_CONTENT_TYPE, _KID = 1, 3, 4
 _MAX_TIME_S = 2**53  # seconds that any decoder can hold exactly
+MAX_KID = 64
 _MAX_CTR = 2**63 - 1
 
 # Which role each operation needs (design 3.3).
@@ -32,10 +32,12 @@ ROLES = {
     "weather": "price",
     "read": "read",
     "resend": "read",
+    "booked": "read",
     "permit": "field",
     "diagnose": "field",
     "config": "admin",
     "trust": "admin",
+    "trust.confirm": "admin",
     "update": "admin",
 }
 
@@ -50,13 +52,13 @@ class BadCommand(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A well-formed command; nothing about it is verified. Times in UTC epoch seconds."""
+    """A well-formed command. Times in UTC epoch seconds."""
 
     kid: str
     aud: str
-    exp: float
-    nbf: float | None
-    iat: float
+    exp: int
+    nbf: int | None
+    iat: int
     cti: bytes
     ctr: int
     op: str
@@ -77,10 +79,8 @@ def sign_command(sign: "OperatorSigner", command: Command) -> bytes:
     }
     if command.nbf is not None:
         claims[_NBF] = command.nbf
-    protected = cbor2.dumps({_ALG: sign.alg, _HEADER_CONTENT_TYPE: CONTENT_TYPE, _KID: command.kid.encode()})
-    payload = cbor2.dumps(claims)
-    signature = sign.sign(cbor2.dumps(["Signature1", protected, b"", payload]))
-    return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]))
+    header = {_ALG: sign.alg, _HEADER_CONTENT_TYPE: CONTENT_TYPE, _KID: command.kid.encode()}
+    return sign_sign1(sign.sign, header, encode(claims))
 
 
 class OperatorSigner(Protocol):
@@ -92,40 +92,50 @@ class OperatorSigner(Protocol):
         """Sign as COSE wants it."""
 
 
-def parse_command(message: bytes) -> Command:
-    """Read a command without verifying it. Raises BadCommand with what is wrong."""
-    if len(message) > MAX_COMMAND_BYTES:
-        raise BadCommand(f"{len(message)} bytes are more than {MAX_COMMAND_BYTES}")
+def split_command(message: bytes) -> Sign1:
+    """What can be said of a command before its signature is verified: size and form. Raises BadCommand."""
     try:
-        header, payload, _, _ = split_sign1(message)
-        claims = loads_one(payload)
-    except (BadEnvelope, BadCbor) as error:
+        return split_sign1(message, MAX_COMMAND_BYTES)
+    except BadEnvelope as error:
         raise BadCommand(str(error)) from None
+
+
+def read_claims(message: Sign1) -> Command:
+    """The claims of a command whose signature was verified. Raises BadCommand, with the cti where that much is read."""
+    try:
+        claims = decode(message.payload)
+    except BadCbor as error:
+        raise BadCommand(f"the claims: {error}") from None
     if not isinstance(claims, dict):
         raise BadCommand("the claims are a map")
     cti = claims.get(_CTI)
     if not (isinstance(cti, bytes) and len(cti) == CTI_BYTES):
         raise BadCommand(f"cti is {CTI_BYTES} bytes")
     try:
-        return _read(header, claims, cti)
+        return _read(message.header, claims, cti)
     except ValueError as error:
         raise BadCommand(str(error), cti) from None
 
 
+def parse_command(message: bytes) -> Command:
+    """Read a command without verifying it: for who sent it, and for tools. Raises BadCommand."""
+    return read_claims(split_command(message))
+
+
 def _read(header: dict[Any, Any], claims: dict[Any, Any], cti: bytes) -> Command:
     kid = kid_text(header)
-    if header.get(_HEADER_CONTENT_TYPE) != CONTENT_TYPE:
+    if type(header.get(_HEADER_CONTENT_TYPE)) is not int or header[_HEADER_CONTENT_TYPE] != CONTENT_TYPE:
         raise ValueError(f"content type is {CONTENT_TYPE}")
     if _take(claims, _ISS, "iss", str) != kid:
         raise ValueError("iss and kid name different operators")
     op = _take(claims, "op", "op", str)
     if op not in ROLES:
-        raise ValueError(f"op {op[:32]!r} is not one of {', '.join(ROLES)}")
+        raise ValueError(f"op {quoted(op, 32)} is not one of {', '.join(ROLES)}")
     args = _take(claims, "args", "args", dict)
     if not all(isinstance(key, str) for key in args):
         raise ValueError("the names of args are texts")
-    ctr = _take(claims, "ctr", "ctr", int)
-    if isinstance(ctr, bool) or not 0 <= ctr <= _MAX_CTR:
+    ctr = claims.get("ctr")
+    if type(ctr) is not int or not 0 <= ctr <= _MAX_CTR:
         raise ValueError("ctr is an unsigned integer below 2^63")
     return Command(
         kid=kid,
@@ -141,16 +151,14 @@ def _read(header: dict[Any, Any], claims: dict[Any, Any], cti: bytes) -> Command
 
 
 def kid_text(header: dict[Any, Any]) -> str:
-    """The operator that a protected header names. Raises ValueError."""
+    """The operator that a protected header names: RFC 9052 has a byte string, here of UTF-8. Raises ValueError."""
     kid = header.get(_KID)
-    if isinstance(kid, bytes):
-        try:
-            kid = kid.decode()
-        except UnicodeDecodeError:
-            raise ValueError("kid is not a text") from None
-    if not isinstance(kid, str) or not 0 < len(kid) <= 64:
-        raise ValueError("kid is a text of 1 to 64 characters")
-    return kid
+    if not isinstance(kid, bytes) or not 0 < len(kid) <= MAX_KID:
+        raise ValueError(f"kid is a byte string of 1 to {MAX_KID} octets")
+    try:
+        return kid.decode()
+    except UnicodeDecodeError:
+        raise ValueError("kid is not a text") from None
 
 
 def _take(claims: dict[Any, Any], key: int | str, name: str, kind: type) -> Any:
@@ -160,9 +168,9 @@ def _take(claims: dict[Any, Any], key: int | str, name: str, kind: type) -> Any:
     return value
 
 
-def _time(claims: dict[Any, Any], key: int, name: str) -> float:
+def _time(claims: dict[Any, Any], key: int, name: str) -> int:
+    """NumericDate (RFC 8392 section 2), in whole seconds: design 3.3 has floats in arguments alone."""
     value = claims.get(key)
-    # NumericDate (RFC 8392 section 2): an integer or a float, never a bool, an infinity or not-a-number.
-    if type(value) not in (int, float) or not 0 <= value <= _MAX_TIME_S:  # type: ignore[operator]
-        raise ValueError(f"{name} is not a time in seconds")
-    return value  # type: ignore[return-value]
+    if type(value) is not int or not 0 <= value <= _MAX_TIME_S:
+        raise ValueError(f"{name} is not a time in whole seconds")
+    return value

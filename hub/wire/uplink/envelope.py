@@ -1,29 +1,32 @@
 """The envelope of everything sealed: COSE_Sign1 (RFC 9052 section 4.2) with meterhub's header (design 3.3).
 
-Protected header: `{1: alg, 3: content type, 4: kid, "h": hub, "e": epoch, "l": lane, "n": number}`, tag 18, no
-unprotected header, no external data. Both ends use this module; it knows no socket, no clock and no database.
+Protected header: `{1: alg, 3: content type, 4: kid, -65537: [hub, epoch, lane, number]}` and, where they apply,
+`-65538: "deflate"` and `-65539: cti` (private use, RFC 9052 table 3); tag 18, no unprotected header, no external data.
+Both ends use this module; it knows no socket, no clock and no database.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import cbor2
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from hub.wire.uplink.cbor import BadCbor, loads_one
+from hub.wire.printable import quoted
+from hub.wire.uplink.cbor import BadCbor, decode, encode, encode_tagged
 
 COSE_SIGN1_TAG = 18  # RFC 9052 table 1
 ES256 = -7  # RFC 9053 section 2.1
 EDDSA = -8  # RFC 9053 section 2.2
 MAX_ENVELOPE_BYTES = 256 * 1024
+_HEADER_DEPTH = 2
 
 _ALG, _CRIT, _CONTENT_TYPE, _KID = 1, 2, 3, 4  # RFC 9052 section 3.1
+PLACE, DEFLATED, ANSWERS_CTI = -65537, -65538, -65539
 _P256_COORDINATE = 32
 
 LANES = ("readings", "events", "receipts", "answers")
@@ -93,7 +96,13 @@ def kid_of(certificate: x509.Certificate) -> bytes:
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
-    return cbor2.dumps(["Signature1", protected, b"", payload])  # RFC 9052 section 4.4
+    return encode(["Signature1", protected, b"", payload])  # RFC 9052 section 4.4
+
+
+def sign_sign1(sign: Callable[[bytes], bytes], header: dict[Any, Any], payload: bytes) -> bytes:
+    """A COSE_Sign1 with this protected header, tag 18."""
+    protected = encode(header)
+    return encode_tagged(COSE_SIGN1_TAG, [protected, {}, payload, sign(_to_be_signed(protected, payload))])
 
 
 def seal(
@@ -104,79 +113,109 @@ def seal(
     number: int,
     content_type: int | str,
     payload: bytes,
-    extra: dict[str, Any] | None = None,
+    extra: dict[Any, Any] | None = None,
 ) -> bytes:
-    """Sign one message of a lane. `extra` adds header fields (answers carry `"re"`)."""
+    """Sign one message of a lane. `extra` adds header fields: DEFLATED, ANSWERS_CTI."""
     header: dict[Any, Any] = {
         _ALG: signer.alg,
         _CONTENT_TYPE: content_type,
         _KID: signer.kid,
-        "h": hub,
-        "e": epoch,
-        "l": lane,
-        "n": number,
+        PLACE: [hub, epoch, lane, number],
+        **(extra or {}),
     }
-    protected = cbor2.dumps({**header, **(extra or {})})
-    signature = signer.sign(_to_be_signed(protected, payload))
-    return cbor2.dumps(cbor2.CBORTag(COSE_SIGN1_TAG, [protected, {}, payload, signature]))
+    return sign_sign1(signer.sign, header, payload)
 
 
-def split_sign1(data: bytes) -> tuple[dict[Any, Any], bytes, bytes, bytes]:
-    """Take a COSE_Sign1 apart: `(protected header, payload, signature, protected octets)`, nothing verified yet.
+class Sign1(NamedTuple):
+    """A COSE_Sign1 taken apart; nothing of it is verified."""
+
+    header: dict[Any, Any]
+    payload: bytes
+    signature: bytes
+    protected: bytes
+
+    @property
+    def kid(self) -> bytes | None:
+        kid = self.header.get(_KID)
+        return kid if isinstance(kid, bytes) else None
+
+
+def split_sign1(data: bytes, max_bytes: int = MAX_ENVELOPE_BYTES) -> Sign1:
+    """Take a COSE_Sign1 apart, nothing verified yet.
 
     Raises BadEnvelope("malformed"), or ("critical") for a header we would have to understand and do not.
     """
-    if len(data) > MAX_ENVELOPE_BYTES:
-        raise BadEnvelope("malformed", f"{len(data)} bytes are more than {MAX_ENVELOPE_BYTES}")
-    message = _loads(data)
-    if not (isinstance(message, cbor2.CBORTag) and message.tag == COSE_SIGN1_TAG):
-        raise BadEnvelope("malformed", "not a tagged COSE_Sign1")
-    parts = message.value
-    if not (isinstance(parts, (list, tuple)) and len(parts) == 4):
-        raise BadEnvelope("malformed", "a COSE_Sign1 has four elements")
-    protected, unprotected, payload, signature = parts
+    try:
+        parts = decode(data, tag=COSE_SIGN1_TAG, max_bytes=max_bytes, depth=2, floats=False)
+    except BadCbor as error:
+        raise BadEnvelope("malformed", f"not a COSE_Sign1: {error}") from None
+    # An unprotected header proves nothing, so there is none.
+    if not (isinstance(parts, list) and len(parts) == 4 and parts[1] == {} and isinstance(parts[1], dict)):
+        raise BadEnvelope("malformed", "a COSE_Sign1 has four elements, and here no unprotected header")
+    protected, _, payload, signature = parts
     if not (isinstance(protected, bytes) and isinstance(payload, bytes) and isinstance(signature, bytes)):
         raise BadEnvelope("malformed", "protected header, payload and signature are byte strings")
-    if unprotected:
-        raise BadEnvelope("malformed", "an unprotected header proves nothing and is not accepted")
-    header = _loads(protected)
+    try:
+        header = decode(protected, depth=_HEADER_DEPTH, floats=False)
+    except BadCbor as error:
+        raise BadEnvelope("malformed", f"the protected header: {error}") from None
     if not isinstance(header, dict):
         raise BadEnvelope("malformed", "the protected header is a map")
     if _CRIT in header:
-        raise BadEnvelope("critical", f"critical headers {header[_CRIT]!r} are not understood")
-    return header, payload, signature, protected
+        raise BadEnvelope("critical", "it says that headers are critical, and none of those is understood here")
+    return Sign1(header, payload, signature, protected)
+
+
+def verify(message: Sign1, key: PublicKey) -> None:
+    """Verify with the key that the kid names. The key decides the algorithm, never the message: alg in the header must
+    agree with it. Raises BadEnvelope("signature")."""
+    alg = message.header.get(_ALG)
+    if type(alg) is not int or alg != alg_of(key):
+        raise BadEnvelope("signature", "alg is not the one of this key")
+    if not _is_genuine(key, message.signature, _to_be_signed(message.protected, message.payload)):
+        raise BadEnvelope("signature", "the signature is not of this key over these bytes")
 
 
 def verify_sign1(data: bytes, key_for: Callable[[bytes], PublicKey | None]) -> tuple[dict[Any, Any], bytes]:
     """Verify a COSE_Sign1 with the key its kid names; return `(protected header, payload)`.
 
     `key_for(kid)` answers None for a stranger. Raises BadEnvelope with reason "malformed", "critical", "kid" or
-    "signature". The key decides the algorithm, never the message: alg in the header must agree with it.
+    "signature".
     """
-    header, payload, signature, protected = split_sign1(data)
-    kid = header.get(_KID)
-    if isinstance(kid, str):  # RFC 9052 has bytes; an operator's kid is a text, and some tools send it as one
-        kid = kid.encode()
-    key = key_for(kid) if isinstance(kid, bytes) else None
+    message = split_sign1(data)
+    kid = message.kid
+    key = key_for(kid) if kid is not None else None
     if key is None:
-        raise BadEnvelope("kid", f"no key is known by the id {kid!r}")
-    if header.get(_ALG) != alg_of(key):
-        raise BadEnvelope("signature", "alg is not the one of this key")
-    if not _is_genuine(key, signature, _to_be_signed(protected, payload)):
-        raise BadEnvelope("signature", "the signature is not of this key over these bytes")
-    return header, payload
+        raise BadEnvelope("kid", f"no key is known by the id {quoted(kid.hex()) if kid is not None else 'none'}")
+    verify(message, key)
+    return message.header, message.payload
 
 
 def open_envelope(data: bytes, key_for: Callable[[bytes], PublicKey | None]) -> Envelope:
     """Verify a hub's message and read its lane header. Raises BadEnvelope as `verify_sign1`, or "malformed"."""
     header, payload = verify_sign1(data, key_for)
-    hub, epoch, lane, number = (header.get(name) for name in "heln")
+    hub, epoch, lane, number = place_of(header)
     content_type = header.get(_CONTENT_TYPE)
-    if not (isinstance(hub, str) and isinstance(lane, str) and type(epoch) is int and type(number) is int):
-        raise BadEnvelope("malformed", "the header lacks hub, epoch, lane or number")
-    if not isinstance(content_type, (int, str)):
+    if type(content_type) is not int and not isinstance(content_type, str):
         raise BadEnvelope("malformed", "the header lacks a content type")
     return Envelope(hub, epoch, lane, number, header[_KID], content_type, payload, header)
+
+
+def place_of(header: dict[Any, Any]) -> tuple[str, int, str, int]:
+    """`(hub, epoch, lane, number)` of a protected header. Raises BadEnvelope("malformed")."""
+    place = header.get(PLACE)
+    if (
+        isinstance(place, list)
+        and len(place) == 4
+        and isinstance(place[0], str)
+        and isinstance(place[2], str)
+        and type(place[1]) is int
+        and type(place[3]) is int
+        and place[1] >= 0
+        and place[3] >= 1
+    ):
+        return place[0], place[1], place[2], place[3]
+    raise BadEnvelope("malformed", "the header lacks hub, epoch, lane and number")
 
 
 def _is_genuine(key: PublicKey, signature: bytes, data: bytes) -> bool:
@@ -191,10 +230,3 @@ def _is_genuine(key: PublicKey, signature: bytes, data: bytes) -> bool:
         return True
     except (InvalidSignature, ValueError):
         return False
-
-
-def _loads(data: bytes) -> Any:
-    try:
-        return loads_one(data)
-    except BadCbor as error:
-        raise BadEnvelope("malformed", str(error)) from None

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import cbor2
+from hub.wire.uplink.cbor import decode, encode
 
-from hub.wire.uplink.cbor import loads_one
+MAX_BYTES = 64 * 1024  # what a hub seals in one of these
 
 CONTENT_TYPE = 60  # application/cbor, RFC 8949 section 9.5
 
@@ -35,7 +35,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "meter.lost": ("reason",),
     "limit.ignored": ("client", "power_w"),
     "limit.opted_out": ("client",),
-    "control.lost": (),
+    "control.lost": ("operator",),  # its heartbeats stopped: what it had commanded ended
+    "operators.changed": ("operators", "by"),  # by `trust`; on trial until `trust.confirm`
+    "operators.returned": ("operators",),  # nobody confirmed the new list
+    "operators.recovered": ("operators", "by"),  # by a field engineer, with the manufacturer's signature
     # state: what begins (asked, waiting, downloading, checking, installing, rebooting, trial, returning).
     # percent: of the download.
     "update.progress": ("version", "state", "percent"),
@@ -54,12 +57,12 @@ def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
     listed = EVENTS.get(event)
     if listed is None or not set(fields) <= {*listed, "clock"}:
         raise UnknownEvent(f"{event} with {sorted(fields)} is not in hub/wire/uplink/event.py")
-    return cbor2.dumps({"t": t_ms, "event": event, **fields})
+    return encode({"t": t_ms, "event": event, **fields})
 
 
 def decode_event(data: bytes) -> dict[str, Any]:
     """Decode one event into its map. Raises ValueError when it is not one."""
-    event = loads_one(data)
+    event = decode(data, max_bytes=MAX_BYTES)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
         raise ValueError("not an event: a map with t and event is expected")
     return event

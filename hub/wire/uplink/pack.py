@@ -4,7 +4,7 @@
 quality flags where there are any. t0 and dt in milliseconds; dt and v each relative to the one before.
 
 A hub that is told to (`uplink.deflate`) deflates a pack where that makes it smaller (RFC 1951, no zlib header) and says
-so in the envelope's protected header: `"z": 1`. Without it a pack is as above.
+so in the envelope's protected header: `-65538: "deflate"`. Without it a pack is as above.
 """
 
 import zlib
@@ -12,21 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-import cbor2
-
-from hub.wire.uplink.cbor import BadCbor, loads_one
+from hub.wire.printable import quoted
+from hub.wire.uplink.cbor import BadCbor, decode, encode
+from hub.wire.uplink.envelope import DEFLATED
 from hub.wire.uplink.reading import Reading
 
 CONTENT_TYPE = "application/vnd.meterhub.pack+cbor"
 VERSION = 1
 
-# The header field that says how a pack was made smaller, and its one value.
-SQUEEZED, _DEFLATE = "z", 1
-_FIELD_OCTETS = 3
+_DEFLATE = "deflate"
+_FIELD_OCTETS = 13
+_DEPTH = 4
 MAX_PACK_OCTETS = 4 << 20  # what a pack may inflate to: some twenty times what a hub seals
 
 # One series mixes exponents ("230" beside "230.1") only while that costs few digits.
 _MAX_EXPONENT_SPREAD = 3
+_SHARED_BELOW = 10**15  # and while differences stay integers of 64 bits
 
 
 class BadPack(ValueError):
@@ -43,7 +44,7 @@ def encode_pack(readings: Sequence[Reading]) -> bytes:
     columns: dict[tuple[str, str, int, int], tuple[list[int], list[int], list[int]]] = {}
     for client_id, quantity, t_ms, mantissa, exponent, flags in readings:
         shared = finest[client_id, quantity]
-        if exponent - shared <= _MAX_EXPONENT_SPREAD:
+        if exponent - shared <= _MAX_EXPONENT_SPREAD and -_SHARED_BELOW < mantissa < _SHARED_BELOW:
             mantissa, exponent = mantissa * 10 ** (exponent - shared), shared
         key = (client_id, quantity, exponent, flags)
         column = columns.get(key)
@@ -58,7 +59,7 @@ def encode_pack(readings: Sequence[Reading]) -> bytes:
         [*key[:3], times, values, key[3]] if key[3] else [*key[:3], times, values]
         for key, (times, values, _) in columns.items()
     ]
-    return cbor2.dumps({0: VERSION, 1: t0, 2: series})
+    return encode({0: VERSION, 1: t0, 2: series})
 
 
 def _finest_exponents(readings: Iterable[Reading]) -> dict[tuple[str, str], int]:
@@ -71,20 +72,20 @@ def _finest_exponents(readings: Iterable[Reading]) -> dict[tuple[str, str], int]
     return {key: min(exponent, 0) for key, exponent in finest.items()}
 
 
-def deflate_pack(data: bytes) -> tuple[bytes, dict[str, Any]]:
+def deflate_pack(data: bytes) -> tuple[bytes, dict[Any, Any]]:
     """A pack made smaller, and the header field that says so; itself and none where that would not make it smaller."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     small = deflater.compress(data) + deflater.flush()
-    return (small, {SQUEEZED: _DEFLATE}) if len(small) + _FIELD_OCTETS < len(data) else (data, {})
+    return (small, {DEFLATED: _DEFLATE}) if len(small) + _FIELD_OCTETS < len(data) else (data, {})
 
 
 def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
     """The pack in a payload, by what the envelope's protected header says. Raises BadPack."""
-    how = header.get(SQUEEZED)
+    how = header.get(DEFLATED)
     if how is None:
         return payload
-    if how != _DEFLATE or type(how) is not int:
-        raise BadPack(f"made smaller in a way that is not known: {how!r}")
+    if how != _DEFLATE:
+        raise BadPack(f"made smaller in a way that is not known: {quoted(how)}")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data = inflater.decompress(payload, MAX_PACK_OCTETS)
@@ -98,10 +99,10 @@ def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
 def decode_pack(data: bytes) -> list[Reading]:
     """Decode a pack into readings, series by series. Raises BadPack with a reason."""
     try:
-        pack = loads_one(data)
+        pack = decode(data, max_bytes=MAX_PACK_OCTETS, depth=_DEPTH, floats=False)
     except BadCbor as error:
         raise BadPack(str(error)) from None
-    if not isinstance(pack, dict) or pack.get(0) != VERSION or not isinstance(pack.get(1), int):
+    if not isinstance(pack, dict) or type(pack.get(0)) is not int or pack[0] != VERSION or type(pack.get(1)) is not int:
         raise BadPack("not a pack of version 1")
     rows = pack.get(2)
     if not isinstance(rows, list):

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import cbor2
+from hub.wire.uplink.cbor import decode, encode
 
-from hub.wire.uplink.cbor import loads_one
+MAX_BYTES = 64 * 1024  # what a hub seals in one of these
 
 CONTENT_TYPE = 61
 STATUSES = ("accepted", "refused", "applied", "completed", "partial", "failed", "cancelled", "superseded")
@@ -39,7 +39,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
     """The payload of a receipt's envelope."""
     if receipt.status not in STATUSES:
         raise ValueError(f"{receipt.status} is not a status of a receipt")
-    return cbor2.dumps(
+    return encode(
         {
             1: receipt.hub,
             6: receipt.iat,
@@ -56,7 +56,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 def decode_receipt(payload: bytes) -> Receipt:
     """Read a receipt's claims. Raises ValueError."""
-    claims = loads_one(payload)
+    claims = decode(payload, max_bytes=MAX_BYTES)
     try:
         receipt = Receipt(claims[1], claims[6], claims["re"], claims["digest"], claims["status"], claims["reason"],
                           claims["detail"], claims["prev"], claims["i"])  # fmt: skip

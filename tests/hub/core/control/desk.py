@@ -2,26 +2,49 @@
 
 from typing import Any
 
-import cbor2
-
-from hub.core.control.controller import Controller
-from hub.core.control.records import Journal, Step, answered_name
+from hub.core.control.controller import Controller, ControlSettings
+from hub.core.control.records import OPERATORS, Journal, Step, answered_name
 from hub.core.order import Order
 from hub.core.records import Change, RetainedSet, Sample, SubscriptionAdded
-from hub.wire.keys.operators import parse_operators
+from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.receipt import Receipt
-from tests.harness.operator import Operator, cti_of
+from tests.harness.operator import Operator, cti_of, dumps
 
 UTC = 1_800_000_000.0
 BOILER = b'{"class":"water-heater","nominal_w":2000}'
 CAR = b'{"class":"ev-charger","nominal_w":7200}'
 
 
+class Book:
+    """operators.toml, and a list in its place as the store would keep it."""
+
+    def __init__(self, toml: str) -> None:
+        self._toml = toml
+
+    def item_of(self, text: str) -> bytes:
+        return text.encode()
+
+    def read(self, item: bytes | None) -> Operators:
+        return parse_operators(self._toml if item is None else item.decode())
+
+
 class Desk:
     """Everything durable at once; `orders` and `receipts` gather what comes out."""
 
-    def __init__(self, *, failsafe_w: float | None = None, roles: tuple[str, ...] = (), trusted: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        failsafe_w: float | None = None,
+        floor_w: float = 0.0,
+        roles: tuple[str, ...] = (),
+        trusted: bool = True,
+        others: tuple[Operator, ...] = (),
+        toml: str | None = None,
+    ) -> None:
         self.operator = Operator("grid", *roles)
+        self._floor_w = floor_w
+        self.booked: dict[str, tuple[int, int]] = {}
+        self.toml = toml or "\n".join(operator.toml for operator in (self.operator, *others))
         self.now = 0.0
         self.receipts: list[Receipt] = []
         self.kept: dict[str, bytes] = {}
@@ -34,11 +57,13 @@ class Desk:
         self._begin(trusted)
 
     def _begin(self, trusted: bool) -> None:
-        operators = parse_operators(self.operator.toml)
-        self.control = Controller(
-            "MTR-1", ("north",), operators, self.now, failsafe_w=self._failsafe_w, random=lambda: 0.5
-        )
-        assert self.control.restore(dict(self.kept)) == []
+        settings = ControlSettings(failsafe_w=self._failsafe_w, floor_w=self._floor_w, groups=("north",))
+        book = Book(self.toml)
+        kept = dict(self.kept)
+        item = kept.pop(OPERATORS, None)
+        self.control = Controller("MTR-1", book.read(item), self.now, settings=settings, random=lambda: 0.5, book=book)
+        self.control.trial.kept = item
+        assert self.control.restore(kept, self.now) == []
         if trusted:
             self.control.set_clock(UTC, True, self.now)
         self.settle()
@@ -68,10 +93,10 @@ class Desk:
         self.control.observe([Sample(client, quantity, self.now, round(watts), 0)], [], self.now)
         self.settle()
 
-    def send(self, op: str, args: dict[str, Any] | None = None, **claims: Any) -> bytes:
+    def send(self, op: str, args: dict[str, Any] | None = None, *, by: Operator | None = None, **claims: Any) -> bytes:
         """A command, carried out; its cti."""
         now = int(UTC + self.now)
-        message = self.operator.command(op, args, **{"iat": now, "exp": now + 600, **claims})
+        message = (by or self.operator).command(op, args, **{"iat": now, "exp": now + 600, **claims})
         self.take(message)
         return cti_of(message)
 
@@ -104,15 +129,17 @@ class Desk:
     def _commit(self, journal: Journal) -> None:
         for receipt in journal.receipts:
             self.receipts.append(receipt)
-            if receipt.re is not None and journal.remembers(receipt):
-                self.control.answered.put(receipt.re, 1, len(self.receipts))
-                self.kept[answered_name(receipt.re)] = cbor2.dumps([1, len(self.receipts), 0])
+            if receipt.re in journal.answered:
+                kid = journal.answered[receipt.re]
+                self.control.answered.put(receipt.re, 1, len(self.receipts), kid)
+                self.kept[answered_name(receipt.re)] = dumps([1, len(self.receipts), kid])
         for name, value in journal.kept.items():
             if value is None:
                 self.kept.pop(name, None)
             else:
                 self.kept[name] = value
         self.events += journal.events
+        self.booked.update(journal.booked)
 
     def story(self, cti: bytes) -> list[str]:
         """The statuses of a command's receipts."""

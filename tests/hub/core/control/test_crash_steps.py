@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.core.control.controller import Controller
+from hub.core.control.controller import Controller, ControlSettings
 from hub.core.control.records import Journal, Step
 from hub.core.records import RetainedSet, Sample, SubscriptionAdded
 from hub.wire.keys.operators import parse_operators
@@ -20,6 +20,7 @@ from hub.wire.uplink.envelope import FileSigner, open_envelope, seal
 from hub.wire.uplink.receipt import broken_links, decode_receipt
 from store import Sealed, Store
 from tests.harness.operator import Operator, cti_of
+from tests.hub.core.control.desk import Book
 from tests.store.helpers import WAIT_S
 
 UTC = 1_800_000_000.0
@@ -38,8 +39,10 @@ class Life:
         self.place, self.now, self.broker = place, now, broker
         self.store = Store(place, seal=sealer)
         self.store.start()
-        self.controller = Controller("MTR-1", (), parse_operators(OPERATOR.toml), now, random=lambda: 0.5)
-        assert self.controller.restore(self.store.control_state().result(WAIT_S)) == []
+        self.controller = Controller(
+            "MTR-1", parse_operators(OPERATOR.toml), now, settings=ControlSettings(), random=lambda: 0.5, book=Book("")
+        )
+        assert self.controller.restore(self.store.control_state().result(WAIT_S), now) == []
         self.controller.set_clock(UTC, True, now)
         self.step: Step | None = None
         self.journal: Journal | None = None
@@ -64,8 +67,8 @@ class Life:
     def commit(self, journal: Journal) -> None:
         sealed: list[Sealed] = self.store.commit_control(journal).result(WAIT_S)
         for receipt, message in zip(journal.receipts, sealed, strict=True):
-            if receipt.re is not None and journal.remembers(receipt):
-                self.controller.answered.put(receipt.re, message.epoch, message.number)
+            if receipt.re in journal.answered:
+                self.controller.answered.put(receipt.re, message.epoch, message.number, journal.answered[receipt.re])
 
     def take_effect(self) -> None:
         assert self.step is not None
@@ -158,4 +161,4 @@ def test_a_cut_at_any_step_changes_no_story(
     end = "failed" if command is limit and upto in range(3, 7) and off_s > 30 else "completed"
     assert story.count(end) == 1 and story[-1] == end
     assert set(story[1:-1]) <= {"applied"} and story.count("applied") <= 1
-    assert not after.controller.limits and not after.controller.holds
+    assert not after.controller.limits and not after.controller.orders

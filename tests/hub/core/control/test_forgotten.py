@@ -4,7 +4,7 @@ import cbor2
 
 from hub.core.control.authority import MAX_AHEAD_S
 from hub.core.control.records import FORGOT
-from tests.harness.operator import cti_of
+from tests.harness.operator import cti_of, dumps
 from tests.hub.core.control.desk import UTC, Desk
 
 PRICE = {"currency": "GBP", "steps": [[int(UTC), 3600, 0.28]]}
@@ -12,7 +12,7 @@ PRICE = {"currency": "GBP", "steps": [[int(UTC), 3600, 0.28]]}
 
 def forgetful(desk: Desk, *, trusted: bool = True) -> None:
     """The store starts over with nothing but its word that it does."""
-    desk.kept = {FORGOT: cbor2.dumps(None)}
+    desk.kept = {FORGOT: dumps(None)}
     desk.restart(off_s=5, trusted=trusted)
 
 

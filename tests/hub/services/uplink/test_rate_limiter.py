@@ -110,7 +110,7 @@ def _booked(broker: ScriptedBroker, boot: int) -> bool:
 
 
 def _number(message: bytes) -> int:
-    return int(cbor2.loads(cbor2.loads(message).value[0])["n"])
+    return int(cbor2.loads(cbor2.loads(message).value[0])[-65537][3])
 
 
 def test_what_comes_while_the_lane_is_being_looked_at_is_not_forgotten(make_house: Make, scripted: Scripted) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.headend.ledger import Altered, Lane, Ledger
 from hub.wire.uplink.envelope import BadEnvelope, FileSigner, open_envelope, seal
+from tests.harness.operator import dumps
 
 P256 = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
@@ -39,14 +40,22 @@ def reason_of(data: bytes, key: object = P256) -> str:
 
 def rebuilt(change: Callable[[list[object]], object]) -> bytes:
     parts = list(cbor2.loads(message()).value)
-    return cbor2.dumps(cbor2.CBORTag(18, change(parts)))
+    return dumps(cbor2.CBORTag(18, change(parts)))
 
 
 def with_header(**changes: object) -> bytes:
     def change(parts: list[object]) -> list[object]:
         header = cbor2.loads(parts[0])  # type: ignore[arg-type]
         header.update({int(k) if k.isdigit() else k: v for k, v in ((k.strip("_"), v) for k, v in changes.items())})
-        return [cbor2.dumps(header), *parts[1:]]
+        return [dumps(header), *parts[1:]]
+
+    return rebuilt(change)
+
+
+def with_place(*place: object) -> bytes:
+    def change(parts: list[object]) -> list[object]:
+        header = cbor2.loads(parts[0])  # type: ignore[arg-type]
+        return [dumps({**header, -65537: list(place)}), *parts[1:]]
 
     return rebuilt(change)
 
@@ -56,8 +65,8 @@ def with_header(**changes: object) -> bytes:
     [
         (b"", "malformed"),
         (b"\xff", "malformed"),
-        (cbor2.dumps([1, 2, 3, 4]), "malformed"),
-        (cbor2.dumps(cbor2.CBORTag(17, cbor2.loads(message()).value)), "malformed"),
+        (dumps([1, 2, 3, 4]), "malformed"),
+        (dumps(cbor2.CBORTag(17, cbor2.loads(message()).value)), "malformed"),
         (rebuilt(lambda p: p[:3]), "malformed"),
         (rebuilt(lambda p: [p[0], {4: KID}, p[2], p[3]]), "malformed"),
         (rebuilt(lambda p: [p[0], p[1], None, p[3]]), "malformed"),
@@ -67,8 +76,8 @@ def with_header(**changes: object) -> bytes:
         (with_header(_4="text"), "kid"),
         (with_header(_1=-8), "signature"),
         (with_header(_1=None), "signature"),
-        (with_header(n=2), "signature"),
-        (with_header(h="MTR-2"), "signature"),
+        (with_header(_3=59), "signature"),
+        (with_place("MTR-2", 1, "readings", 1), "signature"),
         (rebuilt(lambda p: [p[0], p[1], b"y", p[3]]), "signature"),
         (rebuilt(lambda p: [p[0], p[1], p[2], b""]), "signature"),
         (rebuilt(lambda p: [p[0], p[1], p[2], bytes(64)]), "signature"),
