@@ -22,7 +22,7 @@ from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
 from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
-from store.outbox import Outbox, Sealed, SealFunction, Span
+from store.outbox import BOOKED, Outbox, Sealed, SealFunction, Span
 from store.retention import Retention
 from store.space import DUP_WINDOW_S, Budget, DupWindow
 from store.transaction import EngineTransaction
@@ -134,7 +134,7 @@ class Engine(LogView):
         samples, body = self._encode(now_ms, batches)
         has_entries = any(batch.samples or batch.seen for batch in batches)
         if self.outbox.marks_dirty:
-            marks = self.outbox.encode_marks(now_ms)
+            marks = self.outbox.encode_marks()
         changes = [change for batch in batches for change in batch.changes]
         forward_id = self._next_forward
         try:
@@ -213,7 +213,7 @@ class Engine(LogView):
         t_ms = mono_ms + offset_ms
         self.outbox.add("events", t_ms, EVENT_TYPE, encode_event(t_ms, event, known))
 
-    def append(self, lane: str, content_type: int | str, payload: bytes, extra: dict[str, Any] | None) -> Sealed:
+    def append(self, lane: str, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None) -> Sealed:
         """Seal one message into a lane."""
         self._require_room()
         with self.transaction():
@@ -231,11 +231,15 @@ class Engine(LogView):
         self._require_room()
         chain = copy(self.chain)
         now_ms = self.now_ms()
+        booked = self.outbox.book(journal.booked)
         with self.transaction():
             sealed, items = write_journal(self.db, self.outbox, chain, journal, self.utc_ms())
+            if booked:
+                self.db.many("mark_put", [(BOOKED + lane, key) for lane, key in booked.items()])
             for event, fields in journal.events:
                 self._seal_event(event, fields, now_ms)
         self.chain = chain
+        self.outbox.booked_up_to(booked)
         self._note_items(items)
         self.db.note_written(sum(len(message.body) for message in sealed), len(journal.kept) + len(sealed))
         return sealed
@@ -334,7 +338,7 @@ class Engine(LogView):
     def write_marks(self, more: Mapping[str, int]) -> None:
         """Write where everything has come to (inside a transaction): rows that carried it may be about to go."""
         marks = {
-            **self.outbox.marks(self.now_ms()),
+            **self.outbox.marks(),
             "next_seq": self._next_seq,
             "sealed_seq": self.position[0],
             "sealed_index": self.position[1],

@@ -8,6 +8,7 @@ know. `new`: the very first database is being made; that there is none yet is no
 
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,11 +59,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def next_epoch(note: EpochNote | None, known: int | None, utc_ms: int) -> int:
-    """The epoch of a database that has to start over. `known`: the highest epoch its predecessor still shows.
+def first_epoch(utc_s: float | None) -> int:
+    """The epoch of a hub that remembers none: one that cannot have been before, for the folder may have been lost.
 
-    When neither tells, the UTC seconds: greater than any epoch counted from 1, and greater again next time. A clock
-    that lost its battery would say 1970, so no less than a million.
+    The UTC seconds of a trusted clock; without one a random number above any of those, so that a folder lost twice
+    does not begin twice with the same (design 3.3).
     """
+    if utc_s is not None:
+        return min(int(utc_s), MAX_EPOCH // 2)
+    return MAX_EPOCH // 2 + 1 + secrets.randbits(31) // 2
+
+
+def next_epoch(note: EpochNote | None, known: int | None, first: int) -> int:
+    """The epoch of a database that has to start over. `known`: the highest epoch its predecessor still shows; `first`:
+    what a hub that remembers none would begin with."""
     last = max(note.epoch if note else 0, known or 0)
-    return last + 1 if last else max(utc_ms // 1000, 1_000_000)
+    return max(last + 1, first if first <= MAX_EPOCH // 2 else 0) if last else first

@@ -23,7 +23,7 @@ from typing import Any
 from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
-from store.epoch_file import EpochNote, next_epoch, read_note, sync_folder, write_note
+from store.epoch_file import EpochNote, first_epoch, next_epoch, read_note, sync_folder, write_note
 from store.errors import StoreCorrupt, StoreError, StoreFull, translate
 from store.migrate import create_in_child
 from store.outbox import SealFunction
@@ -48,7 +48,12 @@ class Place:
     now_ms: Callable[[], int]
     utc_ms: Callable[[], int]
     deflate: bool = False
+    trusted_utc_s: Callable[[], float | None] = lambda: None
     untold: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events, this opening's
+
+    def first_epoch(self) -> int:
+        """What a hub begins with that remembers no epoch."""
+        return first_epoch(self.trusted_utc_s())
 
     @property
     def db_path(self) -> Path:
@@ -86,7 +91,7 @@ def open_engine(place: Place) -> Engine:
             evidence = note is not None or any(place.data_dir.glob(f"{DB_NAME}.corrupt-*"))
             if evidence and not (note is not None and note.is_new):
                 place.untold.append({"reason": "the database is lost", "kept": {}, "set_aside": ""})
-            _build(place, next_epoch(note, None, place.utc_ms()) if evidence else 1)
+            _build(place, next_epoch(note, None, place.first_epoch()), was_one=evidence)
         # What was salvaged could be damage that a salvage takes for sound: rather than stand still, the hub then goes
         # on without it.
         for salvaging in (True, False):
@@ -141,7 +146,7 @@ def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str)
     if not epoch:
         raise StoreCorrupt("the database has no epoch")
     if lost or (note is not None and note.epoch > epoch):
-        fresh = next_epoch(note, epoch, place.utc_ms())
+        fresh = next_epoch(note, epoch, place.first_epoch())
         _write_note(place, EpochNote(fresh, True))
         place.untold.append(
             {"reason": lost or "the database is older than its last epoch", "kept": {}, "set_aside": ""}
@@ -170,7 +175,7 @@ def set_aside(place: Place, reason: str, *, salvaging: bool = True) -> None:
     source = open_damaged(place.db_path, place.budget.wal_bytes)
     try:
         known = highest_epoch(source) if source is not None else 0
-        epoch = next_epoch(read_note(place.data_dir), known, place.utc_ms())
+        epoch = next_epoch(read_note(place.data_dir), known, place.first_epoch())
         place.untold.append({"reason": reason, "kept": Kept().as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
         if source is not None and not salvaging:
             source.close()
@@ -182,9 +187,10 @@ def set_aside(place: Place, reason: str, *, salvaging: bool = True) -> None:
                 source.close()
 
 
-def _build(place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False) -> None:
-    is_first = not place.untold
-    _write_note(place, EpochNote(epoch, False, is_first))
+def _build(
+    place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False, was_one: bool = True
+) -> None:
+    _write_note(place, EpochNote(epoch, False, not place.untold))
     fresh = place.data_dir / f"{DB_NAME}.new"
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
         leftover.unlink(missing_ok=True)
@@ -195,7 +201,7 @@ def _build(place: Place, epoch: int, source: Database | None = None, *, move_old
             target.migrate()
         with target.transaction():
             target.run("hub_put", (epoch, 0))
-            if epoch > 1:  # there was one before
+            if was_one:
                 write_loss(target, place.untold)
         if source is not None:
             place.untold[-1]["kept"] = salvage(source, target).as_field()

@@ -8,7 +8,7 @@ means sending the same bytes again, which is harmless.
 import logging
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import cbor2
@@ -22,14 +22,11 @@ from store.queries import LANES
 log = logging.getLogger(__name__)
 
 NUMBER_BITS = 31
-# A broker may acknowledge what it has not yet written down, and die (window.py, Tail). What was acknowledged
-# this shortly before the hub itself ended is sent once more by its next life, which knows nothing of the session's end.
-SETTLED_AFTER_MS = 30_000
-_SETTLED = "settled/"
-_MAX_UNSETTLED = 256
+# Custody ends in the control point's book (design 3.3, `booked`): a broker may acknowledge and forget.
+BOOKED = "booked/"
 _NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
-SealFunction = Callable[[str, int, int, int | str, bytes, dict[str, Any] | None], bytes]
+SealFunction = Callable[[str, int, int, int | str, bytes, dict[Any, Any] | None], bytes]
 
 
 class Sealed(NamedTuple):
@@ -100,7 +97,8 @@ class Outbox:
         self.next: dict[str, int] = {}
         self.delivered: dict[str, int] = {}
         self._beyond: dict[str, set[int]] = {lane: set() for lane in LANES}
-        self._settled: dict[str, int] = {}
+        self.booked: dict[str, int] = {}  # up to where the control point's book goes; 0: nobody ever said
+        self._acknowledged: dict[str, int] = {}  # up to where the broker acknowledged before what `_lately` knows
         self._lately: deque[tuple[int, str, int]] = deque()  # when which mark advanced to where
         self.marks_dirty = False
         for lane in LANES:
@@ -108,16 +106,8 @@ class Outbox:
             newest_epoch, number = split_id(newest)
             self.next[lane] = number + 1 if newest_epoch == epoch else 1
             self.delivered[lane] = min(marks.get(lane, 0), newest)
-            self._settled[lane] = marks.get(_SETTLED + lane, self.delivered[lane])
-        self.unsettled = self._find_unsettled()
-
-    def _find_unsettled(self) -> list[tuple[str, int, int]]:
-        """`(lane, epoch, number)` of what the last life's broker acknowledged just before that life ended."""
-        found = []
-        for lane in LANES:
-            ids = self._db.run(f"sealed_ids/{lane}", (self._settled[lane], self.delivered[lane], _MAX_UNSETTLED))
-            found += [(lane, *split_id(key)) for (key,) in ids][::-1]
-        return found
+            self.booked[lane] = min(marks.get(BOOKED + lane, 0), newest)
+            self._acknowledged[lane] = self.delivered[lane]
 
     def _newest(self, lane: str) -> int:
         """The id of a lane's newest message, 0 = none: the next number follows from it, so it must be where it belongs
@@ -130,7 +120,7 @@ class Outbox:
         return 0
 
     def add(
-        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None = None
+        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None = None
     ) -> Sealed:
         """Seal one message with the lane's next number (inside a transaction)."""
         sealed = self._sealed(lane, t_ms, content_type, payload, extra)
@@ -138,7 +128,7 @@ class Outbox:
         self._db.run(f"sealed_add/{lane}", (key, t_ms, zlib.crc32(sealed.body), sealed.body))
         return sealed
 
-    def seal_pack(self, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any]) -> Sealed:
+    def seal_pack(self, t_ms: int, content_type: int | str, payload: bytes, extra: dict[Any, Any]) -> Sealed:
         """Seal a pack without storing it yet: that takes the span of its readings as well."""
         return self._sealed("readings", t_ms, content_type, payload, extra)
 
@@ -149,7 +139,7 @@ class Outbox:
         self.next["readings"] = pack.number + 1
 
     def _sealed(
-        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[str, Any] | None
+        self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None
     ) -> Sealed:
         number = self.next[lane]
         body = self._seal(lane, self.epoch, number, content_type, payload, extra)
@@ -187,16 +177,52 @@ class Outbox:
             self._lately.append((now_ms, lane, following))
             self.marks_dirty = True
 
-    def marks(self, now_ms: int) -> dict[str, int]:
-        """The delivery marks as they are to be kept, and up to where of each lane the broker has had time to settle."""
-        while self._lately and self._lately[0][0] <= now_ms - SETTLED_AFTER_MS:
-            _, lane, key = self._lately.popleft()
-            self._settled[lane] = key
-        return {**self.delivered, **{_SETTLED + lane: key for lane, key in self._settled.items()}}
+    def marks(self) -> dict[str, int]:
+        """The delivery marks as they are to be kept, and how far the book goes."""
+        return {**self.delivered, **{BOOKED + lane: key for lane, key in self.booked.items()}}
 
-    def encode_marks(self, now_ms: int) -> bytes:
+    def book(self, places: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """What the control point says it has booked up to, as far as it can be so: marks to be kept, by lane. What it
+        has in its book was delivered, whatever the broker said of it."""
+        moved = {}
+        for lane, (epoch, number) in places.items():
+            number = min(number, self.next[check_lane(lane)] - 1) if epoch == self.epoch else number
+            key = min(row_id(epoch, number), self._highest(lane))
+            if epoch <= self.epoch and number >= 0 and key > self.booked[lane]:
+                moved[lane] = key
+        return moved
+
+    def _highest(self, lane: str) -> int:
+        return row_id(self.epoch, self.next[lane] - 1)
+
+    def booked_up_to(self, moved: Mapping[str, int]) -> None:
+        """It is durable."""
+        for lane, key in moved.items():
+            self.booked[lane] = key
+            if key > self.delivered[lane]:
+                self.delivered[lane] = key
+                self._beyond[lane] = {kept for kept in self._beyond[lane] if kept > key}
+                self.marks_dirty = True
+
+    def unbooked(self, lane: str, after: int, within_ms: int, now_ms: int, utc_ms: int, limit: int) -> list[Sealed]:
+        """Messages beyond row `after` that the broker acknowledged, and nobody booked, at least `within_ms` ago. Of
+        what was acknowledged before this start only the time of its seal is known."""
+        while self._lately and self._lately[0][0] <= now_ms - within_ms:
+            _, acknowledged_lane, key = self._lately.popleft()
+            self._acknowledged[acknowledged_lane] = key
+        start = max(after, self.booked[check_lane(lane)])
+        rows = self._db.run(f"sealed_between/{lane}", (start + 1, self._acknowledged[lane]))
+        found: list[tuple[int, int, int, bytes]] = []
+        for row in rows:
+            if len(found) >= limit or time_of(row[1]) > utc_ms - within_ms:
+                break
+            found.append(row)
+        rows.close()
+        return read_sealed(lane, found, skip=True)
+
+    def encode_marks(self) -> bytes:
         """The same, to ride along with a row of the log."""
-        encoded: bytes = cbor2.dumps(self.marks(now_ms))
+        encoded: bytes = cbor2.dumps(self.marks())
         return encoded
 
     def pending(self, lane: str) -> tuple[int, int | None]:
@@ -212,10 +238,22 @@ class Outbox:
         return count - len(self._beyond[lane]), time_of(oldest[0]) if oldest else None
 
     def status(self, lane: str, utc_ms: int) -> dict[str, int | float]:
-        """`{"pending": messages, "oldest_s": age of the oldest or 0, "next": number}`."""
+        """`{"pending": messages, "oldest_s": age of the oldest or 0, "next": number, "acknowledged", "booked": up to
+        which number of this epoch the broker acknowledged, and the control point booked}`."""
         pending, oldest_ms = self.pending(lane)
         age_s = 0.0 if oldest_ms is None else max(0.0, (utc_ms - oldest_ms) / 1000)
-        return {"pending": pending, "oldest_s": age_s, "next": self.next[lane]}
+        return {
+            "pending": pending,
+            "oldest_s": age_s,
+            "next": self.next[lane],
+            "acknowledged": self._number_here(self.delivered[lane]),
+            "booked": self._number_here(self.booked[lane]),
+        }
+
+    def _number_here(self, key: int) -> int:
+        """The number of a mark in this epoch; 0 where it is of an earlier one."""
+        epoch, number = split_id(key)
+        return number if epoch == self.epoch else 0
 
 
 def read_marks(data: bytes) -> dict[str, int]:

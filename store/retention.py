@@ -2,8 +2,9 @@
 
     1  rows of the log that are sealed and whose duplicate window is over       nothing is lost
     2  old rows of the log, merged into dense ones (store/compaction.py)          nothing is lost
-    3  delivered messages, oldest first                                         history
+    3  messages that the control point has booked, oldest first                 history
     4  1 and 2 again with the shortest duplicate window                         what only a very late DUP would need
+       delivered messages that nobody booked yet                                what a broker that forgot would need
     5  raw forwards, oldest first                                               told by a gap record
     6  readings, oldest first, on a grid of a minute, of 15, of 30              told by a gap record (store/gaps.py)
 
@@ -93,9 +94,10 @@ class Retention:
         return [
             self.prune_log,
             self.compaction.compact,
-            lambda: self._prune_oldest(t_ms=1 << 62),
+            lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=True),
             lambda: self.prune_log(pressed=True),
             lambda: self.compaction.compact(pressed=True),
+            lambda: self._prune_oldest(t_ms=1 << 62),
         ]
 
     def _losses(self) -> list[Callable[[], bool]]:
@@ -104,19 +106,22 @@ class Retention:
 
         return [self._give_up_forwards, *map(on_grid, RESOLUTIONS_S)]
 
-    def _prune_oldest(self, t_ms: int) -> bool:
+    def _prune_oldest(self, t_ms: int, *, booked_alone: bool = False) -> bool:
+        """Drop a slice of delivered messages. `booked_alone`: only what the control point has in its book, where it
+        ever said so."""
         engine = self._engine
+        outbox = engine.outbox
+        keeps_book = booked_alone and any(outbox.booked.values())
+        upto = outbox.booked if keeps_book else outbox.delivered
         heads: dict[str, int | None] = {}
         for lane in LANES:
-            head = engine.db.one(f"sealed_head/{lane}", (engine.outbox.delivered[lane],))
+            head = engine.db.one(f"sealed_head/{lane}", (upto[lane],))
             heads[lane] = head[1] if head is not None and time_of(head[1]) <= t_ms else None
         oldest = choose_lane(heads)
         if oldest is None:
             return False
         with engine.transaction():
-            found = engine.db.run(
-                f"sealed_prune/{oldest}", (engine.outbox.delivered[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE)
-            )
+            found = engine.db.run(f"sealed_prune/{oldest}", (upto[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE))
         engine.db.note_written(0, 4)
         return found.rowcount > 0
 

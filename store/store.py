@@ -18,7 +18,7 @@ from store.errors import StoreBusy, StoreError
 from store.history import Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.opening import Place, check_folder
-from store.outbox import Sealed, SealFunction, check_lane
+from store.outbox import Sealed, SealFunction, check_lane, row_id
 from store.queries import LANES
 from store.space import MIB, make_budget
 from store.write_budget import Pace
@@ -35,7 +35,8 @@ class Store:
     `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
     is the clock of `Sample.sampled_s`. `group_window_s`: how long an urgent batch waits for company;
     `daily_write_mb`: what may be written to flash in a day before that window grows (store/write_budget.py), 0 = any.
-    `deflate`: packs are made smaller (hub/wire/uplink/pack.py).
+    `deflate`: packs are made smaller (hub/wire/uplink/pack.py). `trusted_utc_s()`: UTC seconds, None while the clock is
+    not to be believed: what a first epoch is made of.
     Everything that returns a Future is executed on the writer thread and fails with StoreFull or StoreError.
     """
 
@@ -49,6 +50,7 @@ class Store:
         group_window_s: float = 0.0,
         daily_write_mb: float = 0,
         deflate: bool = False,
+        trusted_utc_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         utc_ms: Callable[[], int] = _utc_ms,
     ) -> None:
@@ -56,7 +58,7 @@ class Store:
         self.restored: list[Restored] = []
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
-        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate)
+        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
         pace = Pace(group_window_s, daily_write_mb * MIB)
         self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False
@@ -148,7 +150,7 @@ class Store:
         return self._ask(lambda engine: engine.seal_pack(max_readings), writes=True)
 
     def append(
-        self, lane: str, content_type: int | str, payload: bytes, extra: dict[str, Any] | None = None
+        self, lane: str, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None = None
     ) -> "Future[Sealed]":
         """Seal one message into a lane (receipts, answers, events)."""
         if check_lane(lane) == "readings":
@@ -173,10 +175,14 @@ class Store:
         """A message was delivered; in any order. Durable with the next commit, or within a few seconds."""
         return self._ask(lambda engine: engine.outbox.mark(lane, epoch, number, engine.now_ms()))
 
-    def unsettled(self) -> "Future[list[tuple[str, int, int]]]":
-        """`(lane, epoch, number)`, oldest of each lane first, of what was acknowledged within half a minute of the last
-        life's end: its broker may have died with it."""
-        return self._ask(lambda engine: list(engine.outbox.unsettled), without=[])
+    def unbooked(self, lane: str, after: tuple[int, int], within_s: float, limit: int) -> "Future[list[Sealed]]":
+        """What the broker acknowledged and nobody booked, at least `within_s` ago; strictly after (epoch, number)."""
+
+        def look(engine: Engine) -> list[Sealed]:
+            key, within_ms = row_id(*after), int(within_s * 1000)
+            return engine.outbox.unbooked(lane, key, within_ms, engine.now_ms(), engine.utc_ms(), limit)
+
+        return self._ask(look, without=[])
 
     def sealed_range(self, lane: str, epoch: int, first: int, last: int) -> "Future[list[Sealed]]":
         """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
@@ -218,8 +224,9 @@ class Store:
         return self._ask(lambda engine: newest_events(engine.db, limit))
 
     def queue_status(self) -> "Future[dict[str, dict[str, int | float]]]":
-        """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number}}`; readings also have "unsealed"."""
-        nothing: dict[str, int | float] = {"pending": 0, "oldest_s": 0, "next": 1}
+        """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number, "acknowledged", "booked": up to which
+        number}}`; readings also have "unsealed"."""
+        nothing: dict[str, int | float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
         return self._ask(_queue_status, without={lane: dict(nothing, unsealed=0) for lane in LANES})
 
     def status(self) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class Base:
             retention_days=config.retention_days,
             daily_write_mb=config.daily_write_mb,
             deflate=config.uplink.deflate,
+            trusted_utc_s=self.trusted_utc,
             utc_ms=utc_ms,
         )
         store.start()

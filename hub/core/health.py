@@ -45,6 +45,16 @@ CONDITIONS: dict[str, Kind] = {
         "the broker does not let this hub in",
         "let the utility enable this hub's identity at the broker",
     ),
+    "uplink-nobody-listens": Kind(
+        "error",
+        "the broker has nobody who takes what this hub sends",
+        "let the utility start its control point, or look at what it subscribes to; nothing is lost meanwhile",
+    ),
+    "uplink-not-booked": Kind(
+        "warning",
+        "the control point has not said for a week that it keeps what arrives",
+        "let the utility send `booked` (meterhub headend keep does); the hub goes on, and a broker's loss stays unseen",
+    ),
     "uplink-busy": Kind("warning", "the broker asks hubs to stay away", "none: the hub comes back by itself, slowly"),
     "uplink-redirected": Kind(
         "warning", "the broker sends hubs to another server", "none: the hub goes there, if uplink.hosts has it"

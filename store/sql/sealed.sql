@@ -32,10 +32,6 @@ SELECT id, t_ms, crc, body FROM sealed_{lane} WHERE id BETWEEN ? AND ? ORDER BY 
 -- The id that follows, to advance the delivery mark over what is really there.
 SELECT min(id) FROM sealed_{lane} WHERE id > ?;
 
--- name: sealed_ids
--- The newest messages beyond an id and up to another, newest first.
-SELECT id FROM sealed_{lane} WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?;
-
 -- name: sealed_count
 -- How many messages lie between two ids.
 SELECT count(*) FROM sealed_{lane} WHERE id > ? AND id < ?;

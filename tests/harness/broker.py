@@ -3,8 +3,13 @@
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import threading
 from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.pki import Authority
 from tests.harness.waiting import free_port, wait_for
@@ -16,9 +21,19 @@ class Broker:
     """mosquitto on a free port of the loopback. `server` names its certificate's file stem in the PKI."""
 
     def __init__(
-        self, directory: Path, authority: Authority, server: str = "broker", extra: str = "", port: int = 0
+        self,
+        directory: Path,
+        authority: Authority,
+        server: str = "broker",
+        extra: str = "",
+        port: int = 0,
+        *,
+        somebody: bool = True,
     ) -> None:
+        """`somebody`: a client that takes whatever hubs send, so that they are not told that nobody does."""
         self.port = port or free_port()
+        self._somebody: mqtt.Client | None = None
+        self._authority, self._wants_somebody = authority, somebody
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,7 +54,27 @@ class Broker:
         self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=log, stderr=log)
         log.close()
         wait_for("mosquitto to listen", self._listens)
+        if self._wants_somebody and self._somebody is None:
+            self._somebody = self._subscribed()
         return self
+
+    def _subscribed(self) -> mqtt.Client:
+        pki = self._authority.directory
+        if not (pki / "somebody.pem").exists():
+            self._authority.issue("somebody")
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, "somebody", clean_session=False)
+        client.tls_set(
+            str(self._authority.ca_file), str(pki / "somebody.pem"), str(pki / "somebody.key"),
+            cert_reqs=ssl.CERT_NONE,  # tests have brokers that are misnamed, or of another authority
+        )  # fmt: skip
+        subscribed = threading.Event()
+        client.on_connect = lambda client, *_: client.subscribe("meters/#", 0)
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.reconnect_delay_set(1, 1)
+        client.connect("localhost", self.port, keepalive=10)
+        client.loop_start()
+        assert subscribed.wait(30), "nobody could subscribe"
+        return client
 
     def _listens(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.log()
@@ -50,10 +85,17 @@ class Broker:
         return (self._directory / "mosquitto.log").read_text(errors="replace")[-4000:]
 
     def stop(self) -> None:
+        self._leave()
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def _leave(self) -> None:
+        if self._somebody is not None:
+            self._somebody.disconnect()
+            self._somebody.loop_stop()
+            self._somebody = None
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hub.core import records as r
+from hub.core.control.records import Journal
 from hub.wire.uplink.pack import decode_pack
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED
 from store import Store, StoreError
@@ -223,26 +224,46 @@ def test_newest_events_come_oldest_first(store: Store) -> None:
     assert [(e["client"], e["number"]) for e in store.events(2).result(WAIT_S)] == [("b", 2), ("c", 3)]
 
 
-def test_what_was_acknowledged_just_before_the_end_is_named_by_the_next_life(open_store: Opener) -> None:
-    """The broker may have died with this hub, and then nobody has it: half a minute is what a broker gets."""
+def test_what_nobody_booked_in_time_is_named_and_what_is_booked_is_not(open_store: Opener) -> None:
     clock = [1000.0]
-    store = open_store(monotonic=lambda: clock[0])
+    store = open_store(monotonic=lambda: clock[0], utc_ms=lambda: int(clock[0] * 1000))
     take(store, 1, 2, 3, 4)
     seal_all(store, 1)
-    for number, at_s in ((1, 1001.0), (2, 1010.0), (3, 1036.0)):
+
+    def overdue(after: tuple[int, int] = (0, 0)) -> list[int]:
+        return [sealed.number for sealed in store.unbooked("readings", after, 100.0, 9).result(WAIT_S)]
+
+    for number, at_s in ((1, 1001.0), (2, 1050.0), (3, 1060.0)):
         clock[0] = at_s
-        store.delivered("readings", 1, number).result(WAIT_S)
-    clock[0] = 1039.0
+        store.delivered("readings", store.epoch, number).result(WAIT_S)
+    clock[0] = 1100.0
+    assert overdue() == []
+    clock[0] = 1155.0
+    assert overdue() == [1, 2], "the third was acknowledged less than 100 s ago, the fourth not at all"
+    store.commit_control(Journal(booked={"readings": (store.epoch, 1)})).result(WAIT_S)
+    assert overdue() == [2] and overdue((store.epoch, 2)) == []
+    assert store.queue_status().result(WAIT_S)["readings"]["booked"] == 1
     take(store, 5)  # the marks ride along
     store.close()
-    store = open_store(monotonic=lambda: clock[0])
-    assert store.unsettled().result(WAIT_S) == [("readings", 1, 2), ("readings", 1, 3)]
-    assert [s.number for s in store.unsent("readings", 0, 0, 9).result(WAIT_S)] == [4], (
-        "delivered they are all the same"
-    )
-    clock[0] = 1100.0
-    store.delivered("readings", 1, 4).result(WAIT_S)
-    clock[0] = 1140.0
-    take(store, 6)
-    store.close()
-    assert open_store().unsettled().result(WAIT_S) == []
+    clock[0] = 2000.0
+    store = open_store(monotonic=lambda: clock[0], utc_ms=lambda: int(clock[0] * 1000))
+    assert overdue() == [2, 3], "durable, both: what is booked, and what is not"
+
+
+@pytest.mark.parametrize("place", [(0, 99), (1, 0), (7, 1), (10**9, 5)])
+def test_a_book_that_cannot_be_moves_nothing(open_store: Opener, place: tuple[int, int]) -> None:
+    store = open_store()
+    take(store, 1, 2)
+    seal_all(store, 1)
+    places = {"readings": (store.epoch + place[0] - 1, place[1])}
+    store.commit_control(Journal(booked=places)).result(WAIT_S)
+    assert store.queue_status().result(WAIT_S)["readings"]["booked"] == 0
+
+
+def test_what_is_booked_is_delivered_whatever_the_broker_said(open_store: Opener) -> None:
+    store = open_store()
+    take(store, 1, 2, 3)
+    seal_all(store, 1)
+    store.commit_control(Journal(booked={"readings": (store.epoch, 99)})).result(WAIT_S)
+    assert store.unsent("readings", 0, 0, 9).result(WAIT_S) == []
+    assert store.queue_status().result(WAIT_S)["readings"]["booked"] == 3, "no further than there are numbers"

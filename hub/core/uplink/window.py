@@ -4,7 +4,7 @@ paho ignores the broker's receive maximum and would send everything outstanding 
 is ours. What proves and what warns overtakes what fills: receipts, events, answers, readings.
 """
 
-from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 LANE_ORDER = ("receipts", "events", "answers", "readings")
@@ -21,25 +21,90 @@ class Position(NamedTuple):
 START = Position(0, 0)
 
 
-# A broker may acknowledge what it has not yet written down, and then die. What it acknowledged this shortly before a
-# session broke is sent once more: repeats are byte-identical and harmless, a loss is neither (P1: not by broker loss).
-TAIL_S = 30.0
-MAX_TAIL = 256
+NOBODY_FIRST_S, NOBODY_LONGEST_S = 60.0, 3600.0
 
 
-class Tail:
-    """What was acknowledged lately, over all sessions."""
+class Listeners:
+    """Lanes that nobody has subscribed to (PUBACK reason code 0x10, MQTT 5 section 3.4.2.1): no delivery.
+
+    Each is asked again gently, after a minute and then after twice as long each time, up to an hour; at once when
+    anything says that somebody listens.
+    """
 
     def __init__(self) -> None:
-        self._acknowledged: deque[tuple[float, str, Position]] = deque(maxlen=MAX_TAIL)
+        self._until: dict[str, float] = {}
+        self._wait_s: dict[str, float] = {}
 
-    def acknowledged(self, lane: str, position: Position, now: float) -> None:
-        """The broker took a message at `now`."""
-        self._acknowledged.append((now, lane, position))
+    def nobody(self, lane: str, now: float) -> None:
+        """The broker took a message of this lane to nobody."""
+        if now < self._until.get(lane, now):
+            return  # one of those that were under way when it was noticed
+        wait_s = self._wait_s.get(lane, NOBODY_FIRST_S / 2) * 2
+        self._wait_s[lane] = min(wait_s, NOBODY_LONGEST_S)
+        self._until[lane] = now + self._wait_s[lane]
 
-    def broke(self, now: float) -> list[tuple[str, Position]]:
-        """A session ended without a word from the broker: what is to be sent again, oldest first."""
-        return [(lane, position) for at, lane, position in self._acknowledged if now - at <= TAIL_S]
+    def somebody(self, lane: str | None = None) -> list[str]:
+        """Somebody has this lane, or is there at all (None: a command, an answer to a heartbeat). The lanes that are
+        worth another try."""
+        if lane is not None:
+            self._wait_s.pop(lane, None)
+            return [lane] if self._until.pop(lane, None) is not None else []
+        lanes = list(self._until)
+        self._until.clear()
+        return lanes
+
+    def take_due(self, now: float) -> list[str]:
+        """The lanes whose pause is over: they are worth another try."""
+        due = [lane for lane, until in self._until.items() if now >= until]
+        for lane in due:
+            del self._until[lane]
+        return due
+
+    def waits(self, lane: str) -> bool:
+        """Whether nothing is to be sent of this lane now."""
+        return lane in self._until
+
+    def waiting(self) -> list[str]:
+        """The lanes that nobody has."""
+        return sorted(self._until)
+
+    def due_at(self) -> float | None:
+        """When `take_due` is worth asking."""
+        return min(self._until.values(), default=None)
+
+
+class Rebooking:
+    """What the broker acknowledged and nobody booked goes out again, lane by lane, oldest first, a round at a time.
+
+    A round that brought no booking is followed by another after twice as long: a control point that keeps no book costs
+    one repeat of each message, and one that books a lane again and again costs none.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self.within_s = within_s
+        self._cursors: dict[str, tuple[int, int]] = {}
+        self._resting: dict[str, tuple[float, float]] = {}  # until when, and how long it was
+
+    def cursor(self, lane: str, booked: tuple[int, int]) -> tuple[int, int]:
+        """Behind what place of the lane to look."""
+        if booked > self._cursors.get(lane, (0, 0)):
+            self._cursors[lane] = booked
+            self._resting.pop(lane, None)
+        return self._cursors.get(lane, booked)
+
+    def may_look(self, lane: str, now: float) -> bool:
+        return now >= self._resting.get(lane, (now, 0.0))[0]
+
+    def sent(self, lane: str, place: tuple[int, int]) -> None:
+        self._cursors[lane] = place
+
+    def round_over(self, lane: str, booked: tuple[int, int], now: float, *, has_book: bool) -> None:
+        """Nothing more to send now. What was sent is looked at again later, where there is a book at all."""
+        if self._cursors.get(lane, booked) <= booked or not has_book:
+            return
+        rest_s = self._resting.get(lane, (0.0, self.within_s / 2))[1] * 2
+        self._resting[lane] = (now + rest_s, rest_s)
+        self._cursors[lane] = booked
 
 
 class Window:
@@ -89,6 +154,8 @@ class Window:
         self.rtt_ms = (now - sent_at) * 1000
         return lane, position
 
-    def rewind(self) -> None:
+    def rewind(self, lanes: Iterable[str] = LANE_ORDER) -> None:
         """Everything not yet marked delivered is to be sent again, from the beginning of each lane."""
-        self._cursors = dict.fromkeys(LANE_ORDER, START)
+        for lane in lanes:
+            if lane in self._cursors:
+                self._cursors[lane] = START

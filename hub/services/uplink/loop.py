@@ -17,13 +17,13 @@ from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import PROTOCOL
 from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
 from hub.core.uplink.traffic import Octets, Traffic
-from hub.core.uplink.window import Position, Tail
+from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
 from hub.services.uplink.session import SILENCE_S, MqttSession, Will
 from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
-from store import Store, StoreError
+from store import Store
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ class Uplink:
         self._has_worked = False
         self._goodbye: tuple[int, asyncio.Event] | None = None
         self._status = UplinkStatus()
-        self._tail = Tail()
-        self._again: list[tuple[str, Position]] = []
+        self._rebooking = Rebooking(config.booked_within_s)
         self._rtt_ms: float | None = None
         self._session: MqttSession | None = None
         self._silence_s = silence_s
@@ -132,6 +131,7 @@ class Uplink:
     def reconfigure(self, config: UplinkConfig, heartbeat_s: int, groups: Sequence[str]) -> None:
         """Go on with other settings: the present session ends, the next one is opened with them at once."""
         self._config, self._heartbeat_s = config, heartbeat_s
+        self._rebooking.within_s = config.booked_within_s
         self._command_topics = _command_topics(self._identity.hub_id, groups)
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._context, self._host_at, self._has_worked = None, 0, False
@@ -195,9 +195,6 @@ class Uplink:
 
     async def run(self) -> None:
         """Connect, serve, wait, again: until `stop`."""
-        with suppress(StoreError):
-            lately = await asyncio.wrap_future(self._store.unsettled())
-            self._again = [(lane, Position(epoch, number)) for lane, epoch, number in lately]
         delay_s = first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random)
         if delay_s > 0:
             self.has_tried.set()  # not now, and for some time
@@ -307,8 +304,7 @@ class Uplink:
             heartbeat_s=self._heartbeat_s,
             drain_bytes_s=self._config.drain_kb_s * 1000,
             wake=self._wake,
-            tail=self._tail,
-            again=self._again,
+            rebooking=self._rebooking,
             alive=lambda wait_s: self._vitals.expect("uplink", wait_s + _SLACK_S),
         )
         session.publish(self._topic("state"), self._state("online"), retain=True)
@@ -323,8 +319,6 @@ class Uplink:
             await self._say_goodbye(session)
         if not session.is_over:
             return UplinkFailure("uplink-lost", "the hub stops")
-        suspect = [] if session.ended_in_order else self._tail.broke(monotonic())
-        self._again = list(dict.fromkeys([*sender.owed_again, *suspect]))
         return await session.ended()
 
     async def _listen(self, session: MqttSession) -> None:
@@ -335,6 +329,8 @@ class Uplink:
         self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
 
     def _received(self, session: MqttSession, message: bytes, mid: int) -> None:
+        if self._sender is not None:
+            self._sender.somebody_listens()
         if self._command is not None:
             self._command(message, lambda: session.acknowledge(mid))
 

@@ -19,7 +19,7 @@ from drivers.clock import monotonic, utc_ms
 from hub.core.health import Health
 from hub.core.uplink.rate_limiter import Drain
 from hub.core.uplink.reasons import describe
-from hub.core.uplink.window import LANE_ORDER, Position, Tail, Window
+from hub.core.uplink.window import LANE_ORDER, Listeners, Position, Rebooking, Window
 from hub.services.uplink.session import MqttSession
 from hub.services.uplink.status import UplinkStatus
 from hub.wire.uplink.cbor import encode
@@ -37,6 +37,9 @@ _ENVELOPE_OCTETS, _READING_OCTETS = 512, 80
 # How much of the keep-alive may pass in silence before a heartbeat ends it.
 _BEFORE_KEEPALIVE = 0.9
 PROMPT_LANES = tuple(lane for lane in LANE_ORDER if lane != "readings")
+NO_SUBSCRIBERS = 0x10  # MQTT 5 section 3.4.2.1
+NOT_BOOKED_S = 7 * 86400.0
+_REBOOK_LOOK_S = 60.0
 _FORWARD = "forward"
 _BATCH = 8
 
@@ -56,8 +59,7 @@ class Sender:
         heartbeat_s: float,
         drain_bytes_s: float,
         wake: asyncio.Event,
-        tail: Tail,
-        again: list[tuple[str, Position]],
+        rebooking: Rebooking,
         alive: Callable[[float], None],
     ) -> None:
         """`alive(wait_s)` is told before each wait how long it lasts at most."""
@@ -69,10 +71,11 @@ class Sender:
         self._pack_interval_s = pack_interval_s
         self._heartbeat_s = heartbeat_s
         self._wake = wake
-        self._tail = tail
-        self._again = list(again)
+        self._rebooking = rebooking
+        self._rebook_at = monotonic()
+        self._again: list[tuple[str, Position]] = []
         self._alive = alive
-        self.owed_again = dict.fromkeys(again)  # until the broker has answered each
+        self._listeners = Listeners()
         self._news = {*LANE_ORDER, _FORWARD}
         self._forward_cursor = 0
         self._paused_until: float | None = None
@@ -104,21 +107,45 @@ class Sender:
         self._drain.answered(mid, now)
         self._wake.set()
         if answered is None:
+            if reason == 0:  # of a heartbeat, or the state
+                self.somebody_listens()
             return
         lane, position = answered
+        if reason == NO_SUBSCRIBERS:
+            self._nobody_listens(lane, now)
+            return
         if reason >= 0x80:
             self._health.raise_condition("uplink-message-refused", f"PUBACK reason code {describe(reason)} in {lane}")
             self._paused_until = now + REFUSED_PAUSE_S
             return
         if not self._too_large:
             self._health.clear_condition("uplink-message-refused")
+        self._try_again(self._listeners.somebody(lane))
         if lane == _FORWARD:
             done: Future[None] = self._store.forward_done(position.number)
         else:
-            self._tail.acknowledged(lane, position, now)
-            self.owed_again.pop((lane, position), None)
             done = self._store.delivered(lane, position.epoch, position.number)
         done.add_done_callback(_log_failure)
+
+    def _nobody_listens(self, lane: str, now: float) -> None:
+        """No delivery: the message stays, and what is behind it is not wasted either."""
+        self._listeners.nobody(lane, now)
+        self._health.raise_condition("uplink-nobody-listens", ", ".join(self._listeners.waiting()))
+
+    def somebody_listens(self) -> None:
+        """A command came, or the broker took a heartbeat to somebody: lanes that nobody had are tried again."""
+        self._try_again(self._listeners.somebody())
+
+    def _try_again(self, lanes: Sequence[str]) -> None:
+        if not lanes:
+            return
+        self.window.rewind(lanes)
+        if _FORWARD in lanes:
+            self._forward_cursor = 0
+        self._news |= set(lanes)
+        self._wake.set()
+        waiting = self._listeners.waiting()
+        self._health.set_condition("uplink-nobody-listens", bool(waiting), ", ".join(waiting))
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until the session ends or the hub stops."""
@@ -137,11 +164,13 @@ class Sender:
             self._heartbeat_due_at = now + self._heartbeat_s
             await self._send_heartbeat()
         if self._may_send(now):
+            self._try_again(self._listeners.take_due(now))
             await self._send_again()
             await self._send_lanes(PROMPT_LANES, self._room)
             await self._send_forwards()
             await self._send_lanes(("readings",), self._room_to_drain)
             await self._send_readings()
+            await self._send_unbooked(now)
 
     def _beat_at(self) -> float:
         """The heartbeat is the keep-alive, too: it is due by its own period, and before the line was quiet too long."""
@@ -178,6 +207,12 @@ class Sender:
             return max(now + 1.0, min(due_at, self._paused_until))
         if self._room() <= 0:
             return due_at
+        listeners_due_at = self._listeners.due_at()
+        if listeners_due_at is not None:
+            due_at = min(due_at, listeners_due_at)
+        if self._listeners.waits("readings"):
+            return due_at
+        due_at = min(due_at, max(self._rebook_at, self._drain.due_at(now)))
         return min(due_at, self._drain.due_at(now) if self._readings_wait() else self._pack_due_at)
 
     async def _sleep(self) -> None:
@@ -190,7 +225,7 @@ class Sender:
             pass
 
     async def _send_again(self) -> None:
-        """What the last session's broker acknowledged just before it went: see `Tail`."""
+        """What somebody asked for once more."""
         while self._again and self._room() > 0 and not self._session.is_over:
             lane, position = self._again.pop(0)
             for message in await _result(
@@ -201,7 +236,7 @@ class Sender:
 
     async def _send_lanes(self, lanes: Sequence[str], room: Callable[[], int]) -> None:
         for lane in lanes:
-            while lane in self._news and room() > 0 and not self._session.is_over:
+            while lane in self._news and not self._listeners.waits(lane) and room() > 0 and not self._session.is_over:
                 after = self.window.cursor(lane)
                 limit = min(room(), _BATCH)
                 # Before asking: what comes while the answer is on its way is news that the answer does not have.
@@ -214,7 +249,7 @@ class Sender:
 
     async def _send_readings(self) -> None:
         """Seal and send packs while there is room and something to seal; then wait for the next interval."""
-        if not self._readings_wait() or "readings" in self._news:
+        if not self._readings_wait() or "readings" in self._news or self._listeners.waits("readings"):
             return
         while self._room_to_drain() > 0 and not self._session.is_over:
             if self._heartbeat_is_due() or not self._news.isdisjoint(PROMPT_LANES) or self._forward_room() > 0:
@@ -229,7 +264,7 @@ class Sender:
         return "readings" in self._news or self._pack_due_at <= monotonic()
 
     def _forward_room(self) -> int:
-        if _FORWARD not in self._news:
+        if _FORWARD not in self._news or self._listeners.waits(_FORWARD):
             return 0
         return min(self._room(), (self.window.size + 1) // 2 - self.window.under_way(_FORWARD))
 
@@ -243,6 +278,49 @@ class Sender:
             for forward_id, topic, payload in found:
                 self._forward_cursor = forward_id
                 self._publish(f"han/{topic}", payload, _FORWARD, Position(0, forward_id))
+
+    async def _send_unbooked(self, now: float) -> None:
+        """What the broker acknowledged and the control point has not booked in time, behind everything that is new."""
+        if now < self._rebook_at or self._readings_wait() or self._room_to_drain() <= 0:
+            return
+        lanes = await _result(self._store.queue_status())
+        has_book = any(figures["booked"] for figures in lanes.values())
+        sent_any = False
+        for lane in LANE_ORDER:
+            booked = (self._store.epoch, lanes[lane]["booked"]) if lanes[lane]["booked"] else (0, 0)
+            after = self._rebooking.cursor(lane, booked)
+            if self._listeners.waits(lane) or not self._rebooking.may_look(lane, now):
+                continue
+            found = await _result(self._store.unbooked(lane, after, self._rebooking.within_s, _BATCH))
+            for message in found:
+                if self._room_to_drain() <= 0 or self._session.is_over:
+                    sent_any = True
+                    break
+                self._send_once_more(message)
+                self._rebooking.sent(lane, (message.epoch, message.number))
+                sent_any = True
+            if not found:
+                self._rebooking.round_over(lane, booked, now, has_book=has_book)
+        self._rebook_at = now if sent_any else now + min(_REBOOK_LOOK_S, self._rebooking.within_s / 4)
+        self._note_book(lanes, has_book)
+
+    def _send_once_more(self, message: Sealed) -> None:
+        now = monotonic()
+        mid = self._session.publish(self._prefix + message.lane, message.body, alias=True)
+        self.window.sent_again(mid, message.lane, Position(message.epoch, message.number), now)
+        self._drain.sent(mid, len(message.body), now)
+        self._status.sent_again += 1
+
+    def _note_book(self, lanes: dict[str, Any], has_book: bool) -> None:
+        """A control point that has kept no book for a week is worth a word."""
+        unbooked = any(figures["acknowledged"] > figures["booked"] for figures in lanes.values())
+        now = monotonic()
+        if has_book or not unbooked:
+            self._status.unbooked_since = None
+        elif self._status.unbooked_since is None:
+            self._status.unbooked_since = now
+        since = self._status.unbooked_since
+        self._health.set_condition("uplink-not-booked", since is not None and now - since >= NOT_BOOKED_S)
 
     def _send(self, message: Sealed) -> None:
         self._publish(message.lane, message.body, message.lane, Position(message.epoch, message.number))
@@ -272,7 +350,8 @@ class Sender:
         except StoreError:
             lanes = {}  # it is the keep-alive, too
         numbers = {lane: figures["next"] for lane, figures in lanes.items()}
-        beat = encode({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers})
+        booked = {lane: figures["booked"] for lane, figures in lanes.items()}
+        beat = encode({"t": utc_ms(), "epoch": self._store.epoch, "n": numbers, "b": booked})
         # One that comes late says nothing: the broker need not keep it for a control point that is away.
         self._session.publish(self._prefix + "heartbeat", beat, alias=True, expiry_s=2 * self._heartbeat_s)
 

@@ -32,6 +32,8 @@ class UplinkStatus:
         self.sessions = 0
         self.messages = 0
         self.payload_bytes = 0
+        self.sent_again = 0  # acknowledged by the broker, not booked in time
+        self.unbooked_since: float | None = None
         self.tls: dict[str, object] = {}
 
     def _move(self, word: str, t_ms: int) -> None:
@@ -68,5 +70,6 @@ class UplinkStatus:
             "sessions": self.sessions,
             "messages": self.messages,
             "payload_bytes": self.payload_bytes,
+            "sent_again": self.sent_again,
             "tls": self.tls,
         }

@@ -6,7 +6,16 @@ import pytest
 
 from hub.core.health import CONDITIONS, Health
 from hub.core.uplink.reconnect_policy import JUST_BOOTED_S, PACES, STABLE_S, Backoff, first_delay_s
-from hub.core.uplink.window import MAX_IN_FLIGHT, START, TAIL_S, Position, Tail, Window
+from hub.core.uplink.window import (
+    LANE_ORDER,
+    MAX_IN_FLIGHT,
+    NOBODY_LONGEST_S,
+    START,
+    Listeners,
+    Position,
+    Rebooking,
+    Window,
+)
 from hub.services.uplink.status import condition_of
 
 
@@ -88,8 +97,49 @@ def test_the_window_follows_each_lane() -> None:
     assert window.cursor("readings") == START
 
 
-def test_the_tail_is_what_was_acknowledged_just_before_the_break() -> None:
-    tail = Tail()
-    tail.acknowledged("readings", Position(1, 1), 0.0)
-    tail.acknowledged("events", Position(1, 7), TAIL_S)
-    assert tail.broke(TAIL_S + 1) == [("events", Position(1, 7))]
+def test_a_lane_that_nobody_has_is_asked_again_gently() -> None:
+    listeners, now, waits = Listeners(), 0.0, []
+    for _ in range(9):
+        listeners.nobody("readings", now)
+        listeners.nobody("readings", now + 1)  # one more that was under way
+        assert listeners.waits("readings") and not listeners.waits("receipts")
+        due_at = listeners.due_at()
+        assert due_at is not None and listeners.take_due(due_at - 0.001) == []
+        assert listeners.take_due(due_at) == ["readings"]
+        waits.append(due_at - now)
+        now = due_at
+    assert waits == [60, 120, 240, 480, 960, 1920, NOBODY_LONGEST_S, NOBODY_LONGEST_S, NOBODY_LONGEST_S]
+
+
+def test_any_sign_of_somebody_is_worth_another_try() -> None:
+    listeners = Listeners()
+    for lane in ("readings", "events"):
+        listeners.nobody(lane, 0.0)
+    assert listeners.somebody("events") == ["events"] and listeners.waiting() == ["readings"]
+    assert listeners.somebody() == ["readings"] and listeners.due_at() is None
+    listeners.nobody("readings", 10.0)
+    assert listeners.due_at() == 10.0 + 120.0, "a heartbeat's listener is not the readings'"
+
+
+def test_without_a_book_each_message_goes_out_once_more_and_with_one_until_it_is_booked() -> None:
+    for has_book, rounds in ((False, 1), (True, 3)):
+        rebooking, now = Rebooking(100.0), 0.0
+        for at in range(rounds):
+            assert rebooking.may_look("events", now)
+            assert rebooking.cursor("events", (0, 0)) == (0, 0)
+            rebooking.sent("events", (1, 4))
+            rebooking.round_over("events", (0, 0), now, has_book=has_book)
+            if has_book:
+                assert not rebooking.may_look("events", now + 99 * 2**at)
+                now += 100 * 2**at
+        if not has_book:
+            assert rebooking.cursor("events", (0, 0)) == (1, 4), "it is not sent a third time"
+        assert rebooking.cursor("events", (1, 9)) == (1, 9), "what is booked is over"
+
+
+def test_a_rewind_may_be_of_some_lanes() -> None:
+    window = Window(65535)
+    for mid, lane in enumerate(LANE_ORDER):
+        window.sent(mid, lane, Position(1, 5), 0.0)
+    window.rewind(["events", "forward"])
+    assert window.cursor("events") == START and window.cursor("readings") == Position(1, 5)

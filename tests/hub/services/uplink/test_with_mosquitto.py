@@ -86,29 +86,6 @@ def test_a_hub_that_booted_waits_its_turn_and_one_that_was_started_anew_does_not
     booted.stop()  # fails by itself when the loop does not end
 
 
-def test_what_a_broker_acknowledged_and_lost_is_sent_again_by_the_next_life(
-    make_house: Make, scripted: Scripted, tmp_path: Path, authority: Authority
-) -> None:
-    """Hub and broker go in the same half minute: the mark is durable, and the message is nowhere."""
-    dying, next_broker = scripted(), scripted()
-    house = House(tmp_path / "home", authority, [dying.port])
-    house.event(7)
-    house.wait_drained()
-    house.read(1)  # its commit makes the marks durable
-    house.wait_drained()
-    house.stop()
-    sent = {entry.payload for entry in dying.publishes("/events")}
-    house = House(tmp_path / "home", authority, [next_broker.port])
-    try:
-        house.wait_state("up")
-        house.event(8)
-        house.wait_drained()
-        wait_for("what the dead one had", lambda: sent <= {entry.payload for entry in next_broker.publishes("/events")})
-        assert len(sent) >= 2
-    finally:
-        house.stop()
-
-
 def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
     kept = tmp_path / "traffic.json"
     house = make_house(proxy.port, traffic_file=kept)
