@@ -121,6 +121,13 @@ if [ "$want" = test ]; then
     # Writes are recorded by strace, to see what a power cut would leave of them.
     lacks strace has strace
     lacks e2fsprogs has mkfs.ext4
+    # A few peers are in C: a clock that steps, a load.
+    lacks gcc has cc
+    lacks libc6-dev has_file '/usr/include/stdio.h'
+    # Field access is tried with a real ssh, units are judged by systemd's own tools, RAUC is spoken to over D-Bus.
+    lacks openssh-client has ssh
+    lacks systemd has systemd-analyze
+    lacks dbus-daemon has dbus-daemon
     # A key in hardware: softhsm2 and swtpm play the chip. OpenSSL's provider is in Debian 12's backports alone: it is
     # unpacked here from the mirror that this machine uses, and nothing of the system is touched.
     lacks softhsm2 has softhsm2-util

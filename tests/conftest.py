@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.harness import skips
 # A shell that runs the tests in the background has told them, and so whatever they start, to ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# sbin holds sfdisk, mkfs and sshd, and is not on an ordinary user's path.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # How long an example takes is the machine's affair, and what else it does: no promise of ours hangs on it.
 settings.register_profile("meterhub", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
