@@ -32,6 +32,7 @@ class UplinkStatus:
         self.sessions = 0
         self.messages = 0
         self.payload_bytes = 0
+        self.strays = 0  # messages that were no commands: retained, or on another topic
         self.tls: dict[str, object] = {}
 
     def _move(self, word: str, t_ms: int) -> None:
@@ -68,5 +69,6 @@ class UplinkStatus:
             "sessions": self.sessions,
             "messages": self.messages,
             "payload_bytes": self.payload_bytes,
+            "strays": self.strays,
             "tls": self.tls,
         }
