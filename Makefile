@@ -16,7 +16,7 @@ setup-test:       ## that, and what the tests run against (mosquitto, node)
 	@deploy/setup.sh test
 
 run: setup        ## a hub with an emulated home and a broker, live; SECONDS=60 ends by itself
-	@$(PY) -m deploy.demo $(if $(SECONDS),--seconds $(SECONDS))
+	@$(PY) -m deploy.demo --end-with-parent $(if $(SECONDS),--seconds $(SECONDS))
 
 check: setup-check ## ruff, mypy --strict, the floors and the unit tests: under a minute
 	$(PY) -m ruff check .

@@ -57,7 +57,7 @@ def first_delay_s(machine_up_s: float, spread_s: float, random: Callable[[], flo
 class Backoff:
     """Counts failures in a row. `random` gives numbers in [0, 1).
 
-    `cap_s`: no delay is longer, whatever the table says: for a broker that serves a hub or two (a bench, a demonstration).
+    `cap_s`: no delay is longer, whatever the table says: for a broker that serves a hub or two (a demonstration).
     """
 
     def __init__(self, random: Callable[[], float], cap_s: float = math.inf) -> None:
