@@ -336,8 +336,8 @@ class Uplink:
         self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
 
     def _received(self, session: MqttSession, message: Message) -> None:
-        """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order: there
-        are brokers that give back to a hub its own state when it reconnects. It is counted and forgotten (design 3.3)."""
+        """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
+        there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
         if message.is_retained or message.topic not in self._command_topics:
             self._status.strays += 1
             session.acknowledge(message.mid)
