@@ -1,6 +1,8 @@
 # meterhub: one line each in the README.
 PY := .venv/bin/python
 SECONDS ?=
+# What a developer's shell says of its own Python is not for this one.
+unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
 

@@ -86,7 +86,8 @@ progress() { # the number of packages to come; pip's words on stdin
 command -v "$python" >/dev/null || need_packages python3 || exit 1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
-if [ ! -x .venv/bin/pip ]; then
+# Made by a Python that has gone, or in a folder that was moved: made anew.
+if ! .venv/bin/python -c 'import pip' >/dev/null 2>&1; then
     rm -rf .venv
     # Debian splits ensurepip off: without python3-venv a venv is made half and then given up.
     if ! "$python" -m venv .venv >/dev/null 2>&1; then
@@ -102,11 +103,11 @@ if ! cat requirements-dev.lock pyproject.toml | cmp -s - "$stamp"; then
     log=.venv/install.log status=.venv/install.status
     echo 1 >"$status"
     {
-        .venv/bin/pip install --disable-pip-version-check --progress-bar off --require-hashes \
+        .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes \
             -r requirements-dev.lock 2>&1 && echo 0 >"$status"
     } | tee "$log" | progress "$(grep -c '^[a-z0-9].*==' requirements-dev.lock)"
     [ "$(cat "$status")" = 0 ] &&
-        .venv/bin/pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+        .venv/bin/python -m pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
         { cat "$log" >&2; exit 1; }
     cat requirements-dev.lock pyproject.toml >"$stamp"
 fi
