@@ -46,6 +46,7 @@ HUB_ID = "MTR-DEMO-1"
 # The story, for SECONDS=60 and longer; a shorter one is squeezed to these fractions of a minute.
 CUT_AFTER_S, CUT_FOR_S, LIMIT_FOR_S = 18.0, 10.0, 15.0
 LIMIT_W = 2500
+LEAST_S = 20.0
 # Nothing else uses this broker, so the hub need not keep away from it: it is back well within three seconds.
 RETRY_CAP_S = 1.5
 DRAIN_S = 60.0
@@ -504,6 +505,8 @@ def main() -> int:
     parser.add_argument("--embedded-broker", action="store_true", help="even where mosquitto is installed")
     parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started this is gone")
     arguments = parser.parse_args()
+    if arguments.seconds is not None and arguments.seconds < LEAST_S:
+        parser.error(f"--seconds: {LEAST_S:.0f} at least, for the whole story")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     if arguments.end_with_parent:
