@@ -12,16 +12,38 @@ PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "setup: $*" >&2; }
 
+# pip and apt say nothing for minutes when they are told to be quiet, and a thousand lines when they are not: this shows
+# how far they are, in one line that is written over on a terminal, and in a line now and then elsewhere.
+progress() { # how many packages are to come (0: apt will say); their words on stdin
+    awk -v total="$1" -v terminal="$([ -t 2 ] && echo 1 || echo 0)" '
+        function tell(what) {
+            if (terminal) printf "\r\033[Ksetup: %s", what; else print "setup: " what
+            fflush()
+        }
+        function count(name) {
+            n++
+            if (terminal || (n - 1) % (int(total / 8) + 1) == 0) tell("package " n " of " total ": " name)
+        }
+        / newly installed/ { total = $3 }
+        /^Unpacking / || /^Collecting / { count($2) }
+        /^Installing collected packages/ { tell("unpacking " n " packages") }
+        END { if (terminal) printf "\r\033[K" }' >&2
+}
+
 need_packages() { # names of Debian packages
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         say "installing $*"
         log=$(mktemp)
         {
             apt-get -qq update || true
-            DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@"
-        } >"$log" 2>&1 && rm "$log" && return 0
-        tail -n 20 "$log" >&2
+            DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" </dev/null || echo "apt: $?"
+        } 2>&1 | tee "$log" | progress 0
+        last=$(tail -n 20 "$log")
         rm "$log"
+        case $last in
+        *"apt: "[0-9]*) printf '%s\n' "$last" >&2 ;;
+        *) return 0 ;;
+        esac
         say "apt could not install: $*"
         return 1
     fi
@@ -68,19 +90,6 @@ get_sshd() {
     say "fetching openssh-server"
     (cd .cache/apt/sshd && apt-get -qq download openssh-server libwrap0 >/dev/null 2>&1) &&
         for package in .cache/apt/sshd/*.deb; do dpkg -x "$package" .cache/openssh; done
-}
-
-# pip says nothing for a minute and a half when it is told to be quiet, and a thousand lines when it is not: this
-# shows how far it is, in one line that is written over on a terminal, and in a line now and then elsewhere.
-progress() { # the number of packages to come; pip's words on stdin
-    awk -v total="$1" -v terminal="$([ -t 2 ] && echo 1 || echo 0)" '
-        function tell(what) {
-            if (terminal) printf "\r\033[Ksetup: %s", what; else print "setup: " what
-            fflush()
-        }
-        /^Collecting / { n++; if (terminal || n % 10 == 1) tell("package " n " of " total ": " $2) }
-        /^Installing collected packages/ { tell("unpacking " n " packages") }
-        END { if (terminal) printf "\r\033[K" }' >&2
 }
 
 command -v "$python" >/dev/null || need_packages python3 || exit 1

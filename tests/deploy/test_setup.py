@@ -9,8 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # What a machine without apt, pip's network or python3-venv still has.
 TOOLS = ["sh", "dirname", "id", "rm", "cat", "cmp", "tee", "awk", "grep", "echo", "mkdir", "cp", "mktemp", "tail", "ls"]
-PYTHON = """#!/bin/sh
-# Stands for a Python whose venv and pip do as $FAKE says.
+PYTHON = """# Stands for a Python whose venv and pip do as $FAKE says.
 case "$*" in
 "-m venv "*)
     mkdir -p .venv/bin
@@ -38,9 +37,13 @@ class Machine:
             found = shutil.which(tool)
             assert found, tool
             (self._tools / tool).symlink_to(found)
-        python = self._tools / "python3"
-        python.write_text(PYTHON)
-        python.chmod(0o755)
+        self.add("python3", PYTHON)
+
+    def add(self, tool: str, script: str) -> None:
+        """A tool of ours in place of the real one."""
+        (self._tools / tool).unlink(missing_ok=True)
+        (self._tools / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (self._tools / tool).chmod(0o755)
 
     def set_up(self, fake: str = "", want: str = "run") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -89,3 +92,16 @@ def test_every_missing_package_stands_in_one_line(machine: Machine) -> None:
     [advice] = [line for line in done.stderr.splitlines() if "please type" in line]
     for package in ("rauc", "strace", "softhsm2", "openssh-client", "gcc", "npm"):
         assert f" {package}" in advice, advice
+
+
+@pytest.mark.parametrize("answer", [0, 100])
+def test_root_has_packages_installed_and_sees_how_far_it_is(machine: Machine, answer: int) -> None:
+    machine.add("id", "echo 0")
+    machine.add(
+        "apt-get",
+        'case "$*" in *install*) echo "0 upgraded, 2 newly installed, 0 to remove"; echo "Unpacking rauc (1.8) ..."\n'
+        f'echo "Unpacking squashfs-tools (4.5) ..."; exit {answer};; esac',
+    )
+    done = machine.set_up(want="check")
+    assert "setup: package 2 of 2: squashfs-tools" in done.stderr, done.stderr
+    assert (done.returncode, "apt could not install" in done.stderr) == ((1, True) if answer else (0, False))
