@@ -27,6 +27,7 @@ def _no_loop_device() -> bool:
 FACTS: dict[str, Callable[[], bool]] = {
     "anywhere": lambda: True,
     "not root": lambda: os.geteuid() != 0,
+    "not root, and systemd has never run": lambda: os.geteuid() != 0 and not Path("/run/systemd").exists(),
     "no loop device": cache(_no_loop_device),
     "no shared cases": lambda: not (ROOT.parent / "shared" / "cases").is_dir(),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
