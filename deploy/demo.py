@@ -9,6 +9,7 @@ the receipts that prove it are verified. Ctrl-C ends it all.
 import argparse
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import queue
@@ -515,34 +516,41 @@ def main() -> int:
     janitor = Janitor(folder)
     screen = Screen()
     parts = Parts(folder, screen, janitor, arguments.pack_interval)
-    fine, failure, status = False, "", 1
+    failure: str | None = ""
+    status = 1
     try:
-        demo = Demo(parts, screen, arguments.seconds)
-        demo.start(embedded=arguments.embedded_broker)
-        fine = demo.tell()
-        status = 0 if fine else 1
-    except KeyboardInterrupt:
-        fine, status = True, 130
-    except _Ended as ended:
-        fine, status = True, 128 + ended.number
-    except BrokenPipeError:  # whoever read this has gone
-        fine = True
-    except (Failed, OSError) as error:
-        failure = str(error)
+        status, failure = _show(parts, screen, arguments.seconds, embedded=arguments.embedded_broker)
+    except _Ended as ended:  # also while it was being told that the terminal has gone
+        status, failure = 128 + ended.number, None
     finally:
         # From here on nothing interrupts: a second Ctrl-C must not leave half of it running.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         parts.stop()
         with contextlib.suppress(OSError):
-            _tidy(folder, screen, keep_logs=not fine, failure=failure)
+            _tidy(folder, screen, failure)
         janitor.dismiss()
     return status
 
 
-def _tidy(folder: Path, screen: Screen, *, keep_logs: bool, failure: str) -> None:
+def _show(parts: Parts, screen: Screen, seconds: float | None, *, embedded: bool) -> tuple[int, str | None]:
+    """The whole of it: the exit status, and what failed (None: nothing, so that no log need be kept)."""
+    try:
+        demo = Demo(parts, screen, seconds)
+        demo.start(embedded=embedded)
+        return (0, None) if demo.tell() else (1, "")
+    except KeyboardInterrupt:
+        return 130, None
+    except Failed as error:
+        return 1, str(error)
+    except OSError as error:
+        nobody_looks = error.errno in (errno.EPIPE, errno.EIO)
+        return 1, None if nobody_looks else str(error)
+
+
+def _tidy(folder: Path, screen: Screen, failure: str | None) -> None:
     """Remove the folder: after a failure all of it but the logs. No key stays in any case."""
-    if not keep_logs:
+    if failure is None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     for path in folder.iterdir():

@@ -1,11 +1,13 @@
 """`make run SECONDS=n`: exit status 0 only if every reading arrived once; however it ends, it leaves nothing behind."""
 
+import fcntl
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +69,7 @@ class Terminal:
         os.set_blocking(self._terminal, False)
         self.demo = subprocess.Popen(
             COMMAND, cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
-            preexec_fn=lambda: None, env=environment(TERM="xterm", **more),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), env=environment(TERM="xterm", **more),
         )  # fmt: skip
         os.close(inner)
         self.shown = ""
@@ -95,11 +97,17 @@ class Terminal:
         assert found, self.shown
         return Path(found[1])
 
+    def hang_up(self) -> None:
+        """The window is closed."""
+        os.close(self._terminal)
+        self._terminal = -1
+
     def close(self) -> None:
         if self.demo.poll() is None:
             self.demo.kill()
         self.demo.wait()
-        os.close(self._terminal)
+        if self._terminal >= 0:
+            self.hang_up()
 
 
 @pytest.fixture
@@ -132,6 +140,14 @@ def test_however_it_is_ended_no_child_and_no_key_stays(terminal: Terminal, numbe
     wait_for("the folder to go", lambda: not folder.exists())
     if number is not signal.SIGKILL:
         assert terminal.demo.returncode == 128 + number, terminal.read()
+
+
+def test_a_terminal_that_is_closed_ends_it_too(terminal: Terminal) -> None:
+    terminal.wait_for("3  The broker is cut")
+    children, folder = terminal.children(), terminal.folder()
+    terminal.hang_up()
+    wait_for("every part to end", lambda: all(map(has_ended, [terminal.demo.pid, *children])))
+    wait_for("the folder to go", lambda: not folder.exists())
 
 
 def test_what_started_it_may_be_killed_too(tmp_path: Path) -> None:
