@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.harness import skips
+from tests.harness.folders import run_folder
 
 # A shell that runs the tests in the background has told them, and so whatever they start, to ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -16,6 +17,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # sbin holds sfdisk, mkfs and sshd, and is not on an ordinary user's path.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+run_folder()  # before any process is started that would want one of its own
 
 # How long an example takes is the machine's affair, and what else it does: no promise of ours hangs on it.
 settings.register_profile("meterhub", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

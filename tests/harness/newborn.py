@@ -10,15 +10,15 @@ from pathlib import Path
 from store.database import PAGE_SIZE
 from store.opening import Place, _build
 from store.space import make_budget
-from tests.harness.folders import folder_until_exit
-from tests.harness.memory import scratch
+from tests.harness.folders import folder_until_exit, run_folder
 
 FILES = ("hub.db", "epoch")
 
 
 @cache
 def _made() -> Path:
-    folder = folder_until_exit("meterhub-newborn-", scratch())
+    # Within what belongs to the whole run: a process that a test kills takes nothing away by itself.
+    folder = folder_until_exit("newborn-", run_folder())
     _build(Place(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1)
     return folder
 
