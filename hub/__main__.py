@@ -3,13 +3,7 @@
 The daemon's own line goes without argparse, gettext and locale: it would carry them for years.
 """
 
-import os
 import sys
-
-if os.environ.get("OPENSSL_CONF"):  # a key in hardware: before anything below loads OpenSSL
-    from drivers.openssl_at_exit import leave_modules_alone
-
-    leave_modules_alone()
 
 from hub.cli import service
 
