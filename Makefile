@@ -1,32 +1,39 @@
 # meterhub: one line each in the README.
 PY := .venv/bin/python
 SECONDS ?=
+# What a developer's shell says of its own Python is not for this one.
+unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
 
-.PHONY: run test check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice
+.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
+
+setup-check:      ## that, and RAUC
+	@deploy/setup.sh check
 
 setup-test:       ## that, and what the tests run against (mosquitto, node)
 	@deploy/setup.sh test
 
 run: setup        ## a hub with an emulated home and a broker, live; SECONDS=60 ends by itself
-	@$(PY) -m deploy.demo $(if $(SECONDS),--seconds $(SECONDS))
+	@$(PY) -m deploy.demo --end-with-parent $(if $(SECONDS),--seconds $(SECONDS))
 
-check: setup      ## ruff, mypy --strict, the floors and the unit tests: under a minute
+check: setup-check ## ruff, mypy --strict, the floors and the unit tests: under a minute
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest tests/hub tests/test_floors.py tests/drivers/zigbee/test_machines.py -m "not slow"
 
-test: setup-test  ## everything but the long forms
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS))
-	$(PY) -m pytest -m "not slow" $(WHOLE_HUBS)
+test: setup-test  ## everything but the long forms: each part whatever the one before says, and one exit status for all
+	@status=0; try() { echo "$$*"; "$$@" || status=1; }; \
+	try $(PY) -m ruff check .; \
+	try $(PY) -m ruff format --check .; \
+	try $(PY) -m mypy; \
+	try $(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS)); \
+	try $(PY) -m pytest -m "not slow" $(WHOLE_HUBS); \
+	exit $$status
 
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image

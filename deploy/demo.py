@@ -9,6 +9,7 @@ the receipts that prove it are verified. Ctrl-C ends it all.
 import argparse
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import queue
@@ -20,11 +21,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.janitor import Janitor, end_groups
 from deploy.pki import Authority
+from deploy.screen import Screen
 from hub.headend.connection import Connection
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Lane
@@ -40,10 +44,15 @@ from tests.harness.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 HUB_ID = "MTR-DEMO-1"
-CUT_AFTER_S = 20.0
-CUT_FOR_S = 10.0
-LIMIT_W, LIMIT_FOR_S = 2500, 15
-SETTLE_S = 20.0
+# The story, for SECONDS=60 and longer; a shorter one is squeezed to these fractions of a minute.
+CUT_AFTER_S, CUT_FOR_S, LIMIT_FOR_S = 18.0, 10.0, 15.0
+LIMIT_W = 2500
+LEAST_S = 20.0
+# Nothing else uses this broker, so the hub need not keep away from it: it is back well within three seconds.
+RETRY_CAP_S = 1.5
+DRAIN_S = 60.0
+CONCLUDE_S = 3.0  # kept of the time that was asked for, to count in
+SETTLE_S = 30.0
 HOME = {
     "seed": 1,
     "devices": [
@@ -56,278 +65,438 @@ HOME = {
         {"kind": "plug", "ieee": "00:0d:6f:00:00:00:00:01", "name": "Kettle", "appliance": "kettle"},
     ],
 }  # fmt: skip
+_PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    """In a child before exec: if the demonstration is killed outright, its children go too (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """This process gets the signal when the one that started it is gone (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-class Demo:
-    """Starts the parts, shows what the control point sees, and takes everything down again."""
+class Failed(Exception):
+    """The demonstration cannot go on; the text says why."""
 
-    def __init__(self, directory: Path, pack_interval_s: float, *, embedded_broker: bool = False) -> None:
-        self._embedded_broker = embedded_broker
-        self._directory = directory
+
+class Parts:
+    """PKI, broker, proxy, radio and hub in a folder: started one by one, ended together."""
+
+    def __init__(self, folder: Path, screen: Screen, janitor: Janitor, pack_interval_s: float) -> None:
+        self.folder, self.socket = folder, folder / "run" / "admin.sock"
+        self.operator = ec.generate_private_key(ec.SECP256R1())
+        self._screen, self._janitor, self._pack_interval_s = screen, janitor, pack_interval_s
         self._children: list[subprocess.Popen[bytes]] = []
         self._cleanups: list[Callable[[], None]] = []
-        self._pack_interval_s = pack_interval_s
-        self._begun = time.monotonic()
-        self._readings = 0
-        self._faults = 0
-        self._repeats = 0
-        self._socket = directory / "run" / "admin.sock"
-        self._chain, self._receipts = FIRST_PREV, 0
-        self._statuses: list[str] = []
+        self.protocol = "auto"
 
-    def say(self, who: str, text: str) -> None:
-        print(f"{time.monotonic() - self._begun:6.1f}  {who:9} {text}", flush=True)
-
-    # Parts
-
-    def start(self) -> None:
-        pki = self._directory / "pki"
-        authority = Authority(pki)
+    def start_broker(self, *, embedded: bool) -> None:
+        self.pki = self.folder / "pki"
+        authority = Authority(self.pki)
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue(HUB_ID, file_name="hub")
         authority.issue("headend")
-        self.say("pki", f"a CA and certificates for the broker, the hub {HUB_ID} and the control point")
-        broker_port = self._start_broker(authority)
-        self.proxy = Proxy(broker_port)
-        self._cleanups.append(self.proxy.close)
-        self.inbox = Inbox([pki / "hub.pem"])
-        self.control_point = Connection(
-            "localhost", broker_port, authority.ca_file, pki / "headend.pem", pki / "headend.key", "control-point"
-        )
-        self.control_point.start(["meters/#"])
-        self._cleanups.append(self.control_point.stop)
-        self._wait("the control point to connect", lambda: not self.control_point.notices.empty())
-        self._start_radio()
-        self._operator = ec.generate_private_key(ec.SECP256R1())
-        self._start_hub(pki)
-
-    def _start_broker(self, authority: Authority) -> int:
-        if MOSQUITTO and not self._embedded_broker:
-            broker = Broker(self._directory / "broker", authority).start()
+        self._screen.say("keys", f"a CA; certificates for the broker, the hub {HUB_ID}, the control point")
+        if MOSQUITTO and not embedded:
+            broker = Broker(self.folder / "broker", authority).start(
+                start_new_session=True, preexec_fn=end_with_parent
+            )  # fmt: skip
+            self._janitor.watch(broker.pid)
             self._cleanups.append(broker.stop)
-            self.protocol = "auto"
-            self.say("broker", "mosquitto, mutual TLS")
-            return broker.port
-        port = free_port()
-        child = self._spawn("broker", "-m", "deploy.embedded_broker", str(port), str(authority.directory))
-        assert child.stdout is not None
-        child.stdout.readline()
-        self.protocol = "3.1.1"
-        self.say("broker", "embedded (amqtt); install mosquitto for the real thing")
-        return port
+            self.broker_port = broker.port
+            self._screen.say("broker", "mosquitto, mutual TLS")
+        else:
+            self.broker_port = free_port()
+            child = self.spawn("broker", "-m", "deploy.embedded_broker", str(self.broker_port), str(self.pki))
+            self._first_line(child)
+            self.protocol = "3.1.1"
+            self._screen.say("broker", "embedded (amqtt); with mosquitto installed it is that")
+        self.proxy = Proxy(self.broker_port)
+        self._cleanups.append(self.proxy.close)
 
-    def _start_radio(self) -> None:
-        home = self._directory / "home.json"
+    def start_radio(self) -> None:
+        home = self.folder / "home.json"
         home.write_text(json.dumps(HOME))
-        self._pty = self._directory / "radio"
-        child = self._spawn(
-            "radio", "-m", "tests.emulators.serve", "--link", str(self._pty), "--home", str(home),
-            "--state", str(self._directory / "ncp.json"), "--control", str(self._directory / "radio.sock"),
+        self.pty = self.folder / "radio"
+        child = self.spawn(
+            "radio", "-m", "tests.emulators.serve", "--link", str(self.pty), "--home", str(home),
+            "--state", str(self.folder / "ncp.json"), "--control", str(self.folder / "radio.sock"),
             "--baud", "115200",
         )  # fmt: skip
-        assert child.stdout is not None
-        child.stdout.readline()
-        self.say("radio", "an emulated EZSP radio on a pty, with a boiler, an EV charger, a fridge and a kettle's plug")
+        self._first_line(child)
+        self._screen.say("radio", "an emulated EZSP radio on a pty: a boiler, an EV charger, a fridge, a kettle's plug")
 
-    def _start_hub(self, pki: Path) -> None:
-        config = self._directory / "hub.toml"
+    def start_hub(self) -> Path:
+        """Start it; the configuration file that it runs with."""
+        operators = self.folder / "operators.toml"
+        operators.write_text(operator_entry("demo", self.operator.public_key(), ["limit"], "Grid control"))
+        config = self.folder / "hub.toml"
         config.write_text(
-            f'[hub]\ndata_dir = "{self._directory}/data"\nrun_dir = "{self._directory}/run"\n'
-            f'[radio]\npath = "{self._pty}"\n[han.udp]\nlisten = "127.0.0.1:{free_port()}"\n'
-            f'[uplink]\nhost = "localhost"\nport = {self.proxy.port}\nca_file = "{pki}/ca.pem"\n'
-            f'cert_file = "{pki}/hub.pem"\nkey_file = "{pki}/hub.key"\nprotocol = "{self.protocol}"\n'
-            f"pack_interval_s = {self._pack_interval_s}\nboot_spread_s = 0\n"
-            f'[control]\noperators_file = "{self._write_operators()}"\n'
+            f'[hub]\ndata_dir = "{self.folder}/data"\nrun_dir = "{self.folder}/run"\n'
+            f'[radio]\npath = "{self.pty}"\n[han.udp]\nlisten = "127.0.0.1:{free_port()}"\n'
+            f'[uplink]\nhost = "localhost"\nport = {self.proxy.port}\nca_file = "{self.pki}/ca.pem"\n'
+            f'cert_file = "{self.pki}/hub.pem"\nkey_file = "{self.pki}/hub.key"\nprotocol = "{self.protocol}"\n'
+            f"pack_interval_s = {self._pack_interval_s}\nboot_spread_s = 0\nretry_cap_s = {RETRY_CAP_S}\n"
+            f'[control]\noperators_file = "{operators}"\n'
         )
-        self._spawn("hub", "-m", "hub", "run", "--config", str(config))
-        self._wait("the hub to serve", lambda: self._socket.exists())
-        self.say("hub", f"serving; try: .venv/bin/meterhub status --config {config}")
-        self._wait("the radio to come up", lambda: self._ask("status")["radio"]["state"] == "up")
-        radio = self._ask("status")["radio"]
-        self.say(
-            "hub", f"Zigbee network formed: channel {radio['channel']}, PAN {radio['pan_id']}; joining is permitted"
-        )
-        self._ask("radio.permit", duration_s=120)
+        self.spawn("hub", "-m", "hub", "run", "--config", str(config))
+        return config
 
-    def _write_operators(self) -> Path:
-        """Who may command this hub: one operator, who may limit load."""
-        file = self._directory / "operators.toml"
-        file.write_text(operator_entry("demo", self._operator.public_key(), ["limit"], "Grid control"))
-        return file
-
-    def _spawn(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self._directory / f"{name}.log").open("wb") as log:
+    def spawn(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE if name != "hub" else log, stderr=log,
-                start_new_session=True, preexec_fn=_die_with_parent,
+                [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if name != "hub" else log, stderr=log,
+                start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
+        self._janitor.watch(child.pid)
         self._children.append(child)
         return child
 
-    def _ask(self, what: str, **arguments: Any) -> Any:
-        return ask(self._socket, what, **arguments)
+    def _first_line(self, child: "subprocess.Popen[bytes]") -> None:
+        assert child.stdout is not None
+        if not child.stdout.readline():
+            raise Failed(f"a part did not start: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+
+    def check(self) -> None:
+        for child in self._children:
+            if child.poll() is not None:
+                raise Failed(f"a part ended by itself: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        return ask(self.socket, what, **arguments)
+
+    def stop(self) -> None:
+        """End every part; nothing is left running."""
+        end_groups([child.pid for child in reversed(self._children) if child.poll() is None], reap=self._reap)
+        for cleanup in reversed(self._cleanups):
+            with contextlib.suppress(Exception):
+                cleanup()
+
+    def _reap(self) -> None:
+        for child in self._children:
+            child.poll()
+
+
+class ControlPoint:
+    """What the utility holds: each message verified and booked, each reading, each receipt in its chain."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.inbox = Inbox([parts.pki / "hub.pem"])
+        self.connection = Connection(
+            "localhost", parts.broker_port, parts.pki / "ca.pem", parts.pki / "headend.pem", parts.pki / "headend.key",
+            "control-point",
+        )  # fmt: skip
+        self.readings = self.doubled = self.repeats = self.sealed_bytes = self.messages = 0
+        self.faults: list[str] = []
+        self.statuses: list[str] = []
+        self.watts: dict[str, float] = {}
+        self._seen: set[tuple[str, str, int]] = set()
+        self._chain, self._receipts = FIRST_PREV, 0
+
+    def start(self) -> None:
+        self.connection.start(["meters/#"])
+
+    def next(self, timeout_s: float) -> Received | None:
+        """The next message that is new, verified and booked; None when there is none for so long."""
+        try:
+            topic, payload = self.connection.messages.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        received = self.inbox.receive(topic, payload)
+        if received.fault:
+            self.faults.append(f"{topic}: {received.fault}")
+        elif not received.is_new:
+            self.repeats += 1
+        else:
+            self._book(received, payload)
+        return received
+
+    def _book(self, received: Received, message: bytes) -> None:
+        self.messages += received.envelope is not None
+        if received.kind == "readings":
+            self.sealed_bytes += len(message)
+        for reading in received.readings:
+            key = (reading.client_id, reading.quantity, reading.t_ms)
+            self.doubled += key in self._seen
+            self._seen.add(key)
+            self.readings += 1
+            if reading.quantity == "power":
+                self.watts[reading.client_id] = reading.mantissa * 10.0**reading.exponent
+        if received.kind == "receipts":
+            claims = received.fields
+            if claims["prev"] != self._chain or claims["i"] != self._receipts + 1:
+                self.faults.append(f"receipt {claims['i']} does not follow the one before")
+            self._chain, self._receipts = chain_hash(message), claims["i"]
+            self.statuses.append(claims["status"])
+
+    def household_w(self) -> float:
+        """What the appliances draw, by what they last said of their power."""
+        return sum(self.watts.values())
+
+    def missing(self, status: dict[str, Any]) -> int:
+        """How many messages that the hub has numbered are not here."""
+        for lane, row in status["queue"].items():
+            self.inbox.announced[Lane(HUB_ID, status["epoch"], lane)] = row["next"]
+        return sum(high - low + 1 for ranges in self.inbox.missing().values() for low, high in ranges)
+
+    def lanes(self) -> str:
+        """What is here without a gap."""
+        return ", ".join(f"{lane.lane} 1-{upto}" for lane, upto, _ in self.inbox.ledger.lanes() if upto)
+
+
+class Demo:
+    """The story, told as it happens."""
+
+    def __init__(self, parts: Parts, screen: Screen, seconds: float | None) -> None:
+        self._parts, self._screen = parts, screen
+        self._begun = time.monotonic()
+        self._ends_at = None if seconds is None else self._begun + seconds
+        self._squeeze = min(1.0, (seconds or 60.0) / 60.0)
+        self._repeats_told = 0
+        self._reconnected_s: float | None = None
+        self._limited = False
+        self._lost = 0
+
+    def start(self, *, embedded: bool) -> None:
+        screen, parts = self._screen, self._parts
+        screen.line(screen.colour("meterhub: a hub, an emulated home, a broker and a control point, live", "bold"))
+        screen.section("1  The parts")
+        parts.start_broker(embedded=embedded)
+        self.control_point = ControlPoint(parts)
+        self.control_point.start()
+        self._wait("the control point to connect", lambda: not self.control_point.connection.notices.empty())
+        parts.start_radio()
+        config = parts.start_hub()
+        self._wait("the hub to serve", lambda: bool(parts.socket.exists() and parts.ask("status")))
+        screen.say("hub", "serving; in another terminal, try:", "green")
+        screen.line(f"    .venv/bin/meterhub status --config {config}")
+        self._wait("the radio to come up", lambda: parts.ask("status")["radio"]["state"] == "up")
+        radio = parts.ask("status")["radio"]
+        screen.say("radio", f"network formed: channel {radio['channel']}, PAN {radio['pan_id']}; joining is permitted")
+        parts.ask("radio.permit", duration_s=120)
+
+    def tell(self) -> bool:
+        """Show it all until the time is over (for ever where none was set); True when every reading arrived once."""
+        self._screen.section("2  The home reports; the control point verifies each signature")
+        self._show_until(self._begun + CUT_AFTER_S * self._squeeze)
+        self._cut(CUT_FOR_S * self._squeeze)
+        self._limit(max(5, round(LIMIT_FOR_S * self._squeeze)))
+        try:
+            if self._ends_at is None:
+                self._screen.section("5  The home goes on until Ctrl-C")
+            while self._ends_at is None or time.monotonic() < self._ends_at - CONCLUDE_S:
+                self.show()
+        except KeyboardInterrupt:
+            self._screen.line()
+        return self._conclude()
+
+    # What is shown of each message
+
+    def show(self, timeout_s: float = 0.1) -> None:
+        """Show what arrived within a moment."""
+        received = self.control_point.next(timeout_s)
+        if received is None:
+            return
+        if received.fault:
+            self._screen.say("FAULT", f"{received.kind}: {received.fault}", "red")
+        elif received.is_new:
+            self._tell_repeats()
+            if received.kind == "readings":
+                self._show_pack(received)
+            elif received.kind == "receipts":
+                self._show_receipt(received)
+            elif received.kind in ("events", "state"):
+                self._show_event(received)
+
+    def _tell_repeats(self) -> None:
+        count = self.control_point.repeats - self._repeats_told
+        self._repeats_told += count
+        if count:
+            self._screen.say("again", f"{count} messages of before the cut came once more, byte for byte: booked once")
+
+    def _show_pack(self, received: Received) -> None:
+        latest: dict[str, dict[str, str]] = {}
+        for reading in received.readings:
+            value = f"{format_decimal(reading.mantissa, reading.exponent)} {UNITS.get(reading.quantity, '')}".strip()
+            latest.setdefault(reading.client_id, {})[reading.quantity] = value
+        what = ", ".join(
+            f"{client} {row.get('power') or f'{next(iter(row))} {next(iter(row.values()))}'}"
+            for client, row in latest.items()
+        )
+        envelope = received.envelope
+        assert envelope is not None
+        size = len(envelope.payload)
+        self._screen.say(f"pack {envelope.number}", f"{len(received.readings)} readings, {size} B: {what}")
+        if self._limited:
+            self._draw_household("household")
+
+    def _show_receipt(self, received: Received) -> None:
+        claims = received.fields
+        detail = ", ".join(
+            f"{key} {time.strftime('%H:%M:%S', time.localtime(value)) if key in ('start', 'end') else _plain(value)}"
+            for key, value in claims["detail"].items()
+            if value not in ([], {})
+        )
+        text = f"{claims['status']}; verified, chained to the one before" + (f"; {detail}" if detail else "")
+        self._screen.say(f"receipt {claims['i']}", text, "green" if claims["status"] != "refused" else "red")
+
+    def _show_event(self, received: Received) -> None:
+        fields = {key: value for key, value in received.fields.items() if key not in ("t", "clock", "event", "state")}
+        name = received.fields.get("event") or received.fields.get("state", "")
+        told = ", ".join(f"{key} {_plain(value)}" for key, value in fields.items())
+        self._screen.say(received.kind.removesuffix("s"), f"{name}: {told}" if told else f"{name}")
+
+    # The story
 
     def _wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            for child in self._children:
-                if child.poll() is not None:
-                    raise SystemExit(f"demo: a part ended by itself; see the logs in {self._directory}")
+            self._parts.check()
             with contextlib.suppress(NoDaemon, Refused):
                 if condition():
                     return
             self.show()
-        raise SystemExit(f"demo: waited in vain for {what}; see the logs in {self._directory}")
+        raise Failed(f"waited in vain for {what}")
 
-    # What the control point sees
-
-    def show(self, timeout_s: float = 0.1) -> None:
-        """Print what arrived within a moment."""
-        try:
-            topic, payload = self.control_point.messages.get(timeout=timeout_s)
-        except queue.Empty:
-            return
-        received = self.inbox.receive(topic, payload)
-        if received.is_new and self._repeats:
-            self.say("repeats", f"{self._repeats} messages of just before the cut came again, byte for byte the same")
-            self._repeats = 0
-        if received.fault:
-            self._faults += 1
-            self.say("FAULT", f"{topic}: {received.fault}")
-        elif not received.is_new:
-            self._repeats += 1  # said in one line, when something new comes
-            return
-        elif received.readings:
-            self._show_pack(received)
-        elif received.kind == "receipts":
-            self._show_receipt(received, payload)
-        elif received.kind in ("events", "state"):
-            fields = {key: value for key, value in received.fields.items() if key not in ("t", "clock")}
-            self.say(received.kind, "  ".join(f"{key}={value}" for key, value in fields.items()))
-
-    def _show_receipt(self, received: Received, message: bytes) -> None:
-        claims = received.fields
-        whole = claims["prev"] == self._chain and claims["i"] == self._receipts + 1
-        self._chain, self._receipts = chain_hash(message), claims["i"]
-        self._faults += not whole
-        detail = "  ".join(f"{key}={value}" for key, value in claims["detail"].items() if value not in ([], {}))
-        chained = "chained to the one before" if whole else "NOT chained"
-        self.say("receipt", f"{claims['i']}, verified, {chained}: {claims['status']}   {detail}")
-        self._statuses.append(claims["status"])
-
-    def _show_pack(self, received: Received) -> None:
-        self._readings += len(received.readings)
-        latest: dict[str, dict[str, str]] = {}
-        for reading in received.readings:
-            value = format_decimal(reading.mantissa, reading.exponent) + " " + UNITS.get(reading.quantity, "")
-            latest.setdefault(reading.client_id, {})[reading.quantity] = value.strip()
-        envelope = received.envelope
-        assert envelope is not None
-        what = "; ".join(f"{client} {row.get('power') or next(iter(row.values()))}" for client, row in latest.items())
-        size = len(envelope.payload)
-        self.say("verified", f"pack {envelope.number}: {len(received.readings):3} readings in {size:4} B   {what}")
-
-    # The story
-
-    def tell(self, seconds: float | None) -> bool:
-        """Show the home until `seconds` are over (for ever when None); True when every number arrived."""
-        ends_at = None if seconds is None else self._begun + seconds
-        cut_at = self._begun + CUT_AFTER_S
-        if ends_at is not None:
-            cut_at = min(cut_at, self._begun + max(0.0, seconds or 0.0) / 3)
-        self._show_until(cut_at, ends_at)
-        if ends_at is None or time.monotonic() < ends_at:
-            self._cut(min(CUT_FOR_S, (seconds or 60.0) / 4))
-        self._limit(round(min(LIMIT_FOR_S, (seconds or 60.0) / 4)))
-        try:
-            while ends_at is None or time.monotonic() < ends_at:
-                self.show()
-        except KeyboardInterrupt:
-            self.say("end", "Ctrl-C")
-        return self._conclude()
-
-    def _show_until(self, moment: float, ends_at: float | None) -> None:
-        while time.monotonic() < moment and (ends_at is None or time.monotonic() < ends_at):
+    def _show_until(self, moment: float) -> None:
+        while time.monotonic() < moment:
             self.show()
+
+    def _waiting(self) -> int:
+        """How many readings are at the hub alone."""
+        return int(self._parts.ask("status")["queue"]["readings"]["unsealed"])
 
     def _cut(self, duration_s: float) -> None:
-        self.say("CUT", f"the broker is gone for {duration_s:.0f} s; the home goes on")
-        self.proxy.cut()
-        mended_at = time.monotonic() + duration_s
-        told_at = 0.0
+        screen = self._screen
+        screen.section(f"3  The broker is cut off for {duration_s:.0f} s; the home goes on")
+        screen.line("  readings that wait at the hub:")
+        full = 30.0 * max(1.0, duration_s / 10)
+        self._parts.proxy.cut()
+        mended_at, drawn_at = time.monotonic() + duration_s, 0.0
         while time.monotonic() < mended_at:
             self.show()
-            if time.monotonic() - told_at >= 2:
-                told_at = time.monotonic()
-                status = self._ask("status")
-                self.say(
-                    "backlog",
-                    f"{status['queue']['readings']['unsealed']} readings wait; uplink {status['uplink']['state']}",
-                )
-        self.say("MENDED", "the broker is back; the hub reconnects by itself")
-        self.proxy.mend()
-        self._wait("the backlog to drain", self._is_drained, 120)
-        self.say("drained", self._completeness())
+            if time.monotonic() - drawn_at >= 1:
+                drawn_at = time.monotonic()
+                screen.bar("cut", self._waiting(), "", full, "yellow")
+        self._parts.proxy.mend()
+        mended_at = time.monotonic()
+        screen.bar("mended", most := self._waiting(), "", full, "yellow")
+        self._wait("the hub to reconnect", lambda: bool(self._parts.ask("status")["uplink"]["state"] == "up"), DRAIN_S)
+        self._reconnected_s = time.monotonic() - mended_at
+        screen.say("connected", f"the hub is back after {self._reconnected_s:.1f} s, by itself", "green")
+        drawn = most
+        while time.monotonic() < mended_at + DRAIN_S:
+            waiting = self._waiting()
+            if waiting < drawn:
+                drawn = waiting
+                screen.bar("drains", waiting, "", full, "green")
+            if waiting < most / 2 and self._is_complete():
+                break
+            self.show(0.02)
+        self._tell_completeness()
+
+    def _is_complete(self) -> bool:
+        """Whether the control point holds everything that the hub has numbered until now."""
+        return self.control_point.missing(self._parts.ask("status")) == 0
+
+    def _tell_completeness(self) -> None:
+        """Told when the control point has read everything, not when the broker has."""
+        self._wait_while_incomplete()
+        if self._lost:
+            self._screen.say("MISSING", f"{self._lost} messages", "red")
+        else:
+            self._screen.say("complete", f"no number is missing: {self.control_point.lanes()}", "green")
+
+    def _wait_while_incomplete(self) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while (lost := self.control_point.missing(self._parts.ask("status"))) and time.monotonic() < deadline:
+            self.show(0.02)
+        self._lost = lost
 
     def _limit(self, duration_s: int) -> None:
         """Limit the household, as an operator would: `meterhub headend send limit ...`."""
+        screen, point = self._screen, self.control_point
+        screen.section(f"4  The control point limits the household to {LIMIT_W} W for {duration_s} s")
+        self._full_w = max(point.household_w(), float(LIMIT_W))
+        self._draw_household("before")
+        screen.bar("limit", LIMIT_W, "W", self._full_w, "yellow")
         now = int(time.time())
         command = Command(
             kid="demo", aud=HUB_ID, exp=now + 300, nbf=None, iat=now, cti=os.urandom(16), ctr=now, op="limit",
             args={"watts": LIMIT_W, "duration": duration_s},
         )  # fmt: skip
-        self.say("LIMIT", f"the control point limits the household to {LIMIT_W} W for {duration_s} s, signed")
-        message = sign_command(FileSigner(self._operator, b""), command)
-        self.control_point.send(f"meters/{HUB_ID}/commands", message)
-        self._wait("the limit's end", lambda: "completed" in self._statuses, duration_s + 30.0)
-        self.say("released", f"after {duration_s} s everybody has their power back; receipts: {self._statuses}")
+        screen.say("command", 'limit, signed by operator "Grid control"', "yellow")
+        message = sign_command(FileSigner(self._parts.operator, b""), command)
+        self._limited = True
+        point.connection.send(f"meters/{HUB_ID}/commands", message)
+        self._wait("the limit to be over", lambda: "completed" in point.statuses, duration_s + 60.0)
+        told_at = time.monotonic()
+        while point.household_w() <= LIMIT_W and time.monotonic() < told_at + 8:
+            self.show()
+        self._limited = False
+        self._draw_household("after")
 
-    def _is_drained(self) -> bool:
-        status = self._ask("status")
-        lanes = status["queue"]
-        return status["uplink"]["state"] == "up" and all(row["pending"] == 0 for row in lanes.values()) and (
-            lanes["readings"]["unsealed"] < 50
-        )  # fmt: skip
-
-    def _missing(self) -> dict[Lane, list[tuple[int, int]]]:
-        status = self._ask("status")
-        for lane, row in status["queue"].items():
-            self.inbox.announced[Lane(HUB_ID, status["epoch"], lane)] = row["next"]
-        return self.inbox.missing()
-
-    def _completeness(self) -> str:
-        missing = self._missing()
-        if missing:
-            return f"MISSING: {missing}"
-        counts = ", ".join(f"{lane.lane} 1-{upto}" for lane, upto, _ in self.inbox.ledger.lanes() if upto)
-        return f"no number is missing ({counts}; {self._readings} readings verified)"
+    def _draw_household(self, label: str) -> None:
+        watts = self.control_point.household_w()
+        colour = "green" if watts <= LIMIT_W else "blue"
+        self._screen.bar(label, watts, "W", self._full_w, colour, limit=LIMIT_W)
 
     def _conclude(self) -> bool:
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline and (not self._is_drained() or self._missing()):
-            self.show()
-        fine = not self._missing() and not self._faults and self._readings > 0 and "applied" in self._statuses
-        self.say("result", self._completeness() + ("" if fine else "; NOT fine"))
+        """Count: what the hub took, against what the control point holds."""
+        screen, point = self._screen, self.control_point
+        taken = self._settled_readings()
+        lost = taken - (point.readings - point.doubled)
+        fine = not lost and not self._lost and not point.doubled and not point.faults and point.readings > 0
+        fine = fine and "completed" in point.statuses and "refused" not in point.statuses
+        screen.section("Result")
+        bad = "red" if lost or self._lost else "green"
+        screen.row("readings", str(point.readings), "each signed, verified and booked")
+        screen.row("lost", str(lost), f"of {taken} that the hub took", bad)
+        screen.row("doubled", str(point.doubled), f"{point.repeats} messages came again, and were known", bad)
+        each = point.sealed_bytes / point.readings if point.readings else 0.0
+        screen.row("bytes a reading", f"{each:.1f}", "signed, in packs of seconds; a minute: 4")
+        if self._reconnected_s is not None:
+            screen.row("seconds to reconnect", f"{self._reconnected_s:.1f}", "from the broker's return")
+        for fault in dict.fromkeys(point.faults):
+            screen.say("FAULT", fault, "red")
+        screen.line(
+            "  " + (screen.colour("fine", "green", "bold") if fine else screen.colour("NOT fine", "red", "bold"))
+        )
         return fine
 
-    def stop(self) -> None:
-        """End every part; nothing is left running."""
-        for child in reversed(self._children):
-            child.terminate()
-        for child in self._children:
-            try:
-                child.wait(6)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        for cleanup in reversed(self._cleanups):
-            with contextlib.suppress(Exception):
-                cleanup()
+    def _settled_readings(self) -> int:
+        """How many readings the hub has taken and sealed, once the control point holds them: the home goes on, so what
+        waits for its pack does not count. After SETTLE_S: as it is."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            status = self._parts.ask("status")
+            taken = int(status["store"]["readings"]) - int(status["queue"]["readings"]["unsealed"])
+            self._lost = self.control_point.missing(status)
+            if (self._lost == 0 and taken == self.control_point.readings) or time.monotonic() > deadline:
+                return taken
+            self.show(0.05)
+
+
+def _plain(value: Any) -> str:
+    """A value of a receipt or an event as a person writes it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bytes):
+        return value.hex()
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+class _Ended(BaseException):
+    """A signal that ends the demonstration."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise _Ended(number)
 
 
 def main() -> int:
@@ -335,24 +504,65 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="end by itself; exit status 0 only if every number arrived")
     parser.add_argument("--pack-interval", type=float, default=3.0, help="seconds of readings per pack (default: 3)")
     parser.add_argument("--embedded-broker", action="store_true", help="even where mosquitto is installed")
+    parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started this is gone")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    directory = Path(tempfile.mkdtemp(prefix="meterhub-", dir="/tmp"))
-    demo = Demo(directory, arguments.pack_interval, embedded_broker=arguments.embedded_broker)
-    fine = False
+    if arguments.seconds is not None and arguments.seconds < LEAST_S:
+        parser.error(f"--seconds: {LEAST_S:.0f} at least, for the whole story")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    if arguments.end_with_parent:
+        end_with_parent(signal.SIGHUP)
+    folder = Path(tempfile.mkdtemp(prefix="meterhub-", dir="/tmp"))
+    janitor = Janitor(folder)
+    screen = Screen()
+    parts = Parts(folder, screen, janitor, arguments.pack_interval)
+    failure: str | None = ""
+    status = 1
     try:
-        demo.start()
-        fine = demo.tell(arguments.seconds)
-        return 0 if fine else 1
-    except KeyboardInterrupt:
-        fine = arguments.seconds is None
-        return 130
+        status, failure = _show(parts, screen, arguments.seconds, embedded=arguments.embedded_broker)
+    except _Ended as ended:  # also while it was being told that the terminal has gone
+        status, failure = 128 + ended.number, None
     finally:
-        demo.stop()
-        if fine:
-            shutil.rmtree(directory, ignore_errors=True)
-        else:
-            print(f"the logs are in {directory}")
+        # From here on nothing interrupts: a second Ctrl-C must not leave half of it running.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        parts.stop()
+        with contextlib.suppress(OSError):
+            _tidy(folder, screen, failure)
+        janitor.dismiss()
+    return status
+
+
+def _show(parts: Parts, screen: Screen, seconds: float | None, *, embedded: bool) -> tuple[int, str | None]:
+    """The whole of it: the exit status, and what failed (None: nothing, so that no log need be kept)."""
+    try:
+        demo = Demo(parts, screen, seconds)
+        demo.start(embedded=embedded)
+        return (0, None) if demo.tell() else (1, "")
+    except KeyboardInterrupt:
+        return 130, None
+    except Failed as error:
+        return 1, str(error)
+    except OSError as error:
+        nobody_looks = error.errno in (errno.EPIPE, errno.EIO)
+        return 1, None if nobody_looks else str(error)
+
+
+def _tidy(folder: Path, screen: Screen, failure: str | None) -> None:
+    """Remove the folder: after a failure all of it but the logs. No key stays in any case."""
+    if failure is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            for log in path.glob("*.log"):
+                log.replace(folder / log.name)
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix != ".log":
+            path.unlink()
+    if failure:
+        screen.say("failed", failure, "red")
+    screen.line(f"the logs are in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,65 @@
 #!/bin/sh
-# Sets up the development environment: .venv with the locked packages, and, for `test`, what the tests run against.
-#   deploy/setup.sh run    what `make run` needs      deploy/setup.sh test    that, mosquitto and node for `make test`
+# Sets up the development environment: .venv with the locked packages, and what the tests run against.
+#   deploy/setup.sh run    what `make run` needs
+#   deploy/setup.sh check  that, and what the unit tests of `make check` run against (RAUC)
+#   deploy/setup.sh test   that, and mosquitto, node and the rest for `make test`
 # Needs python3 >= 3.11. Where a Debian package is missing it is installed when we are root, else named in one line.
 set -eu
 cd "$(dirname "$0")/.."
 want=${1:-run}
 python=${PYTHON:-python3}
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "setup: $*" >&2; }
+
+# pip and apt say nothing for minutes when they are told to be quiet, and a thousand lines when they are not: this shows
+# how far they are, in one line that is written over on a terminal, and in a line now and then elsewhere.
+progress() { # how many packages are to come (0: apt will say); their words on stdin
+    awk -v total="$1" -v terminal="$([ -t 2 ] && echo 1 || echo 0)" '
+        function tell(what) {
+            if (terminal) printf "\r\033[Ksetup: %s", what; else print "setup: " what
+            fflush()
+        }
+        function count(name) {
+            n++
+            if (terminal || (n - 1) % (int(total / 8) + 1) == 0) tell("package " n " of " total ": " name)
+        }
+        / newly installed/ { total = $3 }
+        /^Unpacking / || /^Collecting / { count($2) }
+        /^Installing collected packages/ { tell("unpacking " n " packages") }
+        END { if (terminal) printf "\r\033[K" }' >&2
+}
 
 need_packages() { # names of Debian packages
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         say "installing $*"
-        apt-get -qq update >/dev/null || true
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null && return 0
+        log=$(mktemp)
+        {
+            apt-get -qq update || true
+            DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" </dev/null || echo "apt: $?"
+        } 2>&1 | tee "$log" | progress 0
+        last=$(tail -n 20 "$log")
+        rm "$log"
+        case $last in
+        *"apt: "[0-9]*) printf '%s\n' "$last" >&2 ;;
+        *) return 0 ;;
+        esac
+        say "apt could not install: $*"
+        return 1
     fi
     say "missing: please type: sudo apt-get install $*"
     return 1
 }
+
+# Packages that are not there yet: looked for by what they bring, as another distribution may have that, too.
+missing=
+lacks() { # a package, and a test that is true where it is not needed
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+has() { command -v "$1"; }
+has_file() { ls $1; } # unquoted: a pattern
 
 get_provider() {
     found=$(find /usr/lib/*/ossl-modules .cache/pkcs11-provider -name pkcs11.so 2>/dev/null | head -n 1)
@@ -50,42 +92,72 @@ get_sshd() {
         for package in .cache/apt/sshd/*.deb; do dpkg -x "$package" .cache/openssh; done
 }
 
-command -v "$python" >/dev/null || need_packages python3
+command -v "$python" >/dev/null || need_packages python3 || exit 1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
-if [ ! -x .venv/bin/pip ]; then
+# Made by a Python that has gone, or in a folder that was moved: made anew.
+if ! .venv/bin/python -c 'import pip' >/dev/null 2>&1; then
     rm -rf .venv
     # Debian splits ensurepip off: without python3-venv a venv is made half and then given up.
-    "$python" -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; need_packages python3-venv && "$python" -m venv .venv; }
+    if ! "$python" -m venv .venv >/dev/null 2>&1; then
+        rm -rf .venv
+        need_packages python3-venv || exit 1
+        "$python" -m venv .venv || { rm -rf .venv; exit 1; }
+    fi
 fi
 
 stamp=.venv/.locked
 if ! cat requirements-dev.lock pyproject.toml | cmp -s - "$stamp"; then
     say "installing the locked Python packages"
-    log=.venv/install.log
+    log=.venv/install.log status=.venv/install.status
+    echo 1 >"$status"
     {
-        .venv/bin/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock &&
-            .venv/bin/pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e .
-    } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+        .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes \
+            -r requirements-dev.lock 2>&1 && echo 0 >"$status"
+    } | tee "$log" | progress "$(grep -c '^[a-z0-9].*==' requirements-dev.lock)"
+    [ "$(cat "$status")" = 0 ] &&
+        .venv/bin/python -m pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+        { cat "$log" >&2; exit 1; }
     cat requirements-dev.lock pyproject.toml >"$stamp"
 fi
 
-if [ "$want" = test ]; then
-    PATH=$PATH:/usr/sbin
-    command -v mosquitto >/dev/null || need_packages mosquitto
+if [ "$want" = check ] || [ "$want" = test ]; then
     # Bundles are made and judged by the real RAUC.
-    command -v rauc >/dev/null && command -v unsquashfs >/dev/null || need_packages rauc squashfs-tools
-    # A key in hardware: softhsm2 plays the chip. OpenSSL's provider is in Debian 12's backports alone: it is unpacked
-    # here from the mirror that this machine uses, and nothing of the system is touched.
-    command -v softhsm2-util >/dev/null || need_packages softhsm2 || true
-    command -v swtpm >/dev/null && ls /usr/lib/*/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 ||
-        need_packages swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 || true
+    lacks rauc has rauc
+    lacks squashfs-tools has unsquashfs
+fi
+if [ "$want" = test ]; then
+    lacks mosquitto has mosquitto
+    # Writes are recorded by strace, to see what a power cut would leave of them.
+    lacks strace has strace
+    lacks e2fsprogs has mkfs.ext4
+    # A few peers are in C: a clock that steps, a load.
+    lacks gcc has cc
+    lacks libc6-dev has_file '/usr/include/stdio.h'
+    # Field access is tried with a real ssh, units are judged by systemd's own tools, RAUC is spoken to over D-Bus.
+    lacks openssh-client has ssh
+    lacks systemd has systemd-analyze
+    lacks dbus-daemon has dbus-daemon
+    # A key in hardware: softhsm2 and swtpm play the chip. OpenSSL's provider is in Debian 12's backports alone: it is
+    # unpacked here from the mirror that this machine uses, and nothing of the system is touched.
+    lacks softhsm2 has softhsm2-util
+    lacks swtpm has swtpm
+    lacks libtpm2-pkcs11-1 has_file '/usr/lib/*/pkcs11/libtpm2_pkcs11.so'
+    lacks libtss2-tcti-swtpm0 has_file '/usr/lib/*/libtss2-tcti-swtpm.so*'
     # The parts of the image that need no board: media, device trees, signatures with keys of a token.
-    command -v mkimage >/dev/null && command -v dtc >/dev/null && command -v sfdisk >/dev/null &&
-        ls /usr/lib/*/engines-3/pkcs11.so >/dev/null 2>&1 ||
-        need_packages u-boot-tools device-tree-compiler fdisk libengine-pkcs11-openssl || true
+    lacks u-boot-tools has mkimage
+    lacks device-tree-compiler has dtc
+    lacks fdisk has sfdisk
+    lacks libengine-pkcs11-openssl has_file '/usr/lib/*/engines-3/pkcs11.so'
+    # The official AsyncAPI parser and MicroPython run in node.
+    lacks nodejs has node
+    lacks npm has npm
+fi
+# shellcheck disable=SC2086
+[ -z "$missing" ] || need_packages $missing || exit 1
+
+if [ "$want" = test ]; then
     get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
     # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
     get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
-    command -v node >/dev/null && command -v npm >/dev/null || need_packages nodejs npm || true
 fi

@@ -221,6 +221,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "booked_within_s": _seconds(1, 31_536_000),
         "drain_kb_s": _whole(0, 1_000_000),
         "boot_spread_s": _seconds(0, 3600),
+        "retry_cap_s": _seconds(0.1, 3600),
         "deflate": _flag,
         "crl_file": _path,
         "est_url": _https,

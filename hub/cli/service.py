@@ -1,9 +1,15 @@
 """Being the hub: what `meterhub run` does, and its usual line read without argparse."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if os.environ.get("OPENSSL_CONF"):  # a key in hardware: said before anything below loads OpenSSL
+    from drivers.openssl_at_exit import leave_modules_alone
+
+    leave_modules_alone()
 
 from drivers import lazy_imports
 from hub.app.config import ConfigError, default_path, load_config

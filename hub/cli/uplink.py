@@ -29,6 +29,8 @@ def _print(answer: dict[str, Any]) -> None:
     if answer["rtt_ms"] is not None:
         print(f"answers   in {answer['rtt_ms']} ms")
     print(f"sent      {answer['messages']} messages, {format_bytes(answer['payload_bytes'])} before TLS")
+    if answer.get("strays"):
+        print(f"strays    {answer['strays']} messages on other topics, or retained: dropped")
     traffic = answer["traffic"]
     for name in ("today", "month"):
         row = traffic[name]

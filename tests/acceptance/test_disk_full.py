@@ -1,7 +1,5 @@
 """P3, P9: a full disk is answered with congestion, loses nothing acknowledged, and is over when space returns."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,25 +7,19 @@ from pathlib import Path
 import pytest
 
 from tests.harness.control_point import ControlPoint
-from tests.harness.disk import fill
+from tests.harness.disk import fill, tmpfs
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root"),
-]
+pytestmark = pytest.mark.root
 CONGESTION = 0x01
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with tmpfs(tmp_path / "disk", 3) as folder:
+        yield folder
 
 
 def test_a_full_disk_is_congestion_and_passes(

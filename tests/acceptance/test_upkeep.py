@@ -1,14 +1,14 @@
 """A hub goes on without its radio's software, feeds its watchdog only while every loop lives, and forgets its home when
 it is told to."""
 
-import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.harness.control_point import ControlPoint
+from tests.harness.folders import folder_until_exit
 from tests.harness.hub import Hub
 from tests.harness.operator import Operator, cti_of, write_operators
 from tests.harness.udp import UdpAdapter
@@ -53,11 +53,9 @@ class Systemd:
 
 
 @pytest.fixture
-def systemd() -> Iterator[tuple[Systemd, Path]]:
-    path = Path("/tmp") / f"mh-notify-{os.getpid()}"
-    path.unlink(missing_ok=True)
-    yield Systemd(path), path
-    path.unlink()
+def systemd() -> tuple[Systemd, Path]:
+    path = folder_until_exit("mh-notify-") / "socket"
+    return Systemd(path), path
 
 
 def test_the_watchdog_is_fed_while_every_loop_lives(

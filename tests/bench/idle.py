@@ -1,14 +1,13 @@
 """An idle hub: CPU and memory with the radio loaded; and what one reading costs on the wire and on flash."""
 
 import json
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
 from drivers.process import cpu_s
 from tests.harness.broker import Broker
+from tests.harness.folders import folder_until_exit
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
@@ -18,7 +17,7 @@ from tests.harness.waiting import wait_for
 
 def measure(idle_s: float = 30.0) -> dict[str, Any]:
     """Start a whole hub, leave it alone, then send it readings of ten appliances for two packs' time."""
-    directory = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir="/tmp"))
+    directory = folder_until_exit("meterhub-bench-")
     authority = Authority(directory / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")

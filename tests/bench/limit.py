@@ -5,14 +5,13 @@ of 115,200 baud, beside readings of a whole home on the same radio. `meterhub be
 import json
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
+from tests.harness.folders import folder_until_exit
 from tests.harness.hub import Hub
 from tests.harness.operator import Operator, write_operators
 from tests.harness.radio import Radio
@@ -23,7 +22,7 @@ START_W, STEP_W = 6900, 50
 
 def measure(commands: int = 100, others: int = 10, baudrate: int = 115_200) -> dict[str, Any]:
     """Each command lowers the limit of the one car a little; `others` report their power every second."""
-    directory = Path(tempfile.mkdtemp(prefix="meterhub-bench-", dir="/tmp"))
+    directory = folder_until_exit("meterhub-bench-")
     authority = Authority(directory / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")

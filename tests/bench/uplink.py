@@ -8,9 +8,7 @@ import json
 import random
 import ssl
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -22,6 +20,7 @@ from hub.core.records import Batch, Sample
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from hub.wire.uplink.reading import Reading
 from tests.harness.broker import Broker
+from tests.harness.folders import folder_until_exit
 from tests.harness.house import House
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import wait_for
@@ -46,7 +45,7 @@ def measure_octets(
     packs: int = 5, publishes: int = 600, forms: Sequence[tuple[int, int]] = FORMS
 ) -> list[dict[str, Any]]:
     """One row a pack length, then the JSON form; octets up and down per reading as the proxy counts them."""
-    place = Path(tempfile.mkdtemp(prefix="meterhub-bench-"))
+    place = folder_until_exit("meterhub-bench-", None)
     authority = Authority(place / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")

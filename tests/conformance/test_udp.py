@@ -45,6 +45,9 @@ class Nodes:
         if node not in self.sockets:
             sock = self.sockets[node] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.settimeout(10)
+            # An address of the row's own (all of 127/8 is ours): a port that the kernel gives out anew would be a node
+            # of an earlier row, whom the hub still knows.
+            sock.bind((f"127.2.{self.number >> 8}.{self.number & 0xFF}", 0))
             sock.connect(("127.0.0.1", self.port))
         return self.sockets[node]
 

@@ -15,6 +15,7 @@ import pytest
 
 from hub.services.update.helper import Place, serve_one
 from tests.harness.board import COMPATIBLE, Board
+from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import wait_for
 
 pytestmark = [
@@ -62,8 +63,7 @@ class Rauc:
             f"[system]\ncompatible={COMPATIBLE}\nbootloader=custom\nmountprefix={folder}/mnt\nstatusfile={folder}/status\n"
             f"[handlers]\nbootloader-custom-backend={folder}/backend\n[keyring]\npath={board.folder}/keyring.pem\n{slots}"
         )
-        # A socket's path has room for 107 octets, and pytest's folders are long.
-        self._bus = Path("/tmp") / f"mh-bus-{os.getpid()}"
+        self._bus = folder_until_exit("mh-bus-") / "bus"
         (folder / "bus.conf").write_text(_BUS.format(path=self._bus))
         self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self._bus}"}
         self.command = folder / "rauc"
@@ -90,7 +90,6 @@ class Rauc:
         for process in (self._service, self._daemon):
             process.terminate()
             process.wait(10)
-        self._bus.unlink(missing_ok=True)
 
 
 @pytest.fixture

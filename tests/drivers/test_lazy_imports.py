@@ -21,7 +21,7 @@ SLEEPS = "sleeps = lambda name: '__getattr__' in vars(sys.modules[name])\n"
 
 def test_the_daemon_and_the_radio_stack_wake_nothing() -> None:
     code = SLEEPS + (
-        "from hub import lean\n"
+        "from drivers import lazy_imports as lean\n"
         "with lean.imports():\n    import hub.app.daemon\n"
         "import drivers.zigbee\n"
         "print(sorted(name for name in lean.POSTPONED if name in sys.modules and not sleeps(name)))\n"
@@ -32,7 +32,7 @@ def test_the_daemon_and_the_radio_stack_wake_nothing() -> None:
 
 def test_a_name_wakes_a_module_and_a_second_import_does_not() -> None:
     code = SLEEPS + (
-        "from hub import lean\n"
+        "from drivers import lazy_imports as lean\n"
         "with lean.imports():\n    import statistics\n"
         "import statistics\nprint(sleeps('statistics'), 'fractions' in sys.modules)\n"
         "from statistics import median\nprint(median([1, 5, 2]), sleeps('statistics'), 'fractions' in sys.modules)\n"
@@ -45,7 +45,7 @@ def test_a_name_wakes_a_module_and_a_second_import_does_not() -> None:
 
 def test_what_is_not_there_is_not_found() -> None:
     code = (
-        "from hub import lean\nlean.POSTPONED |= {'no_such_module'}\n"
+        "from drivers import lazy_imports as lean\nlean.POSTPONED |= {'no_such_module'}\n"
         "with lean.imports():\n    try:\n        import no_such_module\n    except ModuleNotFoundError as error:\n"
         "        print(error)"
     )
@@ -66,7 +66,7 @@ def test_a_version_that_no_folder_tells_is_asked_of_the_real_metadata(tmp_path: 
     (tmp_path / "odd.egg-info").mkdir()
     (tmp_path / "odd.egg-info/PKG-INFO").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 3.4\n")
     code = (
-        "from hub import lean\n"
+        "from drivers import lazy_imports as lean\n"
         "with lean.imports():\n    import importlib.metadata\n    print(importlib.metadata.version('odd'))"
     )
     assert run(code, path=str(tmp_path)) == "3.4"

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -48,10 +49,11 @@ class Broker:
             "max_queued_messages 0\nuser root\nlog_type all\n" + extra
         )
 
-    def start(self) -> "Broker":
+    def start(self, **options: Any) -> "Broker":
+        """`options`: of subprocess.Popen."""
         assert MOSQUITTO, "mosquitto is missing: make setup installs it"
         log = (self._directory / "mosquitto.log").open("ab")
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=log, stderr=log)
+        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=log, stderr=log, **options)
         log.close()
         wait_for("mosquitto to listen", self._listens)
         if self._wants_somebody and self._somebody is None:
@@ -80,6 +82,11 @@ class Broker:
         assert self._process is not None and self._process.poll() is None, self.log()
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def log(self) -> str:
         return (self._directory / "mosquitto.log").read_text(errors="replace")[-4000:]

@@ -1,4 +1,6 @@
-"""A disk of its own: an ext4 image on a loop device, that can lose its power, with or without encryption (fscrypt)."""
+"""A disk of its own: a small one in memory, that is soon full; an ext4 image on a loop device, that can lose its power,
+with or without encryption (fscrypt).
+"""
 
 import ctypes
 import fcntl
@@ -6,12 +8,42 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 SIZE_MB = 24
+# mkfs, losetup: not on an ordinary user's path
+_ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 # include/uapi/linux/fscrypt.h
 _SET_POLICY, _ADD_KEY = 0x800C6613, 0xC0506617
 _AES_256_XTS, _AES_256_CTS, _PAD_32, _BY_IDENTIFIER = 1, 4, 3, 2
+
+
+@contextmanager
+def tmpfs(folder: Path, size_mb: int) -> Iterator[Path]:
+    """A tmpfs of `size_mb` on the new `folder`. Skips the test where this process may not mount one."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
+    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"not even root may mount a tmpfs here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def why_no_loop_device() -> str:
+    """Why LoopDisk cannot be had on this machine; empty where it can."""
+    if os.geteuid() != 0:
+        return "mounting a loop device needs root"
+    found = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False, env=_ENVIRONMENT)
+    return f"this machine lends no loop device: {found.stderr.strip()}" if found.returncode else ""
 
 
 def fill(file: Path) -> None:
@@ -84,4 +116,4 @@ def _ioctl(folder: Path, request: int, argument: bytes) -> bytes:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/sbin"})
+    subprocess.run(command, check=True, capture_output=True, env=_ENVIRONMENT)

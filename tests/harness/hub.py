@@ -10,6 +10,7 @@ from typing import Any
 
 from deploy.pki import Authority
 from hub.services.admin.client import NoDaemon, ask
+from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,8 +23,7 @@ class Hub:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "hub.toml"
-        # Short: a Unix socket's path has room for 107 octets, and pytest's directories are long.
-        self.run_dir = Path("/tmp") / f"mh-{os.getpid()}-{id(self):x}"
+        self.run_dir = folder_until_exit("mh-")
         self.data_dir = directory / "data"
         self.udp_port = free_port(__import__("socket").SOCK_DGRAM)
         pki = authority.directory

@@ -3,24 +3,22 @@
 Making one takes a process of its own (store/migrate.py), a fifth of a second: hundreds of tests need not pay for it.
 """
 
-import atexit
 import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from store.database import PAGE_SIZE
 from store.opening import Place, _build
 from store.space import make_budget
-from tests.harness.memory import scratch
+from tests.harness.folders import folder_until_exit, run_folder
 
 FILES = ("hub.db", "epoch")
 
 
 @cache
 def _made() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="meterhub-newborn-", dir=scratch()))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # Within what belongs to the whole run: a process that a test kills takes nothing away by itself.
+    folder = folder_until_exit("newborn-", run_folder())
     _build(Place(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1)
     return folder
 

@@ -5,10 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,8 +18,7 @@ class Radio:
     """An EZSP NCP on a pty with `devices` behind it (see tests/emulators/home.py for their form)."""
 
     def __init__(self, devices: list[dict[str, Any]], *, baudrate: int = 0) -> None:
-        # Short paths: a Unix socket's has room for 107 octets.
-        self.directory = Path(tempfile.mkdtemp(prefix="mh-radio-", dir="/tmp"))
+        self.directory = folder_until_exit("mh-radio-")
         self.path = self.directory / "tty"
         self._home = self.directory / "home.json"
         self._home.write_text(json.dumps({"seed": 1, "devices": devices}))

@@ -17,11 +17,11 @@ import pytest
 
 from drivers.data_at_rest import encryption_of
 from store import Store
-from tests.harness.disk import LoopDisk
+from tests.harness.disk import LoopDisk, why_no_loop_device
 from tests.powercut.judge import Said, judge
 from tests.store.helpers import WAIT_S, batch, commit, sample, seal_all, started
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounting a loop device needs root")]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(why_no_loop_device()), reason=why_no_loop_device())]
 KEY = bytes(range(64))
 STEPS = "400"  # of one life: the one that has no uplink comes to a point where it takes nothing more
 

@@ -19,6 +19,7 @@ from deploy.pki import Authority
 from tests.acceptance.test_kills import PersistentAdapter
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
+from tests.harness.disk import tmpfs
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
@@ -39,11 +40,8 @@ def disk(tmp_path: Path) -> Iterator[Path | None]:
     if os.geteuid() != 0:
         yield None
         return
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with tmpfs(tmp_path / "disk", 12) as folder:
+        yield folder
 
 
 class Adapter(PersistentAdapter):

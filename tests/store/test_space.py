@@ -1,7 +1,5 @@
 """P3: bounded by max_mb and by the file system; a full disk refuses, and is over when there is space again."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from hub.core.control.records import FORGOT, Journal
 from store import Store, StoreError, StoreFull
 from store.database import PAGE_SIZE
 from store.space import DUP_WINDOW_S, DupWindow, choose_lane, log_pruning_pays, make_budget
-from tests.harness.disk import fill
+from tests.harness.disk import fill, tmpfs
 from tests.store.helpers import WAIT_S, batch, commit, every, sample, seal_all, take, until
 from tests.store.test_salvage import overwrite, pages_of
 
@@ -93,19 +91,8 @@ def test_retention_asks_a_trusted_clock(open_store: Opener) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a tmpfs of 2 MB")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"needs root: {mounted.stderr.decode().strip()}")
-    try:
+    with tmpfs(tmp_path / "disk", 2) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.root

@@ -16,6 +16,7 @@ class UplinkConfig:
     booked_within_s: float = 86400.0  # acknowledged and not booked by then: sent again
     drain_kb_s: int = 64  # how fast a backlog of readings may go; 0: no bound
     boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
+    retry_cap_s: float = 3600.0  # no pause between two attempts is longer; the pauses themselves spread a fleet
     deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
     crl_file: Path | None = None  # revoked brokers
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere

@@ -4,6 +4,7 @@ Sans-IO: the caller brings the time and the random source, so that 100,000 hubs 
 row is a way in which fleets have taken their own broker down.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,10 +55,14 @@ def first_delay_s(machine_up_s: float, spread_s: float, random: Callable[[], flo
 
 
 class Backoff:
-    """Counts failures in a row. `random` gives numbers in [0, 1)."""
+    """Counts failures in a row. `random` gives numbers in [0, 1).
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    `cap_s`: no delay is longer, whatever the table says: for a broker that serves a hub or two (a demonstration).
+    """
+
+    def __init__(self, random: Callable[[], float], cap_s: float = math.inf) -> None:
         self._random = random
+        self.cap_s = cap_s
         self._failures = 0
 
     @property
@@ -74,4 +79,5 @@ class Backoff:
         pace = PACES[failure]
         ceiling = min(pace.cap_s, pace.first_s * 2.0 ** min(self._failures, 20))
         self._failures += 1
-        return max(pace.floor_s * (0.5 + self._random() / 2), ceiling * self._random())
+        delay_s = max(pace.floor_s * (0.5 + self._random() / 2), ceiling * self._random())
+        return min(self.cap_s, delay_s)

@@ -20,7 +20,7 @@ from hub.core.uplink.traffic import Octets, Traffic
 from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
-from hub.services.uplink.session import SILENCE_S, MqttSession, Will
+from hub.services.uplink.session import SILENCE_S, Message, MqttSession, Will
 from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
 from store import Store
@@ -89,7 +89,7 @@ class Uplink:
         self._command_topics = _command_topics(identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
-        self._backoff = Backoff(random_source)
+        self._backoff = Backoff(random_source, config.retry_cap_s)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
@@ -136,6 +136,7 @@ class Uplink:
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._context, self._host_at, self._has_worked = None, 0, False
         self._backoff.connected_for(float("inf"))
+        self._backoff.cap_s = config.retry_cap_s
         self.sessions_before = self._status.sessions
         self._reconfigured.set()
         if self._session is not None:
@@ -328,11 +329,17 @@ class Uplink:
         refused = await session.subscribe(self._command_topics)
         self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
 
-    def _received(self, session: MqttSession, message: bytes, mid: int) -> None:
+    def _received(self, session: MqttSession, message: Message) -> None:
+        """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
+        there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
+        if message.is_retained or message.topic not in self._command_topics:
+            self._status.strays += 1
+            session.acknowledge(message.mid)
+            return
         if self._sender is not None:
             self._sender.somebody_listens()
         if self._command is not None:
-            self._command(message, lambda: session.acknowledge(mid))
+            self._command(message.payload, lambda: session.acknowledge(message.mid))
 
     async def _wake_at_end(self, session: MqttSession) -> None:
         await session.ended()
@@ -363,7 +370,7 @@ class Uplink:
             silence_s=self._silence_s,
             will=Will(self._topic("state"), self._state("offline")),
             published=self._published,
-            received=lambda message, mid: self._received(session, message, mid),
+            received=lambda message: self._received(session, message),
         )
         session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session

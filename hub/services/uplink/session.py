@@ -47,6 +47,16 @@ class Will:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the broker sent. `mid`: what is to be acknowledged, 0 at QoS 0."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool
+    mid: int
+
+
 class MqttSession:
     """One connection, from CONNECT to its end. All methods but the blocking part of `connect` run on the loop."""
 
@@ -60,7 +70,7 @@ class MqttSession:
         silence_s: float,
         will: Will,
         published: Callable[[int, int], None],
-        received: Callable[[bytes, int], None],
+        received: Callable[[Message], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
@@ -134,8 +144,9 @@ class MqttSession:
         self._published(mid, reason.value)
 
     def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
-        self.tap("in", message.topic, bytes(message.payload))
-        self._received(bytes(message.payload), message.mid if message.qos else 0)
+        topic, payload = message.topic, bytes(message.payload)
+        self.tap("in", topic, payload)
+        self._received(Message(topic, payload, message.retain, message.mid if message.qos else 0))
 
     def _on_subscribe(self, _c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         if not self._subscribed.done():

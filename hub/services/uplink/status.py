@@ -34,6 +34,7 @@ class UplinkStatus:
         self.payload_bytes = 0
         self.sent_again = 0  # acknowledged by the broker, not booked in time
         self.unbooked_since: float | None = None
+        self.strays = 0  # messages that were no commands: retained, or on another topic
         self.tls: dict[str, object] = {}
 
     def _move(self, word: str, t_ms: int) -> None:
@@ -71,5 +72,6 @@ class UplinkStatus:
             "messages": self.messages,
             "payload_bytes": self.payload_bytes,
             "sent_again": self.sent_again,
+            "strays": self.strays,
             "tls": self.tls,
         }

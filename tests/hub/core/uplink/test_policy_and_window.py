@@ -36,6 +36,12 @@ def test_delays_are_bounded_jittered_and_grow(failure: str) -> None:
     assert sum(late.delay_s(failure) for _ in range(300)) / 300 > pace.cap_s / 3
 
 
+def test_a_cap_of_ones_own_holds_for_every_failure() -> None:
+    for failure in PACES:
+        capped = Backoff(lambda: 0.99, cap_s=2.0)
+        assert max(capped.delay_s(failure) for _ in range(30)) <= 2.0 < Backoff(lambda: 0.99).delay_s("uplink-lost")
+
+
 def test_only_stable_uptime_is_forgiveness() -> None:
     backoff = Backoff(lambda: 0.5)
     for _ in range(8):

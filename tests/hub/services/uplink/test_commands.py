@@ -13,14 +13,18 @@ Make = Callable[..., House]
 Scripted = Callable[..., ScriptedBroker]
 
 
+def publish(topic: bytes, payload: bytes, mid: int, protocol: str, *, retained: bool = False) -> bytes:
+    """A PUBLISH at QoS 1, as a broker sends it."""
+    properties = b"\x00" if protocol == "5" else b""
+    body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big") + properties + payload
+    return wire.packet(wire.PUBLISH, body, 0x02 | retained)
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_command_is_not_acknowledged_before_it_is_durable(
     make_house: Make, scripted: Scripted, protocol: str
 ) -> None:
-    topic = b"meters/MTR-1/commands"
-    properties = b"\x00" if protocol == "5" else b""
-    body = len(topic).to_bytes(2, "big") + topic + b"\x00\x07" + properties + b"hold this"
-    command = wire.packet(wire.PUBLISH, body, 0x02)
+    command = publish(b"meters/MTR-1/commands", b"hold this", 7, protocol)
     broker = scripted(Script(connack() if protocol == "5" else connack_3(), at_once=command))
     house = make_house(broker.port, protocol=protocol)
     wait_for("the command", lambda: house.commands == [b"hold this"])
@@ -30,3 +34,24 @@ def test_a_command_is_not_acknowledged_before_it_is_durable(
     house.let_go()
     wait_for("its PUBACK", lambda: broker.count(wire.PUBACK) == 1)
     assert [heard.body[:2] for heard in broker.heard if heard.kind == wire.PUBACK] == [b"\x00\x07"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_retained_or_comes_on_another_topic_is_no_command(
+    make_house: Make, scripted: Scripted, protocol: str
+) -> None:
+    """amqtt 0.12 gives a hub that reconnects its own retained state, which it never subscribed to."""
+    topics = [b"meters/MTR-1/state", b"meters/MTR-2/commands", b"meters/group/elsewhere/commands", b"commands"]
+    strays = [publish(topic, b"stray", mid, protocol) for mid, topic in enumerate(topics, 1)]
+    strays.append(publish(b"meters/MTR-1/commands", b"old news", 5, protocol, retained=True))
+    strays.append(publish(b"meters/MTR-1/state", b"stray", 6, protocol, retained=True))
+    commands = [
+        publish(name, b"for us", 7 + n, protocol)
+        for n, name in enumerate((b"meters/MTR-1/commands", b"meters/all/commands"))
+    ]
+    script = Script(connack() if protocol == "5" else connack_3(), at_once=b"".join(strays + commands))
+    broker = scripted(script)
+    house = make_house(broker.port, protocol=protocol)
+    wait_for("both commands", lambda: house.commands == [b"for us"] * 2)
+    wait_for("every PUBACK: or the broker sends them for ever", lambda: broker.count(wire.PUBACK) == 8)
+    assert house.status()["strays"] == 6

@@ -1,7 +1,5 @@
 """P9: a hub whose disk is full can seal nothing, and is there all the same: commands come over the session it keeps."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pytest
 from deploy.pki import Authority
 from store import StoreFull
 from tests.harness import scripted_broker as wire
-from tests.harness.disk import fill
+from tests.harness.disk import fill, tmpfs
 from tests.harness.house import House
 from tests.harness.hub import Hub
 from tests.harness.operator import Operator, write_operators
@@ -21,13 +19,8 @@ from tests.harness.waiting import wait_for
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a tmpfs of 3 MB")
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with tmpfs(tmp_path / "disk", 3) as folder:
+        yield folder
 
 
 @pytest.mark.root

@@ -1,0 +1,68 @@
+"""Which skips are expected: `tests/expected_skips.toml`, each with where it may happen and why. Any other one fails.
+
+A test that is skipped says nothing, and a missing tool skips dozens without a word: so a skip has to be agreed to
+beforehand. On a machine that cannot have a tool: METERHUB_ANY_SKIP=1 in the environment lets every skip pass.
+"""
+
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _no_loop_device() -> bool:
+    """Whether this machine lends no loop device: a container without any, or an ordinary user."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    found = subprocess.run(["losetup", "--find"], capture_output=True, env={**os.environ, "PATH": path})
+    return found.returncode != 0
+
+
+# What an entry's `where` may say; each is looked at here, apart from the test's own look.
+FACTS: dict[str, Callable[[], bool]] = {
+    "anywhere": lambda: True,
+    "not root": lambda: os.geteuid() != 0,
+    "not root, and systemd has never run": lambda: os.geteuid() != 0 and not Path("/run/systemd").exists(),
+    "no loop device": cache(_no_loop_device),
+    "no shared cases": lambda: not (ROOT.parent / "shared" / "cases").is_dir(),
+    "no image was built": lambda: not (ROOT / "build").is_dir(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One entry. `tests`: how the node ids begin; `reason`: a regular expression that the skip's own words match."""
+
+    tests: tuple[str, ...]
+    reason: str
+    where: str
+    why: str
+
+    def covers(self, test: str, reason: str) -> bool:
+        return test.startswith(self.tests) and bool(re.search(self.reason, reason)) and FACTS[self.where]()
+
+
+def load(file: Path) -> list[Expected]:
+    """The list. Raises KeyError or TypeError where an entry lacks a key, has one too many or names an unknown fact."""
+    entries = [Expected(**{**row, "tests": tuple(row["tests"])}) for row in tomllib.loads(file.read_text())["skip"]]
+    for entry in entries:
+        FACTS[entry.where]
+        if not entry.why:
+            raise TypeError(f"{entry.tests}: no reason why it may be skipped")
+    return entries
+
+
+def objection(expected: list[Expected], test: str, reason: str) -> str:
+    """Why this skip must not be; empty where it may."""
+    if os.environ.get("METERHUB_ANY_SKIP") == "1" or any(entry.covers(test, reason) for entry in expected):
+        return ""
+    return (
+        f"skipped: {reason}\n"
+        "No entry of tests/expected_skips.toml expects that here. What is missing on this machine? `deploy/setup.sh "
+        "test` installs what it can; METERHUB_ANY_SKIP=1 lets it pass where that cannot be had."
+    )
