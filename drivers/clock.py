@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hub.wire.version import WRITTEN_MS
@@ -11,6 +12,8 @@ _TIME_ERROR = 5  # ntp_adjtime(3): the clock is not synchronised
 SOURCE_VARIABLE = "METERHUB_CLOCK"
 # Touched when the clock was first set from the network: systemd-timesyncd.service(8); on the image beside chrony.
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+LEAP_MS = 86_400_000  # a trusted clock that moves by more has to hold that for a while
+DOUBTED_S = 3600.0
 _TIMEX_OCTETS = 256  # struct timex is 208 octets on 64-bit Linux, 128 on 32-bit; room to spare
 
 
@@ -30,21 +33,51 @@ class Clock:
     What makes UTC trustworthy depends on the machine, and only who built it knows. "ntp", which the image and the
     systemd unit say: the kernel's clock is kept by NTP; until then a board without a battery only guesses. "system":
     also a clock that nobody synchronises here but that is not obviously wrong, as on a virtual machine, whose host
-    keeps it. `floor_ms`: UTC before this cannot be right (the hub's certificate begins then).
+    keeps it. `floor_ms`: UTC before this cannot be right (the hub's certificate begins then); `ceiling_ms`: nor later.
+
+    A clock that was trusted and then leaps is doubted for an hour: what stamps readings and ends limits must not move
+    by years because of one wrong answer from the network.
     """
 
-    def __init__(self, source: str | None = None, floor_ms: int = 0, mark: Path = _SYNCHRONISED) -> None:
+    def __init__(
+        self,
+        source: str | None = None,
+        floor_ms: int = 0,
+        mark: Path = _SYNCHRONISED,
+        ceiling_ms: int | None = None,
+        now: Callable[[], float] = monotonic,
+        utc: Callable[[], int] = utc_ms,
+    ) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._needs_ntp = (source or os.environ.get(SOURCE_VARIABLE, "system")) == "ntp"
         self._mark = mark
         self._floor_ms = max(floor_ms, WRITTEN_MS)
+        self._ceiling_ms = ceiling_ms
+        self._now, self._utc = now, utc
+        self._steady_ms: int | None = None  # the offset that was trusted last
+        self._leapt_at: float | None = None
 
     def offset_ms(self) -> int:
-        return utc_ms() - int(monotonic() * 1000)
+        return self._utc() - int(self._now() * 1000)
 
     def is_trusted(self) -> bool:
         """Whether UTC may be believed: for commands, for stamping readings, for telling the home the time."""
-        return utc_ms() >= self._floor_ms and (not self._needs_ntp or self._is_synchronised())
+        utc = self._utc()
+        if utc < self._floor_ms or (self._ceiling_ms is not None and utc > self._ceiling_ms):
+            return False
+        return (not self._needs_ntp or self._is_synchronised()) and self._is_steady()
+
+    def _is_steady(self) -> bool:
+        offset_ms = self.offset_ms()
+        if self._steady_ms is None or abs(offset_ms - self._steady_ms) <= LEAP_MS:
+            self._steady_ms, self._leapt_at = offset_ms, None
+            return True
+        if self._leapt_at is None:
+            self._leapt_at = self._now()
+        if self._now() - self._leapt_at < DOUBTED_S:
+            return False
+        self._steady_ms, self._leapt_at = offset_ms, None
+        return True
 
     def _is_synchronised(self) -> bool:
         # Reading it (ntp_adjtime) changes nothing, but a sandbox may forbid it all the same (ProtectClock=).

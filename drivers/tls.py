@@ -97,6 +97,7 @@ def client_context(ca_file: Path, cert_file: Path, key_file: Path, crl_file: Pat
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
     context.prepare()
+    context.hostname_checks_common_name = False  # RFC 6125: a CN is no host's name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(ca_file)
     if crl_file is not None:

@@ -12,7 +12,7 @@ from store.epoch_file import EpochNote, read_note, sync_folder, write_note
 
 MARK = "factory-reset"
 DONE = "factory-reset-done"
-KEPT = frozenset({"identity", "token", "epoch", MARK, DONE})
+KEPT = frozenset({"identity", "token", "epoch", "hub-id", MARK, DONE})
 
 
 def ask(data_dir: Path) -> None:

@@ -352,7 +352,9 @@ class _Reader:
         host, hosts = table.pop("host", None), table.pop("hosts", None)
         if (host is None) == (hosts is None):
             raise self._fail("uplink.host", "a host name here, or a list in uplink.hosts, not both")
-        addresses = tuple(_address(item, port) for item in hosts) if hosts else ((str(host), port),)
+        if host is not None and ":" in host and not host.startswith("[") and host.count(":") == 1:
+            raise self._fail("uplink.host", f"a host's name alone; its port stands in uplink.port, found {host!r}")
+        addresses = tuple(_address(item, port) for item in hosts) if hosts else ((str(host).strip("[]"), port),)
         return UplinkConfig(hosts=addresses, **table)
 
     def _predefined(self, table: Any) -> dict[int, str]:

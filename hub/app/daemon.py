@@ -35,6 +35,7 @@ from hub.core.records import MessageQueued, Sample, Seen
 from hub.services.admin.asked import Asked
 from hub.services.admin.queries import Queries
 from hub.services.admin.server import AdminServer
+from hub.services.control.in_hand import InHand
 from hub.services.control.jobs import Jobs
 from hub.services.control.service import ControlService
 from hub.services.control.settings import ITEM as SETTINGS_ITEM
@@ -54,13 +55,14 @@ from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.envelope import seal
 from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
-from store import Store, StoreError, factory_reset
+from store import Store, StoreError, factory_reset, owner
 
 log = logging.getLogger(__name__)
 
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 _UPLINK_FIRST_S = 10.0
+_PAST_THE_END_S = 366 * 86400.0  # a certificate may be over; ten years over is a wrong clock
 
 Present = tuple[Identity, Path, Path]
 
@@ -86,7 +88,10 @@ class Base:
         self.health = Health()
         self.liveness = Liveness(monotonic)
         certificate = self.identity.certificate
-        self.clock = Clock(floor_ms=int(certificate.not_valid_before_utc.timestamp() * 1000))
+        self.clock = Clock(
+            floor_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
+            ceiling_ms=int((certificate.not_valid_after_utc.timestamp() + _PAST_THE_END_S) * 1000),
+        )
         self.store = self._open_store()
         self.bridge = Bridge(self._gateway(), self.store)
         self.bridge.custody_changed = lambda error: note_custody(self.health, error)
@@ -101,6 +106,7 @@ class Base:
 
         if factory_reset.is_asked(config.data_dir):
             factory_reset.perform(config.data_dir)
+        other = owner.claim(config.data_dir, hub_id)
         store = Store(
             config.data_dir,
             seal=seal_message,
@@ -115,6 +121,8 @@ class Base:
         store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
         reason = "factory-reset" if factory_reset.is_done(config.data_dir) else "start"
         store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
+        if other:
+            store.record_event("store.set_aside", {"hub": other, "folder": owner.folder_of(other)})
         return store
 
     def _gateway(self) -> Gateway:
@@ -182,6 +190,7 @@ class Daemon:
             resend=lambda lane, epoch, first, last: self._uplink.send_again(lane, epoch, first, last),
             job=lambda request: self._jobs.run(request),
             liveness=base.liveness,
+            in_hand=InHand(config.run_dir),
         )  # fmt: skip
         base.bridge.observed = self._control.observed
         base.bridge.orders_sent = self._control.orders_sent
@@ -328,6 +337,7 @@ class Daemon:
             radio_state=self._absent_radio,
             meter=self._meter,
             start_anew=base.start_anew,
+            reload=self.reload,
         )
 
     def _watched(self) -> Watched:
@@ -343,6 +353,8 @@ class Daemon:
             expiry=self._expiry,
             certificate=lambda: base.identity.certificate,
             set_clock=self._control.set_clock,
+            operators=lambda: self._controller.authority.operators,
+            trial_until=lambda: self._controller.trial.until,
             internal_errors=lambda: base.bridge.internal_errors,
             is_radio_up=self._is_radio_up,
             probe=self._admin.probe,
@@ -356,10 +368,19 @@ class Daemon:
         if (changed.uplink, changed.heartbeat_s, changed.groups) != (before.uplink, before.heartbeat_s, before.groups):
             self._uplink.reconfigure(changed.uplink, changed.heartbeat_s, changed.groups)
 
+    def reload_quietly(self) -> None:
+        """SIGHUP: as `reload`; what is wrong with the file is a condition, and who commanded before still does."""
+        try:
+            self.reload()
+        except ConfigError as error:
+            log.error("%s", error)
+            self._base.health.raise_condition("operators-unreadable", str(error))
+
     def reload(self) -> dict[str, Any]:
         """Read the operators' file again. Raises ConfigError."""
         operators = OperatorFile(self._config).read(self._controller.trial.kept)
         self._control.use_operators(operators)
+        self._base.health.clear_condition("operators-unreadable")
         return {"operators": sorted(operators)}
 
     # Life
@@ -483,11 +504,14 @@ def _import_zigbee() -> Any:
 
 async def _run(config: Config, present: Present) -> int:
     base = Base(config, present)
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, base.stopping.set)
+        loop.add_signal_handler(number, base.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # not before there is somebody to command
     try:
         await base.serve_home()
         daemon = Daemon(base, await base.control_state())
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
         await daemon.run()
     finally:
         await close(base)

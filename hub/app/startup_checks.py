@@ -10,6 +10,7 @@ from hub.core.gateway.limits import GatewayConfig
 from hub.services.identity.renewal import newest_identity
 from hub.wire.keys.identity import BadIdentity, Identity
 from hub.wire.keys.operators import BadOperators, Operators, parse_operators
+from hub.wire.keys.pkcs11 import uri_of
 from hub.wire.mqttsn.topics import PREDEFINED
 from hub.wire.uplink.cbor import decode_own, encode
 
@@ -25,6 +26,7 @@ def present_identity(config: Config) -> tuple[Identity, Path, Path]:
         present = newest_identity(config.uplink.cert_file, config.uplink.key_file, config.data_dir)
     except BadIdentity as error:
         raise ConfigError(f"{config.source}: uplink.cert_file, uplink.key_file: {error}") from None
+    _check_key_is_private(config)
     identity = present[0]
     if config.hub_id is not None and config.hub_id != identity.hub_id:
         raise ConfigError(
@@ -37,6 +39,22 @@ def present_identity(config: Config) -> tuple[Identity, Path, Path]:
     except OSError as error:
         raise ConfigError(f"{config.source}: uplink.ca_file: {config.uplink.ca_file}: {error.strerror}") from None
     return present
+
+
+def _check_key_is_private(config: Config) -> None:
+    """A key that anybody on the machine may read is nobody's identity. Raises ConfigError."""
+    file = config.uplink.key_file
+    try:
+        if uri_of(file) is not None:
+            return  # in hardware: the file, if there is one, holds its name
+        mode = file.stat().st_mode
+    except (OSError, ValueError):
+        return  # told where the file is read
+    if mode & 0o007:
+        raise ConfigError(
+            f"{config.source}: uplink.key_file: {file}: others may read or change it (mode {mode & 0o777:04o}); "
+            f"expected a private key: chmod o= {file}"
+        )
 
 
 def check_tls(config: Config, cert_file: Path, key_file: Path) -> None:

@@ -16,6 +16,8 @@ from drivers.systemd import notify, watchdog_interval_s
 from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.services.identity.expiry import Expiry
+from hub.wire.keys.operators import Operators
+from hub.wire.printable import plain
 from store import Store, StoreFull
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
 STARTS_FILE = "starts"
+OPERATOR_WARNED_S = 30 * 86400.0
 
 
 def note_custody(health: Health, error: Exception | None) -> None:
@@ -48,6 +51,8 @@ class Watched:
     expiry: Expiry
     certificate: Callable[[], Certificate]
     set_clock: Callable[[float, bool], None]
+    operators: Callable[[], Operators]
+    trial_until: Callable[[], float | None]
     internal_errors: Callable[[], int]
     is_radio_up: Callable[[], bool]
     probe: Callable[[], Awaitable[None]]
@@ -71,6 +76,7 @@ class Supervision:
             hub.store.set_clock(hub.clock.offset_ms(), trusted)
             hub.set_clock(hub.clock.offset_ms() / 1000, trusted)
             hub.health.set_condition("clock-untrusted", not trusted)
+            self._check_operators(utc_ms() / 1000, trusted)
             await hub.expiry.look(hub.certificate(), utc_ms() / 1000, trusted)
             self._check_store()
             self._forget_starts()
@@ -95,6 +101,18 @@ class Supervision:
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
         errors = hub.internal_errors()
         health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+
+    def _check_operators(self, t: float, trusted: bool) -> None:
+        """Who may command, and for how long still: an operator whose time ends unseen cannot be replaced from afar."""
+        health, operators = self._hub.health, self._hub.operators()
+        ending = [
+            operator.kid
+            for operator in operators.values()
+            if operator.not_after is not None and trusted and t > operator.not_after - OPERATOR_WARNED_S
+        ]
+        health.set_condition("operator-expires-soon", bool(ending), plain(", ".join(ending)))
+        until = self._hub.trial_until()
+        health.set_condition("operators-on-trial", until is not None, "" if until is None else f"until {until:.0f}")
 
     def _forget_starts(self) -> None:
         if monotonic() - self._hub.started_at >= _LIVED_S:

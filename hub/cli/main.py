@@ -18,6 +18,7 @@ from hub.wire.version import VERSION
 # name: (module, summary). Each module has `register(subparsers)`.
 VERBS = {
     "run": "hub.cli.run",
+    "reload": "hub.cli.reload",
     "check-config": "hub.cli.check_config",
     "status": "hub.cli.status",
     "adapters": "hub.cli.adapters",

@@ -45,6 +45,7 @@ def serve(config: Path, verbose: bool) -> int:
         with lazy_imports.imports():
             from hub.app.daemon import run_daemon  # a wrong configuration is told without its libraries
 
+        os.umask(0o077)  # whoever starts the hub: what it writes is its own
         return run_daemon(settings)
     except ConfigError as error:
         print(f"meterhub: {error}", file=sys.stderr)

@@ -45,6 +45,21 @@ CONDITIONS: dict[str, Kind] = {
         "the broker does not let this hub in",
         "let the utility enable this hub's identity at the broker",
     ),
+    "operator-expires-soon": Kind(
+        "warning",
+        "an operator's time ends within thirty days, or has ended",
+        "let the utility send a new list of operators (`trust`) while an admin is still valid",
+    ),
+    "operators-on-trial": Kind(
+        "warning",
+        "a new list of operators is on trial",
+        "let one of its admins send `trust.confirm`; else the list before it returns",
+    ),
+    "operators-unreadable": Kind(
+        "error",
+        "the operators' file does not read: who commanded before still does",
+        "mend control.operators_file (meterhub check-config says what is wrong), then meterhub reload",
+    ),
     "uplink-nobody-listens": Kind(
         "error",
         "the broker has nobody who takes what this hub sends",

@@ -43,12 +43,13 @@ def test_a_lost_database_lets_no_old_command_pass(hub: Hub, control_point: Contr
     command = operator.command("price", PRICE)
     control_point.send(command)
     wait_for("it to be obeyed", lambda: "completed" in control_point.receipts(cti_of(command)))
+    epoch = hub.status()["epoch"]
     hub.kill()
     for file in hub.data_dir.glob("hub.db*"):
         file.write_bytes(bytes(file.stat().st_size))
     hub.start()
     hub.wait_uplink()
-    assert hub.status()["epoch"] == 2
+    assert hub.status()["epoch"] > epoch
     control_point.send(command)
     wait_for("the refusal", lambda: "refused" in control_point.receipts(cti_of(command)))
     assert reasons(control_point, command) == "replayed"
@@ -62,6 +63,7 @@ def test_damage_met_while_the_hub_runs_makes_it_forget_nothing(
     control_point.send(command)
     wait_for("it to be obeyed", lambda: "completed" in control_point.receipts(cti_of(command)))
     broker.stop()
+    epoch = hub.status()["epoch"]
     adapter = UdpAdapter(hub.udp_port, "meter-1")
     assert adapter.connect() == 0
     for number in range(3000):
@@ -73,7 +75,7 @@ def test_damage_met_while_the_hub_runs_makes_it_forget_nothing(
         file.seek(60 * PAGE)
         file.write(b"\xff" * PAGE * (pages - 100))
     hub.ask("events", limit=100_000)
-    wait_for("the new epoch", lambda: hub.status()["epoch"] == 2)
+    wait_for("the new epoch", lambda: hub.status()["epoch"] > epoch)
     wait_for("a round of the watch", lambda: "store-salvaged" in hub.conditions())
     hub.kill()
     broker.start()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.clock import Clock, utc_ms
+from hub.wire.version import WRITTEN_MS
 
 
 def test_a_clock_before_its_floor_is_not_believed(tmp_path: Path) -> None:
@@ -44,3 +45,49 @@ assert Clock("ntp", mark=mark).is_trusted()
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+class Hands:
+    """A clock whose hands we move."""
+
+    def __init__(self) -> None:
+        self.now_s, self.utc_ms = 1000.0, WRITTEN_MS + 86_400_000
+
+    def clock(self, **options: int) -> Clock:
+        return Clock("system", now=lambda: self.now_s, utc=lambda: self.utc_ms, **options)
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.utc_ms += int(seconds * 1000)
+
+
+@pytest.mark.parametrize("years", [10, 70, -1])
+def test_a_clock_that_leaps_is_doubted_until_it_has_held_that_for_an_hour(years: int) -> None:
+    hands = Hands()
+    hands.utc_ms += 3 * 365 * 86_400_000
+    clock = hands.clock()
+    assert clock.is_trusted()
+    hands.utc_ms += years * 365 * 86_400_000
+    assert not clock.is_trusted()
+    hands.wait(3500)
+    assert not clock.is_trusted()
+    hands.wait(101)
+    assert clock.is_trusted(), "it may have been wrong before"
+
+
+def test_a_leap_that_is_taken_back_leaves_no_doubt() -> None:
+    hands = Hands()
+    clock = hands.clock()
+    assert clock.is_trusted()
+    hands.utc_ms += 3650 * 86_400_000
+    assert not clock.is_trusted()
+    hands.utc_ms -= 3650 * 86_400_000
+    assert clock.is_trusted()
+
+
+def test_a_clock_far_beyond_the_certificates_end_is_wrong() -> None:
+    hands = Hands()
+    clock = hands.clock(ceiling_ms=hands.utc_ms + 1000)
+    assert clock.is_trusted()
+    hands.wait(2)
+    assert not clock.is_trusted()

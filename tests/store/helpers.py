@@ -40,7 +40,7 @@ def started(data_dir: Path, **options: Any) -> Store:
 
 def opened(data_dir: Path, **options: Any) -> Store:
     """A store over just what is there."""
-    store = Store(data_dir, seal=seal, **options)
+    store = Store(data_dir, seal=seal, **{"trusted_utc_s": lambda: 1.0, **options})
     store.start()
     return store
 

@@ -61,7 +61,7 @@ Verdict = Refused | AnsweredBefore | Accepted
 
 REASONS = (
     "malformed", "unknown-kid", "bad-signature", "wrong-audience", "wrong-role", "operator-expired", "no-clock",
-    "expired", "not-yet-valid", "from-the-future", "replayed",
+    "expired", "not-yet-valid", "from-the-future", "replayed", "poison",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ change, and `Step.apply` changes it once that is durable; what follows from time
 letting go must not wait for a disk.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -237,10 +238,8 @@ class Controller:
     def poison(self, message: bytes, now: float) -> Step:
         """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
         self._ending.clear()
-        verdict = self.authority.judge(message, None)
-        cti = verdict.cti if isinstance(verdict, Refused) else None
-        kid = verdict.kid if isinstance(verdict, Refused) else ""
-        return self._refuse(Refused("poison", "this hub ended while it was in hand", verdict.digest, cti, kid), now)
+        digest = hashlib.sha256(message).digest()
+        return self._refuse(Refused("poison", "this hub ended more than once while it was in hand", digest), now)
 
     def _obey(self, verdict: Accepted, now: float) -> Step:
         command = verdict.command

@@ -61,3 +61,4 @@ class Asked:
     radio_state: Callable[[], str]
     meter: HasStatus | None
     start_anew: Callable[[], None]
+    reload: Callable[[], dict[str, Any]]

@@ -53,6 +53,7 @@ class Queries:
             "radio.backup": lambda _request: self._radio().back_up(),
             "radio.restore": lambda request: self._radio().restore(request.get("backup")),
             "factory_reset": self.factory_reset,
+            "reload": self.reload,
         }
 
     async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +171,10 @@ class Queries:
             raise ValueError("duration: expected 1 to 254 seconds")
         await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
+
+    async def reload(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Read the operators' file again. A mistake in it is the asker's: ConfigError is a ValueError."""
+        return self._hub.reload()
 
     async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:
         """Forget the home: an engineer hands the hub on to another one."""

@@ -36,7 +36,9 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. A socket file left by a dead daemon is replaced. Raises OSError when the place cannot be used."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.parent.exists():
+            self._path.parent.mkdir(parents=True)
+            self._path.parent.chmod(0o755)  # the socket's own mode decides who may ask
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
         if self._group:

@@ -20,6 +20,7 @@ from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.core.order import Order
 from hub.core.records import Change, Sample
+from hub.services.control.in_hand import InHand
 from hub.wire.keys.operators import Operators
 from store import Sealed
 
@@ -73,6 +74,7 @@ class ControlService:
         resend: Callable[[str, int, int, int], bool],
         job: Callable[[Request], Awaitable[Outcome]],
         liveness: Liveness | None = None,
+        in_hand: InHand | None = None,
     ) -> None:
         self.controller = controller
         self._store = store
@@ -81,6 +83,7 @@ class ControlService:
         self._resend = resend
         self._job = job
         self._vitals = liveness or Liveness(monotonic)
+        self._in_hand = in_hand
         self._wake = asyncio.Event()
         self._commands: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._entries: deque[_Entry] = deque()
@@ -152,7 +155,7 @@ class ControlService:
     async def _take(self, message: bytes, acknowledge: Callable[[], None]) -> None:
         self._vitals.expect("control", _SLACK_S)
         try:
-            step = self.controller.command(message, monotonic())
+            step = self._judge(message)
         except Exception:
             # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
             log.exception("internal error while judging a command of %d octets", len(message))
@@ -167,6 +170,16 @@ class ControlService:
         acknowledge()
         self._flush()
         self._follow(step)
+
+    def _judge(self, message: bytes) -> Step:
+        if self._in_hand is None:
+            return self.controller.command(message, monotonic())
+        if self._in_hand.is_poison(message):
+            log.error("a command of %d octets ended this hub more than once: it is refused", len(message))
+            return self.controller.poison(message, monotonic())
+        step = self.controller.command(message, monotonic())
+        self._in_hand.done()
+        return step
 
     def _follow(self, step: Step) -> None:
         for epoch, number in step.resend:

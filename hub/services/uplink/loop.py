@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 from drivers.clock import monotonic, utc_ms
 from drivers.tls import ResumingContext, client_context, stamp_of
@@ -101,7 +102,7 @@ class Uplink:
         self._sender: Sender | None = None
         self._context: tuple[list[tuple[Path, int]], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
-        self._host_at = 0
+        self._host_at = self._first_host()
         self._has_worked = False
         self._goodbye: tuple[int, asyncio.Event] | None = None
         self._status = UplinkStatus()
@@ -134,13 +135,17 @@ class Uplink:
         self._rebooking.within_s = config.booked_within_s
         self._command_topics = _command_topics(self._identity.hub_id, groups)
         self._protocol = "5" if config.protocol == "auto" else config.protocol
-        self._context, self._host_at, self._has_worked = None, 0, False
+        self._context, self._host_at, self._has_worked = None, self._first_host(), False
         self._backoff.connected_for(float("inf"))
         self._backoff.cap_s = config.retry_cap_s
         self.sessions_before = self._status.sessions
         self._reconfigured.set()
         if self._session is not None:
             self._session.end("other settings")
+
+    def _first_host(self) -> int:
+        """Each hub begins with a host of its own choice, so that a fleet spreads over them (design 3.1)."""
+        return crc32(self._identity.hub_id.encode()) % len(self._config.hosts)
 
     def show_certificate(self) -> None:
         """There is a new certificate to be tried: the present session ends, the next one shows it."""

@@ -24,6 +24,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
     "certificate.renewed": ("not_after",),
     "certificate.rolled_back": ("reason",),
+    "store.set_aside": ("hub", "folder"),  # the folder held another hub's data
     "store.salvaged": ("reason", "kept", "set_aside"),
     # What was given up for want of space. what: "readings" (thinned to one in resolution_s; series = a row each,
     # [client, quantity, from_ms, to_ms, kept, dropped, resolution_s]) or "forwards" (from_ms, to_ms: when they went).
