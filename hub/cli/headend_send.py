@@ -10,6 +10,8 @@ from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, USAGE, complain
 from hub.cli.headend_watch import add_broker
+from hub.core.control.args import ARGS, check_args
+from hub.wire.uplink.command import ROLES
 
 _BYTES = {"cti"}
 # A hash of digits alone, or version 1.10, is no number.
@@ -22,14 +24,16 @@ def register(actions: Any) -> argparse.ArgumentParser:
         "send", help="sign a command and send it", description=_send.__doc__
     )
     parser.set_defaults(verb=_send)
-    parser.add_argument("op", help="the operation: limit, limit.cancel, switch, set, price, read, ...")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _operations()
+    parser.add_argument("op", help="the operation; they are listed below with their arguments")
     parser.add_argument(
         "args", nargs="*", metavar="NAME=VALUE", help="its arguments; VALUE is JSON, else a text; @FILE is its content"
     )
     add_broker(parser, "--cert-key")
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the operator's private key (PEM)")
     parser.add_argument("--kid", required=True, help="the operator's key id")
-    parser.add_argument("--to", default="all", help="a hub's name, group:NAME or all (default: %(default)s)")
+    parser.add_argument("--to", required=True, help="a hub's name, group:NAME or all")
     parser.add_argument("--valid-s", type=float, default=300, help="how long it may be obeyed (default: %(default)s)")
     parser.add_argument("--ctr", type=int, help="its counter, above the last one (default: the time in milliseconds)")
     parser.add_argument(
@@ -47,7 +51,6 @@ def _send(arguments: argparse.Namespace) -> int:
     from hub.headend.archive import save
     from hub.headend.connection import Connection
     from hub.headend.inbox import Inbox
-    from hub.wire.uplink.command import ROLES
 
     if arguments.op not in ROLES:
         complain(f"headend send: {arguments.op}: not one of {', '.join(ROLES)}")
@@ -56,7 +59,12 @@ def _send(arguments: argparse.Namespace) -> int:
         complain("headend send: --wait needs --hub-cert, to know a genuine receipt")
         return USAGE
     try:
-        cti, message = _sign(arguments, _read_args(arguments.args))
+        args = check_args(arguments.op, _read_args(arguments.args))
+    except (OSError, ValueError) as error:
+        complain(f"headend send: {arguments.op}: {error}")
+        return USAGE
+    try:
+        cti, message = _sign(arguments, args)
         connection = Connection(arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, "")
         connection.start(["meters/+/receipts", "meters/+/answers"])
         topic = _topic(arguments.to)
@@ -72,6 +80,34 @@ def _send(arguments: argparse.Namespace) -> int:
         status = _await(arguments, connection, Inbox(arguments.hub_cert, from_start=False), cti)
     connection.stop()
     return status
+
+
+def _operations() -> str:
+    """Each operation, the role it needs, and what its arguments have to be: the hub's own rules, asked."""
+    lines = ["operations and their arguments:"]
+    for op, role in ROLES.items():
+        lines.append(f"  {op}  (role {role})")
+        for name, arg in ARGS[op].items():
+            try:
+                arg.rule(object())
+                expected = ""
+            except ValueError as error:
+                expected = str(error)
+            lines.append(f"      {name}: {expected}{'' if arg.required else ' (optional)'}")
+    return "\n".join(lines)
+
+
+def load_operator_key(file: Path) -> Any:
+    """An operator's private key as a signer. Raises OSError, or ValueError for what is no such key."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from hub.wire.uplink.envelope import FileSigner
+
+    key = load_pem_private_key(file.read_bytes(), None)
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        raise ValueError(f"{file}: expected a P-256 or Ed25519 key")
+    return FileSigner(key, b"")
 
 
 def _read_args(words: list[str]) -> dict[str, Any]:
@@ -92,22 +128,16 @@ def _read_args(words: list[str]) -> dict[str, Any]:
 
 
 def _sign(arguments: argparse.Namespace, args: dict[str, Any]) -> tuple[bytes, bytes]:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     from hub.wire.uplink.command import CTI_BYTES, Command, sign_command
-    from hub.wire.uplink.envelope import FileSigner
 
-    key = load_pem_private_key(arguments.key.read_bytes(), None)
-    if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-        raise ValueError(f"{arguments.key}: expected a P-256 or Ed25519 key")
+    signer = load_operator_key(arguments.key)
     now = time.time()
     cti = os.urandom(CTI_BYTES)
     command = Command(
         kid=arguments.kid, aud=arguments.to, exp=int(now + arguments.valid_s), nbf=None, iat=int(now), cti=cti,
         ctr=int(now * 1000) if arguments.ctr is None else arguments.ctr, op=arguments.op, args=args,
     )  # fmt: skip
-    return cti, sign_command(FileSigner(key, b""), command)
+    return cti, sign_command(signer, command)
 
 
 def _topic(to: str) -> str:

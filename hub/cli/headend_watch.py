@@ -96,7 +96,9 @@ class _Watch:
             self._say("FAULT", f"{received.hub} {received.kind}: {received.fault}")
         elif not received.is_new:
             envelope = received.envelope
-            self._say("repeat", f"{envelope.hub} epoch {envelope.epoch} {envelope.lane} {envelope.number}, identical")
+            name = f"{envelope.hub} epoch {envelope.epoch} {envelope.lane} {envelope.number}"
+            same = "identical" if self._inbox.ledger.was_compared else "not compared: it came too long ago"
+            self._say("repeat", f"{name}, {same}")
         elif received.readings:
             self._show_readings(received)
         elif received.kind not in ("heartbeat", "commands"):

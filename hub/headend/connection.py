@@ -16,13 +16,28 @@ _SUBSCRIBE_S = 10.0
 class Connection:
     """A subscriber that reconnects by itself: `messages` gets `(topic, payload)`, `notices` what the link does."""
 
-    def __init__(self, host: str, port: int, ca_file: Path, cert_file: Path, key_file: Path, client_id: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ca_file: Path,
+        cert_file: Path,
+        key_file: Path,
+        client_id: str,
+        *,
+        acknowledges_late: bool = False,
+    ) -> None:
+        """`acknowledges_late`: what arrives goes to `deliveries` as `(topic, payload, mid)`, and the broker has its
+        PUBACK only by `acknowledge`."""
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue(QUEUE_LIMIT)
+        self.deliveries: queue.Queue[tuple[str, bytes, int]] = queue.Queue(QUEUE_LIMIT)
         self.notices: queue.Queue[str] = queue.Queue()
         self._filters: list[tuple[str, int]] = []
         self._address = (host, port)
         # A named client keeps its session: what hubs send while the head-end is away is waiting when it comes back.
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id)
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id, manual_ack=acknowledges_late
+        )
         self._client.tls_set(str(ca_file), str(cert_file), str(key_file), tls_version=ssl.PROTOCOL_TLS_CLIENT)
         self._client.reconnect_delay_set(1, 4)
         self._client.on_connect = self._on_connect
@@ -31,9 +46,18 @@ class Connection:
         self._client.on_socket_open = _send_at_once
         self._subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = lambda _client, _user, message: self.messages.put(
-            (message.topic, bytes(message.payload))
-        )
+        self._client.on_message = self._on_delivery if acknowledges_late else self._on_message
+
+    def _on_message(self, _client: mqtt.Client, _user: object, message: mqtt.MQTTMessage) -> None:
+        self.messages.put((message.topic, bytes(message.payload)))
+
+    def _on_delivery(self, _client: mqtt.Client, _user: object, message: mqtt.MQTTMessage) -> None:
+        self.deliveries.put((message.topic, bytes(message.payload), message.mid if message.qos else 0))
+
+    def acknowledge(self, mid: int) -> None:
+        """The broker may forget what it delivered under this id."""
+        if mid:
+            self._client.ack(mid, 1)
 
     def _on_connect(self, client: mqtt.Client, _user: object, _flags: object, reason: object, _props: object) -> None:
         if str(reason) == "Success":

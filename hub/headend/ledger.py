@@ -40,6 +40,7 @@ class Ledger:
     def __init__(self, *, from_start: bool = True) -> None:
         self._from_start = from_start
         self._books: dict[Lane, _Book] = {}
+        self.was_compared = False  # whether the last repeat was held against what came before
 
     def enter(self, envelope: Envelope, message: bytes) -> bool:
         """Book a verified message; True when it is new. Raises Altered when its number came with other bytes."""
@@ -50,6 +51,7 @@ class Ledger:
             book = self._books[key] = _Book(1 if self._from_start else number)
         digest = hashlib.sha256(message).digest()
         known = book.digests.get(number)
+        self.was_compared = known is not None
         if known is not None and known != digest:
             raise Altered(f"{key.hub} epoch {key.epoch} {key.lane} {number}: came again with other bytes")
         if number < book.next or number in book.beyond:

@@ -15,6 +15,7 @@ from hub.headend.archive import load
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import ROOT, Hub
+from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
 
 
@@ -58,7 +59,7 @@ def desk(tmp_path: Path, authority: Authority, broker: Broker) -> Desk:
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub], desk: Desk) -> Hub:
-    hub = make_hub(control__operators_file=str(desk.directory / "operators.toml")).start()
+    hub = make_hub(control__operators_file=str(desk.directory / "operators.toml"), control__heartbeat_s=5).start()
     hub.wait_uplink()
     return hub
 
@@ -67,9 +68,9 @@ def test_a_command_is_sent_awaited_and_audited(desk: Desk, hub: Hub, control_poi
     rows = desk.send("limit", "watts=1500", "duration=3", "--to", "MTR-1", "--wait", "final")
     assert rows[1]["status"] == "accepted" and rows[-2]["status"] == "completed"
     assert rows[-1]["exit"] == 0
-    rows = desk.send("limit", "watts=-5", "duration=60", "--to", "MTR-1", "--wait")
-    assert (rows[1]["status"], rows[1]["reason"], rows[-1]["exit"]) == ("refused", "bad-args", 1)
-    assert "watts" in rows[1]["detail"]["text"]
+    rows = desk.send("switch", "client=nobody", "on=false", "duration=60", "--to", "MTR-1", "--wait")
+    assert (rows[1]["status"], rows[1]["reason"], rows[-1]["exit"]) == ("refused", "unknown-client", 1)
+    assert "nobody" in rows[1]["detail"]["text"]
     status, text = desk.audit()
     assert status == 0 and "sound" in text, text
 
@@ -97,9 +98,9 @@ def test_mistakes_get_one_clear_line(desk: Desk, tmp_path: Path) -> None:
     roles = desk.run("keygen", "other", "--roles", "king", "--out", str(tmp_path))
     assert roles.returncode == 2 and "roles" in roles.stderr
     assert not (tmp_path / "other.key").exists()
-    assert "limitt" in desk.send("limitt")[-1]["error"]
-    assert desk.send("limitt")[-1]["exit"] == 2
-    assert "NAME=VALUE" in desk.send("limit", "1500")[-1]["error"]
+    assert "limitt" in desk.send("limitt", "--to", "MTR-1")[-1]["error"]
+    assert desk.send("limitt", "--to", "MTR-1")[-1]["exit"] == 2
+    assert "NAME=VALUE" in desk.send("limit", "1500", "--to", "MTR-1")[-1]["error"]
     missing = desk.audit(tmp_path / "nothing.cbor")
     assert missing[0] == 1 and "nothing.cbor" in missing[1]
     junk = tmp_path / "junk"
@@ -113,3 +114,57 @@ def test_everybody_is_waited_for_and_the_silent_are_named(desk: Desk, control_po
     wait_for("the command in the archive", lambda: desk.archive.exists())
     status, text = desk.audit()
     assert status == 0 and "unanswered" in text
+
+
+def _waits(lane: dict[str, int]) -> int:
+    return lane["pending"] + lane["unsealed"]
+
+
+class Keeper:
+    """`meterhub headend keep` beside a hub, as a utility would run it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.book = desk.directory / "book.sqlite"
+
+    def run(self, seconds: float, *more: str) -> tuple[int, str]:
+        desk = self._desk
+        done = desk.run(
+            "keep", "--port", str(desk.port), "--ca", str(desk.pki / "ca.pem"),
+            "--cert", str(desk.pki / "headend.pem"), "--cert-key", str(desk.pki / "headend.key"),
+            "--key", str(desk.directory / "grid.key"), "--kid", "grid", "--hub-cert", str(desk.pki / "hub.pem"),
+            "--book", str(self.book), "--gap-after-s", "0.5", "--booked-every-s", "1", "--seconds", str(seconds), *more,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+
+def test_the_book_is_complete_though_consumer_and_broker_forgot(hub: Hub, desk: Desk, broker: Broker) -> None:
+    """Nobody was there while the hub sent; then somebody keeps the book: gaps are asked for, what is there is
+    booked."""
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0
+    for watts in range(20):
+        assert adapter.publish(0x0001, str(watts).encode()) == 0
+    wait_for("an empty queue", lambda: _waits(hub.ask("queue")["readings"]) == 0)
+    status, said = Keeper(desk).run(12)
+    assert status == 0, said
+    assert "resend" in said and "booked" in said and "MISSING" not in said
+    queue = hub.ask("queue")
+    assert queue["readings"]["booked"] >= 1 and queue["events"]["booked"] >= 1
+    status, said = Keeper(desk).run(4)
+    assert status == 0 and "resend" not in said, "what is in the book is not asked for again"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["limit", "watts=100", "duration=60"], "--to"),
+        (["limit", "watts=lots", "duration=60", "--to", "MTR-1"], "watts"),
+        (["limit", "duration=60", "--to", "MTR-1"], "needs watts"),
+        (["limits", "--to", "MTR-1"], "limits"),
+        (["switch", "client=a", "on=false", "--to", "MTR-1"], "duration"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_signed(desk: Desk, words: list[str], expected: str) -> None:
+    row = desk.send(*words)[-1]
+    assert row["exit"] == 2 and expected in row["error"] and "Traceback" not in row["error"]

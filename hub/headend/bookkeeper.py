@@ -1,0 +1,98 @@
+"""Keeps the book: enters what hubs send, asks for what is missing, tells hubs what is booked. A machine: no socket, no
+clock; `hub/cli/headend_keep.py` drives it."""
+
+import os
+from typing import NamedTuple
+
+from hub.headend.book import Book, Gap
+from hub.headend.inbox import Inbox, Received
+from hub.headend.ledger import Altered, Lane
+from hub.wire.uplink.command import CTI_BYTES, Command, sign_command
+from hub.wire.uplink.envelope import FileSigner
+
+_VALID_S = 600
+_MAX_ASKED = 10_000  # numbers in one `resend`
+_AGAIN_AFTER_S = 300.0
+
+
+class Send(NamedTuple):
+    """A command to publish."""
+
+    topic: str
+    message: bytes
+    op: str
+    hub: str
+
+
+class Bookkeeper:
+    """`kid` and `signer`: an operator with the role `read`."""
+
+    def __init__(self, inbox: Inbox, book: Book, kid: str, signer: FileSigner, *, gap_after_s: float) -> None:
+        self._inbox = inbox
+        self.book = book
+        self._kid = kid
+        self._signer = signer
+        self._gap_after_s = gap_after_s
+        self._gap_since: dict[Gap, float] = {}
+        self._asked: dict[Gap, float] = {}
+        self._questions: dict[bytes, Gap] = {}  # cti of a resend -> what it asked for
+        self._told: dict[str, dict[str, list[int]]] = {}
+
+    def take(self, topic: str, payload: bytes) -> Received:
+        """One message. It is in the book once that was committed."""
+        received = self._inbox.receive(topic, payload)
+        if received.fault:
+            return received
+        if received.kind == "heartbeat":
+            epoch = received.fields["epoch"]
+            for lane, number in received.fields["n"].items():
+                self.book.announce(Lane(received.hub, epoch, lane), int(number))
+        elif received.envelope is not None:
+            try:
+                received.is_new = self.book.enter(received.envelope, payload)
+            except Altered as error:
+                received.fault = str(error)
+                return received
+            if received.kind == "receipts":
+                self._heard_receipt(received)
+        return received
+
+    def _heard_receipt(self, received: Received) -> None:
+        gap = self._questions.get(received.fields.get("re", b""))
+        if gap is None or received.fields.get("status") != "failed":
+            return
+        del self._questions[received.fields["re"]]
+        if received.fields.get("reason") == "not-kept":
+            self.book.give_up(gap)
+
+    def questions(self, now: float, t: int) -> list[Send]:
+        """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
+        gaps = self.book.gaps()
+        self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
+        found = []
+        for gap, since in self._gap_since.items():
+            if now - since < self._gap_after_s or now - self._asked.get(gap, float("-inf")) < _AGAIN_AFTER_S:
+                continue
+            self._asked[gap] = now
+            last = min(gap.last, gap.first + _MAX_ASKED - 1)
+            args = {"lane": gap.lane.lane, "epoch": gap.lane.epoch, "from": gap.first, "to": last}
+            cti = os.urandom(CTI_BYTES)
+            self._questions[cti] = Gap(gap.lane, gap.first, last)
+            found.append(self._command(gap.lane.hub, "resend", args, cti, t))
+        self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
+        return found
+
+    def bookings(self, t: int) -> list[Send]:
+        """`booked` for every hub of whom more is booked than it was told."""
+        found = []
+        for hub in self.book.hubs():
+            places = self.book.booked(hub)
+            if places and places != self._told.get(hub):
+                self._told[hub] = places
+                found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
+        return found
+
+    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> Send:
+        ctr = self.book.next_ctr(self._kid, t * 1000)
+        command = Command(self._kid, hub, t + _VALID_S, None, t, cti, ctr, op, args)
+        return Send(f"meters/{hub}/commands", sign_command(self._signer, command), op, hub)
