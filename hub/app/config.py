@@ -193,6 +193,12 @@ def _failsafe(value: Any) -> str | int:
     raise ValueError('"release" or watts from 0 to 1000000')
 
 
+def _prefix(value: Any) -> str:
+    if not isinstance(value, str) or set(value) & set("+#\x00") or value.startswith(("/", "$")) or len(value) > 200:
+        raise ValueError('the beginning of a topic, such as "tenant/"')
+    return value if not value or value.endswith("/") else value + "/"
+
+
 def _is_level(name: str) -> bool:
     return bool(name) and not set(name) & set("/+#\x00")
 
@@ -224,6 +230,9 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "retry_cap_s": _seconds(0.1, 3600),
         "deflate": _flag,
         "crl_file": _path,
+        "username": _text,
+        "password_file": _path,
+        "topic_prefix": _prefix,
         "est_url": _https,
     },
     "forward": {"out": _filters},
@@ -355,6 +364,8 @@ class _Reader:
         if host is not None and ":" in host and not host.startswith("[") and host.count(":") == 1:
             raise self._fail("uplink.host", f"a host's name alone; its port stands in uplink.port, found {host!r}")
         addresses = tuple(_address(item, port) for item in hosts) if hosts else ((str(host).strip("[]"), port),)
+        if "password_file" in table and "username" not in table:
+            raise self._fail("uplink.username", "a user name beside uplink.password_file")
         return UplinkConfig(hosts=addresses, **table)
 
     def _predefined(self, table: Any) -> dict[int, str]:

@@ -19,4 +19,7 @@ class UplinkConfig:
     retry_cap_s: float = 3600.0  # no pause between two attempts is longer; the pauses themselves spread a fleet
     deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
     crl_file: Path | None = None  # revoked brokers
+    username: str | None = None  # where a broker wants one beside the certificate
+    password_file: Path | None = None
+    topic_prefix: str = ""  # before every topic of the contract, for brokers that give a tenant a tree of its own
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere

@@ -4,6 +4,7 @@ The kinds are the rows of reconnect_policy.py. paho turns the return codes of a 
 """
 
 LOST, REFUSED = "uplink-lost", "uplink-refused"
+RETAIN_NOT_SUPPORTED = 0x9A  # MQTT 5 section 3.2.2.2
 BUSY, NOT_AUTHORISED, PROTOCOL, TAKEN_OVER = (
     "uplink-busy", "uplink-not-authorised", "uplink-protocol", "uplink-taken-over",
 )  # fmt: skip

@@ -81,3 +81,19 @@ class Backoff:
         self._failures += 1
         delay_s = max(pace.floor_s * (0.5 + self._random() / 2), ceiling * self._random())
         return min(self.cap_s, delay_s)
+
+
+SHORT_S = 60.0
+SHORT_IN_A_ROW = 4
+
+
+class ShortSessions:
+    """Sessions that a broker opened, served and closed again soon, without a reason: a name that two clients have."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def ended(self, lived_s: float, *, is_mute: bool) -> bool:
+        """A session has ended; True when this has become a pattern."""
+        self._in_a_row = self._in_a_row + 1 if is_mute and lived_s < SHORT_S else 0
+        return self._in_a_row >= SHORT_IN_A_ROW

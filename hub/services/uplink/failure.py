@@ -19,13 +19,17 @@ class UplinkFailure(Exception):
     """A connection failed or ended. `kind` is a row of the reconnect policy, the text says what happened.
 
     `maybe_version`: CONNECT went out and nothing came back, as from a broker that speaks the other version of MQTT.
-    `reference`: where else the broker says that hubs are served (MQTT 5 section 4.13).
+    `maybe_retain`: the broker keeps no retained messages, and says so only to a will that asks for it. `reference`:
+    where else the broker says that hubs are served (MQTT 5 section 4.13).
     """
 
-    def __init__(self, kind: str, text: str, *, maybe_version: bool = False, reference: str = "") -> None:
+    def __init__(
+        self, kind: str, text: str, *, maybe_version: bool = False, maybe_retain: bool = False, reference: str = ""
+    ) -> None:
         super().__init__(text)
         self.kind = kind
         self.maybe_version = maybe_version
+        self.maybe_retain = maybe_retain
         self.reference = reference
 
 

@@ -15,8 +15,8 @@ from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
-from hub.core.uplink.reasons import PROTOCOL
-from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
+from hub.core.uplink.reasons import LOST, PROTOCOL
+from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, Backoff, ShortSessions, first_delay_s
 from hub.core.uplink.traffic import Octets, Traffic
 from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.failure import UplinkFailure
@@ -34,6 +34,7 @@ _TRAFFIC_SAVED_S = 3600.0
 # How long each thing may take before the loop counts as stuck: names, TCP, TLS and CONNACK have bounds of their own, a
 # resolver may not.
 _ATTEMPT_S, _SLACK_S = 300.0, 60.0
+_FILTERS_AT_ONCE = 8  # of a SUBSCRIBE: what AWS IoT takes
 
 
 class Renewal(Protocol):
@@ -87,7 +88,7 @@ class Uplink:
         # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
         # durable what became of it. None: nobody here takes commands, so none are asked for.
         self._command = command
-        self._command_topics = _command_topics(identity.hub_id, groups)
+        self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
         self._backoff = Backoff(random_source, config.retry_cap_s)
@@ -102,8 +103,12 @@ class Uplink:
         self._sender: Sender | None = None
         self._context: tuple[list[tuple[Path, int]], ResumingContext] | None = None
         self._protocol = "5" if config.protocol == "auto" else config.protocol
+        self._falls_back = False  # the next attempt is in the other version of MQTT
+        self._wants_retained = True
         self._host_at = self._first_host()
-        self._has_worked = False
+        self._short = ShortSessions()
+        self._suspected = ""
+        self._closed_on: set[str] = set()  # topics at whose SUBSCRIBE a broker closed the connection
         self._goodbye: tuple[int, asyncio.Event] | None = None
         self._status = UplinkStatus()
         self._rebooking = Rebooking(config.booked_within_s)
@@ -133,9 +138,11 @@ class Uplink:
         """Go on with other settings: the present session ends, the next one is opened with them at once."""
         self._config, self._heartbeat_s = config, heartbeat_s
         self._rebooking.within_s = config.booked_within_s
-        self._command_topics = _command_topics(self._identity.hub_id, groups)
+        self._command_topics = _command_topics(config.topic_prefix, self._identity.hub_id, groups)
         self._protocol = "5" if config.protocol == "auto" else config.protocol
-        self._context, self._host_at, self._has_worked = None, self._first_host(), False
+        self._falls_back, self._wants_retained = False, True
+        self._context, self._host_at = None, self._first_host()
+        self._closed_on.clear()
         self._backoff.connected_for(float("inf"))
         self._backoff.cap_s = config.retry_cap_s
         self.sessions_before = self._status.sessions
@@ -230,6 +237,9 @@ class Uplink:
     async def _try_once(self) -> UplinkFailure:
         self._reconfigured.clear()
         self._vitals.expect("uplink", _ATTEMPT_S)
+        if self._config.protocol == "auto" and not self._falls_back:
+            self._protocol = "5"  # at each connection anew: one that was closed says little of what a broker speaks
+        self._falls_back = False
         host, port = self._config.hosts[self._host_at % len(self._config.hosts)]
         self._status.connecting(host, self._protocol, utc_ms())
         try:
@@ -246,15 +256,24 @@ class Uplink:
             return self._internal(error)
         connected_at = monotonic()
         try:
-            return self._redirected(await self._serve(session, host))
-        except UplinkFailure as failure:
-            return failure
+            over = await self._serve(session, host)
+        except UplinkFailure as ended:
+            over = ended
         except Exception as error:
-            return self._internal(error)
+            over = self._internal(error)
         finally:
             self._sender = None
             await session.close()
             self._backoff.connected_for(monotonic() - connected_at)
+        return self._recognised(self._redirected(over), monotonic() - connected_at, session)
+
+    def _recognised(self, failure: UplinkFailure, lived_s: float, session: MqttSession) -> UplinkFailure:
+        """Many brokers close without a word where another client comes under the same name: known by its pattern."""
+        is_mute = failure.kind == LOST and not session.ended_in_order and session.has_answered
+        if not self._short.ended(lived_s, is_mute=is_mute) or self._stopping.is_set():
+            return failure
+        text = f"{SHORT_IN_A_ROW} sessions in a row were closed without a reason, the last after {lived_s:.0f} s"
+        return UplinkFailure("uplink-taken-over", f"{text}: {failure}")
 
     def _redirected(self, failure: UplinkFailure) -> UplinkFailure:
         """Go where the broker says that hubs are served, if the utility has configured that host: what else a broker
@@ -271,16 +290,17 @@ class Uplink:
     def _reconsider_protocol(self, failure: UplinkFailure) -> UplinkFailure:
         """With `auto`, a broker that ends the connection before CONNACK may only speak the other version.
 
-        A version that has worked is kept, unless the broker says in so many words that it does not speak it. The other
-        version is worth one try at once; when both were refused it is a refusal like any other.
+        The other version is worth one try at once; when both were refused it is a refusal like any other.
         """
+        if failure.maybe_retain and self._wants_retained:
+            self._wants_retained = False
+            self._host_at -= 1
+            return UplinkFailure(PROTOCOL, str(failure))
         if self._config.protocol != "auto" or not failure.maybe_version:
             return failure
-        if failure.kind != PROTOCOL and self._has_worked:
-            return failure
-        self._protocol = "3.1.1" if self._protocol == "5" else "5"
-        if self._protocol == "5":
+        if self._protocol != "5":
             return UplinkFailure("uplink-refused", f"neither MQTT 5 nor 3.1.1: {failure}")
+        self._protocol, self._falls_back = "3.1.1", True
         self._host_at -= 1  # the same host once more
         return UplinkFailure(PROTOCOL, str(failure))
 
@@ -291,7 +311,6 @@ class Uplink:
 
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
         self._health.clear_condition(*_CONDITIONS)
-        self._has_worked = True
         if self._renewal is not None:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
@@ -331,8 +350,30 @@ class Uplink:
         """Ask for commands. A broker that refuses still takes readings, so it is a condition and no end."""
         if self._command is None:
             return
-        refused = await session.subscribe(self._command_topics)
+        # Its own commands first and alone; the rest in pieces, since some brokers take eight filters at a time. One
+        # that closes the connection over a topic is not asked for that again: readings are worth more.
+        own, *others = self._command_topics
+        pieces = [[own], *(others[at : at + _FILTERS_AT_ONCE] for at in range(0, len(others), _FILTERS_AT_ONCE))]
+        refused: list[str] = []
+        for piece in pieces:
+            asked = [topic for topic in piece if topic not in self._closed_on]
+            refused += [topic for topic in piece if topic in self._closed_on]
+            if not asked:
+                continue
+            try:
+                refused += await session.subscribe(asked)
+            except UplinkFailure as failure:
+                if failure.kind == LOST and not failure.reference and not self._stopping.is_set():
+                    self._suspect(asked)
+                raise
         self._health.set_condition("uplink-commands-refused", bool(refused), ", ".join(refused))
+
+    def _suspect(self, asked: list[str]) -> None:
+        """The connection ended at this SUBSCRIBE: twice in a row is no chance."""
+        key = ", ".join(asked)
+        if self._suspected == key:
+            self._closed_on.update(asked)
+        self._suspected = key
 
     def _received(self, session: MqttSession, message: Message) -> None:
         """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
@@ -373,12 +414,24 @@ class Uplink:
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
             silence_s=self._silence_s,
-            will=Will(self._topic("state"), self._state("offline")),
+            will=Will(self._topic("state"), self._state("offline"), self._wants_retained),
+            login=self._login(),
             published=self._published,
             received=lambda message: self._received(session, message),
         )
         session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
+
+    def _login(self) -> tuple[str, str | None] | None:
+        config = self._config
+        if config.username is None:
+            return None
+        if config.password_file is None:
+            return config.username, None
+        try:
+            return config.username, config.password_file.read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UplinkFailure("uplink-refused", f"uplink.password_file: {error}") from None
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
@@ -398,16 +451,16 @@ class Uplink:
         return self._context[1]
 
     def _topic(self, tail: str) -> str:
-        return f"meters/{self._identity.hub_id}/{tail}"
+        return f"{self._config.topic_prefix}meters/{self._identity.hub_id}/{tail}"
 
     def _state(self, word: str) -> bytes:
         return state_payload(word, self._store.epoch, self._store.boot, self._version, utc_ms())
 
 
-def _command_topics(hub_id: str, groups: Sequence[str]) -> list[str]:
+def _command_topics(prefix: str, hub_id: str, groups: Sequence[str]) -> list[str]:
     """Where commands come from: this hub's own topic first."""
     names = [f"meters/{hub_id}", "meters/all", *(f"meters/group/{group}" for group in groups)]
-    return [f"{name}/commands" for name in names]
+    return [f"{prefix}{name}/commands" for name in names]
 
 
 def _load_traffic(file: Path | None) -> Traffic:

@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from drivers.threads import in_thread
 from drivers.tls import ResumingContext, octets_of
-from hub.core.uplink.reasons import LOST, REFUSED, UNSUPPORTED_VERSION, describe, kind_of
+from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
 from hub.core.uplink.traffic import Octets
 from hub.services.uplink.failure import UplinkFailure, failure_of
 
@@ -45,6 +45,7 @@ _FIXED_HEADER_OCTETS = 5
 class Will:
     topic: str
     payload: bytes
+    retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,18 @@ class MqttSession:
         will: Will,
         published: Callable[[int, int], None],
         received: Callable[[Message], None],
+        login: tuple[str, str | None] | None = None,
     ) -> None:
+        """`login`: user name and password, for brokers that want them beside the certificate."""
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
         self._asked_keepalive_s = keepalive_s
         self._silence_s = silence_s
         self.keepalive_s = keepalive_s
         self._published = published
+        self._login = login
         self._received = received
-        self._subscribed: asyncio.Future[list[int]] = self._loop.create_future()
+        self._subscribing: dict[int, asyncio.Future[list[int]]] = {}
         self._connack: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._ended: asyncio.Future[UplinkFailure] = self._loop.create_future()
         self._abandoned: asyncio.Future[None] = self._loop.create_future()
@@ -92,6 +96,9 @@ class MqttSession:
         self._alias_maximum = 0
         self._life: tuple[Octets, float] = (Octets(0, 0, 0, 0, 0), self._loop.time())
         self.receive_maximum = 65535
+        self.keeps_retained = True
+        self._maximum_qos = 2
+        self.has_answered = False  # the broker took something in this session
         self.maximum_packet_octets = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
@@ -111,7 +118,9 @@ class MqttSession:
             reconnect_on_failure=False,
         )  # fmt: skip
         client.tls_set_context(context)
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        if self._login is not None:
+            client.username_pw_set(*self._login)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_log = self._on_log
         client.on_connect = self._on_connect
@@ -131,6 +140,8 @@ class MqttSession:
         self.maximum_packet_octets = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
         self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
         self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
+        self.keeps_retained = bool(getattr(properties, "RetainAvailable", 1))
+        self._maximum_qos = getattr(properties, "MaximumQoS", 2)
         if not self._connack.done():
             self._connack.set_result((reason.value, getattr(properties, "ServerReference", "")))
 
@@ -140,6 +151,7 @@ class MqttSession:
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._unanswered.pop(mid, None)
+        self.has_answered = True
         # A PUBACK may carry a refusal, which paho itself counts as published.
         self._published(mid, reason.value)
 
@@ -148,9 +160,10 @@ class MqttSession:
         self.tap("in", topic, payload)
         self._received(Message(topic, payload, message.retain, message.mid if message.qos else 0))
 
-    def _on_subscribe(self, _c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        if not self._subscribed.done():
-            self._subscribed.set_result([reason.value for reason in reasons])
+    def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        future = self._subscribing.pop(mid, None)
+        if future is not None and not future.done():
+            future.set_result([reason.value for reason in reasons])
 
     def _on_disconnect(self, _c: Any, _u: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         # A broker that says DISCONNECT (MQTT 5) stops in order; one that is just gone may have forgotten something.
@@ -239,7 +252,9 @@ class MqttSession:
             if self._abandoned.done():
                 raise UplinkFailure(LOST, "the hub stops")
             if not self._ended.done():
-                raise UplinkFailure(REFUSED, f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s")
+                # Some brokers are silent to a version of MQTT that they do not know.
+                text = f"no CONNACK within {CONNECT_TIMEOUT_S:.0f} s"
+                raise UplinkFailure(REFUSED, text, maybe_version=True)
             if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
                 raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
             ended = self._ended.result()
@@ -247,11 +262,14 @@ class MqttSession:
                 raise ended
             raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
         code, reference = self._connack.result()
+        if not code and self._maximum_qos < 1:
+            raise UplinkFailure(REFUSED, "the broker takes QoS 0 alone: it could never say that it has a message")
         if code:
             raise UplinkFailure(
                 kind_of(code, REFUSED),
                 f"CONNACK reason code {describe(code)}",
                 maybe_version=code == UNSUPPORTED_VERSION,
+                maybe_retain=code == RETAIN_NOT_SUPPORTED,
                 reference=reference,
             )
 
@@ -326,7 +344,7 @@ class MqttSession:
                 properties.MessageExpiryInterval = max(1, int(expiry_s))
             if alias:
                 topic = self._aliased(topic, properties)
-        info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        info = self.client.publish(topic, payload, qos=1, retain=retain and self.keeps_retained, properties=properties)
         self.last_sent_at = self._unanswered[info.mid] = self._loop.time()
         return info.mid
 
@@ -341,14 +359,19 @@ class MqttSession:
         return topic
 
     async def subscribe(self, topics: Sequence[str]) -> list[str]:
-        """Subscribe at QoS 1; return the topics that the broker refused. Raises UplinkFailure."""
-        self.client.subscribe([(topic, 1) for topic in topics])
-        waited: set[asyncio.Future[Any]] = {self._subscribed, self._ended, self._abandoned}
+        """Subscribe at QoS 1, in one SUBSCRIBE; return the topics that the broker refused. Raises UplinkFailure: what
+        the session ended of, if it did."""
+        _, mid = self.client.subscribe([(topic, 1) for topic in topics])
+        answered: asyncio.Future[list[int]] = self._loop.create_future()
+        self._subscribing[mid or 0] = answered
+        waited: set[asyncio.Future[Any]] = {answered, self._ended, self._abandoned}
         await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if not self._subscribed.done():
-            raise UplinkFailure("uplink-lost", "the broker did not answer the SUBSCRIBE for commands")
-        reasons = self._subscribed.result()
-        return [topic for topic, reason in zip(topics, reasons) if reason >= 0x80]
+        if answered.done():
+            return [topic for topic, reason in zip(topics, answered.result()) if reason >= 0x80]
+        self._subscribing.pop(mid or 0, None)
+        if self._ended.done():
+            raise self._ended.result()
+        raise UplinkFailure(LOST, f"the broker did not answer the SUBSCRIBE for {', '.join(topics)}")
 
     def acknowledge(self, mid: int) -> None:
         """Send the PUBACK of a message that was received; nothing happens where the connection has ended."""
