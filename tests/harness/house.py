@@ -31,7 +31,15 @@ class House:
         pki = authority.directory
         options: dict[str, Any] = {
             name: settings.pop(name)
-            for name in ("heartbeat_s", "silence_s", "traffic_file", "liveness", "machine_up_s", "random_source")
+            for name in (
+                "heartbeat_s",
+                "silence_s",
+                "traffic_file",
+                "liveness",
+                "machine_up_s",
+                "random_source",
+                "groups",
+            )
             if name in settings
         }
         hosts = settings.pop("hosts", [("localhost", port) for port in ports])

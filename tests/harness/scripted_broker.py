@@ -24,6 +24,7 @@ _PROPERTY_OCTETS = {
     0x19: 1, 0x1A: 0, 0x1C: 0, 0x1F: 0, 0x21: 2, 0x22: 2, 0x23: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1,
 }  # fmt: skip
 MESSAGE_EXPIRY, SESSION_EXPIRY, SERVER_KEEP_ALIVE, SERVER_REFERENCE = 0x02, 0x11, 0x13, 0x1C
+RETAIN_AVAILABLE, MAXIMUM_QOS = 0x25, 0x24
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, TOPIC_ALIAS, MAXIMUM_PACKET_SIZE = 0x21, 0x22, 0x23, 0x27
 
 
@@ -79,6 +80,11 @@ class Script:
     forgets: int = -1  # this PUBLISH, counted from 1, is never answered
     mute_from: int = 0  # this kind of packet and all that follow are heard and never answered
     at_once: bytes = b""  # sent right behind the CONNACK
+    most_filters: int = 1000  # a SUBSCRIBE with more closes the connection
+    refuses: bytes = b"\xff"  # topics with this in them are refused
+    closes_on: bytes = b"\xff"  # a SUBSCRIBE with this in it closes the connection
+    instead_of_suback: bytes = b""  # sent, and the connection closed
+    silent_to_5: bool = False  # a CONNECT of MQTT 5 is never answered
 
 
 class Heard(NamedTuple):
@@ -213,12 +219,21 @@ class _Connection:
         if heard.kind == CONNECT:
             if not script.connack:
                 return False
+            if script.silent_to_5 and self._broker.level(self._number) == 5:
+                return True
             self._send(script.connack + script.at_once)
             return script.connack[3] == 0
         if heard.kind == SUBSCRIBE:
-            topics = heard.body.count(b"/commands")
             middle = b"\x00" if self._broker.level(self._number) == 5 else b""
-            self._send(packet(SUBACK, heard.body[:2] + middle + b"\x01" * topics))
+            topics = filters_of(heard.body[2 + len(middle) :])
+            if script.instead_of_suback:
+                self._send(script.instead_of_suback)
+                self._linger()
+                return False
+            if len(topics) > script.most_filters or any(script.closes_on in topic for topic in topics):
+                return False
+            codes = bytes(0x80 if script.refuses in topic else 1 for topic in topics)
+            self._send(packet(SUBACK, heard.body[:2] + middle + codes))
         elif heard.kind == PINGREQ:
             self._send(packet(PINGRESP, b""))
         elif heard.kind == DISCONNECT:
@@ -286,6 +301,16 @@ class _Connection:
                 raise EOFError
             data += more
         return data
+
+
+def filters_of(body: bytes) -> list[bytes]:
+    """The topic filters of a SUBSCRIBE, behind its packet identifier and properties."""
+    found, at = [], 0
+    while at < len(body):
+        end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+        found.append(body[at + 2 : end])
+        at = end + 1
+    return found
 
 
 def parse_properties(data: bytes) -> tuple[dict[int, int | bytes], bytes]:
