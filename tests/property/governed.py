@@ -10,8 +10,11 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+from hub.core.adapter.exchange import LocalProtocolError
 from hub.core.control.controller import Controller, ControlSettings
+from hub.core.control.household import ORDER_S
 from hub.core.control.records import Journal, Step, answered_name
+from hub.core.records import RetainedSet
 from hub.wire.keys.operators import parse_operators
 from hub.wire.uplink.receipt import Receipt
 from tests.emulators.appliances import create
@@ -22,6 +25,7 @@ from tests.property.home import Adapter, Faults, Home
 
 UTC = 1_800_000_000.0  # UTC at the simulation's zero
 OPERATOR = Operator("grid", "limit")
+TRADER = Operator("trader", "limit")
 FORGER = Operator("grid", "limit")
 HUB = "MTR-1"
 # name: (kind of appliance, what its adapter says of it)
@@ -33,6 +37,7 @@ APPLIANCES = {
     "aid": ("plain", b'{"class":"medical","sheddable":true}'),  # a wrong `sheddable` does not undo its class
     "radio": ("plain", b'{"class":"plug","sheddable":false}'),
 }
+MEDICAL = b'{"class":"medical"}'
 PROTECTED = ("fridge", "aid", "radio")
 WIRE = Faults(max_delay_s=0.4)
 
@@ -54,6 +59,7 @@ class Governed(Home):
         self.about: dict[str, bytes] = {}
         self._journals: deque[tuple[Journal, Step | None]] = deque()
         self._is_judging = False
+        self.protected_at: dict[str, float] = {}  # when an appliance said so, and the hub took it up
         self.latest_end = 0.0  # nothing may be restricted later than this
         super().__init__(seed, faults)
         self.at(self.now, self._tick)
@@ -65,7 +71,7 @@ class Governed(Home):
         self._is_judging = False
         self.is_trusted = False
         dice = random.Random(self.rng.random())
-        operators = parse_operators(OPERATOR.toml)
+        operators = parse_operators(OPERATOR.toml + TRADER.toml)
         self.controller = Controller(
             HUB, operators, self.now, settings=ControlSettings(groups=("region",)), random=dice.random, book=Book("")
         )
@@ -101,6 +107,9 @@ class Governed(Home):
             self.under_way.append(batch)
             self.at(self.now + self.rng.uniform(0.001, 0.3), lambda life=self.life: self._store_answers(life))  # type: ignore[misc]
             self.controller.observe(batch.samples, batch.changes, self.now)
+            for change in batch.changes:
+                if isinstance(change, RetainedSet) and change.payload == MEDICAL:
+                    self.protected_at[change.topic.removeprefix("about/")] = self.now
             self._control_settles()
         self._send()
 
@@ -229,6 +238,14 @@ class Governed(Home):
         self.obedience[adapter.name].obey(payload, self.now)
         self.check()
 
+    def becomes_protected(self, name: str) -> None:
+        """Somebody plugs something else into the socket, and its adapter says so."""
+        self.about[name] = MEDICAL
+        try:
+            self._introduce(self.adapters[name])
+        except LocalProtocolError:  # its queue is full
+            self.at(self.now + 2.0, lambda: self.becomes_protected(name))
+
     # What must always hold
 
     def check(self) -> None:
@@ -237,4 +254,9 @@ class Governed(Home):
             if name in PROTECTED:
                 assert not ends, f"{name} is protected and was restricted"
             for end in ends:
+                assert end <= self.now + ORDER_S + 1.0, f"{name} was told for longer than a lease"
+                if name in self.protected_at:
+                    assert end <= self.protected_at[name] + ORDER_S + 1.0, (
+                        f"{name} was told again once it was protected"
+                    )
                 assert end <= self.latest_end + 1.0, f"{name} is restricted {end - self.latest_end:.2f} s too long"
