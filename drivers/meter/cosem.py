@@ -114,7 +114,7 @@ def read_notification(data: bytes, ident: str = "") -> Pushed:
         return Pushed(ident, {"1-0:1.7.0": Register(body[0], 0, "W")}, {})  # its shortest list
     pushed = Pushed(head if head.startswith(_KAMSTRUP) else "", {}, {})
     _walk(body, pushed.registers, pushed.texts, _SCALES[_KAMSTRUP] if pushed.ident else {})
-    version = (pushed.texts.get("1-1:0.2.129") or pushed.texts.get("0-0:0.2.129") or ("",))[0]
+    version = next((pushed.texts[key][0] for key in _VERSIONS if key in pushed.texts), "")
     if version.startswith(_KAIFA):
         _walk(body, pushed.registers, pushed.texts, _SCALES[_KAIFA])
     for number in ("1-1:0.0.5", "1-1:0.0.1"):
@@ -168,6 +168,7 @@ def _scaled(value: int, scale: list[Any]) -> Register | None:
     return None if known is None else Register(value, scale[0] + known[1], known[0])
 
 
+_VERSIONS = ("1-1:0.2.129", "1-0:0.2.129", "0-0:0.2.129")
 _KAIFA, _KAMSTRUP = "KFM_001", "Kamstrup_V000"
 _PHASES = ("21.7.0", "41.7.0", "61.7.0", "22.7.0", "42.7.0", "62.7.0")
 _VOLTS, _AMPERES = ("32.7.0", "52.7.0", "72.7.0"), ("31.7.0", "51.7.0", "71.7.0")
