@@ -1,8 +1,8 @@
 """Telegrams that a meter encrypts (Luxembourg, Austria, Denmark): general-glo-ciphering. No I/O, no clock.
 
-Source: IEC 62056-5-3 (DLMS UA Green Book), 9.2.7.2 (security suite 0: AES-128 in Galois/Counter mode; the initialisation
-vector is the system title and the invocation counter; 96 bits of tag over the security control byte, the authentication
-key and the data) and 9.5 (tag 219); Luxembourg's "smarty" P1 specification, section 3.2.5.
+Source: IEC 62056-5-3 (DLMS UA Green Book), 9.2.7.2 (security suite 0: AES-128 in Galois/Counter mode; the
+initialisation vector is the system title and the invocation counter; 96 bits of tag over the security control byte, the
+authentication key and the data) and 9.5 (tag 219); Luxembourg's "smarty" P1 specification, section 3.2.5.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,9 @@
 """What a DLMS/COSEM meter pushes: a data notification's list of registers. No I/O, no clock.
 
 Sources: IEC 62056-5-3 (Green Book) 9.5 (data-notification, tag 15; A-XDR encoding of data); the Norwegian NVE/NEK lists
-and the utilities' descriptions of their HAN ports: Aidon (code, value, scaler and unit of each), Kaifa KFM_001 (a list by
-position), Kamstrup V0001 (codes and values, of fixed scales). A decoder of our own: docs/decisions/meter-decoders.md.
+and the utilities' descriptions of their HAN ports: Aidon (code, value, scaler and unit of each), Kaifa KFM_001 (a list
+by position), Kamstrup V0001 (codes and values, of fixed scales). A decoder of our own:
+docs/decisions/meter-decoders.md.
 """
 
 import struct

@@ -1,5 +1,5 @@
-"""DLMS/COSEM pushes: over HDLC (the Nordic countries, Austria), over M-Bus (Austria, Switzerland), or enciphered P1 as it
-is (Luxembourg, Austria). Bytes and `now` in, read-outs out; no I/O, no clock.
+"""DLMS/COSEM pushes: over HDLC (the Nordic countries, Austria), over M-Bus (Austria, Switzerland), or enciphered P1 as
+it is (Luxembourg, Austria). Bytes and `now` in, read-outs out; no I/O, no clock.
 
 Sources: IEC 62056-46 (HDLC frame format type 3, segmentation), EN 13757-2 and -3 (M-Bus long frames; CI 0x00 to 0x1F:
 transport layer, bit 4 the last segment), IEC 62056-5-3 (application layer).
@@ -118,7 +118,9 @@ class Dlms:
                 place += 1
             place += 1
         begin = place + 3
-        if begin + 2 >= len(frame) or crc16_x25(frame[: place + 1]) != int.from_bytes(frame[place + 1 : begin], "little"):
+        if begin + 2 >= len(frame) or crc16_x25(frame[: place + 1]) != int.from_bytes(
+            frame[place + 1 : begin], "little"
+        ):
             return None
         return begin
 

@@ -1,10 +1,10 @@
 """IEC 62056-21 (formerly IEC 1107): the hub asks, the meter identifies itself, both change to a faster rate, the meter
 sends its registers once. A machine: bytes and `now` in, bytes, rates and read-outs out.
 
-Source: IEC 62056-21:2002 section 6.3 (messages), 6.4 (modes A to D) and annex B (wake-up of battery-operated meters): the
-baud rate character of the identification tells the mode: a digit means mode C (the hub acknowledges, then both change),
-A to F mode B (both change at once), anything else mode A (300 baud throughout). Mode D, a meter that sends unasked, is
-heard by the same framer (telegrams.py).
+Source: IEC 62056-21:2002 section 6.3 (messages), 6.4 (modes A to D) and annex B (wake-up of battery-operated meters):
+the baud rate character of the identification tells the mode: a digit means mode C (the hub acknowledges, then both
+change), A to F mode B (both change at once), anything else mode A (300 baud throughout). Mode D, a meter that sends
+unasked, is heard by the same framer (telegrams.py).
 """
 
 from drivers.meter.checks import seven_bits, with_parity

@@ -1,5 +1,5 @@
-"""Finds out what speaks at the port, at which rate and parity, and stays with it. A machine: bytes and `now` in; bytes to
-send, lines to set and what was found out.
+"""Finds out what speaks at the port, at which rate and parity, and stays with it. A machine: bytes and `now` in; bytes
+to send, lines to set and what was found out.
 
 A search goes through settings of the line, the likeliest first. At each, every protocol's framer hears the same bytes.
 What comes tells at once that a rate is right (a telegram, even a damaged one; text) or, when two bursts made no sense,
@@ -158,7 +158,7 @@ class Listener:
             self._framers = [framer for framer in self._framers if isinstance(framer, kinds[item.protocol])]
         else:  # a telegram of text may have come enciphered
             text = [framer for framer in self._framers if isinstance(framer, Telegrams)]
-            is_plain = isinstance(item, Readout) and item.raw[:1] in (b"/", b"\xaf") or not text
+            is_plain = (isinstance(item, Readout) and item.raw[:1] in (b"/", b"\xaf")) or not text
             kept = Telegrams if is_plain and text and item.raw[:1] != b"\xdb" else Dlms
             self._framers = [framer for framer in self._framers if isinstance(framer, kept)]
 

@@ -13,8 +13,8 @@ from drivers.meter.records import Readout, Register
 
 MAX_DIGITS = 18  # of a reading's value (design 3.2)
 
-# Quantity -> its unit and the registers that it is, first choice first; a choice is a sum of (sign, C.D.E). OBIS codes are
-# those of medium 1 (electricity). These are what deploy/asyncapi.yaml lists, too.
+# Quantity -> its unit and the registers that it is, first choice first; a choice is a sum of (sign, C.D.E). OBIS codes
+# are those of medium 1 (electricity). These are what deploy/asyncapi.yaml lists, too.
 _Choice = tuple[tuple[int, str], ...]
 
 
@@ -99,19 +99,22 @@ class Meaning(NamedTuple):
     failures: tuple[Failure, ...]
     months: tuple[tuple[str, str, str], ...]
     limit_w: float | None
+    steps: dict[str, float]  # the least step of each value
 
 
 def meaning_of(readout: Readout) -> Meaning:
     """All that a read-out says to us. Never raises."""
     electric = _electric(readout.registers)
+    values, steps = quantities_of(electric)
     return Meaning(
         number_of(readout.texts),
-        quantities_of(electric),
+        values,
         others_of(readout),
         _counts(readout.texts),
         _failures(readout.texts),
         _months(readout.texts),
         _limit_w(readout.registers, electric),
+        steps,
     )
 
 
@@ -126,16 +129,18 @@ def _electric(registers: Mapping[str, Register]) -> dict[str, Register]:
     return {code: register for code, (_, register) in found.items()}
 
 
-def quantities_of(registers: Mapping[str, Register]) -> dict[str, str]:
-    """Quantity -> its value as the text of a decimal number, as an adapter would publish it."""
+def quantities_of(registers: Mapping[str, Register]) -> tuple[dict[str, str], dict[str, float]]:
+    """Quantity -> its value as the text of a decimal number, as an adapter would publish it; and its least step."""
     found: dict[str, str] = {}
+    steps: dict[str, float] = {}
     for quantity, source in QUANTITIES.items():
         terms = _terms(source, registers)
         if terms and all(register.unit == source.unit for _, register in terms):
             text = _text(terms)
             if text is not None:
                 found[quantity] = text
-    return found
+                steps[quantity] = 10.0 ** min(register.exponent for _, register in terms)
+    return found, steps
 
 
 def _terms(source: Source, registers: Mapping[str, Register]) -> list[tuple[int, Register]]:
@@ -191,8 +196,8 @@ def _unhex(text: str) -> str:
 
 
 def others_of(readout: Readout) -> tuple[Other, ...]:
-    """Gas, water and heat of the M-Bus channels. Where two devices are of one kind (one was exchanged, and the old one's
-    channel stays), the one that still reports counts, of two that do the lower channel."""
+    """Gas, water and heat of the M-Bus channels. Where two devices are of one kind (one was exchanged, and the old
+    one's channel stays), the one that still reports counts, of two that do the lower channel."""
     now = _time((readout.texts.get("0-0:1.0.0") or ("",))[0])
     best: dict[tuple[str, str], tuple[datetime | None, Other]] = {}
     for channel in range(1, 10):

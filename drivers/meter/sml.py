@@ -1,7 +1,8 @@
 """SML 1.04: what German meters push. Bytes and `now` in, read-outs out; no I/O, no clock.
 
 Source: BSI TR-03109-1, annex IV (Smart Message Language 1.04), sections 6 (binary encoding) and 8 (transport protocol,
-version 1); DLMS UA Blue Book, table 2 (units). Status words: EDL (bit 5: energy flows out) and FNN Basiszaehler (bit 11).
+version 1); DLMS UA Blue Book, table 2 (units). Status words: EDL (bit 5: energy flows out) and FNN Basiszaehler (bit
+11).
 
 A transport file ends in a CRC over all of it; nothing of one whose CRC is wrong is looked at. A decoder of our own:
 docs/decisions/meter-decoders.md says why.
@@ -244,7 +245,8 @@ def _find_power(registers: dict[str, Register], texts: dict[str, tuple[str, ...]
 
 
 def _printed(value: bytes) -> str:
-    """A text as it is; a server id as it is printed on the meter (DIN 43863-5: `1 ESY 11 03 599653`); else hexadecimal."""
+    """A text as it is; a server id as it is printed on the meter (DIN 43863-5: `1 ESY 11 03 599653`); else
+    hexadecimal."""
     if len(value) == 10 and value[0] in (0x09, 0x0A) and value[2:5].isalpha() and value[2:5].isascii():
         number = int.from_bytes(value[6:10], "big")
         return f"{value[1] & 0x0F}{value[2:5].decode('ascii')}{value[5]:02X}{number:08d}"

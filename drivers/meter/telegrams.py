@@ -96,7 +96,7 @@ class Telegrams:
             if len(digits) < 4 and not is_silent and _CHECK_BEGUN.match(digits):
                 self._open_end = True
                 return None  # the rest is on its way
-            is_lined = self._text[max(0, mark - 1) : mark] in (b"\r", b"\n")
+            is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n")
             if _CHECK.match(digits):
                 for start in self._starts(mark):
                     if self._is_crc(start, mark, int(digits, 16)):
@@ -129,7 +129,7 @@ class Telegrams:
             end += 1
         if end >= len(text) and not is_silent:
             return None
-        start = ([start for start in starts if text[max(0, start - 1) : start] in _LINE_START] or starts)[-1]
+        start = ([start for start in starts if bytes(text[max(0, start - 1) : start]) in _LINE_START] or starts)[-1]
         if end < len(text) and text[end] == _ETX:
             if end + 1 >= len(text):
                 return (start, end + 1, self._bad("its BCC is missing", start, end + 1)) if is_silent else None

@@ -1,4 +1,5 @@
-"""Linky's TIC (télé-information client), historic and standard mode. Bytes and `now` in, read-outs out; no I/O, no clock.
+"""Linky's TIC (télé-information client), historic and standard mode. Bytes and `now` in, read-outs out; no I/O, no
+clock.
 
 Source: Enedis-NOI-CPT_54E, sections 5 (frames: STX groups ETX; a group is LF label SP data SP checksum CR, in standard
 mode with HT and, in some, a time stamp) and 6.2 (labels). 1200 or 9600 baud, 7E1.
@@ -106,7 +107,8 @@ def _frame(frame: bytes, raw: bytes) -> Found:
 
 
 def _is_right(match: re.Match[bytes]) -> bool:
-    """The sum of label, separator and data, in standard mode of the second separator too, in six bits and from space."""
+    """The sum of label, separator and data, in standard mode of the second separator too, in six bits and from
+    space."""
     label, separator, data, check = match.groups()
     total = sum(label) + sum(separator) + sum(data)
     expected = {(total & 0x3F) + 0x20}

@@ -74,6 +74,8 @@ class Meter(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def details(self) -> dict[str, Any]: ...
+
 
 class Base:
     """What everything else stands on: the store, opened, and the home, served. `present`: the identity that counts, and
@@ -299,7 +301,7 @@ class Daemon:
         return uplink
 
     def _make_meter(self) -> "Meter":
-        from drivers.meter import MeterPort  # a hub without a port to the meter does without pyserial
+        from drivers.meter.port import MeterPort  # a hub without a port to the meter does without pyserial
 
         base, config = self._base, self._config
         assert config.meter is not None
@@ -313,8 +315,11 @@ class Daemon:
             config.meter.protocol,
             base.health,
             base.store.record_event,
-            reading=lambda quantity, text: base.bridge.take_reading(METER, quantity, text),
+            reading=base.bridge.take_reading,
             power=power,
+            keys=config.meter.keys,
+            address=config.meter.address,
+            remember=config.data_dir / "meter.json",
         )
         meter.alive = lambda within_s: base.liveness.expect("meter", within_s)
         return meter
