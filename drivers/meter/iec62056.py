@@ -48,9 +48,10 @@ class Iec62056:
     """Reads one meter's optical or serial port, again and again.
 
     `address`: the meter's own, where several share a line. `baudrate`: what it is asked at; a few meters know no 300.
+    `wakes`: the first request is preceded by a wake-up already.
     """
 
-    def __init__(self, now: float, *, address: str = "", baudrate: int = START_BAUDRATE) -> None:
+    def __init__(self, now: float, *, address: str = "", baudrate: int = START_BAUDRATE, wakes: bool = False) -> None:
         self.unanswered = 0  # in a row
         self.state = IDLE
         self._request = b"/?" + address.encode("ascii", "ignore")[:_MAX_ADDRESS] + b"!\r\n"
@@ -61,7 +62,7 @@ class Iec62056:
         self._ident = b""
         self._failed_at_rate = 0  # read-outs that failed at the announced rate, in a row: then it stays at the first
         self._due_at = self._began_at = now
-        self._must_wake = False
+        self._must_wake = wakes
 
     def receive(self, data: bytes, now: float) -> list[Found]:
         """Bytes from the line; what they completed."""

@@ -12,7 +12,7 @@ from drivers.meter.checks import seven_bits
 from drivers.meter.cipher import Keys
 from drivers.meter.dlms import Dlms
 from drivers.meter.iec62056 import Iec62056
-from drivers.meter.records import Bad, Found, Framer, Readout, Send, SetLine, Unreadable
+from drivers.meter.records import Bad, Found, Framer, Send, SetLine
 from drivers.meter.sml import Sml
 from drivers.meter.telegrams import Telegrams
 from drivers.meter.tic import Tic
@@ -31,11 +31,13 @@ _SAMPLE_BYTES = 256
 
 
 class Setting(NamedTuple):
-    """One setting of the line. `asks`: the hub has to ask there (IEC 62056-21). `for_s`: how long it is listened to."""
+    """One setting of the line. `asks`: the hub has to ask there (IEC 62056-21), `wakes`: and to wake the meter first.
+    `for_s`: how long it is listened to."""
 
     line: SetLine
     asks: bool = False
     for_s: float = 10.5
+    wakes: bool = False
 
 
 _P1_FAST, _SLOW = Setting(SetLine(115200)), Setting(SetLine(9600))
@@ -46,7 +48,7 @@ _ASK_FAST = Setting(SetLine(9600), asks=True, for_s=5.0)
 _REST = tuple(Setting(SetLine(rate), for_s=5.0) for rate in (19200, 4800, 38400, 57600))
 
 SETTINGS: dict[str, tuple[Setting, ...]] = {
-    AUTO: (_P1_FAST, _SLOW, _ASK, _MBUS, _HAN, _TIC, _ASK._replace(for_s=12.0), _ASK_FAST, *_REST),
+    AUTO: (_P1_FAST, _SLOW, _ASK, _MBUS, _HAN, _TIC, _ASK._replace(for_s=12.0, wakes=True), _ASK_FAST, *_REST),
     "p1": (_P1_FAST._replace(for_s=25.0), _SLOW._replace(for_s=25.0)),
     "iec62056-21": (_ASK._replace(for_s=14.0), _SLOW, _ASK_FAST, _HAN),
     "sml": (_SLOW, _P1_FAST, *_REST),
@@ -91,7 +93,7 @@ class Listener:
         self._framers = self._all_framers()
         self._dialogue = None
         if self.setting.asks:
-            self._dialogue = Iec62056(now, address=self._address, baudrate=self.line.baudrate)
+            self._dialogue = Iec62056(now, address=self._address, baudrate=self.line.baudrate, wakes=self.setting.wakes)
             self._framers = [framer for framer in self._framers if not isinstance(framer, Telegrams)]
         self._until = now + self.setting.for_s
         self._is_promising = False
@@ -129,38 +131,33 @@ class Listener:
         self._sample = (self._sample + data)[-_SAMPLE_BYTES:]
         found: list[Found] = []
         if self._dialogue is not None:
-            found += self._dialogue.receive(data, now)
+            found += self._took(self._dialogue.receive(data, now), None, now)
+            self._obey_dialogue()
         for framer in self._framers:
-            found += framer.receive(data, now)
-        return self._took(found, now)
-
-    def _took(self, found: list[Found], now: float) -> list[Found]:
-        for item in found:
-            if isinstance(item, Bad):
-                self._is_promising = True
-            else:
-                self._readable_at = now
-                if self.spoken is None:
-                    self._settle(item)
-        if self.spoken is not None and any(isinstance(item, Readout) for item in found):
-            # Once it is known who speaks, what another framer made of the same bytes does not count.
-            found = [item for item in found if isinstance(item, Readout) or len(self._framers) == 1]
+            found += self._took(framer.receive(data, now), framer, now)
         return found
 
-    def _settle(self, item: Readout | Unreadable) -> None:
-        self.spoken = item.protocol
-        if self._dialogue is not None and item.protocol == "iec62056-21":
-            self._framers = []
-            return
-        self._dialogue = None
-        kinds = {"sml": Sml, "tic": Tic, "dlms": Dlms}
-        if item.protocol in kinds:
-            self._framers = [framer for framer in self._framers if isinstance(framer, kinds[item.protocol])]
-        else:  # a telegram of text may have come enciphered
-            text = [framer for framer in self._framers if isinstance(framer, Telegrams)]
-            is_plain = (isinstance(item, Readout) and item.raw[:1] in (b"/", b"\xaf")) or not text
-            kept = Telegrams if is_plain and text and item.raw[:1] != b"\xdb" else Dlms
-            self._framers = [framer for framer in self._framers if isinstance(framer, kept)]
+    def _took(self, items: list[Found], framer: Framer | None, now: float) -> list[Found]:
+        """What one framer, or the dialogue, found; the first that makes sense of the bytes is the one that stays."""
+        if self.spoken is not None and framer not in self._framers and framer is not None:
+            return []
+        for item in items:
+            if isinstance(item, Bad):
+                self._is_promising = True
+                continue
+            self._readable_at = now
+            if self.spoken is None:
+                self._framers = [] if framer is None else [framer]
+                self._dialogue = self._dialogue if framer is None else None
+            self.spoken = item.protocol
+        return items
+
+    def _obey_dialogue(self) -> None:
+        if self._dialogue is not None:
+            for action in self._dialogue.take_actions():
+                if isinstance(action, SetLine):
+                    self.line = action
+                self._actions.append(action)
 
     # Time
 
@@ -168,16 +165,12 @@ class Listener:
         """Do what is due; what silence completed."""
         found: list[Found] = []
         if self._dialogue is not None:
-            found += self._dialogue.handle_timer(now)
-            for action in self._dialogue.take_actions():
-                if isinstance(action, SetLine):
-                    self.line = action
-                self._actions.append(action)
+            found += self._took(self._dialogue.handle_timer(now), None, now)
+            self._obey_dialogue()
         for framer in self._framers:
             timer = framer.get_timer()
             if timer is not None and now >= timer:
-                found += framer.handle_timer(now)
-        found = self._took(found, now)
+                found += self._took(framer.handle_timer(now), framer, now)
         if self.spoken is not None:
             if now - self._readable_at > _LOST_S:
                 self.spoken = None
