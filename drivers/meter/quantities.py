@@ -64,7 +64,7 @@ _NUMBERS = (
     "0-0:96.1.1", "0-0:96.1.0", "1-0:96.1.0", "C.1.0", "C.1", "1-0:0.0.0", "0-0:96.1.255", "0-0:42.0.0", "1-0:0.0.9",
     "0-0:0.0.0",
 )  # fmt: skip
-_DATE = re.compile(r"\d{12}[SW]?\Z")
+_DATE = re.compile(r"\d{12}[SW]\Z")
 _ODD_DATES = ("632525252525", "000101", "700101")  # nothing was ever heard, or the clock was never set
 _NINES = re.compile(r"9{3,}0*\Z")
 _STALE = timedelta(days=1)

@@ -27,6 +27,7 @@ _LINED_START = re.compile(rb"(?:\A|(?<=[\r\n\x00]))/(?=[A-Za-z0-9]{3})")
 _CHECK = re.compile(rb"[0-9A-Fa-f]{4}\Z")
 _CHECK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,3}\Z|[\r\n]{1,3}\x03?\Z")
 _LINE_START = (b"\n", b"\r", b"\x00", b"")
+_AFTER_END = re.compile(rb"[\r\n]{1,4}(?:\x03|/[A-Za-z0-9]{3})")
 _ETX = 0x03
 
 
@@ -39,6 +40,7 @@ class Telegrams:
         self._raw = bytearray()
         self._text = bytearray()  # the same in seven bits
         self._looked_at = 0  # ends before here were tried
+        self._unchecked_end: int | None = None  # a `!` on a line of its own
         self._has_start = False
         self._credit = 0
         self._heard_at = 0.0
@@ -96,20 +98,29 @@ class Telegrams:
             if len(digits) < 4 and not is_silent and _CHECK_BEGUN.match(digits):
                 self._open_end = True
                 return None  # the rest is on its way
+            self._looked_at = mark + 1
             is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n")
             if _CHECK.match(digits):
                 for start in self._starts(mark):
                     if self._is_crc(start, mark, int(digits, 16)):
                         return start, mark + 5, self._readout(start, mark, "p1", CRC)
-            elif is_lined and (digits[:1] in (b"\r", b"\n") or not digits):
-                starts = self._starts(mark)
-                if starts:
-                    outcome = self._unchecked(starts, mark, is_silent)
-                    self._open_end = outcome is None
-                    return outcome
-            self._looked_at = mark + 1
-        self._looked_at = len(self._text)
-        return None
+            elif is_lined and (digits[:1] in (b"\r", b"\n") or not digits) and self._unchecked_end is None:
+                if self._starts(mark):
+                    self._unchecked_end = mark
+                    if self._is_over(mark):
+                        break
+        else:
+            self._looked_at = len(self._text)
+        if self._unchecked_end is None:
+            return None
+        if not is_silent and not self._is_over(self._unchecked_end):
+            self._open_end = True  # it may stand in a text, and the CRC come later
+            return None
+        return self._unchecked(self._starts(self._unchecked_end), self._unchecked_end, is_silent)
+
+    def _is_over(self, mark: int) -> bool:
+        """Whether what follows a `!` on a line of its own shows that the telegram ends there."""
+        return _AFTER_END.match(self._text, mark + 1) is not None
 
     def _is_crc(self, start: int, mark: int, check: int) -> bool:
         raw = bytes(self._raw[start : mark + 1])
@@ -127,8 +138,6 @@ class Telegrams:
         text, end = self._text, mark + 1
         while end < len(text) and end <= mark + 2 and text[end] in b"\r\n":
             end += 1
-        if end >= len(text) and not is_silent:
-            return None
         start = ([start for start in starts if bytes(text[max(0, start - 1) : start]) in _LINE_START] or starts)[-1]
         if end < len(text) and text[end] == _ETX:
             if end + 1 >= len(text):
@@ -185,4 +194,6 @@ class Telegrams:
     def _drop(self, length: int) -> None:
         del self._raw[:length], self._text[:length]
         self._looked_at = max(0, self._looked_at - length)
+        if self._unchecked_end is not None:
+            self._unchecked_end = self._unchecked_end - length if self._unchecked_end >= length else None
         self._has_start = self._has_start and bool(self._raw)

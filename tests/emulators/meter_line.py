@@ -65,8 +65,8 @@ class Pushing:
 class Answering:
     """A meter of IEC 62056-21 that is asked. `mode`: "A" (300 throughout), "B" or "C" (`fast`: the faster rate).
 
-    `sleeps`: it hears a request only after two seconds of zeros. `address`: it answers to this alone. `works`: whether it
-    really can speak at the rate it announces. `framed`: with STX, ETX and BCC.
+    `sleeps`: it hears a request only after two seconds of zeros. `address`: it answers to this alone. `works`: whether
+    it really can speak at the rate it announces. `framed`: with STX, ETX and BCC.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ Spoil = Callable[[bytes, int, random.Random], bytes]
 def play(
     port: Port, meter: Pushing | Answering, *, for_s: float, seed: int = 1, spoil: Spoil | None = None, step: int = 48
 ) -> list[tuple[float, Any]]:
-    """Let both run for so long on a virtual clock; everything that was found, with its time. `spoil`: what the cable does
-    to a telegram (the telegram, its number, chance)."""
+    """Let both run for so long on a virtual clock; everything that was found, with its time. `spoil`: what the cable
+    does to a telegram (the telegram, its number, chance)."""
     chance = random.Random(seed)
     now, number = 0.0, 0
     found: list[tuple[float, Any]] = []

@@ -1,5 +1,5 @@
-"""Telegrams as meters send them, written from the standards and from nothing of ours: SML files, COSEM pushes over HDLC and
-M-Bus, enciphered ones, Linky's TIC. Checksums are computed bit by bit, another way than the hub's."""
+"""Telegrams as meters send them, written from the standards and from nothing of ours: SML files, COSEM pushes over HDLC
+and M-Bus, enciphered ones, Linky's TIC. Checksums are computed bit by bit, another way than the hub's."""
 
 from collections.abc import Sequence
 
