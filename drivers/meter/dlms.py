@@ -152,6 +152,12 @@ class Dlms:
     @staticmethod
     def _is_cut(content: bytes) -> bool:
         """Some meters never set the last segment's bit: what is whole by its own length needs none."""
+        if content[:1] == bytes([DATA_NOTIFICATION]):
+            try:
+                read_notification(content)
+            except Malformed:
+                return True
+            return False
         length, ciphered = read_header(content)
         return ciphered is None if length else False
 

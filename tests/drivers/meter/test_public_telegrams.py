@@ -39,8 +39,8 @@ NOTHING = (
 
 # Telegram -> quantities, "" in front of a medium is the meter's own. Powers W, energies Wh, volumes m3.
 EXPECTED: dict[str, dict[str, str]] = {
-    "02": {"power": "320", "energy": "18080235", "energy.t2": "9067890", "energy.export": "18912468", "voltage.l1": "227",
-           "voltage.l3": "230.4", "power.l3": "118", "meter-gas": "123.456"},
+    "02": {"power": "320", "energy": "18080235", "energy.t2": "9067890", "energy.export": "18912468",
+           "voltage.l1": "227", "voltage.l3": "230.4", "power.l3": "118", "meter-gas": "123.456"},
     "06": {"power": "-333", "energy": "1010760", "energy.export": "123579", "power.l2": "-111", "current.l3": "1",
            "meter-gas": "845.206"},
     "07": {"power": "69", "energy": "1010760", "energy.export": "123579"},
