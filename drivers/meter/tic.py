@@ -17,6 +17,8 @@ MAX_BYTES = 4_096  # a standard frame is 1,200
 _LOST_S = 5.0
 _STX, _ETX, _EOT = b"\x02", b"\x03", b"\x04"
 _GROUP = re.compile(rb"\n([A-Z][A-Z0-9+-]{1,7})([ \t])([^\r\n]{0,120})\2([ -_])\r")
+_NUMBER = re.compile(r"[0-9]{1,12}\Z")
+_STAMP = re.compile(r"[A-Za-z ]\d{12}\Z")
 _LAYERS = ("BASE", "HCHC", "HCHP", "EJPHN", "EJPHPM", "BBRHCJB", "BBRHPJB", "BBRHCJW", "BBRHPJW", "BBRHCJR", "BBRHPJR")
 
 # Label -> code, unit, power of ten.
@@ -95,9 +97,13 @@ def _frame(frame: bytes, raw: bytes) -> Found:
         place = match.end()
         label = match.group(1).decode("ascii")
         parts = tuple(part.decode("ascii", "replace") for part in match.group(3).split(match.group(2)))
+        if len(parts) > 1 and match.group(2) == b"\t" and not _STAMP.match(parts[0]):
+            return Bad("a group's time stamp is none", raw)
         texts.setdefault(label, parts)
         code = _CODES.get(label)
-        if code is not None and parts[-1].isascii() and parts[-1].isdigit() and len(parts[-1]) <= 12:
+        if code is not None:
+            if not _NUMBER.match(parts[-1]):  # six bits of sum do not see the seventh
+                return Bad("a group's value is no number", raw)
             registers.setdefault(code[0], Register(int(parts[-1]), code[2], code[1]))
     number = (texts.get("ADSC") or texts.get("ADCO") or ("",))[0]
     if not number or not registers:
@@ -110,8 +116,5 @@ def _is_right(match: re.Match[bytes]) -> bool:
     """The sum of label, separator and data, in standard mode of the second separator too, in six bits and from
     space."""
     label, separator, data, check = match.groups()
-    total = sum(label) + sum(separator) + sum(data)
-    expected = {(total & 0x3F) + 0x20}
-    if separator == b"\t":
-        expected = {((total + 9) & 0x3F) + 0x20}
-    return check[0] in expected
+    total = sum(label) + sum(separator) + sum(data) + (sum(separator) if separator == b"\t" else 0)
+    return bool(check[0] == (total & 0x3F) + 0x20)

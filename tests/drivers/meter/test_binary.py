@@ -206,7 +206,8 @@ def test_what_is_no_key_file_says_so_and_no_more(data: bytes) -> None:
 
 Groups = Sequence[tuple[str, ...]]
 BASE: Groups = [("ADCO", "012345678901"), ("OPTARIF", "BASE"), ("ISOUSC", "30"), ("BASE", "007191269"),
-                ("PTEC", "TH.."), ("IINST", "001"), ("PAPP", "00430"), ("HHPHC", "A"), ("MOTDETAT", "000000")]  # fmt: skip
+                ("PTEC", "TH.."), ("IINST", "001"), ("PAPP", "00430"),
+                ("HHPHC", "A"), ("MOTDETAT", "000000")]  # fmt: skip
 OFF_PEAK: Groups = [*BASE[:2], ("HCHC", "000100000"), ("HCHP", "000200000")]
 TEMPO: Groups = [*BASE[:2], *[(f"BBRH{hour}J{day}", f"{at:09d}") for at, (day, hour) in
                               enumerate([(d, h) for d in "BWR" for h in ("C", "P")], 1)]]  # fmt: skip
