@@ -38,7 +38,8 @@ TRANSITIONS: dict[tuple[str, str], str] = {
     (ACKNOWLEDGING, "due"): SWITCHING,
     (SWITCHING, "due"): READING,
     **{(state, "failed"): IDLE for state in (IDENTIFYING, READING)},
-    **{(state, "complete"): IDLE for state in (IDLE, IDENTIFYING, READING)},
+    # A meter that sends unasked may do so at any moment.
+    **{(state, "complete"): IDLE for state in (IDLE, WAKING, IDENTIFYING, ACKNOWLEDGING, SWITCHING, READING)},
 }
 
 Action = Send | SetLine
@@ -53,6 +54,7 @@ class Iec62056:
 
     def __init__(self, now: float, *, address: str = "", baudrate: int = START_BAUDRATE, wakes: bool = False) -> None:
         self.unanswered = 0  # in a row
+        self.was_asked = False  # the last read-out was an answer
         self.state = IDLE
         self._request = b"/?" + address.encode("ascii", "ignore")[:_MAX_ADDRESS] + b"!\r\n"
         self._start = baudrate
@@ -79,15 +81,18 @@ class Iec62056:
         return self._took(self._framer.receive(data, now), now)
 
     def _took(self, found: list[Found], now: float) -> list[Found]:
-        for item in found:
+        for at, item in enumerate(found):
             if isinstance(item, Readout):
                 self.unanswered = 0
+                self.was_asked = self.state == READING
+                if self.was_asked:
+                    found[at] = item._replace(protocol="iec62056-21")
                 if self.state == READING and self._rate != self._start:
                     self._failed_at_rate = 0
                 self._end("complete", now)
             elif isinstance(item, Bad) and self.state == READING:
                 self._fail(now)
-        return [item._replace(protocol="iec62056-21") if isinstance(item, Readout) else item for item in found]
+        return found
 
     def _move(self, event: str, due_at: float) -> None:
         self.state = TRANSITIONS[self.state, event]

@@ -35,6 +35,7 @@ _STAMP = re.compile(r"\d{10}(?:\d\d)?[SWsw]?\Z")
 # Hager and EMH eHZ write `1-0:1.8.1*255(000065.7067)` and mean kWh). A whole number could be either: it is left out.
 _BARE = re.compile(r"(?:([12])\.8\.\d|(?:1|2|16|21|41|61)\.7\.0|([357]2)\.7\.0|([357]1)\.7\.0)\Z")
 
+_NINES = str.maketrans("12345678", "99999999")
 _MAX_LINES = 1024
 _MAX_GROUPS = 256
 
@@ -116,7 +117,7 @@ def _value_of(code: str, groups: tuple[str, ...]) -> tuple[Register | None, str]
         return value._replace(unit="V" if bare.group(2) else "A"), ""
     if value.exponent >= 0:
         return None, ""
-    return Register(value.mantissa, value.exponent + 3, "Wh" if bare.group(1) else "W"), ""
+    return value._replace(exponent=value.exponent + 3, unit="Wh" if bare.group(1) else "W"), ""
 
 
 def read_value(text: str) -> Register | None:
@@ -129,4 +130,5 @@ def read_value(text: str) -> Register | None:
     if known is None:
         return None
     mantissa = int(whole + fraction)
-    return Register(-mantissa if sign == "-" else mantissa, known[1] - len(fraction), known[0])
+    digits = f"{whole}.{fraction}".translate(_NINES)
+    return Register(-mantissa if sign == "-" else mantissa, known[1] - len(fraction), known[0], digits=digits)

@@ -28,6 +28,7 @@ _BAD_BURSTS = 2  # the first may have begun before we listened
 _PROMISING_S = 25.0  # how long a setting is kept that looks right and has not said a whole telegram
 _LOST_S = 60.0  # what spoke, and says nothing readable for so long, is searched anew
 _SAMPLE_BYTES = 256
+_MARKS = (b"\x1b" * 4, b"\xe6\xe7\x00", b"\x7e\xa0", b"\x7e\xa1", b"\x06\x01\x00", b"\xdb\x08")
 
 
 class Setting(NamedTuple):
@@ -143,12 +144,13 @@ class Listener:
             return []
         for item in items:
             if isinstance(item, Bad):
-                self._is_promising = True
+                self._is_promising = self._is_promising or isinstance(framer, Telegrams) or framer is None
                 continue
             self._readable_at = now
             if self.spoken is None:
-                self._framers = [] if framer is None else [framer]
-                self._dialogue = self._dialogue if framer is None else None
+                must_ask = framer is None and self._dialogue is not None and self._dialogue.was_asked
+                self._framers = [] if must_ask else [framer or Telegrams()]
+                self._dialogue = self._dialogue if must_ask else None
             self.spoken = item.protocol
         return items
 
@@ -180,9 +182,11 @@ class Listener:
         if self._heard_at >= 0 and now - self._heard_at > _BURST_S:
             self._burst_ended()
             self._heard_at = -1.0
-        elif self._heard_at >= 0 and now - self._burst_began_at > _LONG_BURST_S and not self._looks_right():
-            self._bad_bursts = _BAD_BURSTS
-        if now >= self._until + (_PROMISING_S if self._is_promising else 0.0) or self._is_wrong():
+        is_in_burst = self._heard_at >= 0
+        if is_in_burst and now - self._burst_began_at > _LONG_BURST_S and not (self._is_text() or self._has_marks()):
+            self._bad_bursts, is_in_burst = _BAD_BURSTS, False
+        is_over = now >= self._until + (_PROMISING_S if self._is_promising else 0.0)
+        if self._is_wrong() or (is_over and (not is_in_burst or now >= self._until + _PROMISING_S)):
             self._next_setting(now)
         return found
 
@@ -190,23 +194,20 @@ class Listener:
         return self._bad_bursts >= _BAD_BURSTS and not self._is_promising and self._dialogue is None
 
     def _burst_ended(self) -> None:
-        if len(self._sample) < 8:
-            self._sample = b""
-            return
-        if self._looks_right():
-            self._is_promising = True
-        else:
-            self._bad_bursts += 1
+        if len(self._sample) >= 8:
+            if self._is_text():
+                self._is_promising = True
+            elif not self._has_marks():
+                self._bad_bursts += 1
         self._sample = b""
 
-    def _looks_right(self) -> bool:
+    def _is_text(self) -> bool:
         text = seven_bits(self._sample)
-        printable = sum(32 <= octet < 127 or octet in b"\r\n\t" for octet in text)
-        if printable >= 0.97 * len(text):
-            return True
-        return b"\x1b\x1b\x1b\x1b" in self._sample or any(
-            mark in self._sample for mark in (b"\xe6\xe7\x00", b"\x7e\xa0", b"\x7e\xa1", b"\x06\x01\x00", b"\xdb\x08")
-        )
+        return sum(32 <= octet < 127 or octet in b"\r\n\t" for octet in text) >= 0.97 * len(text)
+
+    def _has_marks(self) -> bool:
+        """Whether there is something of a binary telegram in it, which a wrong parity, too, may leave in its place."""
+        return any(mark in self._sample for mark in _MARKS)
 
     def get_timer(self) -> float:
         """When `handle_timer` is to be called."""
@@ -216,6 +217,7 @@ class Listener:
         if self.spoken is None:
             times.append(self._until + (_PROMISING_S if self._is_promising else 0.0))
             if self._heard_at >= 0:
+                times = [time for time in times if time is None or time > self._heard_at]
                 times.append(self._heard_at + _BURST_S + 0.01)
         else:
             times.append(self._readable_at + _LOST_S + 0.01)

@@ -5,9 +5,10 @@ reads 0 is told all the same, and marked as implausible (design 3.3, quality bit
 the utility to judge, and nothing is smoothed.
 
 Without one (DSMR 2 and 3, many read-outs), a flipped bit is a value like any other. So such a telegram is believed when
-it says the same as the one before: the same registers of the same meter, none of which fell or rose by more than the
-connection can draw. One that does not is held until the next one agrees with it, else it was in doubt: it is counted,
-it is no reading and it moves no limit. Where each byte's parity was right, the very first need not be held.
+it says the same as the one before: the same registers of the same meter, written with as many digits, none of which
+fell or rose by more than the connection can draw. One that does not is held until the next one agrees with it, else it
+was in doubt: it is counted, it is no reading and it moves no limit. Parity is worth little more: it does not see a byte
+that was lost.
 """
 
 from collections import deque
@@ -15,7 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 from drivers.meter.quantities import REGISTERS, Meaning
-from drivers.meter.records import CRC, NONE, Readout
+from drivers.meter.records import CRC, Readout
 
 _DEFAULT_LIMIT_W = 100_000.0  # three phases of 125 A at 253 V: more, and the meter is not connected directly
 _MARGIN = 1.25  # fuses carry more than their rating for a while
@@ -75,7 +76,7 @@ class Plausibility:
         """What may be believed. `doubt` == "" and `meaning` None: it is too early to tell."""
         meaning = self._mend_power(readout, meaning)
         if readout.check != CRC:
-            return self._judge_unchecked(readout, meaning, now)
+            return self._judge_unchecked(meaning, now)
         power = _power(meaning)
         if power is not None:
             self._most_w = max(self._most_w, abs(power))
@@ -94,10 +95,8 @@ class Plausibility:
 
     # Without a checksum
 
-    def _judge_unchecked(self, readout: Readout, meaning: Meaning, now: float) -> Judged:
+    def _judge_unchecked(self, meaning: Meaning, now: float) -> Judged:
         reference = self._trusted
-        if reference is None and readout.check != NONE and not _beyond(meaning, self._limit_w(meaning)):
-            return self._accept_unchecked(meaning, now)
         if reference is not None and not self._disagreement(reference, meaning, now):
             return self._accept_unchecked(meaning, now)
         held, self._held = self._held, (meaning, now)
@@ -109,21 +108,18 @@ class Plausibility:
         return Judged(doubt or "it is beyond what the connection can draw", None, frozenset(), frozenset(), None)
 
     def _accept_unchecked(self, meaning: Meaning, now: float) -> Judged:
-        before = self._trusted
         self._trusted, self._held = (meaning, now), None
-        power = _power(meaning)
-        control_w: float | None = None
+        power, control_w = _power(meaning), None
         if power is not None:
+            limit_w = self._limit_w(meaning)
             self._powers.append(power)
-            last = None if before is None else _power(before[0])
             recent = list(self._powers)[-2:]
-            has_support = len(recent) < 2 or abs(recent[0] - recent[1]) <= max(_SUPPORTED_STEP_W, abs(recent[0]) / 4)
-            if abs(power) > self._limit_w(meaning) or (last is not None and not has_support):
+            is_steady = abs(recent[0] - recent[-1]) <= max(_SUPPORTED_STEP_W, abs(recent[0]) / 4)
+            if abs(power) > limit_w or not is_steady:
                 meaning = meaning._replace(values={n: t for n, t in meaning.values.items() if n != "power"})
-            if len(self._powers) == 3:
-                control_w = median(self._powers)
-            elif has_support and len(recent) == 2 and abs(power) <= self._limit_w(meaning):
-                control_w = power
+            middle = median(self._powers) if len(self._powers) == 3 else power
+            if abs(middle) <= limit_w and (len(self._powers) == 3 or (len(recent) == 2 and is_steady)):
+                control_w = middle
         return self._accept(meaning, now, control_w)
 
     def _disagreement(self, before: tuple[Meaning, float], meaning: Meaning, now: float) -> str:
@@ -133,6 +129,8 @@ class Plausibility:
             return "another meter's number"
         if earlier.values.keys() != meaning.values.keys() or _keys(earlier) != _keys(meaning):
             return "other registers than before"
+        if any(not _is_same_form(text, earlier.digits.get(code, "")) for code, text in meaning.digits.items()):
+            return "a digit was lost"
         limit_w = self._limit_w(meaning)
         gap_s = max(0.0, min(now - then, _LONGEST_GAP_S))
         for name, text in meaning.values.items():
@@ -199,9 +197,15 @@ def _power(meaning: Meaning) -> float | None:
     return None if text is None else float(text)
 
 
-def _beyond(meaning: Meaning, limit_w: float) -> bool:
-    power = _power(meaning)
-    return power is not None and abs(power) > limit_w
+def _is_same_form(new: str, old: str) -> bool:
+    """Whether two values were written with as many digits: one that lost a byte on its way was not. Values that are
+    written without leading zeros may grow."""
+    whole, _, fraction = new.partition(".")
+    old_whole, _, old_fraction = old.partition(".")
+    if len(fraction) != len(old_fraction):
+        return False
+    is_padded = (len(whole) > 1 and whole[0] == "0") or (len(old_whole) > 1 and old_whole[0] == "0")
+    return len(whole) == len(old_whole) or not is_padded
 
 
 def _keys(meaning: Meaning) -> list[tuple[str, str]]:

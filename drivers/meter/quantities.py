@@ -100,6 +100,7 @@ class Meaning(NamedTuple):
     months: tuple[tuple[str, str, str], ...]
     limit_w: float | None
     steps: dict[str, float]  # the least step of each value
+    digits: dict[str, str]  # how each register was written (records.Register), by its code
 
 
 def meaning_of(readout: Readout) -> Meaning:
@@ -115,6 +116,7 @@ def meaning_of(readout: Readout) -> Meaning:
         _months(readout.texts),
         _limit_w(readout.registers, electric),
         steps,
+        {code: register.digits for code, register in readout.registers.items() if register.digits},
     )
 
 

@@ -109,7 +109,7 @@ class MeterReader:
     def bad_share(self) -> float | None:
         """Of the last telegrams, how many could not be believed (0 to 1); None: too few yet."""
         count = len(self._verdicts)
-        return None if count < _ENOUGH else 1 - sum(self._verdicts) / count
+        return None if count < _ENOUGH else self._verdicts.count(False) / count
 
     def is_garbled(self) -> bool:
         share = self.bad_share()

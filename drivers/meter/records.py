@@ -20,12 +20,14 @@ class Register(NamedTuple):
     """One value of a meter: `mantissa x 10^exponent` of a unit without prefix (Wh, W, varh, V, A, m3, "" ...).
 
     at: the value's own time stamp as the meter wrote it (YYMMDDhhmmss, S or W behind it: summer or winter time), or "".
+    digits: as it was written, the digits that are not zero as 9, "00099.999"; "" where it was no text.
     """
 
     mantissa: int
     exponent: int
     unit: str
     at: str = ""
+    digits: str = ""
 
 
 # How sure it is that a read-out arrived as it was sent.

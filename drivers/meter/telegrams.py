@@ -104,11 +104,10 @@ class Telegrams:
                 for start in self._starts(mark):
                     if self._is_crc(start, mark, int(digits, 16)):
                         return start, mark + 5, self._readout(start, mark, "p1", CRC)
-            elif is_lined and (digits[:1] in (b"\r", b"\n") or not digits) and self._unchecked_end is None:
-                if self._starts(mark):
-                    self._unchecked_end = mark
-                    if self._is_over(mark):
-                        break
+            elif is_lined and digits[:1] in (b"\r", b"\n", b"") and self._unchecked_end is None and self._starts(mark):
+                self._unchecked_end = mark
+                if self._is_over(mark):
+                    break
         else:
             self._looked_at = len(self._text)
         if self._unchecked_end is None:

@@ -23,7 +23,7 @@ Entry = tuple[str, int, int, int]  # code "1-0:1.8.0", unit, scaler, value
 
 def _code(text: str) -> bytes:
     prefix, _, code = text.partition(":")
-    return bytes(int(part) for part in [*prefix.split("-"), *code.split("."), 255])
+    return bytes([*(int(part) for part in prefix.split("-")), *(int(part) for part in code.split(".")), 255])
 
 
 def _sml_octets(data: bytes) -> bytes:
