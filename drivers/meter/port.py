@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 MISSING, SILENT, UNREADABLE, GARBLED = "meter-missing", "meter-silent", "meter-unreadable", "meter-garbled"
 _SILENT_AFTER_S = 60.0
-_UNREADABLE_AFTER_S = 20.0  # a short telegram that cannot be read may stand between long ones that can
 _RETRY_S = (1.0, 30.0)
 _OVERDUE_S = 120.0  # four times what it waits at most
 _SAVE_EVERY_S = 3600.0
@@ -37,7 +37,8 @@ class MeterPort:
     the household's power, as often as the meter says it. Both are called on the loop.
 
     path: a tty, a link to one below /dev/serial/by-id, or socket://HOST:PORT. keys: where the meter encrypts. address:
-    of a meter that answers to its own alone (IEC 62056-21). remember: the file for what was found out.
+    of a meter that answers to its own alone (IEC 62056-21). remember: the file for what was found out. patience_s: how
+    long nothing is no fault; a third of it, for what speaks and cannot be read.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class MeterPort:
         keys: Keys | None = None,
         address: str = "",
         remember: Path | None = None,
+        patience_s: float = _SILENT_AFTER_S,
     ) -> None:
         self._path = path
         self._protocol = protocol
@@ -62,6 +64,7 @@ class MeterPort:
         self._keys = keys
         self._address = address
         self.alive: Callable[[float], None] = lambda within_s: None  # told within how long it will be told again
+        self._patience_s = patience_s
         self._file = StateFile(remember)
         self._found_before, memory = self._file.load()
         self._meter = MeterReader(memory)
@@ -127,11 +130,11 @@ class MeterPort:
                 if self._must_save:
                     await asyncio.to_thread(self._save)
                 self._wake.clear()
-                delay_s = min(listener.get_timer() - monotonic(), _SILENT_AFTER_S / 4)
-                try:
-                    await asyncio.wait_for(self._wake.wait(), max(0.01, delay_s))
-                except TimeoutError:
-                    pass
+                delay_s = min(listener.get_timer() - monotonic(), self._patience_s / 4)
+                # Not wait_for(): before Python 3.12 it may swallow a cancellation that comes as it ends.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.01, delay_s)):
+                        await self._wake.wait()
             raise self._error
         finally:
             loop.remove_reader(descriptor)
@@ -197,14 +200,14 @@ class MeterPort:
             self._health.raise_condition(GARBLED, f"{share:.0%} of the last, {self._meter.last_fault}")
         else:
             self._health.clear_condition(GARBLED)
-        if self._unreadable and now - self._silent_since > _UNREADABLE_AFTER_S:
+        if self._unreadable and now - self._silent_since > self._patience_s / 3:
             self._health.raise_condition(UNREADABLE, self._unreadable)
             self._health.clear_condition(SILENT)
             self._tell_lost("unreadable")
-        elif now - self._silent_since > _SILENT_AFTER_S:
+        elif now - self._silent_since > self._patience_s:
             self._health.raise_condition(SILENT)
             self._tell_lost("silent")
-        if "://" in self._path and now - self._bytes_at > _SILENT_AFTER_S:
+        if "://" in self._path and now - self._bytes_at > self._patience_s:
             raise OSError("nothing came for a minute")  # the far end may be long gone, and TCP would never say so
         if now - self._saved_at > _SAVE_EVERY_S:
             self._must_save = True
@@ -245,7 +248,7 @@ class MeterPort:
             state = "up"
         else:
             is_searching = self._protocol == AUTO and self._listener is not None and self._listener.spoken is None
-            state = "searching" if is_searching and monotonic() - self._silent_since < _SILENT_AFTER_S else "silent"
+            state = "searching" if is_searching and monotonic() - self._silent_since < self._patience_s else "silent"
         last_s = None if self._heard_at is None else round(monotonic() - self._heard_at, 1)
         protocol = self._meter.protocol or self._protocol
         figures = self._meter.figures()
