@@ -56,6 +56,27 @@ QUANTITIES: dict[str, Source] = {
     "current.l3": Source("A", (((1, "71.7.0"),),)),
     "peak": Source("W", (((1, "1.6.0"),),)),
 }  # fmt: skip
+# What the meter passes on of others: client and quantity -> OBIS code, n being the M-Bus channel, and unit.
+PASSED_ON = {
+    ("meter-gas", "volume"): ("0-n:24.2.1, else 0-n:24.2.3", "m3"),
+    ("meter-water", "volume"): ("0-n:24.2.1", "m3"),
+    ("meter-heat", "volume"): ("0-n:24.2.1", "m3"),
+    ("meter-heat", "energy"): ("0-n:24.2.1", "Wh"),
+}
+
+
+def codes_of(quantity: str) -> str:
+    """The OBIS codes that a quantity of client `meter` is made of, in words, the first choice first."""
+    source = QUANTITIES[quantity]
+    choices = []
+    for choice in source.choices:
+        terms = [("- " if sign < 0 else "+ ") + f"1-0:{code}" for sign, code in choice]
+        choices.append(" ".join(terms).removeprefix("+ "))
+    if source.tariffs:
+        choices.append(f"the sum of all of 1-0:{source.tariffs}1 to 1-0:{source.tariffs}9")
+    return ", else ".join(choices)
+
+
 REGISTERS = ("energy", "reactive_energy")  # quantities that count up, and their tariffs
 
 # Device types of M-Bus (EN 13757-3, table 3) -> the client that its readings have.
