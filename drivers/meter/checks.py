@@ -58,7 +58,6 @@ def with_parity(data: bytes) -> bytes:
 
 _SEVEN = bytes(octet & 0x7F for octet in range(256))
 _EVEN = bytes(octet & 0x7F | ((octet & 0x7F).bit_count() & 1) << 7 for octet in range(256))
-_HIGH = bytes(range(128, 256))
 
 
 def parity_of(data: bytes) -> str:
@@ -67,3 +66,17 @@ def parity_of(data: bytes) -> str:
     if not data.translate(None, delete=bytes(range(128))):
         return "none"
     return "even" if data == with_parity(data) else "broken"
+
+
+def is_seven_bits(data: bytes) -> bool:
+    """Whether the line has parity, as far as the bytes show: nearly all of them are even, and some have it set. (Of
+    text in eight bits half are odd; bytes 0xFF, with which Hungary's meters fill their texts, say nothing.)"""
+    telling = data.replace(b"\xff", b"")
+    high = len(telling) - len(telling.translate(None, delete=_ABOVE))
+    if high < len(telling) / 8:
+        return False
+    right = sum(octet == even for octet, even in zip(telling, with_parity(telling), strict=True))
+    return right >= 0.9 * len(telling)
+
+
+_ABOVE = bytes(range(128, 256))
