@@ -24,7 +24,7 @@ _LOST_S = 3.0
 
 _START = re.compile(rb"/(?=[A-Za-z0-9]{3})")
 _LINED_START = re.compile(rb"(?:\A|(?<=[\r\n\x00]))/(?=[A-Za-z0-9]{3})")
-_CHECK = re.compile(rb"[0-9A-Fa-f]{4}\Z")
+_CHECK = re.compile(rb"[0-9A-Fa-f]{4}|[0-9A-Fa-f]{1,3}(?=[\r\n])")  # some meters leave out the zeros before it
 _CHECK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,3}\Z|[\r\n]{1,3}\x03?\Z")
 _LINE_START = (b"\n", b"\r", b"\x00", b"")
 _AFTER_END = re.compile(rb"[\r\n]{1,4}(?:\x03|/[A-Za-z0-9]{3})")
@@ -100,10 +100,11 @@ class Telegrams:
                 return None  # the rest is on its way
             self._looked_at = mark + 1
             is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n")
-            if _CHECK.match(digits):
+            check = _CHECK.match(digits)
+            if check is not None:
                 for start in self._starts(mark):
-                    if self._is_crc(start, mark, int(digits, 16)):
-                        return start, mark + 5, self._readout(start, mark, "p1", CRC)
+                    if self._is_crc(start, mark, int(check.group(), 16)):
+                        return start, mark + 1 + check.end(), self._readout(start, mark, "p1", CRC)
             elif is_lined and digits[:1] in (b"\r", b"\n", b"") and self._unchecked_end is None and self._starts(mark):
                 self._unchecked_end = mark
                 if self._is_over(mark):

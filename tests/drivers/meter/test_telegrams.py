@@ -12,6 +12,7 @@ from drivers.meter.telegrams import Telegrams
 from tests.emulators.meter import crc_arc, even
 
 IDENT = "/EMU5\\METER"
+TOTAL = "1-0:1.8.0(000123.456*kWh)"
 
 
 def p1(*lines: str, ident: str = IDENT, newline: str = "\r\n", check: str | None = None) -> bytes:
@@ -23,6 +24,15 @@ def p1(*lines: str, ident: str = IDENT, newline: str = "\r\n", check: str | None
 def d0(*lines: str, ident: str = "/EMU5METER", framed: bool = True) -> bytes:
     body = "\r\n".join([*lines, "!", ""]).encode()
     return f"{ident}\r\n".encode() + (b"\x02" + body + b"\x03" + bytes([bcc(body + b"\x03")]) if framed else body)
+
+
+def unpadded() -> bytes:
+    """A telegram whose CRC begins with a zero, which the meter does not write."""
+    for count in range(100_000):
+        data = p1(f"0-0:96.1.1({count})", TOTAL)
+        if data[-6:-5] == b"0":
+            return data[:-6] + data[-6:].lstrip(b"0")
+    raise AssertionError
 
 
 def found_in(data: bytes) -> list[Readout | Bad]:
@@ -42,7 +52,6 @@ class Case(NamedTuple):
     values: dict[str, str]
 
 
-TOTAL = "1-0:1.8.0(000123.456*kWh)"
 CASES = [
     # Which registers are which quantity, and the sum of which tariffs is the total
     Case("a total beside tariffs", p1("1-0:1.8.0(7*kWh)", "1-0:1.8.1(1*kWh)", "1-0:1.8.2(2*kWh)"),
@@ -108,6 +117,7 @@ CASES = [
     Case("LF alone", p1(TOTAL, newline="\n"), {"energy": "123456"}),
     Case("no line behind the CRC", p1(TOTAL).rstrip(), {"energy": "123456"}),
     Case("a CRC in small letters", p1(TOTAL)[:-6] + p1(TOTAL)[-6:].lower(), {"energy": "123456"}),
+    Case("a CRC without its leading zero", unpadded(), {"energy": "123456"}),
     Case("bytes of eight bits in a text", p1("0-0:96.13.0(" + "\xff" * 1024 + ")", TOTAL), {"energy": "123456"}),
     Case("! inside a text", p1("0-0:96.13.0(Hello! Pay!1234 now)", TOTAL), {"energy": "123456"}),
     Case("! on a line of its own in a text", p1("0-0:96.13.0(Hello", "!", "world)", TOTAL), {"energy": "123456"}),
