@@ -62,6 +62,7 @@ PASSED_ON = {
     ("meter-water", "volume"): ("0-n:24.2.1", "m3"),
     ("meter-heat", "volume"): ("0-n:24.2.1", "m3"),
     ("meter-heat", "energy"): ("0-n:24.2.1", "Wh"),
+    ("meter-heat", "heat_gj"): ("0-n:24.2.1", "GJ"),
 }
 
 
@@ -231,8 +232,9 @@ def others_of(readout: Readout) -> tuple[Other, ...]:
         register = readout.registers.get(f"0-{channel}:24.2.1") or readout.registers.get(f"0-{channel}:24.2.3")
         if client is None or register is None or register.mantissa < 0:
             continue
-        quantity = {"m3": "volume", "Wh": "energy"}.get(register.unit)
-        text = decimal_text(register.mantissa, register.exponent)
+        # A gigajoule is no whole number of watt hours, so heat in GJ keeps its unit, in the quantity's name.
+        quantity, scale = {"m3": ("volume", 0), "Wh": ("energy", 0), "J": ("heat_gj", 9)}.get(register.unit, (None, 0))
+        text = decimal_text(register.mantissa, register.exponent - scale)
         if quantity is None or text is None or register.at.startswith(_ODD_DATES):
             continue
         at = _time(register.at)

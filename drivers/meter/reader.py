@@ -81,6 +81,8 @@ class MeterReader:
             if name.partition(".")[0] in REGISTERS and name not in judged.implausible
         }
         events = self.memory.take(meaning, registers)
+        if any(event == "meter.replaced" for event, _ in events):
+            self._sampling, self._others = Sampling(), {}
         chosen = self._sampling.choose(meaning.values, now, judged.changed)
         readings = [
             MeterReading(METER, quantity, text, IMPLAUSIBLE if quantity in judged.implausible else 0)

@@ -194,6 +194,7 @@ def test_an_exchanged_meter_starts_anew_and_is_told_with_both_numbers_and_last_r
     fields = {"old": "12345", "new": "99999", "last": {"energy": "77000"}, "first": {"energy": "12"}}
     assert outcome.events == [("meter.replaced", fields)]
     assert not flags(outcome) and home.reader.memory.number == "99999"
+    assert told(outcome) == {"energy": "12", "power": "360"}, "at once, though the old one's were just told"
     assert home.hear(*says(13, number="99999")).events == []
 
 

@@ -212,6 +212,9 @@ def test_other_meters_have_their_own_names_and_times() -> None:
     assert gas("0-2:24.1.0(007)", "0-2:24.2.1(230119125500S)(00001.000*m3)") == [("meter-water", "volume", "1", 300)]
     assert gas("0-3:24.1.0(012)", "0-3:24.2.1(230119110000W)(1.5*MWh)") == [("meter-heat", "energy", "1500000", 3600)]
     assert gas("0-3:24.1.0(004)", "0-3:24.2.1(230119110000W)(1.5*m3)") == [("meter-heat", "volume", "1.5", 3600)]
+    assert gas("0-3:24.1.0(004)", "0-3:24.2.1(230119110000W)(240.860*GJ)") == [
+        ("meter-heat", "heat_gj", "240.86", 3600)
+    ]
     assert gas("0-1:24.2.3(230119110000W)(1.5*m3)") == [("meter-gas", "volume", "1.5", 3600)], "Belgium"
     old = ("0-1:24.1.0(03)", "0-1:24.3.0(230119110000)(08)(60)(1)(0-1:24.2.1)(m3)", "(00124.477)")
     assert gas(*old) == [("meter-gas", "volume", "124.477", None)], "DSMR 2: a line of its own, no summer or winter"
@@ -226,7 +229,6 @@ def test_other_meters_have_their_own_names_and_times() -> None:
         ("0-1:24.1.0(003)", "0-1:24.2.1(221119110000W)(00001.000*m3)"),
         ("0-1:24.1.0(002)", "0-1:24.2.1(230119110000W)(00001.000*kWh)"),
         ("0-1:24.2.1(230119110000W)(00001.000*m3)",),
-        ("0-1:24.1.0(012)", "0-1:24.2.1(230119110000W)(1.5*GJ)"),
     ],
     ids=[
         "never heard",
@@ -235,7 +237,6 @@ def test_other_meters_have_their_own_names_and_times() -> None:
         "months old",
         "a second meter",
         "nobody says what",
-        "no exact Wh",
     ],
 )
 def test_what_is_not_sure_of_another_meter_is_absent(lines: tuple[str, ...]) -> None:
