@@ -87,6 +87,10 @@ class Telegrams:
         return found
 
     def _starts(self, mark: int) -> list[int]:
+        """Where a telegram that ends at `mark` may begin; looking is paid for, too."""
+        if self._credit < mark // 8:
+            return []
+        self._credit -= mark // 8
         starts = [match.start() for match in _START.finditer(self._text, 0, mark)]
         return starts if len(starts) <= _MAX_STARTS else starts[: _MAX_STARTS // 2] + starts[-_MAX_STARTS // 2 :]
 
@@ -102,7 +106,7 @@ class Telegrams:
             is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n")
             check = _CHECK.match(digits)
             if check is not None:
-                for start in self._starts(mark):
+                for start in reversed(self._starts(mark)):  # the last one is the likeliest, and the cheapest to try
                     if self._is_crc(start, mark, int(check.group(), 16)):
                         return start, mark + 1 + check.end(), self._readout(start, mark, "p1", CRC)
             elif is_lined and digits[:1] in (b"\r", b"\n", b"") and self._unchecked_end is None and self._starts(mark):

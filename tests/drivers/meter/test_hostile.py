@@ -176,3 +176,12 @@ def test_a_dialogue_goes_on_whatever_is_answered(answers: list[tuple[bytes, floa
         machine.receive(data, now)
         machine.take_actions()
         assert machine.get_timer() <= now + 125
+
+
+def test_after_a_storm_of_bad_telegrams_a_good_one_is_heard_at_once() -> None:
+    framer = telegrams.Telegrams()
+    good = p1_telegram(500)
+    for _ in range(200):
+        framer.receive(good.replace(b"00.500", b"09.500"), 0.0)
+        framer.receive(b"/EMU5\r\n!ABCD\r\n" * 20, 0.0)
+    assert any(isinstance(item, Readout) for item in framer.receive(good, 0.0))

@@ -252,6 +252,13 @@ def test_a_silent_meter_is_told(lines: Callable[..., Line]) -> None:
 def test_a_socket_that_falls_silent_is_opened_again() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     calls: list[socket.socket] = []
+    stopping = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(p1_telegram(500))
+                stopping.wait(0.2)
 
     def serve() -> None:
         with contextlib.suppress(OSError):
@@ -259,12 +266,13 @@ def test_a_socket_that_falls_silent_is_opened_again() -> None:
                 connection, _ = server.accept()
                 calls.append(connection)
                 if len(calls) > 1:  # the first is a line whose far end died without a word
-                    connection.sendall(p1_telegram(500))
+                    threading.Thread(target=speak, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     hub = Hub(f"socket://127.0.0.1:{server.getsockname()[1]}", patience_s=0.5)
     hub.run(lambda: "power" in hub.values())
+    stopping.set()
     server.close()
     for connection in calls:
         connection.close()
