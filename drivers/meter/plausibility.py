@@ -7,8 +7,8 @@ the utility to judge, and nothing is smoothed.
 Without one (DSMR 2 and 3, many read-outs), a flipped bit is a value like any other. So such a telegram is believed when
 it says the same as the one before: the same registers of the same meter, written with as many digits, none of which
 fell or rose by more than the connection can draw. One that does not is held until the next one agrees with it, else it
-was in doubt: it is counted, it is no reading and it moves no limit. Parity is worth little more: it does not see a byte
-that was lost.
+was in doubt: it is counted, it is no reading and it moves no limit. Power that the registers did not count for a minute
+is none. Parity is worth little more: it does not see a byte that was lost.
 """
 
 from collections import deque
@@ -22,6 +22,7 @@ _DEFAULT_LIMIT_W = 100_000.0  # three phases of 125 A at 253 V: more, and the me
 _MARGIN = 1.25  # fuses carry more than their rating for a while
 _SUPPORTED_STEP_W = 1_000.0  # a step of power is believed when the next telegram agrees
 _DOUBTFUL_STEP_W = 25_000.0
+_WINDOW_S, _WINDOW_SLACK_W = 60.0, 1_500.0
 _STEP_V, _STEP_A, _STEP_M3 = 30.0, 40.0, 50.0
 _SETTLED_S, _SETTLED_TELEGRAMS = 120.0, 3  # so long at a new level, and it is the register's level
 _LONGEST_GAP_S = 7 * 86_400.0
@@ -69,6 +70,7 @@ class Plausibility:
         self._trusted: tuple[Meaning, float] | None = None
         self._held: tuple[Meaning, float] | None = None
         self._powers: deque[float] = deque(maxlen=3)
+        self._window: deque[tuple[float, float, float]] = deque(maxlen=256)  # when, net energy in Wh, power in W
         self._most_w = 0.0
         self._exports = False  # the meter has a register for power that flows out
 
@@ -110,7 +112,10 @@ class Plausibility:
     def _accept_unchecked(self, meaning: Meaning, now: float) -> Judged:
         self._trusted, self._held = (meaning, now), None
         power, control_w = _power(meaning), None
-        if power is not None:
+        if power is not None and self._contradicts_energy(meaning, power, now):
+            meaning = meaning._replace(values={n: t for n, t in meaning.values.items() if n != "power"})
+            self._powers.clear()
+        elif power is not None:
             limit_w = self._limit_w(meaning)
             self._powers.append(power)
             recent = list(self._powers)[-2:]
@@ -121,6 +126,26 @@ class Plausibility:
             if abs(middle) <= limit_w and (len(self._powers) == 3 or (len(recent) == 2 and is_steady)):
                 control_w = middle
         return self._accept(meaning, now, control_w)
+
+    def _contradicts_energy(self, meaning: Meaning, power: float, now: float) -> bool:
+        """Whether the power that was said for a minute is not what the registers counted in it: a bit that is always
+        wrong looks steady."""
+        if "energy" not in meaning.values:
+            return False
+        names = [name for name in ("energy", "energy.export") if name in meaning.values]
+        net_wh = sum(float(meaning.values[name]) * (1 if name == "energy" else -1) for name in names)
+        step_wh = sum(meaning.steps[name] for name in names)
+        window = self._window
+        window.append((now, net_wh, power))
+        while len(window) > 2 and now - window[1][0] >= _WINDOW_S:
+            window.popleft()
+        span_s = now - window[0][0]
+        if span_s < _WINDOW_S:
+            return False
+        mean_w = (net_wh - window[0][1]) * 3600 / span_s
+        slack_w = _WINDOW_SLACK_W + abs(mean_w) + 2 * step_wh * 3600 / span_s
+        powers = [one for _, _, one in window]
+        return min(powers) > mean_w + slack_w or max(powers) < mean_w - slack_w
 
     def _disagreement(self, before: tuple[Meaning, float], meaning: Meaning, now: float) -> str:
         """What of a telegram does not fit to an earlier one, in words, or ""."""
@@ -161,6 +186,7 @@ class Plausibility:
             self.number = meaning.number
             self._levels.clear()
             self._suspects.clear()
+            self._window.clear()
         limit_w = max(self._limit_w(meaning), 2 * self._most_w)
         implausible, changed = set(), set()
         for name, text in meaning.values.items():

@@ -117,6 +117,22 @@ def test_a_step_of_power_is_a_reading_once_the_next_telegram_agrees() -> None:
     assert home.reader.counters["doubtful"] == 0, "a stove is no fault"
 
 
+def test_power_that_the_registers_do_not_count_is_no_power() -> None:
+    home = Home()
+    heard = [home.hear(*says(1000 + at, 8_360)) for at in range(20)]  # a bit that is always set; 360 W in truth
+    assert heard[2].control_w == 8_360.0, "steady, so far"
+    assert {outcome.control_w for outcome in heard[8:]} == {None}
+    assert not any("power" in told(outcome) for outcome in heard[8:])
+    honest = Home()
+    heard = [honest.hear(*says(1000 + 24 * at, 8_640)) for at in range(20)]
+    assert {outcome.control_w for outcome in heard[3:]} == {8_640.0}
+    changing = Home()
+    watts = [300, 11_000, 300, 11_000] * 5
+    energy = [1000 + sum(watts[: at + 1]) // 360 for at in range(20)]
+    heard = [changing.hear(*says(wh, w)) for wh, w in zip(energy, watts)]
+    assert changing.reader.counters["doubtful"] == 0 and heard[-1].control_w is not None
+
+
 def test_what_the_connection_cannot_draw_is_never_a_reading() -> None:
     home = Home()
     for at in range(5):
