@@ -25,7 +25,12 @@ class Memory:
         events: list[Event] = []
         if meaning.number and meaning.number != self.number:
             if self.number:
-                fields = {"old": self.number, "new": meaning.number, "last": dict(self.registers), "first": registers}
+                fields = {
+                    "old_number": self.number,
+                    "new_number": meaning.number,
+                    "last_registers": dict(self.registers),
+                    "first_registers": registers,
+                }
                 events.append(("meter.replaced", fields))
                 self.registers, self.counts, self.failure, self.month = {}, {}, "", ""
             self.number = meaning.number
@@ -69,4 +74,4 @@ class Memory:
         if not new:
             return []
         self.month = max(month[0] for month in new)
-        return [("meter.peaks", {"months": [list(month) for month in new]})]
+        return [("meter.peaks", {"peaks": [list(month) for month in new]})]

@@ -190,7 +190,11 @@ class MeterPort:
             self._must_save = True
         if not self._is_up and self._meter.counters["telegrams"]:
             self._is_up = True
-            fields = {"ident": self._meter.ident, "protocol": self._meter.protocol, "number": self._meter.memory.number}
+            fields = {
+                "ident": self._meter.ident,
+                "protocol": self._meter.protocol,
+                "meter_number": self._meter.memory.number,
+            }
             self._record_event("meter.up", {**fields, "line": self._line()})
 
     def _look_around(self) -> None:

@@ -138,3 +138,26 @@ def test_a_key_that_is_none_is_said_in_one_line(make_hub: Callable[..., Hub], tm
         assert "not a key" not in refused.stderr
     key_file.chmod(0o600)
     assert hub.cli("check-config").returncode == 0
+
+
+def test_a_meter_that_was_exchanged_is_told_to_the_utility_and_not_in_a_bundle(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
+) -> None:
+    meter = Meter(tmp_path / "tty", "p1").start()
+    hub = make_hub(meter__path=str(meter.link)).start()
+    wait_for("its registers", lambda: "energy" in _seen(control_point))
+    meter.number, meter.energy_wh = "4530303032", (12, 30)
+    wait_for("the event", lambda: any(event["event"] == "meter.replaced" for event in hub.ask("events")))
+    [event] = [event for event in hub.ask("events") if event["event"] == "meter.replaced"]
+    assert (event["old_number"], event["new_number"]) == ("E0001", "E0002")
+    assert event["last_registers"]["energy"] == "777777" and event["first_registers"]["energy"] == "42"
+    wait_for("the new one's registers", lambda: _seen(control_point)["energy"] == 42)
+    bundle = tmp_path / "bundle.tar.gz"
+    assert hub.cli("bundle", "--out", str(bundle)).returncode == 0
+    kept = (
+        hub.cli("events", "--bundle", str(bundle), "--json").stdout + hub.cli("status", "--bundle", str(bundle)).stdout
+    )
+    assert "meter.replaced" in kept
+    assert not any(secret in kept for secret in ("777777", "E0001", "E0002"))
+    hub.stop()
+    meter.stop()

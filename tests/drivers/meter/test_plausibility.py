@@ -207,7 +207,10 @@ def test_an_exchanged_meter_starts_anew_and_is_told_with_both_numbers_and_last_r
     home = Home(CRC)
     home.hear(*says(77_000))
     outcome = home.hear(*says(12, number="99999"))
-    fields = {"old": "12345", "new": "99999", "last": {"energy": "77000"}, "first": {"energy": "12"}}
+    fields = {
+        "old_number": "12345", "new_number": "99999", "last_registers": {"energy": "77000"},
+        "first_registers": {"energy": "12"},
+    }  # fmt: skip
     assert outcome.events == [("meter.replaced", fields)]
     assert not flags(outcome) and home.reader.memory.number == "99999"
     assert told(outcome) == {"energy": "12", "power": "360"}, "at once, though the old one's were just told"
@@ -217,7 +220,7 @@ def test_an_exchanged_meter_starts_anew_and_is_told_with_both_numbers_and_last_r
 def test_a_meter_that_was_exchanged_while_the_hub_was_off() -> None:
     memory = Memory(number="12345", registers={"energy": "50000"})
     [(event, fields)] = Home(CRC, memory).hear(*says(12, number="99999")).events
-    assert event == "meter.replaced" and fields["last"] == {"energy": "50000"}
+    assert event == "meter.replaced" and fields["last_registers"] == {"energy": "50000"}
 
 
 def test_a_short_list_without_the_power_that_flows_out_does_not_say_that_none_does() -> None:
@@ -262,7 +265,7 @@ def test_the_peaks_of_past_months_are_told_once() -> None:
     home = Home(CRC)
     months = "0-0:98.1.0(1)(1-0:1.6.0)(1-0:1.6.0)(230201000000W)(230114124500W)(03.332*kW)"
     [(event, fields)] = home.hear(*says(1000, 360, months)).events
-    assert (event, fields) == ("meter.peaks", {"months": [["230201000000W", "230114124500W", "3332"]]})
+    assert (event, fields) == ("meter.peaks", {"peaks": [["230201000000W", "230114124500W", "3332"]]})
     assert home.hear(*says(1000, 360, months)).events == []
 
 

@@ -176,7 +176,8 @@ def test_what_was_found_and_known_is_remembered_and_only_the_hub_may_read_it(
     again = Hub(line.link, remember=file)
     again.run(lambda: any(event == "meter.replaced" for event, _ in again.events))
     fields = next(fields for event, fields in again.events if event == "meter.replaced")
-    assert fields["old"] == "E0001" and fields["last"]["energy"] == "777777" and fields["first"]["energy"] == "77"
+    assert fields["old_number"] == "E0001" and fields["last_registers"]["energy"] == "777777"
+    assert fields["first_registers"]["energy"] == "77"
 
 
 @pytest.mark.parametrize(
