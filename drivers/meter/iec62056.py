@@ -175,6 +175,10 @@ class Iec62056:
         timer = self._framer.get_timer()
         return self._due_at if timer is None else min(self._due_at, timer)
 
+    def rates(self) -> str:
+        """`300` or `300/9600`: what it is asked at, and what it answers at."""
+        return str(self._start) if self._fast == self._start else f"{self._start}/{self._fast}"
+
     def take_actions(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions

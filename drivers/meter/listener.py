@@ -223,6 +223,10 @@ class Listener:
             times.append(self._readable_at + _LOST_S + 0.01)
         return min(time for time in times if time is not None)
 
+    def rates(self) -> str:
+        """The line's rate, for people; two of a meter that is asked at one and answers at another."""
+        return str(self.line.baudrate) if self._dialogue is None else self._dialogue.rates()
+
     def take_actions(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions

@@ -240,7 +240,7 @@ class MeterPort:
             return ""
         line = self._listener.line
         is_seven = self._meter.protocol in ("iec62056-21", "tic") and line.parity == "N"
-        return f"{line.baudrate} {'7E1' if is_seven else f'8{line.parity}1'}"
+        return f"{self._listener.rates()} {'7E1' if is_seven else f'8{line.parity}1'}"
 
     def status(self) -> dict[str, Any]:
         """Figures for `meterhub status`."""

@@ -84,7 +84,7 @@ REGISTERS = ("energy", "reactive_energy")  # quantities that count up, and their
 _DEVICES = {3: "meter-gas", 7: "meter-water", 4: "meter-heat", 12: "meter-heat"}
 _NUMBERS = (
     "0-0:96.1.1", "0-0:96.1.0", "1-0:96.1.0", "C.1.0", "C.1", "1-0:0.0.0", "0-0:96.1.255", "0-0:42.0.0", "1-0:0.0.9",
-    "0-0:0.0.0",
+    "0-0:0.0.0", "1-1:0.0.0", "1-1:96.1.0", "1-1:96.1.1",
 )  # fmt: skip
 _DATE = re.compile(r"\d{12}[SW]\Z")
 _ODD_DATES = ("632525252525", "000101", "700101")  # nothing was ever heard, or the clock was never set

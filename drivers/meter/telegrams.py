@@ -25,9 +25,9 @@ _LOST_S = 3.0
 _START = re.compile(rb"/(?=[A-Za-z0-9]{3})")
 _LINED_START = re.compile(rb"(?:\A|(?<=[\r\n\x00]))/(?=[A-Za-z0-9]{3})")
 _CHECK = re.compile(rb"[0-9A-Fa-f]{4}|[0-9A-Fa-f]{1,3}(?=[\r\n])")  # some meters leave out the zeros before it
-_CHECK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,3}\Z|[\r\n]{1,3}\x03?\Z")
+_CHECK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,3}\Z|[\r\n]{0,3}\x03?\Z")
 _LINE_START = (b"\n", b"\r", b"\x00", b"")
-_AFTER_END = re.compile(rb"[\r\n]{1,4}(?:\x03|/[A-Za-z0-9]{3})")
+_AFTER_END = re.compile(rb"[\r\n]{0,4}\x03.|[\r\n]{1,4}/[A-Za-z0-9]{3}", re.DOTALL)
 _ETX = 0x03
 
 
@@ -109,7 +109,12 @@ class Telegrams:
                 for start in reversed(self._starts(mark)):  # the last one is the likeliest, and the cheapest to try
                     if self._is_crc(start, mark, int(check.group(), 16)):
                         return start, mark + 1 + check.end(), self._readout(start, mark, "p1", CRC)
-            elif is_lined and digits[:1] in (b"\r", b"\n", b"") and self._unchecked_end is None and self._starts(mark):
+            elif (
+                is_lined
+                and digits[:1] in (b"\r", b"\n", b"\x03", b"")
+                and self._unchecked_end is None
+                and self._starts(mark)
+            ):
                 self._unchecked_end = mark
                 if self._is_over(mark):
                     break

@@ -160,6 +160,7 @@ def test_a_read_out_is_asked_for(tmp_path: Path) -> None:
     hub.run(lambda: "power" in hub.values())
     meter.stop()
     assert hub.values()["power"] == "-420" and hub.port.status()["protocol"] == "iec62056-21"
+    assert hub.port.status()["line"] == "300/9600 7E1"
 
 
 def test_what_was_found_and_known_is_remembered_and_only_the_hub_may_read_it(

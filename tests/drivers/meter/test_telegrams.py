@@ -26,6 +26,11 @@ def d0(*lines: str, ident: str = "/EMU5METER", framed: bool = True) -> bytes:
     return f"{ident}\r\n".encode() + (b"\x02" + body + b"\x03" + bytes([bcc(body + b"\x03")]) if framed else body)
 
 
+def d0_tight(*lines: str) -> bytes:
+    body = "\r\n".join([*lines, "!"]).encode() + b"\x03"
+    return b"/EMU5METER\r\n\x02" + body + bytes([bcc(body)])
+
+
 def unpadded() -> bytes:
     """A telegram whose CRC begins with a zero, which the meter does not write."""
     for count in range(100_000):
@@ -132,6 +137,11 @@ CASES = [
     Case("a line feed before", b"\r\n" + p1(TOTAL), {"energy": "123456"}),
     Case("a read-out with BCC", d0("0.0.0(123)", "1.8.0(0000.5*kWh)"), {"energy": "500"}),
     Case("a read-out with BCC and parity", even(d0("0.0.0(123)", "1.8.0(0000.5*kWh)")), {"energy": "500"}),
+    Case("a read-out whose ETX follows at once", d0_tight("1.8.0(0000.5*kWh)"), {"energy": "500"}),
+    Case("a read-out with channels", d0("1-1:F.F(00000000)", "1-1:0.0.0(123)", "1-1:1.8.0(0000.5*kWh)"),
+         {"energy": "500"}),
+    Case("load profiles and demands", d0("1.6.1(0.345*kW)(0104011200)", "P.01(010401001500)(00000000)(15)(1)(1.5)(kW)",
+                                         "(0.1)", "1.8.0*08(9*kWh)", "1.8.0(0000.5*kWh)"), {"energy": "500"}),
     Case("a read-out without", d0("0.0.0(123)", "1.8.0(0000.5*kWh)", framed=False), {"energy": "500"}),
     Case("a control character in the ident", p1(TOTAL, ident="/EMU5\x02METER", check=""), {"energy": "123456"}),
     Case("no CRC, as DSMR 2 and 3", p1(TOTAL, "1-0:1.7.0(0000.36*kW)", check=""), {"energy": "123456", "power": "360"}),
