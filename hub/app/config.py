@@ -39,7 +39,6 @@ class MeterConfig:
     protocol: str = "auto"
     key_file: Path | None = None  # where the meter encrypts its telegrams
     address: str = ""  # IEC 62056-21: of a meter that answers to its own alone
-    keys: Any = field(default=None, repr=False)  # what key_file holds: drivers.meter.cipher.Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +337,7 @@ class _Reader:
             source=self._path,
             uplink=self._uplink(document),
             radio=RadioConfig(**radio) if radio else None,
-            meter=self._meter(meter) if meter else None,
+            meter=MeterConfig(**meter) if meter else None,
             **{f"udp_{key}": value for key, value in udp.items()},
             predefined=self._predefined(han.get("predefined", {})),
             forward_out=self._table(document, "forward").get("out", ()),
@@ -382,26 +381,6 @@ class _Reader:
         if "password_file" in table and "username" not in table:
             raise self._fail("uplink.username", "a user name beside uplink.password_file")
         return UplinkConfig(hosts=addresses, **table)
-
-    def _meter(self, table: dict[str, Any]) -> MeterConfig:
-        """The meter's port; its key is read here, so that a hub says at once that it has none."""
-        path = table.get("key_file")
-        if path is None:
-            return MeterConfig(**table)
-        from drivers.meter.cipher import BadKeys, parse_keys
-
-        expected = "a file that the hub alone can read, with the meter's key: "
-        try:
-            with path.open("rb") as file:
-                mode, data = os.fstat(file.fileno()).st_mode, file.read(1024)
-        except OSError as error:
-            raise self._fail("meter.key_file", f"{expected}32 hexadecimal digits; {path}: {error.strerror}") from None
-        if mode & 0o007:
-            raise self._fail("meter.key_file", f"{expected}others may read {path} (chmod o= {path})")
-        try:
-            return MeterConfig(**table, keys=parse_keys(data))
-        except BadKeys as error:
-            raise self._fail("meter.key_file", f"{expected}{error}; {path} holds something else") from None
 
     def _predefined(self, table: Any) -> dict[int, str]:
         if not isinstance(table, dict):

@@ -23,7 +23,7 @@ from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
 from hub.app.config import Config, ConfigError, override
-from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, present_identity
+from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, meter_keys, present_identity
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
@@ -317,7 +317,7 @@ class Daemon:
             base.store.record_event,
             reading=base.bridge.take_reading,
             power=power,
-            keys=config.meter.keys,
+            keys=meter_keys(config),
             address=config.meter.address,
             remember=config.data_dir / "meter.json",
         )
@@ -528,6 +528,7 @@ def run_daemon(config: Config) -> int:
     share_one_arena()
     try:
         present = present_identity(config)
+        meter_keys(config)
     except HardwareError as error:
         # A module that starts late, or has to be reset: systemd tries again, each time later.
         log.critical("%s: uplink.key_file: %s", config.source, error)
