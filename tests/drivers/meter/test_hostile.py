@@ -14,11 +14,12 @@ from drivers.meter.happenings import Memory
 from drivers.meter.iec62056 import Iec62056
 from drivers.meter.lines import read_lines
 from drivers.meter.listener import PROTOCOLS, Listener
-from drivers.meter.quantities import meaning_of
+from drivers.meter.quantities import QUANTITIES, codes_of, meaning_of
 from drivers.meter.reader import MeterReader
 from drivers.meter.records import Framer, Readout
+from hub.wire.uplink.reading import is_quantity, parse_payload, unit_of
 from tests.drivers.meter.test_binary import BASE, PUSHED, REGISTERS, STANDARD
-from tests.drivers.meter.test_telegrams import d0
+from tests.drivers.meter.test_telegrams import d0, p1
 from tests.emulators.meter import even, p1_telegram
 from tests.emulators.meter_telegrams import (
     KEY,
@@ -185,3 +186,36 @@ def test_after_a_storm_of_bad_telegrams_a_good_one_is_heard_at_once() -> None:
         framer.receive(good.replace(b"00.500", b"09.500"), 0.0)
         framer.receive(b"/EMU5\r\n!ABCD\r\n" * 20, 0.0)
     assert any(isinstance(item, Readout) for item in framer.receive(good, 0.0))
+
+
+CODES = (
+    "1-0:1.8.0 1-0:1.8.1 1-0:2.8.1 1-0:1.7.0 1-0:2.7.0 1-0:32.7.0 0-0:96.1.1 0-0:1.0.0 0-0:17.0.0 0-1:24.1.0 0-1:24.2.1 "
+    "0-0:96.7.21 1-0:32.32.0 1-0:99.97.0 0-0:98.1.0 1-0:31.4.0 C.1.0 P.01"
+).split()
+CONTENTS = (
+    "0 1 003 999999999999999.999999999*kWh -0.000*kWh 0*kWh 5*kW -5*kW 9*V 1*A 7*MWh x 230119120000W 17.0*kW "
+    "632525252525S)(0*m3 230119120000W)(1*m3 1)(0-0:96.7.19)(230119120000W)(5*s 00000000000000000000000000000000000000 "
+    "1)(1-0:1.6.0)(1-0:1.6.0)(230201000000W)(230114124500W)(3*kW"
+).split()
+LINES = st.lists(st.builds("{}({})".format, st.sampled_from(CODES), st.sampled_from(["", *CONTENTS])), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(LINES, st.booleans(), st.floats(0, 1e7)), max_size=8))
+def test_whatever_a_telegram_says_it_is_taken(said_so: list[tuple[list[str], bool, float]]) -> None:
+    reader, now = MeterReader(Memory()), 0.0
+    for lines, has_crc, pause_s in said_so:
+        now += pause_s
+        framer = telegrams.Telegrams()
+        for item in [*framer.receive(p1(*lines, check=None if has_crc else ""), now), *framer.handle_timer(now + 1)]:
+            for reading in reader.take(item, now).readings:
+                parse_payload(reading.text.encode())
+    reader.figures(), reader.details()
+
+
+def test_each_quantity_says_what_it_is_made_of() -> None:
+    assert codes_of("power") == "1-0:16.7.0, else 1-0:1.7.0 - 1-0:2.7.0, else 1-0:1.7.0"
+    assert codes_of("energy.export") == "1-0:2.8.0, else the sum of all of 1-0:2.8.1 to 1-0:2.8.9"
+    assert all(
+        is_quantity(name) and codes_of(name) and unit_of(name) == source.unit for name, source in QUANTITIES.items()
+    )
