@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from drivers.meter.quantities import PASSED_ON, QUANTITIES, codes_of
 from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
 from hub.services.uplink.status import state_payload
@@ -23,7 +24,7 @@ from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import EVENTS, encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack, inflate_pack
-from hub.wire.uplink.reading import UNITS, Reading
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, THINNED, UNITS, Reading
 from hub.wire.uplink.receipt import FIRST_PREV, STATUSES, Receipt, encode_receipt
 from hub.wire.version import VERSION
 
@@ -146,6 +147,22 @@ def pack_schema() -> Json:
             "0": {"const": 1},
             "1": {"type": "integer", "description": "t0, UTC epoch milliseconds"},
             "2": {"type": "array", "description": series, "items": {"type": "array", "minItems": 5, "maxItems": 6}},
+        },
+        "x-flags": {
+            str(CLOCK_UNSYNCHRONISED): "the clock was not yet synchronised when it was sampled",
+            str(THINNED): "thinned",
+            str(IMPLAUSIBLE): "implausible: a register of the meter that fell, jumped or read 0",
+        },
+        "x-quantities": {
+            "meter": {name: {"unit": source.unit, "obis": codes_of(name)} for name, source in QUANTITIES.items()},
+            **{
+                client: {
+                    quantity: {"unit": unit, "obis": codes}
+                    for (of, quantity), (codes, unit) in PASSED_ON.items()
+                    if of == client
+                }
+                for client, _ in PASSED_ON
+            },
         },
     }
 

@@ -25,6 +25,17 @@ SeriesKey = tuple[str, str, int]
 MAX_NAMES = 16_384
 
 
+# A series whose readings have flags of their own keeps them above its exponent, which is -18 to 0.
+_FLAGS_SHIFT = 8
+
+
+def _split(key: SeriesKey) -> tuple[str, str, int, int]:
+    """(client, quantity, exponent, flags)."""
+    client_id, quantity, exponent = key
+    flags = (exponent + 128) >> _FLAGS_SHIFT
+    return client_id, quantity, exponent - (flags << _FLAGS_SHIFT), flags
+
+
 class LogRow(NamedTuple):
     """A row decoded. `dropped`: how many samples of which (client, quantity) were thinned out of it, on a grid of
     `resolution_s`; {} and 0 in most."""
@@ -102,7 +113,9 @@ def encode_body(names: Names, mono_ms: int, batches: Iterable[Batch]) -> tuple[i
     series, clients = names.series, names.clients
     for batch in batches:
         sampled_at, ago_ms = -1.0, 0
-        for client_id, quantity, sampled_s, mantissa, exponent in batch.samples:
+        for client_id, quantity, sampled_s, mantissa, exponent, flags in batch.samples:
+            if flags:  # few are: a series of their own, so that all others cost no byte more
+                exponent += flags << _FLAGS_SHIFT
             number = series.get((client_id, quantity, exponent))
             if number is None:
                 number = names.add_series((client_id, quantity, exponent))
@@ -151,13 +164,13 @@ def decode_row(names: Names, mono_ms: int, body: bytes, offset_ms: int = 0, flag
         taken_ms = mono_ms + offset_ms
         if len(flat) == 3:  # most rows of most homes
             number, ago_ms, mantissa = flat
-            client_id, quantity, exponent = by_id[number]
-            return LogRow([Reading(client_id, quantity, taken_ms - ago_ms, mantissa, exponent, flags)], {}, 0)
+            client_id, quantity, exponent, own = _split(by_id[number])
+            return LogRow([Reading(client_id, quantity, taken_ms - ago_ms, mantissa, exponent, flags | own)], {}, 0)
         readings = []
         numbers = iter(flat)
         for number, ago_ms, mantissa in zip(numbers, numbers, numbers):
-            client_id, quantity, exponent = by_id[number]
-            readings.append(Reading(client_id, quantity, taken_ms - ago_ms, mantissa, exponent, flags))
+            client_id, quantity, exponent, own = _split(by_id[number])
+            readings.append(Reading(client_id, quantity, taken_ms - ago_ms, mantissa, exponent, flags | own))
         return LogRow(readings, {}, 0)
     except KeyError as missing:
         raise StoreCorrupt(f"series {missing} has no name") from None
@@ -172,8 +185,9 @@ def _decode_dense(
         dropped[series] = dropped.get(series, 0) + count
     readings = []
     for number, at_ms, mantissa in points:
-        client_id, quantity, exponent = by_id[number]
-        more = THINNED if dropped and (client_id, quantity) in dropped else 0
+        client_id, quantity, exponent, more = _split(by_id[number])
+        if dropped and (client_id, quantity) in dropped:
+            more |= THINNED
         readings.append(Reading(client_id, quantity, at_ms + offset_ms, mantissa, exponent, flags | more))
     return LogRow(readings, dropped, thinned.resolution_s)
 

@@ -1,5 +1,1 @@
-"""The meter's own register port: DSMR/ESMR P1 telegrams, or IEC 62056-21 read-outs, as readings of client `meter`."""
-
-from drivers.meter.port import MeterPort
-
-__all__ = ["MeterPort"]
+"""The meter's own register port, whatever it speaks, as readings of client `meter`."""

@@ -36,7 +36,9 @@ class RadioConfig:
 @dataclass(frozen=True, slots=True)
 class MeterConfig:
     path: str
-    protocol: str
+    protocol: str = "auto"
+    key_file: Path | None = None  # where the meter encrypts its telegrams
+    address: str = ""  # IEC 62056-21: of a meter that answers to its own alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ def _https(value: Any) -> str:
 
 def _path(value: Any) -> Path:
     return Path(_text(value))
+
+
+def _device_address(value: Any) -> str:
+    text = _text(value)
+    if len(text) > 32 or not text.isascii() or not text.isalnum():
+        raise ValueError("up to 32 letters and digits")
+    return text
 
 
 def _key_file(value: Any) -> Path:
@@ -213,7 +222,12 @@ _KEYS: dict[str, dict[str, _Rule]] = {
         "advertise": _address,
         "publishes_per_s": _whole(1, 1_000_000),
     },
-    "meter": {"path": _text, "protocol": _one_of("p1", "iec62056-21")},
+    "meter": {
+        "path": _text,
+        "protocol": _one_of("auto", "p1", "iec62056-21", "sml", "dlms"),
+        "key_file": _path,
+        "address": _device_address,
+    },
     "uplink": {
         "host": _text,
         "hosts": _hosts,
@@ -261,7 +275,7 @@ _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "contro
 _REQUIRED = {
     "radio": ("path",),
     "han.udp": ("listen",),
-    "meter": ("path", "protocol"),
+    "meter": ("path",),
     "uplink": ("ca_file", "cert_file", "key_file"),
 }
 

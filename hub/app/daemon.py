@@ -23,7 +23,7 @@ from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
 from hub.app.config import Config, ConfigError, override
-from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, present_identity
+from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, meter_keys, present_identity
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
@@ -73,6 +73,8 @@ class Meter(Protocol):
     async def run(self) -> None: ...
 
     def status(self) -> dict[str, Any]: ...
+
+    def details(self) -> dict[str, Any]: ...
 
 
 class Base:
@@ -299,7 +301,7 @@ class Daemon:
         return uplink
 
     def _make_meter(self) -> "Meter":
-        from drivers.meter import MeterPort  # a hub without a port to the meter does without pyserial
+        from drivers.meter.port import MeterPort  # a hub without a port to the meter does without pyserial
 
         base, config = self._base, self._config
         assert config.meter is not None
@@ -313,8 +315,11 @@ class Daemon:
             config.meter.protocol,
             base.health,
             base.store.record_event,
-            reading=lambda quantity, text: base.bridge.take_reading(METER, quantity, text),
+            reading=base.bridge.take_reading,
             power=power,
+            keys=meter_keys(config),
+            address=config.meter.address,
+            remember=config.data_dir / "meter.json",
         )
         meter.alive = lambda within_s: base.liveness.expect("meter", within_s)
         return meter
@@ -523,6 +528,7 @@ def run_daemon(config: Config) -> int:
     share_one_arena()
     try:
         present = present_identity(config)
+        meter_keys(config)
     except HardwareError as error:
         # A module that starts late, or has to be reset: systemd tries again, each time later.
         log.critical("%s: uplink.key_file: %s", config.source, error)

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
+from drivers.meter.cipher import BadKeys, Keys, parse_keys
 from hub.app.config import Config, ConfigError
 from hub.core.control.controller import ControlSettings
 from hub.core.gateway.limits import GatewayConfig
@@ -15,6 +17,8 @@ from hub.wire.mqttsn.topics import PREDEFINED
 from hub.wire.uplink.cbor import decode_own, encode
 
 log = logging.getLogger(__name__)
+
+_MAX_KEY_BYTES = 1024  # two lines of 32 digits, and comments
 
 
 def present_identity(config: Config) -> tuple[Identity, Path, Path]:
@@ -55,6 +59,26 @@ def _check_key_is_private(config: Config) -> None:
             f"{config.source}: uplink.key_file: {file}: others may read or change it (mode {mode & 0o777:04o}); "
             f"expected a private key: chmod o= {file}"
         )
+
+
+def meter_keys(config: Config) -> Keys | None:
+    """The keys of a meter that encrypts its telegrams, or None where no file is named. Raises ConfigError, which tells
+    nothing of what the file holds."""
+    path = None if config.meter is None else config.meter.key_file
+    if path is None:
+        return None
+    says = f"{config.source}: meter.key_file: {path}: "
+    try:
+        with path.open("rb") as file:
+            mode, data = os.fstat(file.fileno()).st_mode, file.read(_MAX_KEY_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{says}{error.strerror}; expected a file with the meter's key") from None
+    if mode & 0o007:
+        raise ConfigError(f"{says}others may read or change it (mode {mode & 0o777:04o}); expected chmod o= {path}")
+    try:
+        return parse_keys(data)
+    except BadKeys as error:
+        raise ConfigError(f"{says}expected the meter's key, {error}") from None
 
 
 def check_tls(config: Config, cert_file: Path, key_file: Path) -> None:

@@ -13,7 +13,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from hub.app.startup_checks import check_tls, operators_of, present_identity
+    from hub.app.startup_checks import check_tls, meter_keys, operators_of, present_identity
     from hub.wire.keys.pkcs11 import HardwareError
 
     config = load_config(arguments.file or arguments.config)
@@ -24,6 +24,7 @@ def check(arguments: argparse.Namespace) -> int:
         return PROBLEM
     check_tls(config, *files)
     operators_of(config)
+    meter_keys(config)
     until = identity.certificate.not_valid_after_utc
     if arguments.json:
         print_json({"file": str(config.source), "hub": identity.hub_id, "certificate_until": until.isoformat()})

@@ -28,6 +28,7 @@ VERBS = {
     "events": "hub.cli.events",
     "limits": "hub.cli.limits",
     "radio": "hub.cli.radio",
+    "meter": "hub.cli.meter",
     "trace": "hub.cli.trace",
     "doctor": "hub.cli.doctor",
     "bundle": "hub.cli.bundle",

@@ -145,6 +145,19 @@ CONDITIONS: dict[str, Kind] = {
         "warning",
         "the meter says nothing that can be read",
         "check the cable and meter.protocol in hub.toml; on a P1 port, that the request line is high",
+        depends_on=("meter-missing", "meter-unreadable"),
+    ),
+    "meter-unreadable": Kind(
+        "error",
+        "the meter speaks, and cannot be read",
+        "ask the utility for the meter's key, write it into a file and name that in meter.key_file in hub.toml; "
+        "`meterhub meter` shows the last telegram",
+    ),
+    "meter-garbled": Kind(
+        "warning",
+        "more than one in twenty of the meter's telegrams is damaged or in doubt",
+        "check the cable to the register port and how the head sits; `meterhub meter` shows the last telegram",
+        depends_on=("meter-missing", "meter-silent"),
     ),
     "radio-unusable": Kind(
         "error",

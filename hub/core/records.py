@@ -17,13 +17,14 @@ Peer = tuple[Any, ...]
 
 
 class Sample(NamedTuple):
-    """A reading taken into custody. value = mantissa x 10^exponent."""
+    """A reading taken into custody. value = mantissa x 10^exponent; flags as in a pack (hub/wire/uplink/reading.py)."""
 
     client_id: str
     quantity: str
     sampled_s: float
     mantissa: int
     exponent: int
+    flags: int = 0
 
 
 class Seen(NamedTuple):

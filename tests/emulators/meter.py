@@ -24,15 +24,17 @@ def crc_arc(data: bytes) -> int:
     return crc
 
 
-def p1_telegram(import_w: int, export_w: int = 0, *, energy_wh: tuple[int, int] = (123456, 654321)) -> bytes:
+def p1_telegram(
+    import_w: int, export_w: int = 0, *, energy_wh: tuple[int, int] = (123456, 654321), number: str = "4530303031"
+) -> bytes:
     """What a single-phase DSMR 5 meter says."""
     lines = [
-        "/EMU5\\2METER0001", "", "1-3:0.2.8(50)", "0-0:1.0.0(261126094500W)", "0-0:96.1.1(4530303031)",
+        "/EMU5\\2METER0001", "", "1-3:0.2.8(50)", "0-0:1.0.0(261126094500W)", f"0-0:96.1.1({number})",
         f"1-0:1.8.1({energy_wh[0] / 1000:010.3f}*kWh)", f"1-0:1.8.2({energy_wh[1] / 1000:010.3f}*kWh)",
         "1-0:2.8.1(000000.000*kWh)", "1-0:2.8.2(000001.500*kWh)", "0-0:96.14.0(0002)",
         f"1-0:1.7.0({import_w / 1000:06.3f}*kW)", f"1-0:2.7.0({export_w / 1000:06.3f}*kW)",
         "1-0:99.97.0(1)(0-0:96.7.19)(000101000001W)(2147483647*s)", "1-0:32.7.0(230.1*V)", "1-0:31.7.0(002*A)",
-        "0-1:24.2.1(261126094500W)(00012.345*m3)",
+        "0-1:24.1.0(003)", "0-1:24.2.1(261126094500W)(00012.345*m3)",
     ]  # fmt: skip
     body = "\r\n".join(lines).encode() + b"\r\n!"
     return body + f"{crc_arc(body):04X}\r\n".encode()
@@ -62,6 +64,8 @@ class Meter:
         self.protocol = protocol
         self.power_w = power_w
         self.every_s = every_s
+        self.energy_wh = (123456, 654321)  # a P1 meter's two tariffs
+        self.number = "4530303031"  # its own, in hexadecimal
         self.heard: list[tuple[bytes, int]] = []  # what the hub said, and the rate its port then had
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -90,7 +94,8 @@ class Meter:
         while not self._stopping.wait(self.every_s):
             _, writable, _ = select.select([], [self._master], [], 0)
             if writable:
-                os.write(self._master, p1_telegram(max(0, self.power_w), max(0, -self.power_w)))
+                watts = max(0, self.power_w), max(0, -self.power_w)
+                os.write(self._master, p1_telegram(*watts, energy_wh=self.energy_wh, number=self.number))
 
     def _answer(self) -> None:
         while not self._stopping.is_set():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hub.core.records import Sample
 from hub.wire.uplink.pack import decode_pack
+from hub.wire.uplink.reading import IMPLAUSIBLE
 from tests.harness.memory import folder_in_memory
 from tests.store.helpers import WAIT_S, batch, commit, every, payload_of, power_cut, seal_all, started
 
@@ -19,6 +20,7 @@ samples = st.builds(
     sampled_s=st.floats(0, 2**31, allow_nan=False),
     mantissa=st.integers(-(10**18), 10**18),
     exponent=st.integers(-18, 0),
+    flags=st.sampled_from((0, 0, IMPLAUSIBLE)),
 )
 steps = st.one_of(
     st.tuples(st.just("take"), st.lists(samples, min_size=1, max_size=12)),
@@ -31,7 +33,7 @@ steps = st.one_of(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25))
 def test_in_is_out(script: list[tuple[str, object]]) -> None:
-    taken: dict[tuple[str, str], list[Decimal]] = defaultdict(list)
+    taken: dict[tuple[str, str], list[tuple[Decimal, int]]] = defaultdict(list)
     with folder_in_memory() as folder:
         lives, store = 0, started(folder / "0")
         try:
@@ -40,7 +42,9 @@ def test_in_is_out(script: list[tuple[str, object]]) -> None:
                     assert isinstance(what, list)
                     assert commit(store, batch(number, *what, seen=3)) is None
                     for one in what:
-                        taken[one.client_id, one.quantity].append(Decimal(one.mantissa).scaleb(one.exponent))
+                        taken[one.client_id, one.quantity].append(
+                            (Decimal(one.mantissa).scaleb(one.exponent), one.flags)
+                        )
                 elif kind == "seal":
                     assert isinstance(what, int)
                     store.seal_pack(what).result(WAIT_S)
@@ -64,12 +68,14 @@ def test_in_is_out(script: list[tuple[str, object]]) -> None:
     assert given_out(packs) == {key: sorted(values) for key, values in taken.items()}
 
 
-def given_out(packs: list[object]) -> dict[tuple[str, str], list[Decimal]]:
+def given_out(packs: list[object]) -> dict[tuple[str, str], list[tuple[Decimal, int]]]:
     # A pack orders by series, and one series may be split by exponent: order within a series has a test of its own.
-    found: dict[tuple[str, str], list[Decimal]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[Decimal, int]]] = defaultdict(list)
     for pack in packs:
         for reading in decode_pack(payload_of(pack)):  # type: ignore[arg-type]
-            found[reading.client_id, reading.quantity].append(Decimal(reading.mantissa).scaleb(reading.exponent))
+            found[reading.client_id, reading.quantity].append(
+                (Decimal(reading.mantissa).scaleb(reading.exponent), reading.flags & IMPLAUSIBLE)
+            )
     return {key: sorted(values) for key, values in found.items()}
 
 

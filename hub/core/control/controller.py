@@ -378,7 +378,7 @@ class Controller:
 
     def observe(self, samples: Iterable[Sample], changes: Iterable[Change], now: float) -> None:
         """What the gateway took up, as it goes to the store."""
-        for client_id, quantity, sampled_s, mantissa, exponent in samples:
+        for client_id, quantity, sampled_s, mantissa, exponent, _flags in samples:
             if quantity == "power":
                 self.household.take_power(client_id, decimal_to_float(mantissa, exponent), sampled_s)
                 self._is_stale = True

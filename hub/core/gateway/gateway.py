@@ -232,15 +232,16 @@ class Gateway:
         """Drop a client's session for good, so that another device may take its name; False: no such client."""
         return self._connections.forget(client_id)
 
-    def take_reading(self, client_id: str, quantity: str, payload: bytes, now: float) -> None:
-        """A reading of a device that is no MQTT-SN client; local subscribers get it like any other publish.
+    def take_reading(self, client_id: str, quantity: str, payload: bytes, now: float, flags: int = 0) -> None:
+        """A reading of a device that is no MQTT-SN client; local subscribers get it like any other publish. `flags`:
+        its quality, as in a pack.
 
         Raises ValueError for a quantity or payload that is no reading.
         """
         route = route_for(client_id, "readings/" + quantity)
         if route.kind != READING:
             raise ValueError(f"{quantity!r} cannot be a quantity")
-        self._inbound.act_on(self._inbound.admit(client_id, route, payload, 0, False, now), now)
+        self._inbound.act_on(self._inbound.admit(client_id, route, payload, 0, False, now, flags), now)
 
     def committed(self, batch_id: int, now: float) -> None:
         """The store made this batch durable: send what hung on it, let its publishes take effect."""

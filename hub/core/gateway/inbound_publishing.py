@@ -165,12 +165,12 @@ class InboundPublishing:
         return True
 
     def admit(
-        self, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float
+        self, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float, flags: int = 0
     ) -> Publication | None:
         """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
         readings). Raises BadReading, with nothing recorded."""
         if route.kind == READING:
-            self._admit_reading(client_id, route, payload, now)
+            self._admit_reading(client_id, route, payload, now, flags)
         elif route.kind == ALARM:
             text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
             self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
@@ -197,7 +197,7 @@ class InboundPublishing:
             )
         return Publication(topic, payload, qos, retain, tuple(deliveries))
 
-    def _admit_reading(self, client_id: str, route: Route, payload: bytes, now: float) -> None:
+    def _admit_reading(self, client_id: str, route: Route, payload: bytes, now: float, flags: int) -> None:
         if route.quantity == "limit":
             session = self._router.sessions.get(client_id)
             if not payload:
@@ -214,7 +214,7 @@ class InboundPublishing:
         quantity = route.quantity
         for ago_ms, mantissa, exponent in parse_payload(payload):
             sampled_s = now - ago_ms / 1000 if ago_ms else now
-            samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent)))
+            samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent, flags)))
 
     def _admit_retained(self, topic: str, payload: bytes, qos: int) -> bool:
         """Record a retained message where the bounds allow; False: it is only passed on (counted)."""

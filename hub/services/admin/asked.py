@@ -19,6 +19,12 @@ class HasStatus(Protocol):
     def status(self) -> dict[str, Any]: ...
 
 
+class Meter(HasStatus, Protocol):
+    """The meter's port."""
+
+    def details(self) -> dict[str, Any]: ...
+
+
 class Home(Protocol):
     """The home's loop."""
 
@@ -59,6 +65,6 @@ class Asked:
     trace: Trace
     radio: Callable[[], Radio | None]
     radio_state: Callable[[], str]
-    meter: HasStatus | None
+    meter: Meter | None
     start_anew: Callable[[], None]
     reload: Callable[[], dict[str, Any]]

@@ -16,10 +16,11 @@ _MAX_OCTETS = 64 * 1024 * 1024  # of one member: a bundle is small, and a crafte
 _SUFFIX = ".json"
 
 # What says, or lets one work out, what the home draws or does. Wherever it stands, it is left out.
-# `nominal_w` of an appliance is the most that it was seen to draw.
+# `nominal_w` of an appliance is the most that it was seen to draw. A meter's number says whose home it is.
 CONSUMPTION = frozenset(
-    {"power_w", "nominal_w", "household_w", "base_w", "restricted", "share_w", "kept_waiting_s", "value", "mantissa"}
-)
+    {"power_w", "nominal_w", "household_w", "base_w", "restricted", "share_w", "kept_waiting_s", "value", "mantissa",
+     "last_registers", "first_registers", "peaks", "old_number", "new_number", "meter_number"}
+)  # fmt: skip
 
 
 class BadBundle(Exception):

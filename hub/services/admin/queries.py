@@ -11,7 +11,7 @@ from hub.core.gateway import session as states
 from hub.core.gateway.session import Session
 from hub.services.admin.asked import Asked
 from hub.services.admin.server import Handler
-from hub.wire.uplink.reading import UNITS, Reading, format_decimal
+from hub.wire.uplink.reading import Reading, format_decimal, unit_of
 from hub.wire.version import VERSION
 from store import factory_reset
 
@@ -25,7 +25,7 @@ def reading_row(reading: Reading) -> dict[str, Any]:
         "quantity": reading.quantity,
         "t_ms": reading.t_ms,
         "value": format_decimal(reading.mantissa, reading.exponent),
-        "unit": UNITS.get(reading.quantity, ""),
+        "unit": unit_of(reading.quantity),
         "flags": reading.flags,
     }
 
@@ -45,6 +45,7 @@ class Queries:
             "readings": self.readings,
             "events": self.events,
             "limits": self.limits,
+            "meter": self.meter,
             "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
             "trace": self.trace,
@@ -77,6 +78,11 @@ class Queries:
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
             "conditions": [asdict(condition) for condition in hub.health.conditions()],
         }
+
+    async def meter(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """What the meter's port says, registers and all."""
+        meter = self._hub.meter
+        return {"state": "off"} if meter is None else meter.details()
 
     def _han(self) -> dict[str, Any]:
         bridge = self._hub.home

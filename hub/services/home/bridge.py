@@ -95,10 +95,11 @@ class Bridge:
                 self._count_internal_error("a datagram of %d octets from %s", len(data), peer)
         self.flush()
 
-    def take_reading(self, client_id: str, quantity: str, text: str) -> None:
-        """A reading from a device that speaks no MQTT-SN (ZCL, the meter): `text` is its decimal value."""
+    def take_reading(self, client_id: str, quantity: str, text: str, flags: int = 0) -> None:
+        """A reading from a device that speaks no MQTT-SN (ZCL, the meter): `text` is its decimal value, or
+        `SECONDS_AGO:VALUE`; `flags` as in a pack (hub/wire/uplink/reading.py)."""
         try:
-            self.gateway.take_reading(client_id, quantity, text.encode(), self._clock())
+            self.gateway.take_reading(client_id, quantity, text.encode(), self._clock(), flags)
         except Exception:
             self._count_internal_error("a reading of %s from %s", quantity, client_id)
         self.flush()

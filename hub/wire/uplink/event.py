@@ -32,8 +32,18 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # The daily write budget makes adapters wait for company (stretched), or no longer does.
     "store.wear": ("stretched", "window_s"),
     "clock.stepped": ("step_ms",),
-    "meter.up": ("ident", "protocol"),  # the meter's own register port
+    # The meter's own register port. line: rate and parity, "9600 7E1". reason: "missing", "silent" or "unreadable".
+    "meter.up": ("ident", "protocol", "meter_number", "line"),
     "meter.lost": ("reason",),
+    # Another meter's number; what the old and the new one's registers were, quantity -> decimal text.
+    "meter.replaced": ("old_number", "new_number", "last_registers", "first_registers"),
+    # The meter's counters (of short and of long failures), and of a long one when it ended (as the meter wrote it,
+    # local time) and how long it was.
+    "meter.power_failed": ("power_failures", "long_power_failures", "ended", "duration_s"),
+    "meter.voltage_sag": ("phase", "count"),
+    "meter.voltage_swell": ("phase", "count"),
+    # Belgium: rows of [month's end, when it was, W], times as the meter wrote them.
+    "meter.peaks": ("peaks",),
     "limit.ignored": ("client", "power_w"),
     "limit.opted_out": ("client",),
     "control.lost": ("operator",),  # its heartbeats stopped: what it had commanded ended

@@ -10,6 +10,7 @@ from typing import NamedTuple
 # Quality flags of a series in a pack (design 3.3).
 CLOCK_UNSYNCHRONISED = 1
 THINNED = 2
+IMPLAUSIBLE = 4  # a register that fell, jumped or read 0 (drivers/meter)
 
 UNITS = {
     "power": "W",
@@ -20,7 +21,16 @@ UNITS = {
     "state": "",
     "limit": "W",
     "battery": "%",
+    "reactive_energy": "varh",
+    "peak": "W",
+    "volume": "m3",
 }
+
+
+def unit_of(quantity: str) -> str:
+    """The unit of a quantity, or "" where it has none; `energy.t1` and `energy.export` have that of `energy`."""
+    return UNITS.get(quantity, "") or UNITS.get(quantity.partition(".")[0], "")
+
 
 # What fits a signed 64-bit integer, so that no decoder in the field has to know big numbers.
 MAX_DIGITS = 18

@@ -1,0 +1,213 @@
+"""What a DLMS/COSEM meter pushes: a data notification's list of registers. No I/O, no clock.
+
+Sources: IEC 62056-5-3 (Green Book) 9.5 (data-notification, tag 15; A-XDR encoding of data); the Norwegian NVE/NEK lists
+and the utilities' descriptions of their HAN ports: Aidon (code, value, scaler and unit of each), Kaifa KFM_001 (a list
+by position), Kamstrup V0001 (codes and values, of fixed scales). A decoder of our own:
+docs/decisions/meter-decoders.md.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from drivers.meter.records import Register
+from drivers.meter.sml import UNITS
+
+DATA_NOTIFICATION = 0x0F
+_DEPTH = 12
+_MAX_ITEMS = 2_048
+
+
+class Malformed(ValueError):
+    """The bytes are no data notification."""
+
+
+class Pushed(NamedTuple):
+    """What a notification says; see records.Readout."""
+
+    ident: str
+    registers: dict[str, Register]
+    texts: dict[str, tuple[str, ...]]
+
+
+class _Enum(int):
+    """A DLMS enumeration: a unit, where one is expected."""
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.place = 0
+        self._items = 0
+
+    def take(self, length: int) -> bytes:
+        content = self._data[self.place : self.place + length]
+        if len(content) != length:
+            raise Malformed
+        self.place += length
+        return content
+
+    def length(self) -> int:
+        first = self.take(1)[0]
+        if first < 0x80:
+            return first
+        if not 1 <= first & 0x7F <= 2:
+            raise Malformed
+        return int.from_bytes(self.take(first & 0x7F), "big")
+
+    def is_at_end(self) -> bool:
+        return self.place >= len(self._data)
+
+    def read(self, depth: int = 0) -> Any:
+        """One value: None, list, bool, int, _Enum, float, str or bytes."""
+        self._items += 1
+        if depth > _DEPTH or self._items > _MAX_ITEMS:
+            raise Malformed
+        tag = self.take(1)[0]
+        if tag in (1, 2):
+            return [self.read(depth + 1) for _ in range(self.length())]
+        if tag in _WHOLE:
+            width, is_signed = _WHOLE[tag]
+            return int.from_bytes(self.take(width), "big", signed=is_signed)
+        if tag in _FLOAT:
+            return struct.unpack(_FLOAT[tag], self.take(4 if tag == 23 else 8))[0]
+        if tag in (9, 10, 12):
+            content = self.take(self.length())
+            return content if tag == 9 else content.decode("ascii", "replace")
+        if tag in _OPAQUE:
+            return self.take(_OPAQUE[tag])
+        if tag == 4:
+            return self.take((self.length() + 7) // 8)
+        if tag == 0:
+            return None
+        if tag == 3:
+            return self.take(1) != b"\0"
+        if tag == 22:
+            return _Enum(self.take(1)[0])
+        raise Malformed
+
+
+_WHOLE = {5: (4, True), 6: (4, False), 15: (1, True), 16: (2, True), 17: (1, False), 18: (2, False), 20: (8, True),
+          21: (8, False)}  # fmt: skip
+_FLOAT = {23: ">f", 24: ">d"}
+_OPAQUE = {13: 1, 25: 12, 26: 5, 27: 4}
+
+
+def read_notification(data: bytes, ident: str = "") -> Pushed:
+    """A data notification (tag 15); `ident`: what the meter called itself before. Raises Malformed."""
+    reader = _Reader(data)
+    if reader.take(1)[0] != DATA_NOTIFICATION:
+        raise Malformed
+    reader.take(4)  # long invoke id and priority
+    length = reader.length()
+    if length == 9:  # some meters put the tag of an octet string before its length
+        length = reader.length()
+    if length not in (0, 12):
+        raise Malformed
+    reader.take(length)
+    body = reader.read()
+    if not isinstance(body, list):
+        raise Malformed
+    head = _printed(body[0]) if body and isinstance(body[0], bytes | str) else ""
+    if head.startswith(_KAIFA):
+        return _by_position(body)
+    if ident.startswith(_KAIFA) and len(body) == 1 and type(body[0]) is int:
+        return Pushed(ident, {"1-0:1.7.0": Register(body[0], 0, "W")}, {})  # its shortest list
+    pushed = Pushed(head if head.startswith(_KAMSTRUP) else "", {}, {})
+    _walk(body, pushed.registers, pushed.texts, _SCALES[_KAMSTRUP] if pushed.ident else {})
+    version = next((pushed.texts[key][0] for key in _VERSIONS if key in pushed.texts), "")
+    if version.startswith(_KAIFA):
+        _walk(body, pushed.registers, pushed.texts, _SCALES[_KAIFA])
+    for number in ("1-1:0.0.5", "1-1:0.0.1"):
+        if pushed.ident and number in pushed.texts:
+            pushed.texts.setdefault("0-0:96.1.0", pushed.texts[number])
+    return pushed._replace(ident=(pushed.ident or version)[:64])
+
+
+def _walk(
+    items: list[Any],
+    registers: dict[str, Register],
+    texts: dict[str, tuple[str, ...]],
+    scales: Mapping[str, tuple[str, int]],
+) -> None:
+    """Code, value and, where it is there, (scaler, unit): nested or one behind the other. `scales`: of meters that send
+    neither, C.D.E -> unit and power of ten."""
+    place = 0
+    while place < len(items):
+        item = items[place]
+        place += 1
+        if isinstance(item, list):
+            _walk(item, registers, texts, scales)
+            continue
+        if not isinstance(item, bytes) or len(item) != 6 or item[5] != 255 or place >= len(items):
+            continue
+        value = items[place]
+        if isinstance(value, list):
+            continue
+        place += 1
+        code = f"{item[2]}.{item[3]}.{item[4]}"
+        key = f"{item[0]}-{item[1]}:{code}"
+        if isinstance(value, bytes | str):
+            texts.setdefault(key, (_printed(value),))
+        elif isinstance(value, int) and not isinstance(value, bool | _Enum):
+            scale = items[place] if place < len(items) else None
+            if isinstance(scale, list):
+                register = _scaled(value, scale)
+            else:
+                unit, exponent = scales.get(code, ("", 0))
+                register = Register(value, exponent, unit) if unit else None
+            if register is not None:
+                registers.setdefault(key, register)
+            elif code.startswith("0.0."):
+                texts.setdefault(key, (str(value),))
+
+
+def _scaled(value: int, scale: list[Any]) -> Register | None:
+    if len(scale) != 2 or type(scale[0]) is not int or not isinstance(scale[1], _Enum) or not -9 <= scale[0] <= 9:
+        return None
+    known = UNITS.get(int(scale[1]))
+    return None if known is None else Register(value, scale[0] + known[1], known[0])
+
+
+_VERSIONS = ("1-1:0.2.129", "1-0:0.2.129", "0-0:0.2.129")
+_KAIFA, _KAMSTRUP = "KFM_001", "Kamstrup_V000"
+_PHASES = ("21.7.0", "41.7.0", "61.7.0", "22.7.0", "42.7.0", "62.7.0")
+_VOLTS, _AMPERES = ("32.7.0", "52.7.0", "72.7.0"), ("31.7.0", "51.7.0", "71.7.0")
+
+
+def _table(energy: int, current: int, voltage: int) -> dict[str, tuple[str, int]]:
+    """C.D.E -> unit and power of ten."""
+    return {
+        **dict.fromkeys(("1.7.0", "2.7.0", *_PHASES), ("W", 0)),
+        **dict.fromkeys(("3.7.0", "4.7.0"), ("var", 0)),
+        **dict.fromkeys(("1.8.0", "2.8.0"), ("Wh", energy)),
+        **dict.fromkeys(("3.8.0", "4.8.0"), ("varh", energy)),
+        **dict.fromkeys(_AMPERES, ("A", current)),
+        **dict.fromkeys(_VOLTS, ("V", voltage)),
+    }
+
+
+# What meters mean that send values without scale or unit (Kamstrup's HAN specification 5512-2584; Kaifa's list).
+_SCALES = {_KAMSTRUP: _table(1, -2, 0), _KAIFA: _table(0, -3, -1)}
+_POWERS, _ENERGIES = ("1.7.0", "2.7.0", "3.7.0", "4.7.0"), ("", "1.8.0", "2.8.0", "3.8.0", "4.8.0")
+_ONE, _THREE = _AMPERES[:1] + _VOLTS[:1], _AMPERES + _VOLTS
+# Kaifa's list by position: number of elements -> what each is, behind version, number and type.
+_POSITIONS = {9: _POWERS + _ONE, 13: _POWERS + _THREE, 14: _POWERS + _ONE + _ENERGIES, 18: _POWERS + _THREE + _ENERGIES}
+
+
+def _by_position(body: list[Any]) -> Pushed:
+    shape = _POSITIONS.get(len(body))
+    if shape is None:
+        raise Malformed
+    registers = {}
+    for value, code in zip(body[3:], shape, strict=True):
+        if code and type(value) is int:
+            unit, exponent = _SCALES[_KAIFA][code]
+            registers[f"1-0:{code}"] = Register(value, exponent, unit)
+    return Pushed(_printed(body[0])[:64], registers, {"0-0:96.1.0": (_printed(body[1]),)})
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii") if value and all(32 <= octet < 127 for octet in value) else value.hex().upper()
+    return "".join(character for character in str(value) if " " <= character <= "~").strip()[:64]
