@@ -1,80 +1,540 @@
-"""One ZCL appliance: what is known of it, whether it is there, and which attribute is which of its quantities."""
+"""One ZCL appliance: its endpoints, its channels, what is known of their scales, and what its values are worth. No I/O.
 
-from collections.abc import Callable
-from typing import Any
+An appliance is its endpoints and channels. What goes wrong in one cluster stays there; a channel may show up late; a
+value whose scale is not known, or cannot be true, is withheld and said (promise P10), never guessed.
+"""
 
-from zigpy.device import ZigbeeDevice
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any, NamedTuple
 
+from drivers.zigbee import exceptions, zcl
 from drivers.zigbee.address import client_id_of
-from drivers.zigbee.measures import Measure
-from drivers.zigbee.scaling import Scale
+from drivers.zigbee.channel import SPEAKS_S, Channel, Place, Reading
+from drivers.zigbee.ias import ZONE_STATUS, ZONE_TYPE, Zone, word_of
+from drivers.zigbee.measures import (
+    ANALOG_INPUT,
+    ANALOG_UNITS,
+    CLUSTERS,
+    ELECTRICAL_MEASUREMENT,
+    ENGINEERING_UNITS,
+    IAS_ZONE,
+    MEASURES,
+    METERING,
+    ON_OFF,
+    UNIT_KWH,
+    UNIT_KWH_BCD,
+    UNIT_OF_MEASURE,
+    Measure,
+    scale_attributes,
+    value_attributes,
+)
+from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
 
-# Every configured attribute is reported four times an hour at least.
+# Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0
+# Profiles whose endpoints speak ZCL to us: Home Automation, Light Link, Smart Energy.
+_PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
+_PHASES = ("", ".b", ".c")
+# Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not.
+_LEAST_RATIO, _MOST_RATIO = Fraction(1, 80), Fraction(8)
+# Which of two scales: then the ratio must be an ordinary one, and enough power must flow for it to mean something.
+_ORDINARY = (Fraction(1, 5), Fraction(3))
+_JUDGED_FROM_W, _CHOSEN_FROM_W = 10, 50
+# Values of the same moment: one report's frames, one round of questions.
+_TOGETHER_S = 20.0
+_CONVINCED_BY = 3
+_POLL_MOST_S = 1800.0
+_NO_UNIT = -1
+_SLEEPY_POLL_S = 3600.0
+
+
+class Shape(NamedTuple):
+    """One endpoint as the interview found it."""
+
+    profile: int
+    device_type: int
+    inputs: frozenset[int]
+
+
+class Configuration(NamedTuple):
+    """What an attribute's reporting is to be (ZCL 2.5.7); `change` in the attribute's counts."""
+
+    attribute: int
+    kind: int
+    least_s: int
+    most_s: int
+    change: int
 
 
 class Appliance:
-    """Kept for as long as the hub runs; the zigpy device behind it changes with every life of the radio."""
+    """Kept for as long as the hub runs; the device behind it changes with every life of the radio.
 
-    def __init__(self, ieee: str) -> None:
+    `record`: what `to_record` gave in an earlier life of the hub.
+    """
+
+    def __init__(self, ieee: str, record: dict[str, Any] | None = None) -> None:
         self.ieee = ieee
         self.client_id = client_id_of(ieee)
-        self.device: ZigbeeDevice | None = None
-        # (cluster, attribute name) -> the quantity it is the source of
-        self.sources: dict[tuple[int, str], tuple[Measure, Scale]] = {}
-        self.frames_in = self.frames_out = self.accepted = self.refused = 0
+        self.manufacturer: str | None = None
+        self.model: str | None = None
+        self.is_sleepy = False
+        self.exceptions = exceptions.Exceptions()
+        self.channels: dict[tuple[Place, int], Channel] = {}
+        self.places: list[Place] = []
+        self._current_keys: set[tuple[Place, int]] = set()
+        self.is_configured = False
+        self.frames_in = self.frames_out = self.accepted = 0
+        self.refused: dict[str, int] = {}
+        self.withheld: dict[str, str] = {}  # quantity: why
+        self.zones: dict[int, Zone] = {}  # by endpoint
+        self.changed = False  # what `to_record` gives is new
+        self._facts: dict[Place, dict[int, int]] = {}  # scale attributes that were read
+        self._names: dict[str, int] = {}  # quantity: the endpoint that has it without a suffix
+        self._chosen: dict[str, exceptions.Pair] = {}  # of `either`
+        self._shapes: dict[int, Shape] = {}
+        self._latest: dict[tuple[str, int], tuple[Fraction, float]] = {}  # (base, endpoint): value, when
+        self._counts: dict[tuple[str, int], tuple[zcl.Number, float]] = {}  # currents before their scale
+        self._held: list[tuple[Channel, zcl.Number]] = []
+        self._verdicts: dict[str, int] = {}  # quantity of a current: how often in a row it was judged otherwise
+        self._contradicted: set[str] = set()
+        self._poll_at: dict[Place, float] = {}
+        self._failures: dict[Place, int] = {}
         self._heard_at: float | None = None
         self._has_left = False
-        self._releases: list[Callable[[], Any]] = []
+        self._record = record or {}
 
-    def take_up(self, device: ZigbeeDevice) -> None:
-        """This is its device now."""
-        self.let_go()
-        self.device = device
-        self._has_left = False
+    # What it is
 
-    def on_release(self, release: Callable[[], Any]) -> None:
-        """Call this when the device is let go."""
-        self._releases.append(release)
+    def describe(self, manufacturer: str | None, model: str | None, shapes: dict[int, Shape], *, sleepy: bool) -> None:
+        """The interview's outcome. Called again when the device was interviewed anew; what is known already stays."""
+        self.manufacturer, self.model, self.is_sleepy = manufacturer, model, sleepy
+        self._shapes = shapes
+        self._find_exceptions()
+        self.places = [
+            Place(endpoint, cluster)
+            for endpoint, shape in sorted(shapes.items())
+            if shape.profile in _PROFILES and endpoint not in self.exceptions.skip_endpoints
+            for cluster in sorted(CLUSTERS & shape.inputs, key=_order_of)
+        ]
+        self.places.sort(key=lambda place: _order_of(place.cluster))
+        known, self.channels, self._current_keys = self.channels, {}, set()
+        for place in self.places:
+            for measure in MEASURES:
+                if measure.cluster_id == place.cluster and not self._is_pretended(measure):
+                    key = (place, measure.attribute)
+                    self.channels[key] = known.get(key) or Channel(place, measure)
+                    if measure.scale == "current":
+                        self._current_keys.add(key)
+        if self._record:
+            self._recall(self._record)
+            self._record = {}
+        self._settle_names()
 
-    def let_go(self) -> None:
-        for release in self._releases:
-            release()
-        self._releases.clear()
-        self.device = None
+    def _is_pretended(self, measure: Measure) -> bool:
+        if measure.quantity in self.exceptions.skip:
+            return True
+        # What switches a load and measures it is fed by the mains, whatever its firmware says of batteries.
+        clusters = {cluster for shape in self._shapes.values() for cluster in shape.inputs}
+        is_plug = ON_OFF in clusters and bool(clusters & {METERING, ELECTRICAL_MEASUREMENT})
+        return measure.quantity == "battery" and is_plug
 
-    def left(self) -> None:
-        """It said that it leaves the network."""
-        self._has_left = True
+    def _find_exceptions(self) -> None:
+        types = {endpoint: shape.device_type for endpoint, shape in self._shapes.items()}
+        reads = {
+            (place.endpoint, measure.scale): facts[measure.divisor]
+            for place, facts in self._facts.items()
+            for measure in MEASURES
+            if measure.cluster_id == place.cluster and measure.scale and measure.divisor in facts
+        }
+        self.exceptions = exceptions.of(self.manufacturer, self.model, types, reads)
+
+    # What to ask
+
+    def questions(self, place: Place, *, anew: bool = False) -> list[int]:
+        """Attributes to read of a cluster. `anew`: also those that the device said it has not."""
+        facts = self._facts.get(place, {})
+        wanted = [attribute for attribute in scale_attributes(place.cluster) if anew or facts.get(attribute) != -1]
+        for attribute in value_attributes(place.cluster):
+            channel = self.channels.get((place, attribute))
+            if channel is not None and (anew or not channel.is_absent):
+                wanted.append(attribute)
+        return wanted
+
+    def absent(self, place: Place, attributes: Iterable[int]) -> None:
+        """The device said that it has none of these."""
+        scales = scale_attributes(place.cluster)
+        for attribute in attributes:
+            channel = self.channels.get((place, attribute))
+            if channel is not None and channel.kind is None:
+                self.changed = self.changed or not channel.is_absent
+                channel.is_absent = True
+            if attribute in scales and attribute not in self._facts.get(place, {}):
+                self._facts.setdefault(place, {})[attribute] = -1
+                self.changed = True
+
+    def to_configure(self, place: Place, now: float) -> list[Configuration]:
+        """What this cluster is to report: of each quantity its best channel, and the next where that has no value."""
+        wanted = []
+        for channel in self._channels_of(place):
+            if self._is_wanted(channel, now) and self._is_of_use(channel) and channel.kind is not None:
+                measure = channel.measure
+                change = 1 if channel.scale is None else channel.scale.raw_change(measure.change)
+                most = (1 << max(1, zcl.bits_of(channel.kind) - 1)) - 1
+                wanted.append(
+                    Configuration(measure.attribute, channel.kind, measure.least_s, measure.most_s, min(change, most))
+                )
+        return wanted
+
+    def configured(self, place: Place, attribute: int, *, took: bool) -> None:
+        """The device took the reporting configuration of an attribute, or it did not."""
+        channel = self.channels.get((place, attribute))
+        if channel is not None:
+            channel.is_configured, channel.is_refused = took, not took
+            self.changed = True
+
+    def to_poll(self, place: Place, now: float) -> list[int]:
+        """Attributes that have to be asked for because no report brings them."""
+        wanted = [channel for channel in self._channels_of(place) if self._is_polled(channel, now)]
+        attributes = {channel.measure.attribute: None for channel in wanted}
+        for channel in wanted:
+            if channel.measure.scale in self.exceptions.moves:
+                attributes |= {channel.measure.multiplier: None, channel.measure.divisor: None}
+        return list(attributes)
+
+    def poll_due(self, place: Place) -> float:
+        """When `to_poll` is worth asking for."""
+        return self._poll_at.get(place, float("-inf"))
+
+    def polled(self, place: Place, now: float, *, answered: bool = True) -> None:
+        """A question was put: when the next is due. One that gets no answer is put more and more seldom."""
+        self._failures[place] = 0 if answered else self._failures.get(place, 0) + 1
+        periods = [channel.measure.poll_s for channel in self._channels_of(place) if self._is_polled(channel, now)]
+        period_s = min(periods, default=60) * 2.0 ** min(self._failures[place], 10)
+        if self.is_sleepy:
+            period_s = max(period_s, _SLEEPY_POLL_S)
+        self._poll_at[place] = now + min(period_s, max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0))
+
+    def _is_polled(self, channel: Channel, now: float) -> bool:
+        return self._is_wanted(channel, now) and self._is_of_use(channel) and not channel.is_reporting(now)
+
+    def _is_of_use(self, channel: Channel) -> bool:
+        return channel.scale is not None or channel.measure.scale in self.exceptions.either
+
+    def _is_wanted(self, channel: Channel, now: float) -> bool:
+        return bool(channel.quantity) and channel.is_there and not self._is_outspoken(channel, now)
+
+    def _is_outspoken(self, channel: Channel, now: float) -> bool:
+        """Whether a better channel speaks for the same quantity."""
+        for other in self.channels.values():
+            if other is channel:
+                return False
+            if other.quantity == channel.quantity and other.speaks(now):
+                return True
+        return False
+
+    def _channels_of(self, place: Place) -> list[Channel]:
+        return [channel for channel in self.channels.values() if channel.place == place]
+
+    # What it says
 
     def heard(self, now: float) -> None:
         self.frames_in += 1
         self._heard_at = now
         self._has_left = False
 
-    def value_of(self, cluster_id: int, name: str | None, value: Any) -> tuple[str, str] | None:
-        """`(quantity, decimal text)` when this attribute is the source of one and has a value."""
-        source = self.sources.get((cluster_id, name or ""))
-        if source is None:
+    def take(self, place: Place, records: Iterable[zcl.Record], now: float, *, reported: bool = False) -> list[Reading]:
+        """Attributes as the device gave them, read or reported: the readings that they are worth."""
+        # A phase's current tells whether its voltage is measured.
+        records = sorted(records, key=lambda record: (place, record.attribute) not in self._current_keys)
+        self._learn(place, records)
+        readings = []
+        for record in records:
+            channel = self.channels.get((place, record.attribute))
+            if channel is None:
+                continue
+            if channel.kind != record.kind or channel.is_absent:
+                channel.kind, channel.is_absent = record.kind, False
+                self.changed = True
+                self._settle_names()
+            if reported:
+                channel.reported_at, channel.is_refused = now, False
+            reading = self._value(channel, record, now)
+            if reading is not None:
+                readings.append(reading)
+        return readings
+
+    def take_zone(self, endpoint: int, status: int) -> tuple[list[Reading], list[str]]:
+        """A zone's status: the readings and the texts of the alarms that it makes."""
+        zone = self.zones.setdefault(endpoint, Zone(-1))
+        readings = [] if zone.quantity is None else [Reading(zone.quantity, zone.reading(status))]
+        return readings, zone.take(status)
+
+    def take_zone_records(self, endpoint: int, records: Iterable[zcl.Record]) -> tuple[list[Reading], list[str]]:
+        """Attributes of an IAS Zone cluster: its type first, then what it says now."""
+        numbers = {record.attribute: record.number for record in records}
+        kind, status = numbers.get(ZONE_TYPE), numbers.get(ZONE_STATUS)
+        if kind is not None and (endpoint not in self.zones or self.zones[endpoint].zone_type != kind):
+            self.zones[endpoint] = Zone(int(kind))
+            self.changed = True
+        return ([], []) if status is None else self.take_zone(endpoint, int(status))
+
+    def settle(self, now: float) -> list[Reading]:
+        """All clusters were read: what could only be judged together is judged. The readings that waited for it."""
+        self.is_configured = True
+        held, self._held = self._held, []
+        for endpoint in {channel.place.endpoint for channel, _ in held}:
+            self._judge(endpoint, now, at_once=True)
+        return [reading for channel, raw in held if (reading := self._worth(channel, raw, now)) is not None]
+
+    def _value(self, channel: Channel, record: zcl.Record, now: float) -> Reading | None:
+        raw = record.number
+        if raw is not None and channel.is_bcd:
+            raw = bcd(int(raw))
+        if raw is None:
+            self._refuse("invalid")
             return None
-        measure, scale = source
-        if not isinstance(value, int) or value == measure.missing:
-            self.refused += 1
+        if channel.base.startswith("current"):
+            self._counts[channel.base, channel.place.endpoint] = (raw, now)
+            if not self.is_configured:  # the power that it is judged by may be read later
+                self._held.append((channel, raw))
+                return None
+            self._judge(channel.place.endpoint, now)
+        if channel.measure.is_register and channel.scale is not None:
+            wh_per_count = float(channel.scale.factor)
+            if not channel.register.accepts(int(raw), zcl.bits_of(record.kind), wh_per_count, now):
+                self._refuse("jump")
+                return None
+        return self._worth(channel, raw, now)
+
+    def _worth(self, channel: Channel, raw: zcl.Number, now: float) -> Reading | None:
+        quantity, scale = channel.quantity, channel.scale
+        if scale is None:
+            if channel.doubt:
+                self._withhold(quantity, channel.doubt, "scale")
             return None
+        value = raw * scale.factor
+        if not channel.measure.least <= value <= channel.measure.most:
+            self._withhold(quantity, f"{scale.text(raw)} cannot be true", "implausible")
+            return None
+        if quantity in self._contradicted:
+            self._withhold(quantity, "it does not fit the power and the voltage", "implausible")
+            return None
+        if not value and channel.base.startswith("voltage") and self._carries_current(channel):
+            self._refuse("implausible")  # no volts where amperes flow: this phase's voltage is not measured
+            return None
+        self._latest[channel.base, channel.place.endpoint] = (Fraction(value), now)
+        channel.valid_at = now
+        if self._is_outspoken(channel, now):
+            return None
+        self.withheld.pop(quantity, None)
         self.accepted += 1
-        return measure.quantity, scale.text(int(value))
+        return Reading(quantity, scale.text(raw))
+
+    def _carries_current(self, channel: Channel) -> bool:
+        counts = self._counts.get((channel.base.replace("voltage", "current", 1), channel.place.endpoint))
+        return counts is not None and bool(counts[0])
+
+    # Scales
+
+    def _learn(self, place: Place, records: list[zcl.Record]) -> None:
+        scales = scale_attributes(place.cluster)
+        facts = self._facts.setdefault(place, {}) if scales else {}
+        is_new = False
+        for record in records:
+            if record.attribute in scales:
+                number = record.number
+                value = 0 if number is None else int(number)  # an invalid one is no scale
+                is_new = is_new or facts.get(record.attribute) != value
+                facts[record.attribute] = value
+        if is_new:
+            self.changed = True
+            self._find_exceptions()
+        if is_new or any(channel.scale is None for channel in self._channels_of(place)):
+            for channel in self._channels_of(place):
+                channel.scale, channel.doubt = self._scale_of(channel)
+            self._settle_names()
+
+    def _scale_of(self, channel: Channel) -> tuple[Scale | None, str]:
+        """The scale of a channel, or why there is none."""
+        measure, facts = channel.measure, self._facts.get(channel.place, {})
+        if measure.cluster_id == ANALOG_INPUT:
+            return self._scale_of_analog(channel, facts)
+        if measure.cluster_id == METERING:
+            unit = self._unit_of(channel.place)
+            channel.is_bcd = unit == UNIT_KWH_BCD
+            if unit not in (UNIT_KWH, UNIT_KWH_BCD):
+                return None, "its unit is not known" if unit == _NO_UNIT else ""
+        if not measure.scale:
+            factor = Fraction(*self.exceptions.factor.get(measure.quantity, (1, 1)))
+            return fixed(measure.factor * factor), ""
+        chosen = self.exceptions.lies.get(measure.scale) or self._chosen.get(measure.scale)
+        if chosen is not None:
+            return scale_of(*chosen, measure.exponent), ""
+        if measure.scale in self.exceptions.either:
+            return None, "which of two scales it has shows only while it carries more power"
+        multiplier, divisor = (
+            None if value == -1 else value
+            for value in (facts.get(measure.multiplier, -1), facts.get(measure.divisor, -1))
+        )
+        doubt = doubt_of(multiplier, divisor)
+        if not doubt:
+            assert divisor is not None
+            return scale_of(1 if multiplier is None else multiplier, divisor, measure.exponent), ""
+        fallback = self.exceptions.scale.get(measure.scale)
+        return (None, doubt) if fallback is None else (scale_of(*fallback, measure.exponent), "")
+
+    def _scale_of_analog(self, channel: Channel, facts: dict[int, int]) -> tuple[Scale | None, str]:
+        analog = self.exceptions.analog.get(channel.place.endpoint)
+        if analog is not None:
+            return fixed(Fraction(analog[1], analog[2])), ""
+        unit = ANALOG_UNITS.get(facts.get(ENGINEERING_UNITS, -1))
+        return (None, "") if unit is None else (fixed(unit[1]), "")
+
+    # Names
+
+    def _base_of(self, channel: Channel) -> str:
+        place = channel.place
+        if place.cluster == ANALOG_INPUT:
+            analog = self.exceptions.analog.get(place.endpoint)
+            unit = ANALOG_UNITS.get(self._facts.get(place, {}).get(ENGINEERING_UNITS, -1))
+            return analog[0] if analog is not None else "" if unit is None else unit[0]
+        if place.cluster == ELECTRICAL_MEASUREMENT and channel.measure.attribute == 0x050B:
+            total = self.channels.get((place, 0x0304))
+            others = [self.channels.get((place, attribute)) for attribute in (0x090B, 0x0A0B)]
+            is_one_of_three = any(other is not None and other.is_there for other in others)
+            if is_one_of_three and total is not None and total.is_there and total.scale is not None:
+                return "power.a"
+        if place.cluster == METERING and self._unit_of(place) not in (UNIT_KWH, UNIT_KWH_BCD, _NO_UNIT):
+            return ""  # it counts gas, water or heat
+        return channel.measure.quantity
+
+    def _unit_of(self, place: Place) -> int:
+        """What a register counts; _NO_UNIT when neither the device nor the table says."""
+        unit = self._facts.get(place, {}).get(UNIT_OF_MEASURE, -1)
+        if unit >= 0:
+            return unit
+        return _NO_UNIT if self.exceptions.unit is None else self.exceptions.unit
+
+    def _settle_names(self) -> None:
+        """The first endpoint that has a quantity has it by its own name; others add their number.
+
+        First is the lowest that may have it, once one is known to: an endpoint that does not answer keeps its place.
+        """
+        by_base: dict[str, list[Channel]] = {}
+        for channel in self.channels.values():
+            channel.base = channel.quantity = self._base_of(channel)
+            if channel.base and not channel.is_absent:
+                by_base.setdefault(channel.base, []).append(channel)
+        for base, channels in by_base.items():
+            # An Analog Input that the table knows has no number: it is the device's only one of that quantity.
+            numbered = [channel for channel in channels if not self._is_tabled(channel)]
+            if not numbered:
+                continue
+            endpoints = {channel.place.endpoint for channel in numbered}
+            first = self._names.get(base, min(endpoints))
+            if first not in endpoints:
+                first = min(endpoints)
+            if any(channel.is_there for channel in numbered) and self._names.get(base) != first:
+                self._names[base] = first
+                self.changed = True
+            for channel in numbered:
+                if channel.place.endpoint != first:
+                    channel.quantity = f"{base}.{channel.place.endpoint}"
+
+    def _is_tabled(self, channel: Channel) -> bool:
+        return channel.place.cluster == ANALOG_INPUT and channel.place.endpoint in self.exceptions.analog
+
+    # What can be judged only together
+
+    def _judge(self, endpoint: int, now: float, *, at_once: bool = False) -> None:
+        """Do an endpoint's currents fit its power and voltage? A hundred off they do not: their scale is another."""
+        channels = [
+            channel
+            for channel in self.channels.values()
+            if channel.place.endpoint == endpoint and channel.base.startswith("current")
+        ]
+        pairs = self.exceptions.either.get("current")
+        if pairs is not None and "current" not in self._chosen:
+            self._choose(endpoint, pairs, now)
+            for channel in channels:
+                channel.scale, channel.doubt = self._scale_of(channel)
+        if pairs is not None or "current" in self.exceptions.lies or not channels or channels[0].scale is None:
+            return
+        ratio = self._ratio(endpoint, channels[0].scale.factor, _JUDGED_FROM_W, now)
+        if ratio is None:
+            return
+        fits = _LEAST_RATIO <= ratio <= _MOST_RATIO
+        for quantity in (channel.quantity for channel in channels):
+            if fits != (quantity in self._contradicted):
+                self._verdicts[quantity] = 0
+                continue
+            self._verdicts[quantity] = self._verdicts.get(quantity, 0) + 1
+            if at_once or self._verdicts[quantity] >= _CONVINCED_BY:
+                self._verdicts[quantity] = 0
+                (self._contradicted.discard if fits else self._contradicted.add)(quantity)
+                self.changed = True
+
+    def _choose(self, endpoint: int, pairs: tuple[exceptions.Pair, ...], now: float) -> None:
+        """Of several scales that the currents may have, the one that fits the power."""
+        ratios = [(pair, self._ratio(endpoint, Fraction(*pair), _CHOSEN_FROM_W, now)) for pair in pairs]
+        fitting = [pair for pair, ratio in ratios if ratio is not None and _ORDINARY[0] <= ratio <= _ORDINARY[1]]
+        if len(fitting) == 1:
+            self._chosen["current"] = fitting[0]
+            self.changed = True
+
+    def _ratio(self, endpoint: int, factor: Fraction, least_w: int, now: float) -> Fraction | None:
+        """Power over the sum of voltage times current, all of this moment; None: nothing can be said."""
+        power = self._of_now("power", endpoint, now)
+        phases = [self._of_now(f"power{phase}", endpoint, now) for phase in _PHASES[1:]]
+        if power is None:
+            return None
+        if ("power.a", endpoint) not in self._latest:  # `power` is one phase of three, where there are three
+            power += sum((phase for phase in phases if phase is not None), Fraction(0))
+        apparent = Fraction(0)
+        for phase in _PHASES:
+            counts = self._counts.get((f"current{phase}", endpoint))
+            volts = self._of_now(f"voltage{phase}", endpoint, now) or self._of_now("voltage", endpoint, now)
+            if counts is not None and volts and now - counts[1] <= _TOGETHER_S:
+                raw: Fraction = Fraction(counts[0])
+                apparent += abs(raw) * factor * volts
+        return abs(power) / apparent if apparent and abs(power) >= least_w else None
+
+    def _of_now(self, base: str, endpoint: int, now: float) -> Fraction | None:
+        value, at = self._latest.get((base, endpoint), (None, float("-inf")))
+        # A voltage hardly moves; the others must be of one moment.
+        return value if now - at <= (SPEAKS_S if base.startswith("voltage") else _TOGETHER_S) else None
+
+    # For people
+
+    def _refuse(self, kind: str) -> None:
+        self.refused[kind] = self.refused.get(kind, 0) + 1
+
+    def _withhold(self, quantity: str, why: str, kind: str) -> None:
+        self.withheld[quantity] = why
+        self._refuse(kind)
+
+    def left(self) -> None:
+        """It said that it leaves the network."""
+        self._has_left = True
+
+    def quantities(self) -> list[str]:
+        """What it has, withheld or not."""
+        return sorted({channel.quantity for channel in self.channels.values() if channel.is_there and channel.quantity})
 
     def state(self, now: float) -> str:
         """ "left", "lost" (not heard for an hour), "joining" (not heard yet), "active"."""
         if self._has_left:
             return "left"
         if self._heard_at is None:
-            return "joining" if not self.sources else "lost"
-        return "active" if now - self._heard_at < LOST_AFTER_S else "lost"
+            return "lost" if self.is_configured else "joining"
+        lost_after_s = LOST_AFTER_S if not self.is_sleepy else 12 * LOST_AFTER_S
+        return "active" if now - self._heard_at < lost_after_s else "lost"
 
     def row(self, now: float) -> dict[str, Any]:
         """A row for `meterhub adapters`, with the columns of an MQTT-SN session and a few of its own."""
-        device = self.device
+        limit = self.exceptions.limit
+        wanted = [channel for channel in self.channels.values() if self._is_wanted(channel, now)]
         return {
             "client": self.client_id,
             "link": "zigbee",
@@ -90,10 +550,86 @@ class Appliance:
             "repeats": 0,
             "retransmissions": 0,
             "lost": 0,
-            "refused": {"value": self.refused} if self.refused else {},
-            "quantities": sorted({measure.quantity for measure, _ in self.sources.values()}),
-            "manufacturer": getattr(device, "manufacturer", None),
-            "model": getattr(device, "model", None),
-            "lqi": getattr(device, "lqi", None),
-            "rssi": getattr(device, "rssi", None),
+            "refused": dict(self.refused),
+            "quantities": self.quantities(),
+            "withheld": dict(self.withheld),
+            "polled": sorted({channel.quantity for channel in wanted if not channel.is_reporting(now)}),
+            "alarms": sorted({word_of(zone.zone_type) for zone in self.zones.values()}),
+            "limit": None if limit is None else f"{limit.least_a}..{limit.most_a} A by Level Control",
+            "manufacturer": self.manufacturer,
+            "model": self.model,
         }
+
+    # What is kept
+
+    def to_record(self) -> dict[str, Any]:
+        """All that would have to be asked for again, ready for JSON."""
+        return {
+            "configured": self.is_configured,
+            "facts": {
+                _key(*place): {str(a): value for a, value in facts.items()} for place, facts in self._facts.items()
+            },
+            "kinds": {
+                _key(*channel.place, channel.measure.attribute): channel.kind
+                for channel in self.channels.values()
+                if channel.is_there
+            },
+            "absent": [
+                _key(*channel.place, channel.measure.attribute)
+                for channel in self.channels.values()
+                if channel.is_absent
+            ],
+            "reports": [
+                _key(*channel.place, channel.measure.attribute)
+                for channel in self.channels.values()
+                if channel.is_configured and not channel.is_refused
+            ],
+            "names": dict(self._names),
+            "chosen": {pair: list(value) for pair, value in self._chosen.items()},
+            "contradicted": sorted(self._contradicted),
+            "zones": {str(endpoint): zone.zone_type for endpoint, zone in self.zones.items()},
+        }
+
+    def _recall(self, record: dict[str, Any]) -> None:
+        """Raises nothing: what a damaged record lacks is asked for again."""
+        try:
+            self._facts = {
+                Place(*_unkey(place)): {int(a): int(value) for a, value in facts.items()}
+                for place, facts in record["facts"].items()
+            }
+            self._names = {str(name): int(endpoint) for name, endpoint in record["names"].items()}
+            self._chosen = {str(pair): (int(m), int(d)) for pair, (m, d) in record["chosen"].items()}
+            self._contradicted = set(map(str, record["contradicted"]))
+            self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
+            self._find_exceptions()
+            for channel in self.channels.values():
+                key = _key(*channel.place, channel.measure.attribute)
+                channel.kind = record["kinds"].get(key, channel.kind)
+                channel.is_absent = key in record["absent"]
+                channel.is_configured = key in record["reports"]
+                channel.scale, channel.doubt = self._scale_of(channel)
+            self.is_configured = bool(record["configured"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self._facts, self._names, self._chosen, self.is_configured = {}, {}, {}, False
+
+    def trust_reports(self, now: float) -> None:
+        """After a start: who was told to report is believed to, until a report is late."""
+        for channel in self.channels.values():
+            if channel.is_configured and not channel.is_refused and not self.exceptions.is_polled(channel.quantity):
+                channel.reported_at = now
+
+
+def _order_of(cluster: int) -> int:
+    """The order of MEASURES: what is preferred is read first."""
+    if cluster == IAS_ZONE:
+        return len(MEASURES)
+    return next(at for at, measure in enumerate(MEASURES) if measure.cluster_id == cluster)
+
+
+def _key(*numbers: int) -> str:
+    """`Place` and attribute as text, for JSON."""
+    return ":".join(f"{number:x}" for number in numbers)
+
+
+def _unkey(text: str) -> list[int]:
+    return [int(number, 16) for number in text.split(":")]

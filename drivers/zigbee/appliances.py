@@ -1,31 +1,53 @@
-"""ZCL appliances: plugs and meters that speak no MQTT-SN. Interviewed by zigpy; bound, read and switched here."""
+"""ZCL appliances: plugs, meters, thermostats, sensors that speak no MQTT-SN. Interviewed by zigpy; the rest is here."""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
 
+from zigpy import types as t
 from zigpy.device import ZigbeeDevice
 from zigpy.exceptions import ZigbeeException
-from zigpy.zcl import AttributeReportedEvent, Cluster
+from zigpy.zcl import Cluster
 from zigpy.zcl.foundation import Status
 
 from drivers.clock import monotonic
+from drivers.zigbee import asking, ias, zcl
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
-from drivers.zigbee.appliance import Appliance
+from drivers.zigbee.appliance import Appliance, Shape
 from drivers.zigbee.application import Application
-from drivers.zigbee.measures import CLUSTERS, ON_OFF
-from drivers.zigbee.reporting import configure
+from drivers.zigbee.budget import Budget
+from drivers.zigbee.channel import Place, Reading
+from drivers.zigbee.interviews import Interviews
+from drivers.zigbee.kept import Kept
+from drivers.zigbee.measures import IAS_ZONE, LEVEL, ON_OFF
 
 log = logging.getLogger(__name__)
 
-Reading = Callable[[str, str, str], None]
+TakeReading = Callable[[str, str, str], None]
 RecordEvent = Callable[[str, dict[str, Any]], Any]
 
-# An appliance that does not answer now (asleep, switched off at the wall) is tried again; the last one for good.
+# A cluster that does not answer now (asleep, switched off at the wall) is tried again; the last one for good.
 RETRY_S = (2.0, 10.0, 60.0, 600.0, 3600.0)
-_AT_A_TIME = 2
-_SWITCH_TIMEOUT_S = 12.0
+_AT_A_TIME = 4  # half of what the radio takes
+_ORDER_TIMEOUT_S = 12.0
+# The air's budget for questions: one a second for all appliances together, and few of them without an answer yet.
+POLL_SPACING_S = 1.0
+_POLLS_UNDER_WAY = 3
+_TICK_S = 1.0
+_REVIEW_S = 60.0
+_SAVE_AFTER_S = 10.0
+_NOT_THERE = (TimeoutError, ZigbeeException, AttributeError, ConnectionError)
+NOMINAL_V = 230.0
+_MOVE_TO_LEVEL = 0x00
+_ZONE_ID = 0
+
+
+class Health(Protocol):
+    """What is needed of hub/health.py."""
+
+    def set_condition(self, code: str, holds: bool, detail: str = "") -> None: ...
 
 
 class Appliances:
@@ -34,44 +56,85 @@ class Appliances:
     `reading(client_id, quantity, text)` gets every value as decimal text in the hub's units (design 3.2).
     """
 
-    def __init__(self, reading: Reading, record_event: RecordEvent) -> None:
+    def __init__(self, reading: TakeReading, record_event: RecordEvent, health: Health, data_dir: Path) -> None:
         self._reading = reading
         self._record_event = record_event
+        self._health = health
+        self._kept = Kept(data_dir)
         self._by_ieee: dict[str, Appliance] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._devices: dict[str, ZigbeeDevice] = {}
+        self._configuring: dict[str, asyncio.Task[None]] = {}
+        self._interviews = Interviews()
         self._application: Application | None = None
         self._turn = asyncio.Semaphore(_AT_A_TIME)
+        self._ticking: asyncio.Task[None] | None = None
+        self._polls: set[asyncio.Task[None]] = set()
+        self._polling: set[tuple[str, Place]] = set()
+        self._limits: dict[str, asyncio.TimerHandle] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._next_poll_at = self._review_at = 0.0
+        self._save_at: float | None = None
+
+    # The radio comes and goes
 
     def attach(self, application: Application) -> None:
         """There is a network: take up its devices, and hear of new ones."""
         self._application = application
         application.add_listener(self)
+        now = monotonic()
         for device in list(application.devices.values()):
-            if isinstance(device, ZigbeeDevice) and device.nwk != application.state.node_info.nwk:
-                self._take_up(device)
+            if not isinstance(device, ZigbeeDevice) or device.nwk == application.state.node_info.nwk:
+                continue
+            if device.is_initialized:
+                self._take_up(device, is_back=False)
+            else:
+                self._interviews.owed(hex_of(device.ieee), now)
+        self._ticking = asyncio.get_running_loop().create_task(self._tick(), name="zigbee-appliances")
 
     def detach(self) -> None:
         """The radio is gone."""
         if self._application is not None:
             self._application.remove_listener(self)
             self._application = None
-        for appliance in self._by_ieee.values():
-            appliance.let_go()
+        for task in (self._ticking, *self._configuring.values(), *self._polls):
+            if task is not None:
+                task.cancel()
+        self._ticking = None
+        self._configuring.clear()
+        self._polling.clear()
+        self._devices.clear()
 
     # What zigpy tells (the names are its own; whatever is raised here, it swallows)
 
     def raw_device_initialized(self, device: ZigbeeDevice) -> None:
         """A device was interviewed for the first time."""
-        if _clusters(device):
-            self._record_event("adapter.joined", {"client": client_id_of(hex_of(device.ieee)), "link": "zigbee"})
+        ieee = hex_of(device.ieee)
+        if self._appliance_of(device).places:
+            self._record_event("adapter.joined", {"client": client_id_of(ieee), "link": "zigbee"})
 
     def device_initialized(self, device: ZigbeeDevice) -> None:
         """A device is interviewed, or came back: it may have forgotten its bindings."""
-        self._take_up(device)
+        self._interviews.succeeded(hex_of(device.ieee))
+        self._take_up(device, is_back=True)
+
+    def device_init_failure(self, device: ZigbeeDevice) -> None:
+        """An interview failed. What is known of the endpoints is enough; without them it is tried again, and told."""
+        ieee = hex_of(device.ieee)
+        if device.is_initialized and self._application is not None:
+            self._application.device_initialized(device)
+        elif self._interviews.failed(ieee, monotonic()):
+            self._record_event("adapter.interview_failed", {"client": client_id_of(ieee)})
+            self._review()
 
     def device_left(self, device: ZigbeeDevice) -> None:
-        appliance = self._by_ieee.get(hex_of(device.ieee))
+        ieee = hex_of(device.ieee)
+        self._interviews.forget(ieee)
+        appliance = self._by_ieee.get(ieee)
         if appliance is not None:
             appliance.left()
+            self._stop_configuring(ieee)
+            self._devices.pop(ieee, None)
             self._record_event("adapter.left", {"client": appliance.client_id, "reason": "left the network"})
 
     def handle_message(self, device: ZigbeeDevice, *_frame: Any) -> None:
@@ -80,76 +143,364 @@ class Appliances:
         if appliance is not None:
             appliance.heard(monotonic())
 
-    # Reports
+    # Taking up a device
 
-    def _take_up(self, device: ZigbeeDevice) -> None:
-        clusters = _clusters(device)
-        if not clusters or self._application is None:
-            return
+    def _appliance_of(self, device: ZigbeeDevice) -> Appliance:
+        """What is known of a device, with its shape as it is now."""
         ieee = hex_of(device.ieee)
-        appliance = self._by_ieee.setdefault(ieee, Appliance(ieee))
-        appliance.take_up(device)
+        appliance = self._by_ieee.get(ieee)
+        if appliance is None:
+            appliance = self._by_ieee[ieee] = Appliance(ieee, self._kept.records.get(ieee))
+            self._budgets[ieee] = Budget()
+        shapes = {
+            int(endpoint.endpoint_id): Shape(
+                int(endpoint.profile_id or 0), int(endpoint.device_type or 0), frozenset(map(int, endpoint.in_clusters))
+            )
+            for endpoint in device.non_zdo_endpoints
+        }
+        sleepy = device.node_desc is not None and bool(device.node_desc.is_end_device)
+        appliance.describe(device.manufacturer, device.model, shapes, sleepy=sleepy)
+        return appliance
 
-        def reported(event: AttributeReportedEvent) -> None:
-            self._take(appliance, event.cluster_id, event.attribute_name, event.value)
+    def _take_up(self, device: ZigbeeDevice, *, is_back: bool) -> None:
+        """`is_back`: it joined, or rejoined, just now; else it was here before the radio started."""
+        ieee = hex_of(device.ieee)
+        appliance = self._appliance_of(device)
+        if not appliance.places or self._application is None:
+            return
+        self._devices[ieee] = device
+        if not is_back:
+            appliance.trust_reports(monotonic())
+        self._stop_configuring(ieee)
+        work = self._configure(appliance, device, told_anew=is_back or not appliance.is_configured)
+        self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
-        for cluster in clusters:
-            appliance.on_release(cluster.on_event(AttributeReportedEvent.event_type, reported))
-        task = asyncio.get_running_loop().create_task(self._configure(appliance, clusters), name=f"configure-{ieee}")
-        appliance.on_release(task.cancel)
+    def _stop_configuring(self, ieee: str) -> None:
+        task = self._configuring.pop(ieee, None)
+        if task is not None:
+            task.cancel()
 
-    async def _configure(self, appliance: Appliance, clusters: list[Cluster]) -> None:
+    async def _configure(self, appliance: Appliance, device: ZigbeeDevice, *, told_anew: bool) -> None:
+        """Read each cluster, then have each report. What fails in one is that one's, and tried again alone."""
+        unread, unconfigured = list(appliance.places), list(appliance.places) if told_anew else []
         tries = 0
-        while True:
-            try:
-                async with self._turn:
-                    for cluster_id, values in (await configure(clusters, appliance.sources)).items():
-                        for name, value in values.items():
-                            self._take(appliance, cluster_id, name, value)
-                return
-            except Exception as error:  # it does not answer, refuses, or answers nonsense
-                log.debug("configuring %s: %r", appliance.client_id, error)
+        while unread or unconfigured:
+            async with self._turn:
+                unread = [place for place in unread if not await self._learn(appliance, device, place, tries)]
+                self._emit(appliance, appliance.settle(monotonic()))
+                unconfigured = [
+                    place
+                    for place in unconfigured
+                    if place in unread or not await self._have_reported(appliance, device, place)
+                ]
+            if not unread and not unconfigured:
+                break
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
 
-    def _take(self, appliance: Appliance, cluster_id: int, name: str | None, value: Any) -> None:
-        found = appliance.value_of(cluster_id, name, value)
-        if found is not None:
-            self._reading(appliance.client_id, *found)
+    async def _learn(self, appliance: Appliance, device: ZigbeeDevice, place: Place, tries: int) -> bool:
+        """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""
+        cluster = _cluster(device, place)
+        if cluster is None:
+            return True
+        try:
+            if place.cluster == IAS_ZONE:
+                await self._enrol(appliance, device, cluster, place)
+                return True
+            answer = await asking.read(
+                cluster, appliance.questions(place), retries=0 if not tries else 1, singly=tries > 1
+            )
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # it does not answer, refuses, or answers nonsense
+            log.debug("reading %s of %s: %r", place, appliance.client_id, error)
+            return False
+        now = monotonic()
+        appliance.absent(place, answer.absent)
+        self._emit(appliance, appliance.take(place, answer.records, now))
+        appliance.polled(place, now)
+        return True
+
+    async def _have_reported(self, appliance: Appliance, device: ZigbeeDevice, place: Place) -> bool:
+        cluster = _cluster(device, place)
+        wanted = appliance.to_configure(place, monotonic())
+        if cluster is None or not wanted:
+            return True
+        try:
+            taken = await asking.configure(cluster, wanted)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.debug("configuring %s of %s: %r", place, appliance.client_id, error)
+            return False
+        for attribute, took in taken.items():
+            appliance.configured(place, attribute, took=took)
+        return True
+
+    async def _enrol(self, appliance: Appliance, device: ZigbeeDevice, cluster: Any, place: Place) -> None:
+        """Make the hub the zone's CIE (ZCL 8.2.2.2.3), enrol it unasked, and see what it says now.
+
+        Zones enrol in one of three ways; a device that knows only another has said so, and is served all the same.
+        """
+        assert self._application is not None
+        answer = await asking.read(cluster, [ias.ZONE_STATE, ias.ZONE_TYPE, ias.ZONE_STATUS], retries=1)
+        self._take_zone(appliance, *appliance.take_zone_records(place.endpoint, answer.records))
+        ours: Any = self._application.state.node_info.ieee
+        for step in (
+            lambda: cluster.write_attributes({"cie_addr": t.EUI64(ours)}),
+            cluster.bind,
+            lambda: cluster.enroll_response(enroll_response_code=0, zone_id=_ZONE_ID, expect_reply=False),
+        ):
+            try:
+                await step()
+            except _NOT_THERE as error:
+                log.debug("enrolling %s: %r", appliance.client_id, error)
+
+    # What devices say
+
+    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+        """A report, or a command of an IAS zone, arrived (application.py)."""
+        appliance = self._by_ieee.get(hex_of(device.ieee))
+        if appliance is None:
+            return
+        now = monotonic()
+        appliance.heard(now)
+        if header.is_report:
+            records = zcl.report(body)
+            if place.cluster == IAS_ZONE:
+                self._take_zone(appliance, *appliance.take_zone_records(place.endpoint, records))
+            elif header.manufacturer is None:
+                self._emit(appliance, appliance.take(place, records, now, reported=True))
+        elif header.command == zcl.STATUS_CHANGE and len(body) >= 2:
+            status = int.from_bytes(body[:2], "little")
+            self._take_zone(appliance, *appliance.take_zone(place.endpoint, status))
+
+    def _take_zone(self, appliance: Appliance, readings: Iterable[Reading], alarms: Iterable[str]) -> None:
+        self._emit(appliance, readings)
+        for text in alarms:
+            if self._budgets[appliance.ieee].admits("alarm", monotonic()):
+                self._record_event("adapter.alarm", {"client": appliance.client_id, "text": text})
+
+    def _emit(self, appliance: Appliance, readings: Iterable[Reading]) -> None:
+        now = monotonic()
+        budget = self._budgets[appliance.ieee]
+        for reading in readings:
+            if budget.admits(reading.quantity, now):
+                self._reading(appliance.client_id, reading.quantity, reading.text)
+        for quantity, why in appliance.withheld.items():
+            if (appliance.ieee, quantity) not in self._told:
+                self._told.add((appliance.ieee, quantity))
+                told = {"client": appliance.client_id, "quantity": quantity, "reason": why}
+                self._record_event("adapter.withheld", told)
+                self._review_at = 0.0
+        if appliance.changed and self._save_at is None:
+            self._save_at = now + _SAVE_AFTER_S
+
+    # Every second
+
+    async def _tick(self) -> None:
+        """Polls, interviews that are owed, conditions, what is to be saved. Ends with the radio's life."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = monotonic()
+            try:
+                self._poll(now)
+                self._interview(now)
+                if now >= self._review_at:
+                    self._review()
+                if self._save_at is not None and now >= self._save_at:
+                    await self._save()
+            except Exception:
+                log.exception("looking after the appliances")
+
+    def _poll(self, now: float) -> None:
+        """Ask the one appliance that has waited longest, at most once in POLL_SPACING_S."""
+        if now < self._next_poll_at or len(self._polls) >= _POLLS_UNDER_WAY:
+            return
+        due: list[tuple[float, str, Place]] = []
+        for ieee in self._devices:
+            appliance = self._by_ieee[ieee]
+            if not appliance.is_configured:
+                continue
+            for place in appliance.places:
+                at = appliance.poll_due(place)
+                if at <= now and (ieee, place) not in self._polling:
+                    due.append((at, ieee, place))
+        for _, ieee, place in sorted(due):
+            appliance = self._by_ieee[ieee]
+            attributes = appliance.to_poll(place, now)
+            if not attributes:
+                appliance.polled(place, now)
+                continue
+            self._next_poll_at = now + POLL_SPACING_S
+            self._polling.add((ieee, place))
+            task = asyncio.get_running_loop().create_task(self._ask(ieee, place, attributes), name=f"poll-{ieee}")
+            self._polls.add(task)
+            task.add_done_callback(self._polls.discard)
+            return
+
+    async def _ask(self, ieee: str, place: Place, attributes: list[int]) -> None:
+        appliance, device, answered = self._by_ieee[ieee], self._devices[ieee], False
+        cluster = _cluster(device, place)
+        application = self._application
+        try:
+            if cluster is not None and application is not None:
+                async with application.request_priority(t.PacketPriority.LOW):
+                    answer = await asking.read(cluster, attributes, retries=0)
+                answered = True
+                self._emit(appliance, appliance.take(place, answer.records, monotonic()))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.debug("polling %s: %r", appliance.client_id, error)
+        finally:
+            self._polling.discard((ieee, place))
+        appliance.polled(place, monotonic(), answered=answered)
+
+    def _interview(self, now: float) -> None:
+        for ieee in self._interviews.take_due(now):
+            device = None if self._application is None else self._application.device_of(ieee)
+            if device is None:
+                self._interviews.forget(ieee)
+            elif not device.is_initialized and not device.initializing:
+                device.schedule_initialize()
+
+    def _review(self) -> None:
+        """Conditions: who is muted, what is withheld, who cannot be interviewed."""
+        now = monotonic()
+        self._review_at = now + _REVIEW_S
+        muted = [client_id_of(ieee) for ieee, budget in self._budgets.items() if budget.is_muted(now)]
+        withheld = [
+            f"{appliance.client_id} {quantity} ({why})"
+            for appliance in self._by_ieee.values()
+            for quantity, why in appliance.withheld.items()
+        ]
+        failing = [client_id_of(ieee) for ieee in self._interviews.failing()]
+        for code, names in (
+            ("adapter-babbles", muted),
+            ("adapter-withheld", withheld),
+            ("adapter-not-interviewed", failing),
+        ):
+            self._health.set_condition(code, bool(names), _few(names))
+
+    async def _save(self) -> None:
+        self._save_at = None
+        for ieee, appliance in self._by_ieee.items():
+            if appliance.changed:
+                appliance.changed = False
+                self._kept.records[ieee] = appliance.to_record()
+        try:
+            await asyncio.to_thread(self._kept.write, dict(self._kept.records))
+        except OSError as error:  # with what is learned next, again
+            log.warning("saving what is known of the appliances: %s", error)
+
+    async def close(self) -> None:
+        """The hub stops: what was learned last is saved."""
+        for timer in self._limits.values():
+            timer.cancel()
+        if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
+            await self._save()
+
+    def forget(self, ieee: str) -> None:
+        """It was removed from the network for good."""
+        self._stop_configuring(ieee)
+        self._interviews.forget(ieee)
+        for table in (self._by_ieee, self._budgets, self._devices):
+            table.pop(ieee, None)
+        if self._kept.records.pop(ieee, None) is not None:
+            self._save_at = monotonic()
 
     # Questions and orders
 
     def rows(self) -> list[dict[str, Any]]:
         """One row an appliance, with the columns of an MQTT-SN session."""
         now = monotonic()
-        return [appliance.row(now) for appliance in self._by_ieee.values()]
+        rows = []
+        for ieee, appliance in self._by_ieee.items():
+            if appliance.places:
+                device, budget = self._devices.get(ieee), self._budgets[ieee]
+                radio = {"lqi": getattr(device, "lqi", None), "rssi": getattr(device, "rssi", None)}
+                rows.append(appliance.row(now) | radio | {"muted": budget.is_muted(now), "dropped": budget.dropped})
+        return rows
 
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch an appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
-        appliance = self._by_ieee.get(client_id.removeprefix(CLIENT_PREFIX))
-        device = appliance.device if appliance is not None else None
-        if appliance is None or not client_id.startswith(CLIENT_PREFIX):
-            raise ValueError(f"no appliance {client_id!r}")
-        if device is None:
-            raise ConnectionError("the radio is down")
-        cluster = next((cluster for cluster in _clusters(device) if cluster.cluster_id == ON_OFF), None)
+        appliance, device = self._reachable(client_id)
+        place = next(
+            (channel.place for channel in appliance.channels.values() if channel.quantity == "state"),
+            next((place for place in appliance.places if place.cluster == ON_OFF), None),
+        )
+        cluster: Any = None if place is None else _cluster(device, place)
         if cluster is None:
             raise ValueError(f"{client_id} has no switch")
+        await self._order(appliance, lambda: cluster.command(0x01 if on else 0x00))
+
+    async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
+        """Hold an appliance to so many watts for so long, as near as it can; None lets go. What it is held to, in W.
+
+        It is let go by itself when the time has passed. Below the least that it can be held to it keeps the least: a
+        limit never switches off. Raises as `switch` does.
+        """
+        appliance, device = self._reachable(client_id)
+        how = appliance.exceptions.limit
+        place = next((place for place in appliance.places if place.cluster == ON_OFF), None)
+        endpoint = None if place is None else device.endpoints.get(place.endpoint)
+        cluster: Any = None if endpoint is None else endpoint.in_clusters.get(LEVEL)
+        if how is None or cluster is None:
+            raise ValueError(f"{client_id} cannot be held to a power")
+        amperes = how.most_a
+        if watts is not None:
+            amperes = max(how.least_a, min(how.most_a, int(watts / (how.phases * NOMINAL_V))))
+        await self._order(appliance, lambda: cluster.command(_MOVE_TO_LEVEL, amperes, 0))
+        timer = self._limits.pop(client_id, None)
+        if timer is not None:
+            timer.cancel()
+        if watts is not None:
+            loop = asyncio.get_running_loop()
+            self._limits[client_id] = loop.call_later(duration_s, self._let_go, client_id)
+        return None if watts is None else amperes * how.phases * NOMINAL_V
+
+    def _let_go(self, client_id: str) -> None:
+        """Its time has passed. While it does not answer it is told again: nobody is held longer than was ordered."""
+        loop = asyncio.get_running_loop()
+
+        async def release() -> None:
+            try:
+                await self.limit(client_id, None, 0.0)
+            except (ValueError, ConnectionError):
+                self._limits[client_id] = loop.call_later(RETRY_S[1], self._let_go, client_id)
+
+        task = loop.create_task(release(), name=f"release-{client_id}")
+        self._polls.add(task)
+        task.add_done_callback(self._polls.discard)
+
+    def _reachable(self, client_id: str) -> tuple[Appliance, ZigbeeDevice]:
+        ieee = client_id.removeprefix(CLIENT_PREFIX)
+        appliance = self._by_ieee.get(ieee)
+        if appliance is None or not client_id.startswith(CLIENT_PREFIX):
+            raise ValueError(f"no appliance {client_id!r}")
+        device = self._devices.get(ieee)
+        if device is None:
+            raise ConnectionError("the radio is down")
+        return appliance, device
+
+    @staticmethod
+    async def _order(appliance: Appliance, order: Callable[[], Any]) -> None:
         appliance.frames_out += 1
         try:
-            async with asyncio.timeout(_SWITCH_TIMEOUT_S):
-                answer = await cluster.command(0x01 if on else 0x00)
-        except (TimeoutError, ZigbeeException, AttributeError) as error:
-            raise ConnectionError(f"{client_id} does not answer: {error!r}") from None
+            async with asyncio.timeout(_ORDER_TIMEOUT_S):
+                answer = await order()
+        except _NOT_THERE as error:
+            raise ConnectionError(f"{appliance.client_id} does not answer: {error!r}") from None
         status = getattr(answer, "status", Status.SUCCESS)
         if status != Status.SUCCESS:
-            raise ConnectionError(f"{client_id} refuses: {status!r}")
+            raise ConnectionError(f"{appliance.client_id} refuses: {status!r}")
 
 
-def _clusters(device: ZigbeeDevice) -> list[Cluster]:
-    """The clusters that make a device an appliance, the first of each kind."""
-    found: dict[int, Cluster] = {}
-    for endpoint in device.non_zdo_endpoints:
-        for cluster_id in CLUSTERS & set(endpoint.in_clusters):
-            found.setdefault(cluster_id, endpoint.in_clusters[cluster_id])
-    return list(found.values())
+def _cluster(device: ZigbeeDevice, place: Place) -> Cluster | None:
+    endpoint = device.endpoints.get(place.endpoint)
+    return None if endpoint is None else endpoint.in_clusters.get(place.cluster)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -13,12 +13,19 @@ import bellows.zigbee.application
 import zigpy.application
 from zigpy import types as t
 from zigpy.device import ZigbeeDevice
+from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
+from drivers.zigbee import zcl
 from drivers.zigbee.address import hex_of, ieee_of
+from drivers.zigbee.channel import Place
+from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import (
     FIRST_RESERVED_NWK,
+    HOME_AUTOMATION,
+    LIGHT_LINK,
     NO_NWK,
+    SMART_ENERGY,
     Preset,
     as_home_automation,
     ieee_addr_req,
@@ -27,6 +34,7 @@ from drivers.zigbee.frames import (
     nwk_of,
     tunnel_broadcast,
     tunnel_unicast,
+    zcl_answer,
 )
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question
@@ -47,6 +55,11 @@ WATCHDOG_PERIOD_S = 10
 _WATCHDOG_ANSWER_S = 6.0
 _WATCHDOG_FAILURES = 2
 _LAST_SEEN_PERIOD_S = 60.0
+_OTA = 0x0019
+_ZCL_PROFILES = (HOME_AUTOMATION, LIGHT_LINK, SMART_ENERGY)
+# Acknowledgements of reports under way: a device that babbles must not have the radio.
+_ANSWERS_MOST = 16
+_ZONE_ID = 0
 
 
 class Observer(Protocol):
@@ -66,6 +79,9 @@ class Observer(Protocol):
     def question(self, packet: t.ZigbeePacket) -> None:
         """A device asks for the price or the time."""
 
+    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+        """A device reports, or one of its IAS zones speaks."""
+
     def count(self, what: str) -> None:
         """Something happened that is only counted: "malformed", "refused"."""
 
@@ -78,6 +94,22 @@ def _forget_broken_frames() -> None:
     for default in bellows.ash.AshProtocol._cancel_pending_data_frames.__defaults__ or ():
         if isinstance(default, BaseException):
             default.__traceback__ = default.__context__ = None
+
+
+class HubDevice(ZigbeeDevice):
+    """A device that is asked only for what the hub uses: no firmware version, no groups.
+
+    Some answer neither, and zigpy's interview ends in failure at the first question without an answer.
+    """
+
+    def find_cluster(self, cluster_id: int, cluster_type: ClusterType = ClusterType.Server) -> Any:
+        if cluster_id == _OTA:
+            raise ValueError("firmware comes by other ways")
+        return super().find_cluster(cluster_id, cluster_type)
+
+    def schedule_group_membership_scan(self) -> asyncio.Task[Any]:
+        """No group is used: nothing is asked."""
+        return asyncio.get_running_loop().create_task(asyncio.sleep(0))
 
 
 class Application(bellows.zigbee.application.ControllerApplication):  # type: ignore[misc]
@@ -94,6 +126,8 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self.formed = False
         self.rewritten = False
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
+        self._duplicates = Duplicates()
+        self._answers = 0
         self._window_lock = asyncio.Lock()
         self._window: asyncio.Task[None] | None = None
 
@@ -178,8 +212,63 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             if device is not None:
                 self._touch(device, packet, monotonic())
             self.observer.question(packet)
+        elif device is not None and self._takes(device, packet):
+            return
         elif not is_match_of_smart_energy(packet):
             super().packet_received(as_home_automation(packet))
+
+    def add_device(self, ieee: t.EUI64, nwk: t.NWK) -> ZigbeeDevice:
+        device = self.devices[ieee] = HubDevice(self, ieee, nwk)
+        return device
+
+    def _takes(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> bool:
+        """Whether this frame is one that devices send by themselves: a report, or what an IAS zone says.
+
+        Not zigpy's way: it converts each value to the type that it expects and drops the whole report when one does not
+        fit; and it keeps every value in its database, which is flash.
+        """
+        if packet.profile_id not in _ZCL_PROFILES or not packet.src_ep or not device.is_initialized:
+            return False
+        data = packet.data.serialize()
+        parsed = zcl.parse(data)
+        if parsed is None:
+            return False
+        header, body = parsed
+        is_zone = (
+            packet.cluster_id == zcl.IAS_ZONE
+            and header.is_for_cluster
+            and header.manufacturer is None
+            and header.command in (zcl.STATUS_CHANGE, zcl.ENROLL_REQUEST)
+            and header.is_from_server
+        )
+        if not header.is_report and not is_zone:
+            return False
+        now = monotonic()
+        self._touch(device, packet, now)
+        if is_zone and header.command == zcl.ENROLL_REQUEST:
+            self._answer(packet, zcl.enroll_response(header.tsn, _ZONE_ID))
+        elif header.wants_default_response:
+            self._answer(packet, zcl.default_response(header))
+        if not self._duplicates.is_duplicate(hex_of(device.ieee), packet.tsn or 0, data, now):
+            self.observer.spontaneous(device, Place(int(packet.src_ep), int(packet.cluster_id)), header, body)
+        return True
+
+    def _answer(self, packet: t.ZigbeePacket, data: bytes) -> None:
+        if packet.src is None or self._answers >= _ANSWERS_MOST:
+            return
+        place = (int(packet.profile_id), int(packet.cluster_id), int(packet.dst_ep or 0), int(packet.src_ep or 0))
+        frame = zcl_answer(packet.src, place, self.get_sequence(), data)
+
+        async def send() -> None:
+            try:
+                await self.send_packet(frame)
+            except Exception as error:  # it is away again
+                log.debug("answering %s: %r", packet.src, error)
+            finally:
+                self._answers -= 1
+
+        self._answers += 1
+        self.create_task(send(), "answer")
 
     def device_at(self, nwk: int) -> ZigbeeDevice | None:
         """The device with this NWK address, or None."""

@@ -10,6 +10,7 @@ _t: Any = t  # zigpy's integers carry no annotations of their constructors
 
 SMART_ENERGY = 0x0109
 HOME_AUTOMATION = 0x0104
+LIGHT_LINK = 0xC05E
 ZDO_PROFILE = 0x0000
 ZDO_ENDPOINT = 0
 NO_NWK: t.NWK = _t.NWK(0xFFFE)  # "unknown", and not a broadcast address (Zigbee R22, 3.6.1.4)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from zigpy import types as t
+from zigpy.device import ZigbeeDevice
 from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
-from drivers.zigbee import service
+from drivers.zigbee import service, zcl
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
+from drivers.zigbee.channel import Place
 from drivers.zigbee.displays import Displays
 from drivers.zigbee.members import Members
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
@@ -64,7 +66,7 @@ class ZigbeeLink:
         self.preset = preset_of(config)
         self._tunnel = Tunnel()
         self._members = Members(data_dir)
-        self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event)
+        self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event, health, data_dir)
         self._displays = Displays(utc)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
@@ -91,6 +93,7 @@ class ZigbeeLink:
             self._task = None
         if self._saving is not None:
             await asyncio.wait({self._saving})
+        await self._appliances.close()
 
     def status(self) -> dict[str, Any]:
         figures = self._tunnel.status()
@@ -135,6 +138,10 @@ class ZigbeeLink:
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch a ZCL appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
         await self._appliances.switch(client_id, on)
+
+    async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
+        """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`."""
+        return await self._appliances.limit(client_id, watts, duration_s)
 
     async def scan(self) -> list[dict[str, Any]]:
         """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
@@ -254,6 +261,9 @@ class ZigbeeLink:
 
     def question(self, packet: t.ZigbeePacket) -> None:
         self._displays.question(packet)
+
+    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+        self._appliances.spontaneous(device, place, header, body)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

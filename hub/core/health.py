@@ -138,6 +138,22 @@ CONDITIONS: dict[str, Kind] = {
         "none at first: the hub resets it by itself; if it lasts, check radio.baudrate and the radio's firmware",
     ),
     "radio-starting": Kind("warning", "the Zigbee radio is starting", "wait"),
+    "adapter-not-interviewed": Kind(
+        "warning",
+        "an appliance does not say what it is",
+        "none at first: the hub asks again by itself; if it lasts, let the appliance join again near the hub",
+        depends_on=("radio-missing", "radio-silent"),
+    ),
+    "adapter-withheld": Kind(
+        "warning",
+        "values of an appliance are withheld: what they count is not certain",
+        "send `meterhub adapters --json` to the maintainers: the table of exceptions lacks this kind of appliance",
+    ),
+    "adapter-babbles": Kind(
+        "warning",
+        "an appliance says more than its share: most of it is dropped",
+        "look at the appliance (meterhub adapters); a restart or a new firmware of it may help",
+    ),
     "meter-missing": Kind(
         "error", "the meter's port cannot be opened", "check meter.path in hub.toml and the cable to the register port"
     ),

@@ -16,6 +16,7 @@ from . import home
 from .bench import Bench
 from .ezsp import ash
 from .ezsp.device import Device
+from .ezsp.player import Player
 from .ezsp.plug import Plug
 from .line import Line
 
@@ -147,6 +148,27 @@ class Control:
         self._bench.changed()
         return None
 
+    async def zone(self, request: Request) -> Request | None:
+        """An IAS zone says so. "status": its bits; "enrol": true asks to be enrolled first."""
+        device = self._device(request)
+        if not isinstance(device, Player):
+            raise ValueError("only a zcl device has zones")
+        if request.get("enrol"):
+            device.request_enrolment()
+        if "status" in request:
+            device.raise_zone(int(request["status"]))
+        self._bench.ncp.air.speak(device, self._now())
+        self._bench.changed()
+        return None
+
+    async def attribute(self, request: Request) -> Request | None:
+        """An attribute of a zcl device gets another value. "endpoint", "cluster", "attribute", "value"."""
+        device = self._device(request)
+        if not isinstance(device, Player):
+            raise ValueError("only a zcl device has attributes to set")
+        device.set(int(request["endpoint"]), int(request["cluster"]), int(request["attribute"]), request["value"])
+        return None
+
     async def add(self, request: Request) -> Request | None:
         """Bring another device. "entry": as in the home's file."""
         device = home.build(request["entry"], self._now())
@@ -191,6 +213,8 @@ VERBS: Final[dict[str, Verb]] = {
     "leave": Control.leave,
     "set": Control.set,
     "switch": Control.switch,
+    "zone": Control.zone,
+    "attribute": Control.attribute,
     "add": Control.add,
     "devices": Control.devices,
     "counters": Control.counters,

@@ -6,6 +6,8 @@
       {"kind": "adapter", "ieee": "00:0d:6f:00:00:00:00:02", "client_id": "boiler-1",
        "appliance": {"kind": "boiler", "nominal_w": 2000}}]}
 
+A "zcl" is any ZCL device, out of its endpoints, attributes and habits: see ezsp/player.py.
+
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
@@ -23,10 +25,12 @@ from . import appliances
 from .ezsp.air import Air
 from .ezsp.device import Device, parse_ieee
 from .ezsp.display import Display
+from .ezsp.player import Player
 from .ezsp.plug import Plug
 
 COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
+PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
 ADAPTER: Final = ("tunnel", "search", "period_s", "sleep_s", "keepalive_s", "about")
 END_DEVICE_CAPABILITY: Final = 0x80  # allocate an address; receiver off when idle, battery
 
@@ -57,12 +61,14 @@ def build(entry: dict[str, Any], now: float) -> Device:
     if kind == "plug":
         options: dict[str, Any] = {name: rest.pop(name) for name in PLUG if name in rest}
         device = Plug(ieee, appliance.power_w, switched=appliance.set_supply, now=now, **options, **common)
+    elif kind == "zcl":
+        device = Player({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
     elif kind == "display":
         device = Display(ieee, **common)
     elif kind == "adapter":
         device = _adapter(ieee, appliance, rest, common)
     else:
-        raise ValueError(f"a device is a plug, a display or an adapter, not {kind!r}")
+        raise ValueError(f"a device is a plug, a display, a zcl device or an adapter, not {kind!r}")
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join

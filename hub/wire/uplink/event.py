@@ -17,6 +17,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.lost": ("client",),
     "adapter.alarm": ("client", "text"),
     "adapter.limit_cleared": ("client",),
+    "adapter.interview_failed": ("client",),  # it joined and does not say what it is; the hub goes on asking
+    "adapter.withheld": ("client", "quantity", "reason"),  # a value whose scale is not certain is not sent
     "radio.up": ("channel", "pan_id", "ieee"),
     "radio.down": ("reason",),
     "radio.formed": ("channel", "pan_id"),

@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.zigbee.duplicates import KEPT, WINDOW_S, Duplicates
-from drivers.zigbee.measures import ELECTRICAL_MEASUREMENT, METERING, ON_OFF
 from drivers.zigbee.members import FILE, Members
 from drivers.zigbee.outbox import IN_FLIGHT_LIMIT, QUEUE_LIMIT, STALE_S, Outbox
 from drivers.zigbee.recovery import EVENTS, FIRST_DELAY_S, LAST_DELAY_S, STATES, STEADY_S, Backoff, Radio, diagnose
-from drivers.zigbee.reporting import choose
 from drivers.zigbee.scaling import scale_of
 from drivers.zigbee.strangers import ASK_PERIOD_S, HELD_FRAMES, REFUSED_PERIOD_S, STRANGERS_LIMIT, Strangers
 from hub.wire.uplink.reading import parse_decimal
@@ -117,13 +115,11 @@ def test_a_missing_port_and_a_silent_radio_are_told_apart() -> None:
         (1, 3600000, 3, 3600000, "1000.000000"),
         (1, 1, 0, -5, "-5"),
         (1, 10, 0, -5, "-0.5"),
-        (None, None, 3, 7, "7000"),
-        (0, 0, 0, 7, "7"),
         (3, 8, 0, 1, "0.375"),
         (10, 1, 0, 12, "120"),
     ],
 )
-def test_values_are_exact(multiplier: int | None, divisor: int | None, exponent: int, raw: int, text: str) -> None:
+def test_values_are_exact(multiplier: int, divisor: int, exponent: int, raw: int, text: str) -> None:
     assert scale_of(multiplier, divisor, exponent).text(raw) == text
 
 
@@ -141,24 +137,6 @@ def test_any_value_is_the_nearest_decimal(multiplier: int, divisor: int, exponen
 def test_the_largest_register_still_is_a_reading() -> None:
     for divisor in (1, 1000, 3600000, 7):
         parse_decimal(scale_of(1, divisor, 3).text(2**48 - 2).encode())
-
-
-def test_one_source_a_quantity_and_the_better_one() -> None:
-    plug = {
-        ON_OFF: {"on_off": 1},
-        METERING: {"instantaneous_demand": 5, "current_summ_delivered": 9, "multiplier": 1, "divisor": 1000},
-        ELECTRICAL_MEASUREMENT: {"active_power": 50, "ac_power_divisor": 10, "rms_voltage": 0xFFFF},
-    }
-    chosen = choose(plug)
-    assert {measure.quantity: key for key, (measure, _) in chosen.items()} == {
-        "state": (ON_OFF, "on_off"),
-        "power": (ELECTRICAL_MEASUREMENT, "active_power"),
-        "energy": (METERING, "current_summ_delivered"),
-    }
-    plug[ELECTRICAL_MEASUREMENT]["active_power"] = -0x8000
-    assert (METERING, "instantaneous_demand") in choose(plug)
-    plug[METERING]["unit_of_measure"] = 1  # cubic metres
-    assert {measure.quantity for measure, _ in choose(plug).values()} == {"state"}
 
 
 def test_members_survive_and_a_damaged_list_is_no_obstacle(tmp_path: Path) -> None:

@@ -164,6 +164,10 @@ class Air:
         plug.switch(on, now)
         self._pump(plug, now)
 
+    def speak(self, device: Device, now: float) -> None:
+        """Something was done to a device: what it wants to say goes on the air."""
+        self._pump(device, now)
+
     def _forget(self, device: Device, now: float) -> None:
         if device.joined:
             device.network_id = None

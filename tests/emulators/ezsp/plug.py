@@ -46,7 +46,7 @@ class Reporting:
     kind: int
     min_s: int
     max_s: int
-    change: int
+    change: float
     said_at: float
     said: zcl.Value
 

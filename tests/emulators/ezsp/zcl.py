@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,20 +23,23 @@ UNSUPPORTED_CLUSTER: Final = 0xC3
 
 BOOL, BITMAP8, BITMAP32, UINT8, UINT16, UINT24, UINT32, UINT48 = 0x10, 0x18, 0x1B, 0x20, 0x21, 0x22, 0x23, 0x25
 INT16, INT24, INT32, ENUM8, STRING = 0x29, 0x2A, 0x2B, 0x30, 0x42
+BITMAP16, ENUM16, SINGLE, DOUBLE, EUI64 = 0x19, 0x31, 0x39, 0x3A, 0xF0
+FLOATS: Final = {SINGLE: "<f", DOUBLE: "<d"}
 
 SIZES: Final = {
     BOOL: 1, BITMAP8: 1, BITMAP32: 4, UINT8: 1, UINT16: 2, UINT24: 3, UINT32: 4, UINT48: 6,
-    INT16: 2, INT24: 3, INT32: 4, ENUM8: 1,
+    INT16: 2, INT24: 3, INT32: 4, ENUM8: 1, BITMAP16: 2, ENUM16: 2, SINGLE: 4, DOUBLE: 8, EUI64: 8,
+    0x24: 5, 0x26: 7, 0x27: 8, 0x28: 1, 0x2C: 5, 0x2D: 6, 0x2E: 7, 0x2F: 8, 0xE2: 4,
 }  # fmt: skip
-SIGNED: Final = frozenset((INT16, INT24, INT32))
-ANALOG: Final = frozenset((UINT8, UINT16, UINT24, UINT32, UINT48, INT16, INT24, INT32))
+SIGNED: Final = frozenset(range(0x28, 0x30))
+ANALOG: Final = frozenset((*range(0x20, 0x30), SINGLE, DOUBLE, 0xE2))
 
 FRAME_CLUSTER: Final = 0x01
 FRAME_MANUFACTURER: Final = 0x04
 FRAME_FROM_SERVER: Final = 0x08
 FRAME_NO_DEFAULT_RSP: Final = 0x10
 
-Value = int | str
+Value = int | float | str
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ def encode(kind: int, value: Value) -> bytes:
     if isinstance(value, str):
         text = value.encode()
         return bytes((len(text),)) + text
+    if kind in FLOATS:
+        return struct.pack(FLOATS[kind], value)
     size = SIZES[kind]
     low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if kind in SIGNED else (0, (1 << 8 * size) - 1)
-    return min(max(value, low), high).to_bytes(size, "little", signed=kind in SIGNED)
+    return int(min(max(value, low), high)).to_bytes(size, "little", signed=kind in SIGNED)
 
 
 def decode(kind: int, data: bytes, at: int) -> tuple[Value, int]:
@@ -95,4 +101,6 @@ def decode(kind: int, data: bytes, at: int) -> tuple[Value, int]:
     size = SIZES.get(kind)
     if size is None or at + size > len(data):
         raise Malformed(f"no value of type 0x{kind:02x} at {at}")
+    if kind in FLOATS:
+        return struct.unpack(FLOATS[kind], data[at : at + size])[0], at + size
     return int.from_bytes(data[at : at + size], "little", signed=kind in SIGNED), at + size

@@ -1,0 +1,90 @@
+"""What is wrong about some devices: drivers/zigbee/exceptions.toml, read once, when the first appliance is met."""
+
+import tomllib
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_FILE = Path(__file__).with_name("exceptions.toml")
+
+Pair = tuple[int, int]  # multiplier, divisor
+
+
+class Limit(NamedTuple):
+    """How an appliance can be held back: its level is the amperes of each phase it may take."""
+
+    by: str
+    least_a: int
+    most_a: int
+    phases: int
+
+
+@dataclass(slots=True)
+class Exceptions:
+    """All that is known to be wrong about one device; empty for one that does as the specification says."""
+
+    scale: dict[str, Pair] = field(default_factory=dict)
+    lies: dict[str, Pair] = field(default_factory=dict)
+    either: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
+    factor: dict[str, Pair] = field(default_factory=dict)
+    analog: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    skip: frozenset[str] = frozenset()
+    skip_endpoints: frozenset[int] = frozenset()
+    poll: frozenset[str] = frozenset()
+    moves: frozenset[str] = frozenset()
+    unit: int | None = None
+    limit: Limit | None = None
+
+    def is_polled(self, quantity: str) -> bool:
+        """Whether a quantity ("power", "power.b") is known never to be reported."""
+        return not self.poll.isdisjoint(("*", quantity, quantity.partition(".")[0]))
+
+
+def of(
+    manufacturer: str | None, model: str | None, shape: dict[int, int], reads: dict[tuple[int, str], int]
+) -> Exceptions:
+    """The exceptions of a device. `shape`: device type by endpoint; `reads`: divisors by endpoint and pair."""
+    found = Exceptions()
+    for row in _table():
+        if _matches(row, manufacturer or "", model or "", shape, reads):
+            _add(found, row)
+    return found
+
+
+@cache
+def _table() -> tuple[dict[str, Any], ...]:
+    return tuple(tomllib.loads(_FILE.read_text("utf-8"))["device"])
+
+
+def _matches(
+    row: dict[str, Any], manufacturer: str, model: str, shape: dict[int, int], reads: dict[tuple[int, str], int]
+) -> bool:
+    for key, said in (("manufacturer", manufacturer), ("model", model)):
+        patterns = row.get(key, "*")
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not any(fnmatchcase(said.strip(" \0").lower(), pattern.strip().lower()) for pattern in patterns):
+            return False
+    endpoint = row.get("endpoint")
+    if endpoint is None:
+        return True
+    is_this_type = shape.get(endpoint) == row["device_type"]
+    return is_this_type and all(reads.get((endpoint, pair)) == divisor for pair, divisor in row["reads"].items())
+
+
+def _add(found: Exceptions, row: dict[str, Any]) -> None:
+    if "lies" in row and not row["lies"]:
+        found.lies.clear()
+    found.scale |= {pair: tuple(value) for pair, value in row.get("scale", {}).items()}
+    found.lies |= {pair: tuple(value) for pair, value in row.get("lies", {}).items()}
+    found.either |= {pair: tuple(map(tuple, value)) for pair, value in row.get("either", {}).items()}
+    found.factor |= {quantity: tuple(value) for quantity, value in row.get("factor", {}).items()}
+    found.analog |= {int(endpoint): tuple(value) for endpoint, value in row.get("analog", {}).items()}
+    found.skip |= frozenset(row.get("skip", ()))
+    found.skip_endpoints |= frozenset(row.get("skip_endpoints", ()))
+    found.poll |= frozenset(row.get("poll", ()))
+    found.moves |= frozenset(row.get("moves", ()))
+    found.unit = row.get("unit", found.unit)
+    if "limit" in row:
+        found.limit = Limit(**row["limit"])
