@@ -83,7 +83,8 @@ class Appliance:
         self.channels: dict[tuple[Place, int], Channel] = {}
         self.places: list[Place] = []
         self._current_keys: set[tuple[Place, int]] = set()
-        self.is_configured = False
+        self.is_read = False  # all clusters were read once
+        self.is_told = False  # each cluster was told what to report
         self.frames_in = self.frames_out = self.accepted = 0
         self.refused: dict[str, int] = {}
         self.withheld: dict[str, str] = {}  # quantity: why
@@ -215,6 +216,10 @@ class Appliance:
             period_s = max(period_s, _SLEEPY_POLL_S)
         self._poll_at[place] = now + min(period_s, max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0))
 
+    def ask_soon(self, place: Place) -> None:
+        """Something was ordered here: what became of it is asked at the next turn, unless a report says so."""
+        self._poll_at.pop(place, None)
+
     def _is_polled(self, channel: Channel, now: float) -> bool:
         return self._is_wanted(channel, now) and self._is_of_use(channel) and not channel.is_reporting(now)
 
@@ -281,7 +286,7 @@ class Appliance:
 
     def settle(self, now: float) -> list[Reading]:
         """All clusters were read: what could only be judged together is judged. The readings that waited for it."""
-        self.is_configured = True
+        self.is_read = True
         held, self._held = self._held, []
         for endpoint in {channel.place.endpoint for channel, _ in held}:
             self._judge(endpoint, now, at_once=True)
@@ -296,7 +301,7 @@ class Appliance:
             return None
         if channel.base.startswith("current"):
             self._counts[channel.base, channel.place.endpoint] = (raw, now)
-            if not self.is_configured:  # the power that it is judged by may be read later
+            if not self.is_read:  # the power that it is judged by may be read later
                 self._held.append((channel, raw))
                 return None
             self._judge(channel.place.endpoint, now)
@@ -527,7 +532,7 @@ class Appliance:
         if self._has_left:
             return "left"
         if self._heard_at is None:
-            return "lost" if self.is_configured else "joining"
+            return "lost" if self.is_read else "joining"
         lost_after_s = LOST_AFTER_S if not self.is_sleepy else 12 * LOST_AFTER_S
         return "active" if now - self._heard_at < lost_after_s else "lost"
 
@@ -565,7 +570,8 @@ class Appliance:
     def to_record(self) -> dict[str, Any]:
         """All that would have to be asked for again, ready for JSON."""
         return {
-            "configured": self.is_configured,
+            "read": self.is_read,
+            "told": self.is_told,
             "facts": {
                 _key(*place): {str(a): value for a, value in facts.items()} for place, facts in self._facts.items()
             },
@@ -608,9 +614,10 @@ class Appliance:
                 channel.is_absent = key in record["absent"]
                 channel.is_configured = key in record["reports"]
                 channel.scale, channel.doubt = self._scale_of(channel)
-            self.is_configured = bool(record["configured"])
+            self.is_read, self.is_told = bool(record["read"]), bool(record["told"])
         except (AttributeError, KeyError, TypeError, ValueError):
-            self._facts, self._names, self._chosen, self.is_configured = {}, {}, {}, False
+            self._facts, self._names, self._chosen = {}, {}, {}
+            self.is_read = self.is_told = False
 
     def trust_reports(self, now: float) -> None:
         """After a start: who was told to report is believed to, until a report is late."""

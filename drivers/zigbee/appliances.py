@@ -172,7 +172,7 @@ class Appliances:
         if not is_back:
             appliance.trust_reports(monotonic())
         self._stop_configuring(ieee)
-        work = self._configure(appliance, device, told_anew=is_back or not appliance.is_configured)
+        work = self._configure(appliance, device, told_anew=is_back or not appliance.is_told)
         self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
     def _stop_configuring(self, ieee: str) -> None:
@@ -197,6 +197,9 @@ class Appliances:
                 break
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
+        if told_anew and not appliance.is_told:
+            appliance.is_told = appliance.changed = True
+            self._emit(appliance, ())
 
     async def _learn(self, appliance: Appliance, device: ZigbeeDevice, place: Place, tries: int) -> bool:
         """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""
@@ -320,7 +323,7 @@ class Appliances:
         due: list[tuple[float, str, Place]] = []
         for ieee in self._devices:
             appliance = self._by_ieee[ieee]
-            if not appliance.is_configured:
+            if not appliance.is_read:
                 continue
             for place in appliance.places:
                 at = appliance.poll_due(place)
@@ -431,9 +434,10 @@ class Appliances:
             next((place for place in appliance.places if place.cluster == ON_OFF), None),
         )
         cluster: Any = None if place is None else _cluster(device, place)
-        if cluster is None:
+        if cluster is None or place is None:
             raise ValueError(f"{client_id} has no switch")
         await self._order(appliance, lambda: cluster.command(0x01 if on else 0x00))
+        appliance.ask_soon(place)
 
     async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
         """Hold an appliance to so many watts for so long, as near as it can; None lets go. What it is held to, in W.

@@ -240,6 +240,7 @@ def test_a_damaged_database_is_set_aside_and_the_members_are_served() -> None:
                 await hub.up()
                 if first:
                     await hub.link.permit(60)
+                    await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5)
                 else:  # it reports by itself, out of the blue
                     await radio.ask("switch", device="kettle", on=False)
                 await hub.quantities("power")
