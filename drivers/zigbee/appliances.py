@@ -116,6 +116,7 @@ class Appliances:
     def device_initialized(self, device: ZigbeeDevice) -> None:
         """A device is interviewed, or came back: it may have forgotten its bindings."""
         self._interviews.succeeded(hex_of(device.ieee))
+        self._review_at = 0.0
         self._take_up(device, is_back=True)
 
     def device_init_failure(self, device: ZigbeeDevice) -> None:
@@ -287,9 +288,12 @@ class Appliances:
     def _emit(self, appliance: Appliance, readings: Iterable[Reading]) -> None:
         now = monotonic()
         budget = self._budgets[appliance.ieee]
+        was_muted = budget.is_muted(now)
         for reading in readings:
             if budget.admits(reading.quantity, now):
                 self._reading(appliance.client_id, reading.quantity, reading.text)
+        if budget.is_muted(now) and not was_muted:
+            self._review_at = 0.0
         for quantity, why in appliance.withheld.items():
             if (appliance.ieee, quantity) not in self._told:
                 self._told.add((appliance.ieee, quantity))

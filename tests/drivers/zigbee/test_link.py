@@ -301,3 +301,100 @@ def test_an_install_code_lets_in_its_own_device_and_nobody_else() -> None:
                 assert PLUG_IEEE not in hub.status["devices"]
 
         run(scenario())
+
+
+def test_an_interview_that_fails_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # zigpy's patience with a device of which it knows nothing, in seconds.
+    monkeypatch.setattr("zigpy.device.APS_REPLY_TIMEOUT_EXTENDED", 0.2)
+    deaf = {
+        "kind": "zcl", "ieee": PLUG_IEEE, "name": "deaf", "manufacturer": "M", "model": "T", "habits": {"deaf": 3},
+        "endpoints": {"1": {"in": {"0x0000": {}, "0x0006": {"0x0000": ["10", 1]}}}},
+    }  # fmt: skip
+    with short_directory() as place, Emulator(place, [deaf]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                failed = ("adapter.interview_failed", {"client": PLUG_CLIENT})
+                await until("the failure to be told", lambda: failed in hub.events)
+                assert "adapter-not-interviewed" in hub.conditions()
+                await hub.quantities("state")
+                assert hub.events.count(failed) == 1
+                await until("the condition to go", lambda: not hub.conditions())
+
+        run(scenario())
+
+
+def test_what_is_known_of_an_appliance_outlives_the_hub() -> None:
+    """Its reports are read at once after a start, whether it answers questions then or not."""
+    tuya = {
+        "kind": "zcl", "ieee": PLUG_IEEE, "name": "plug", "manufacturer": "M", "model": "T", "habits": {"report_s": 1},
+        "endpoints": {"1": {"in": {"0x0000": {}, "0x0702": {
+            "0x0000": ["25", 5], "0x0300": ["30", 0], "0x0301": ["22", 1], "0x0302": ["22", 1000],
+        }}}},
+    }  # fmt: skip
+    with short_directory() as place, Emulator(place, [tuya]) as radio:
+
+        async def scenario(first: bool) -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                if first:
+                    await hub.open()
+                    await radio.until("reports", "plug", lambda row: row["reports"])
+                    await hub.quantities("energy")
+                else:
+                    await hub.up()
+                    reads = (await radio.device("plug"))["reads"]
+                    await hub.quantities("energy")
+                    assert (await radio.device("plug"))["reads"] <= reads + 1, "its scale was asked for again"
+                    assert "adapter.joined" not in hub.names()
+
+        run(scenario(first=True))
+        kept = json.loads((place / "data/radio-appliances.json").read_text())
+        assert kept[PLUG_IEEE]["told"] and kept[PLUG_IEEE]["facts"]
+        run(scenario(first=False))
+
+
+def test_a_babbling_plug_is_muted_and_said() -> None:
+    babbler = {
+        "kind": "zcl", "ieee": PLUG_IEEE, "name": "plug", "manufacturer": "M", "model": "T",
+        "habits": {"report_s": 0.02, "unasked": True},
+        "endpoints": {"1": {"in": {"0x0000": {}, "0x0006": {"0x0000": ["10", 1]}}}},
+    }  # fmt: skip
+    with short_directory() as place, Emulator(place, [babbler, ADAPTER]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                row = await radio.until("babble", "plug", lambda row: row["reports"] >= 300)
+                await until("the condition", lambda: "adapter-babbles" in hub.conditions(), timeout_s=70)
+                said = sum(1 for client, _, _ in hub.readings if client == PLUG_CLIENT)
+                assert said <= 40 < row["reports"], "the store pays for each"
+                (row,) = hub.link.appliances()
+                assert row["muted"] and row["dropped"] > 200
+
+        run(scenario())
+
+
+def test_a_charger_is_held_and_let_go_by_itself() -> None:
+    charger = {
+        "kind": "zcl", "ieee": PLUG_IEEE, "name": "charger", "manufacturer": "Amina Distribution AS",
+        "model": "amina S",
+        "endpoints": {"10": {"in": {"0x0000": {}, "0x0006": {"0x0000": ["10", 1]}, "0x0008": {"0x0000": ["20", 32]}}}},
+    }  # fmt: skip
+    with short_directory() as place, Emulator(place, [charger, PLUG | {"ieee": "000d6f0000000009"}]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await hub.quantities("state", "power")
+                assert await hub.link.limit(PLUG_CLIENT, 7000.0, 1.0) == 10 * 3 * 230
+                assert (await radio.device("charger"))["commands"][-1][:3] == [10, 8, 0]
+                assert (await radio.device("charger"))["commands"][-1][3].startswith("0a")
+                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 2)
+                assert row["commands"][-1][3].startswith("20")
+                # A limit below the least that it can be held to never switches it off.
+                assert await hub.link.limit(PLUG_CLIENT, 0.0, 300.0) == 6 * 3 * 230
+                with pytest.raises(ValueError, match="cannot be held"):
+                    await hub.link.limit("zb-000d6f0000000009", 100.0, 1.0)
+
+        run(scenario())

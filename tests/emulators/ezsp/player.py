@@ -10,7 +10,8 @@ An attribute is [ZCL type in hex, value]; a list of values is gone through, one 
 last one stays. Habits: report_s (as often as this it reports what it was told to, whatever it was told; 0: never;
 absent: as it was told), configurable (false: it knows no Configure Reporting), unreportable (["0b04:050b"]),
 mute_clusters (["0702"]: it never answers them), forgets (it takes a configuration and has none afterwards),
-one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, with a Default Response wanted),
+one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, and wants a
+Default Response),
 late (["0b04:050b"]: unsupported when read; only reports have it), deaf (so many Node Descriptor requests it lets pass).
 """
 
