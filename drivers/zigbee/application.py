@@ -9,10 +9,12 @@ import logging
 from typing import Any, Protocol
 
 import bellows.ash
+import bellows.ezsp.protocol
 import bellows.zigbee.application
 import zigpy.application
 from zigpy import types as t
 from zigpy.device import ZigbeeDevice
+from zigpy.exceptions import DeliveryError
 from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
@@ -31,6 +33,7 @@ from drivers.zigbee.frames import (
     ieee_addr_req,
     is_introduction,
     is_match_of_smart_energy,
+    loopback,
     nwk_of,
     tunnel_broadcast,
     tunnel_unicast,
@@ -50,10 +53,13 @@ _POLICY_ALLOW_JOINS = 0x03  # ALLOW_JOINS | ALLOW_UNSECURED_REJOINS (EzspDecisio
 _POLICY_INSTALL_CODES = 0x10  # JOINS_USE_INSTALL_CODE_KEY
 _WINDOW_GRACE_S = 2.0
 
-WATCHDOG_PERIOD_S = 10
-# Longer than the 4.8 s after which the serial protocol itself gives up: its verdict is the better one.
-_WATCHDOG_ANSWER_S = 6.0
-_WATCHDOG_FAILURES = 2
+# A radio is alive when it sends: so often it sends a frame to itself, which costs no air, and has so long for it. Asked
+# twice, a death is noticed within 11 s.
+WATCHDOG_PERIOD_S = 5
+_LOOPBACK_S = 3.0
+_LOOPBACKS = 2
+# bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
+bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
 _LAST_SEEN_PERIOD_S = 60.0
 _OTA = 0x0019
 _ZCL_PROFILES = (HOME_AUTOMATION, LIGHT_LINK, SMART_ENERGY)
@@ -82,6 +88,9 @@ class Observer(Protocol):
     def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
         """A device reports, or one of its IAS zones speaks."""
 
+    def delivery(self, ieee: str, is_delivered: bool) -> None:
+        """A frame for this device was acknowledged, or was not."""
+
     def count(self, what: str) -> None:
         """Something happened that is only counted: "malformed", "refused"."""
 
@@ -94,6 +103,10 @@ def _forget_broken_frames() -> None:
     for default in bellows.ash.AshProtocol._cancel_pending_data_frames.__defaults__ or ():
         if isinstance(default, BaseException):
             default.__traceback__ = default.__context__ = None
+
+
+class RadioRefuses(Exception):
+    """The radio answers, and sends nothing."""
 
 
 class HubDevice(ZigbeeDevice):
@@ -128,6 +141,8 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
         self._duplicates = Duplicates()
         self._answers = 0
+        self._is_proved = False
+        self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
         self._window: asyncio.Task[None] | None = None
 
@@ -167,15 +182,48 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             self.lost.set_result(exc)
 
     async def _watchdog_feed(self) -> None:
-        # bellows reads forty counters each time and forgives five failures of ten seconds each.
+        # bellows asks for forty counters each time, and a radio that answers that and sends nothing is alive to it.
+        if self._is_proved:
+            await self.prove()
+            return
+        async with asyncio.timeout(_LOOPBACK_S):  # it is being started, or has no network yet
+            await self._ezsp.nop()
+
+    async def prove(self) -> None:
+        """See that the radio sends. Raises what kept it from that: TimeoutError, RadioRefuses, or the port's error."""
+        began = monotonic()
+        for attempt in range(_LOOPBACKS):
+            try:
+                async with asyncio.timeout(_LOOPBACK_S):
+                    await super().send_packet(loopback(self.get_sequence()))
+                self._is_proved = True
+                return
+            except DeliveryError as error:
+                if attempt + 1 == _LOOPBACKS and self._sent_at < began:
+                    raise RadioRefuses(f"it refuses to send: {error}") from None
+            except TimeoutError:
+                if attempt + 1 == _LOOPBACKS and self._sent_at < began:
+                    raise
+
+    async def send_packet(self, packet: t.ZigbeePacket) -> None:
+        if packet.dst is None or packet.dst.addr_mode != t.AddrMode.NWK:
+            await super().send_packet(packet)
+            return
+        nwk: Any = packet.dst.address
+        if nwk == self.state.node_info.nwk:
+            packet = packet.replace(extended_timeout=False)  # nobody sleeps on the way to ourselves
         try:
-            async with asyncio.timeout(_WATCHDOG_ANSWER_S):
-                await self._ezsp.nop()
-            self._watchdog_failures = 0
-        except TimeoutError:
-            self._watchdog_failures += 1
-            if self._watchdog_failures >= _WATCHDOG_FAILURES:
-                raise
+            await super().send_packet(packet)
+        except (DeliveryError, TimeoutError):
+            self._delivered(nwk, False)
+            raise
+        self._sent_at = monotonic()
+        self._delivered(nwk, True)
+
+    def _delivered(self, nwk: t.NWK, is_delivered: bool) -> None:
+        device = self.device_at(nwk)
+        if device is not None and device.ieee != self.state.node_info.ieee:
+            self.observer.delivery(hex_of(device.ieee), is_delivered)
 
     async def form_network(self, *, fast: bool = False) -> None:
         await super().form_network(fast=fast)

@@ -106,6 +106,15 @@ def ieee_addr_req(nwk: t.NWK, sequence: int) -> t.ZigbeePacket:
     return _frame(dst, (ZDO_PROFILE, zdo_t.ZDOCmd.IEEE_addr_req, ZDO_ENDPOINT), sequence, data)
 
 
+def loopback(sequence: int) -> t.ZigbeePacket:
+    """A question of the coordinator to itself, Node_Desc_req (Zigbee R22, 2.4.3.1.3): it never is on the air."""
+    nwk: t.NWK = _t.NWK(0x0000)
+    dst = t.AddrModeAddress(t.AddrMode.NWK, nwk)
+    data = bytes((sequence,)) + nwk.serialize()
+    place = (ZDO_PROFILE, zdo_t.ZDOCmd.Node_Desc_req, ZDO_ENDPOINT)
+    return _frame(dst, place, sequence, data, priority=t.PacketPriority.CRITICAL)
+
+
 def _frame(
     dst: t.AddrModeAddress, place: tuple[int, int, int], sequence: int, data: bytes, **options: Any
 ) -> t.ZigbeePacket:

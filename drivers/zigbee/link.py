@@ -18,6 +18,7 @@ from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
 from drivers.zigbee.channel import Place
+from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
 from drivers.zigbee.members import Members
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # A device that joins in the last second announces itself a little later.
 _JOIN_GRACE_S = 10.0
+# Fewer frames than this get through, of so many at least: the network is in trouble, not a device.
+_POOR_SHARE, _JUDGED_FROM = 0.5, 30
 _SHUT = -_JOIN_GRACE_S  # when a window closed that never was: before the monotonic clock began
 _DISK_TROUBLE = (
     sqlite3.SQLITE_FULL,
@@ -70,6 +73,9 @@ class ZigbeeLink:
         self._displays = Displays(utc)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
+        self._deliveries = Deliveries()
+        self._is_poor = False
+        self._health = health
         self._strangers_dropped = 0
         self._open_until = _SHUT
         self._open_for: str | None = None  # the one device that the window is open for
@@ -102,6 +108,9 @@ class ZigbeeLink:
             "state": self._supervisor.radio.state,
             **self._supervisor.network,
             "resets": self._supervisor.resets,
+            "resets_last_hour": self._supervisor.resets_last_hour,
+            "delivered": self._deliveries.all.share,
+            "queue_age_s": self._tunnel.queue_age_s(),
             **figures,
             **self._counts,
             "members": len(self._members),
@@ -229,7 +238,12 @@ class ZigbeeLink:
         if application is None:
             return {}
         return {
-            hex_of(device.ieee): {"nwk": f"0x{int(device.nwk):04X}", "lqi": device.lqi, "rssi": device.rssi}
+            hex_of(device.ieee): {
+                "nwk": f"0x{int(device.nwk):04X}",
+                "lqi": device.lqi,
+                "rssi": device.rssi,
+                "delivered": self._deliveries.share_of(hex_of(device.ieee)),
+            }
             for device in application.devices.values()
             if device.ieee != application.state.node_info.ieee
         }
@@ -264,6 +278,14 @@ class ZigbeeLink:
 
     def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
         self._appliances.spontaneous(device, place, header, body)
+
+    def delivery(self, ieee: str, is_delivered: bool) -> None:
+        self._deliveries.count(ieee, delivered=is_delivered)
+        share = self._deliveries.all.share
+        is_poor = self._deliveries.all.sent >= _JUDGED_FROM and share is not None and share < _POOR_SHARE
+        if is_poor != self._is_poor:
+            self._is_poor = is_poor
+            self._health.set_condition("radio-undelivered", is_poor)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

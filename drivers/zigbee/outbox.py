@@ -53,5 +53,9 @@ class Outbox:
         """What was taken for this device has been sent, or not."""
         self._in_flight.discard(address)
 
+    def oldest_s(self, now: float) -> float:
+        """How long the frame that waits longest has waited."""
+        return max((now - queue[0][0] for queue in self._queues.values() if queue), default=0.0)
+
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._queues.values())

@@ -23,11 +23,13 @@ _TRANSITIONS = {
 
 MISSING = "radio-missing"
 SILENT = "radio-silent"
+REFUSING = "radio-refuses"
 
 FIRST_DELAY_S = 0.2
-LAST_DELAY_S = 30.0
+# A home waits for its radio: it is back in seconds once it can be. An attempt that fails takes long enough by itself.
+LAST_DELAY_S = 1.5
 # A radio that stayed up this long has recovered: the next trouble is a new one.
-STEADY_S = 60.0
+STEADY_S = 10.0
 
 
 class Radio:
@@ -63,11 +65,18 @@ class Backoff:
 
 
 def diagnose(error: BaseException | None) -> str:
-    """The condition (hub/core/health.py) behind a failure: the port is not there, or nobody answers on it."""
+    """The condition (hub/core/health.py) behind a failure: no port, nobody answers on it, or nothing is sent."""
+    if type(error).__name__ in ("RadioRefuses", "DeliveryError"):
+        return REFUSING
     cause = error.__cause__ if error is not None and error.__cause__ is not None else error
     if cause is None or (isinstance(cause, OSError) and not isinstance(cause, TimeoutError)):
         return MISSING
     return SILENT
+
+
+def is_reset(error: BaseException | None) -> bool:
+    """Whether the radio restarted by itself (bellows' NcpFailure): it is there again in a moment."""
+    return getattr(error, "code", None) is not None
 
 
 def reason_of(error: BaseException | None) -> str:

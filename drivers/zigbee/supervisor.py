@@ -5,6 +5,7 @@ down and a new one built, sooner at first, then with patience. Nothing here rais
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.application import Application
-from drivers.zigbee.recovery import MISSING, SILENT, Backoff, Radio, diagnose, reason_of
+from drivers.zigbee.delivery import HOUR_S, Resets
+from drivers.zigbee.recovery import MISSING, REFUSING, SILENT, Backoff, Radio, diagnose, is_reset, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 _START_S = 90.0
 _SHUTDOWN_S = 1.0
 _LOOK_FOR_PORT_S = 0.5
+_STEADY_LOOK_S = 30.0
 
 RecordEvent = Callable[[str, dict[str, Any]], Any]
 
@@ -59,6 +62,8 @@ class Supervisor:
         self._backoff = Backoff()
         self.radio = Radio()
         self.resets = 0
+        self._gone = Resets()
+        self._is_unstable = False
         self.application: Application | None = None
         self.network: dict[str, Any] = {"channel": None, "pan_id": None, "ieee": None}
 
@@ -79,14 +84,17 @@ class Supervisor:
         self._starting()
         application: Application | None = None
         try:
+            if not self._is_there():  # the database need not be loaded to find that out
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             application = await self._build()
             await self._start(application)
             if application.rewritten:
                 self._formed(application)
                 return
+            await application.prove()
             self._up(application)
             began = monotonic()
-            error = await asyncio.shield(application.lost)
+            error = await self._life(application)
             self._backoff.lived(monotonic() - began)
         except Exception as failure:
             error = failure
@@ -96,6 +104,24 @@ class Supervisor:
             self.application = None
             await self._shut_down(application)
         self._down(error, was_up)
+
+    async def _life(self, application: Application) -> BaseException | None:
+        """Until it ends; meanwhile it may prove that it is steady again."""
+        while True:
+            done, _ = await asyncio.wait({application.lost}, timeout=_STEADY_LOOK_S)
+            if done:
+                return application.lost.result()
+            self._look_whether_steady()
+
+    def _look_whether_steady(self) -> None:
+        if self._is_unstable and not self._gone.is_unstable(monotonic()):
+            self._is_unstable = False
+            self._health.clear_condition("radio-unstable")
+            self._record("radio.up", dict(self.network))
+
+    @property
+    def resets_last_hour(self) -> int:
+        return self._gone.in_last(HOUR_S, monotonic())
 
     async def _start(self, application: Application) -> None:
         start = asyncio.ensure_future(application.startup(auto_form=application.has_database))
@@ -145,8 +171,9 @@ class Supervisor:
         self._read_network(application)
         self.radio.on("up")
         self.application = application
-        self._health.clear_condition("radio-starting", MISSING, SILENT)
-        self._record("radio.up", dict(self.network))
+        self._health.clear_condition("radio-starting", MISSING, SILENT, REFUSING)
+        if not self._is_unstable:
+            self._record("radio.up", dict(self.network))
         log.info("the radio is up: channel %s, PAN %s", self.network["channel"], self.network["pan_id"])
         self._owner.attach(application)
 
@@ -154,15 +181,28 @@ class Supervisor:
         condition, reason = diagnose(error), reason_of(error)
         self.radio.on("missing" if condition == MISSING else "lost")
         if was_up:
-            self.resets += 1
-            self._record("radio.down", {"reason": reason})
+            self._went(reason)
         # A reset is over in a fraction of a second: it is a condition only when the next start fails too.
-        if condition == MISSING or not was_up:
-            self._health.clear_condition("radio-starting", MISSING, SILENT)
+        if not was_up or not is_reset(error):
+            self._health.clear_condition("radio-starting", MISSING, SILENT, REFUSING)
             self._health.raise_condition(condition, reason)
         else:
             self._health.raise_condition("radio-starting")
         log.warning("the radio is down: %s", reason)
+
+    def _went(self, reason: str) -> None:
+        """It was up and is not. One that goes again and again is told as that, once, and not each time."""
+        now = monotonic()
+        self.resets += 1
+        self._gone.count(now)
+        if self._gone.is_unstable(now):
+            resets = self._gone.in_last(HOUR_S, now)
+            self._health.raise_condition("radio-unstable", f"{resets} times in an hour, last: {reason}")
+            if not self._is_unstable:
+                self._is_unstable = True
+                self._record("radio.unstable", {"resets": resets, "reason": reason})
+        if not self._is_unstable:
+            self._record("radio.down", {"reason": reason})
 
     def _record(self, event: str, fields: dict[str, Any]) -> None:
         try:

@@ -77,6 +77,10 @@ class Tunnel:
             "waiting": len(self._outbox),
         }
 
+    def queue_age_s(self) -> float:
+        """How long the frame that waits longest has waited."""
+        return round(self._outbox.oldest_s(monotonic()), 1)
+
     # Inwards
 
     def receive(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:

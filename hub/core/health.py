@@ -137,6 +137,22 @@ CONDITIONS: dict[str, Kind] = {
         "the Zigbee radio does not answer",
         "none at first: the hub resets it by itself; if it lasts, check radio.baudrate and the radio's firmware",
     ),
+    "radio-refuses": Kind(
+        "error",
+        "the Zigbee radio answers and sends nothing",
+        "none at first: the hub resets it by itself; if it lasts, replace the radio: the network moves to the new one",
+    ),
+    "radio-unstable": Kind(
+        "warning",
+        "the Zigbee radio restarts again and again",
+        "check its supply and its cable; then its firmware. Replaced, the network moves to the new one",
+        depends_on=("radio-missing", "radio-silent", "radio-refuses"),
+    ),
+    "radio-undelivered": Kind(
+        "warning",
+        "more than half of the frames to Zigbee devices are not acknowledged",
+        "see which (meterhub radio); look for interference (meterhub radio scan), for a router that was taken away",
+    ),
     "radio-starting": Kind("warning", "the Zigbee radio is starting", "wait"),
     "adapter-not-interviewed": Kind(
         "warning",

@@ -89,6 +89,12 @@ class Control:
         self._bench.changed()
         return None
 
+    async def refuse(self, request: Request) -> Request | None:
+        """It answers and sends nothing. "status": how it refuses ("" ends it); "swallow": it never says what became."""
+        self._bench.ncp.stack.refusing = request.get("status", "MAX_MESSAGE_LIMIT_REACHED")
+        self._bench.ncp.stack.swallows = bool(request.get("swallow"))
+        return None
+
     async def unplug(self, _request: Request) -> Request | None:
         """The stick is pulled out: the line is gone, and so is the NCP's supply."""
         await self._line.unplug()
@@ -204,6 +210,7 @@ VERBS: Final[dict[str, Verb]] = {
     "power-cycle": Control.power_cycle,
     "mute": Control.mute,
     "unmute": Control.unmute,
+    "refuse": Control.refuse,
     "unplug": Control.unplug,
     "plug": Control.plug,
     "corrupt": Control.corrupt,

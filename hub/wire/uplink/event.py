@@ -21,6 +21,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.withheld": ("client", "quantity", "reason"),  # a value whose scale is not certain is not sent
     "radio.up": ("channel", "pan_id", "ieee"),
     "radio.down": ("reason",),
+    "radio.unstable": ("resets", "reason"),  # it goes again and again (in an hour): not told one by one any more
     "radio.formed": ("channel", "pan_id"),
     "uplink.up": ("host", "protocol"),
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before

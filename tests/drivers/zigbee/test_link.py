@@ -117,7 +117,7 @@ def test_a_radio_that_is_pulled_out_and_put_back() -> None:
 def test_a_silent_radio_is_noticed(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Application, "_watchdog_period", 0.2)
     if layer == "ezsp":
-        monkeypatch.setattr("drivers.zigbee.application._WATCHDOG_ANSWER_S", 0.2)
+        monkeypatch.setattr("drivers.zigbee.application._LOOPBACK_S", 0.2)
     # Patience of bellows', in seconds: how long it waits for the answer to a reset, and to a command.
     monkeypatch.setattr("bellows.uart.RESET_TIMEOUT", 0.3)
     monkeypatch.setattr("bellows.ash.T_RX_ACK_MAX", 0.4)

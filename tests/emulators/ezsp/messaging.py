@@ -44,6 +44,8 @@ def _refusal(stack: Stack, args: Fields) -> str | None:
     limit = MAXIMUM_PAYLOAD - (APS_SECURITY_OCTETS if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
     if stack.state != JOINED_NETWORK:
         return "NETWORK_DOWN"
+    if stack.refusing:
+        return stack.refusing
     if len(args["message"]) > limit:
         return "MESSAGE_TOO_LONG"
     return None
@@ -160,6 +162,8 @@ def sent(stack: Stack, event: Sent) -> None:
 
 
 def _report(stack: Stack, pending: Pending, *, ok: bool) -> None:
+    if stack.swallows:
+        return
     contents = stack.policies.get(POLICY_MESSAGE_CONTENTS) == CONTENTS_IN_CALLBACK
     stack.callback(
         "messageSentHandler",

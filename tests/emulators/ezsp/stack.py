@@ -92,6 +92,8 @@ class Stack:
         self.dice = random.Random(seed)
         self.callbacks: deque[tuple[str, Fields]] = deque()
         self.overflowed = False
+        self.refusing = ""  # the status with which every send is refused; a restart does not help
+        self.swallows = False  # messageSentHandler never comes
         self.boot(0.0)
 
     def boot(self, now: float) -> None:
