@@ -27,6 +27,9 @@ class Radio(Link, Protocol):
     async def restore(self, document: Any) -> dict[str, Any]:
         """Take up a network from its backup."""
 
+    async def remove(self, ieee: str) -> dict[str, Any]:
+        """Take a device off the network for good."""
+
     def appliances(self) -> list[dict[str, Any]]:
         """What reports by itself, a row each for `meterhub adapters`."""
 

@@ -12,7 +12,10 @@ from store.epoch_file import EpochNote, read_note, sync_folder, write_note
 
 MARK = "factory-reset"
 DONE = "factory-reset-done"
-KEPT = frozenset({"identity", "token", "epoch", "hub-id", MARK, DONE})
+# Read by drivers/zigbee/network.py: the radio gives up its network and forms another, so that who was at home in the
+# old one is not in the new.
+FORM_ANEW = "radio-form-anew"
+KEPT = frozenset({"identity", "token", "epoch", "hub-id", MARK, DONE, FORM_ANEW})
 
 
 def ask(data_dir: Path) -> None:
@@ -29,6 +32,7 @@ def is_asked(data_dir: Path) -> bool:
 def perform(data_dir: Path) -> list[str]:
     """Delete everything that is not kept; the names of what went. No hub may be running. Raises OSError."""
     (data_dir / MARK).touch()
+    (data_dir / FORM_ANEW).touch()
     gone = sorted(entry.name for entry in data_dir.iterdir() if entry.name not in KEPT)
     for name in gone:
         entry = data_dir / name

@@ -45,7 +45,7 @@ _ZONE_ID = 0
 
 
 class Health(Protocol):
-    """What is needed of hub/health.py."""
+    """What is needed of hub/core/health.py."""
 
     def set_condition(self, code: str, holds: bool, detail: str = "") -> None: ...
 

@@ -13,6 +13,7 @@ import bellows.ezsp.protocol
 import bellows.zigbee.application
 import zigpy.application
 from zigpy import types as t
+from zigpy.backups import NetworkBackup
 from zigpy.device import ZigbeeDevice
 from zigpy.exceptions import DeliveryError
 from zigpy.zcl import ClusterType
@@ -136,6 +137,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         _forget_broken_frames()
         self.observer = observer
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.forms_anew = False  # whatever network the radio has: form another
         self.formed = False
         self.rewritten = False
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
@@ -224,6 +226,22 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         device = self.device_at(nwk)
         if device is not None and device.ieee != self.state.node_info.ieee:
             self.observer.delivery(hex_of(device.ieee), is_delivered)
+
+    async def initialize(self, *, auto_form: bool = False) -> None:
+        if not self.forms_anew:
+            await super().initialize(auto_form=auto_form)
+            return
+        # The radio may have a network: the one that is to be forgotten.
+        await self.form_network()
+
+    def restores(self, backup: NetworkBackup) -> None:
+        """If the radio turns out to have no network, this is the one that it gets."""
+        self.backups.backups = [kept for kept in self.backups.backups if kept is not backup]
+        self.backups.backups.append(backup)
+
+    async def put_back(self, backup: NetworkBackup) -> None:
+        """Give the radio this network in place of its own. The next application finds it there."""
+        await self.backups.restore_backup(backup, create_new=False)
 
     async def form_network(self, *, fast: bool = False) -> None:
         await super().form_network(fast=fast)

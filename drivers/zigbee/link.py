@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zigpy import types as t
+from zigpy.backups import NetworkBackup
 from zigpy.device import ZigbeeDevice
 from zigpy.util import convert_install_code
 
@@ -21,6 +22,7 @@ from drivers.zigbee.channel import Place
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
 from drivers.zigbee.members import Members
+from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Health, Supervisor
@@ -30,6 +32,12 @@ log = logging.getLogger(__name__)
 
 # A device that joins in the last second announces itself a little later.
 _JOIN_GRACE_S = 10.0
+_SNAPSHOT_SOON_S, _SNAPSHOT_PERIOD_S, _SNAPSHOT_LOOK_S = 5.0, 3600.0, 1.0
+_LEAVE_S = 10.0
+# So many frames in a row without an acknowledgement speak of the counter, not of a device.
+_UNPROVED_AFTER = 6
+_RAISED_MOST = 64 * RAISED_AGAIN
+_t: Any = t  # zigpy's integers carry no annotations of their constructors
 # Fewer frames than this get through, of so many at least: the network is in trouble, not a device.
 _POOR_SHARE, _JUDGED_FROM = 0.5, 30
 _SHUT = -_JOIN_GRACE_S  # when a window closed that never was: before the monotonic clock began
@@ -77,6 +85,19 @@ class ZigbeeLink:
         self._is_poor = False
         self._health = health
         self._strangers_dropped = 0
+        self._network = HomeNetwork(data_dir)
+        # Whoever keeps a second copy of the network's snapshot sets these before `start`: it gets each, and gives it
+        # back.
+        self.keep_network: Callable[[dict[str, Any]], None] = lambda document: None
+        self.kept_network: Callable[[], dict[str, Any] | None] = lambda: None
+        self._utc = utc
+        self._record_event = record_event
+        self._unproved: int | None = (
+            None  # a restored network that nobody has acknowledged: what its counter was raised by
+        )
+        self._unacknowledged = 0
+        self._snapshot_at: float | None = None
+        self._snapshots: asyncio.Task[None] | None = None
         self._open_until = _SHUT
         self._open_for: str | None = None  # the one device that the window is open for
         self._task: asyncio.Task[None] | None = None
@@ -87,6 +108,7 @@ class ZigbeeLink:
     async def start(self, arrived: Arrived) -> None:
         """Begin; the radio comes up whenever it can."""
         self._tunnel.open(arrived)
+        self._network.offer(self.kept_network())
         self._task = asyncio.get_running_loop().create_task(self._supervisor.run(), name="zigbee-supervisor")
 
     def send(self, datagrams: Datagrams) -> None:
@@ -170,6 +192,8 @@ class ZigbeeLink:
         application = self._application()
         self._members.add(service.devices_of(backup))
         self._save_members()
+        self._network.document = None  # this is the home's network from now on
+        await asyncio.to_thread(self._network.write, self._network.note(backup, {}, self._utc()))
         await service.restore(application, backup)
         return {"devices": len(service.devices_of(backup)), "channel": int(backup.network_info.channel)}
 
@@ -204,10 +228,108 @@ class ZigbeeLink:
     async def _open(self, database: Path | None) -> Application:
         application = Application(zigpy_config(self._config, database), self)
         await application.open_database()
+        application.forms_anew = self._network.is_to_be_formed
+        backup = None if application.forms_anew else self._network.to_restore(self._utc(), self._unproved or 0)
+        if backup is not None:
+            application.restores(backup)
         self._members.add(hex_of(ieee) for ieee in application.devices)
         return application
 
+    async def accept(self, application: Application) -> bool:
+        found = application.backups.from_network_state()
+        if self._network.is_same(found):
+            self._health.set_condition("radio-other-network", False)
+            return True
+        home = self._network.to_restore(self._utc())
+        assert home is not None
+        pans = {"found": _pan(found), "pan_id": _pan(home)}
+        log.error("the radio has network %s, the home's is %s: it is put back", pans["found"], pans["pan_id"])
+        self._health.set_condition("radio-other-network", True, f"{pans['found']} instead of {pans['pan_id']}")
+        self._record_event("radio.other_network", pans)
+        await application.put_back(home)
+        return False
+
+    def rewritten(self, application: Application) -> None:
+        if application.formed:
+            self._network.formed()
+            self._unproved = None
+        else:
+            self._unproved = self._unproved or 0
+            self._unacknowledged = 0
+
+    async def _keep_snapshots(self, application: Application) -> None:
+        """The network's snapshot: soon after the start, after each join, every hour. It ends with the radio's life."""
+        self._snapshot_at = monotonic() + _SNAPSHOT_SOON_S
+        while True:
+            await asyncio.sleep(_SNAPSHOT_LOOK_S)
+            if self._snapshot_at is None or monotonic() < self._snapshot_at:
+                continue
+            self._snapshot_at = monotonic() + _SNAPSHOT_PERIOD_S
+            try:
+                await self._take_snapshot(application)
+            except Exception as error:  # the next one may succeed
+                log.warning("taking the network's snapshot: %r", error)
+
+    async def _take_snapshot(self, application: Application) -> None:
+        backup = await application.backups.create_backup(load_devices=True)
+        devices = {ieee: int(device["nwk"], 16) for ieee, device in self._devices().items()}
+        document = self._network.note(backup, devices, self._utc())
+        await asyncio.to_thread(self._network.write, document)
+        self.keep_network(document)
+
+    def _meet_again(self, application: Application) -> None:
+        """Devices that belong to the network and that the database has lost: they are asked for, before they speak."""
+        for ieee, nwk in self._network.devices().items():
+            if ieee in self._members and application.device_of(ieee) is None:
+                application.handle_join(_t.NWK(nwk), ieee_of(ieee), None, handle_rejoin=False)
+
+    def _judge_counter(self, is_delivered: bool) -> None:
+        """A restored network is proved by the first acknowledgement. Without one its counter is too low still."""
+        application = self._supervisor.application
+        if self._unproved is None or application is None:
+            return
+        self._unacknowledged += 1
+        if is_delivered:
+            self._unproved = None
+        elif self._unacknowledged >= _UNPROVED_AFTER and self._unproved < _RAISED_MOST:
+            self._unproved += RAISED_AGAIN
+            self._unacknowledged = 0
+            log.warning("nobody acknowledges since the network was restored: its frame counter is raised")
+            application.create_task(self._raise_counter(application), "raise_counter")
+
+    async def _raise_counter(self, application: Application) -> None:
+        backup = self._network.to_restore(self._utc(), self._unproved or 0)
+        if backup is not None:
+            await service.restore(application, backup)
+
+    async def remove(self, ieee: str) -> dict[str, Any]:
+        """Take a device off the network for good: it is told to leave, and is no member. Raises ValueError."""
+        application = self._application()
+        device = application.device_of(ieee)
+        if device is None and ieee not in self._members:
+            raise ValueError(f"no device {ieee!r} belongs to this network")
+        told = False
+        if device is not None:
+            leave: Any = device.zdo.leave
+            try:
+                async with asyncio.timeout(_LEAVE_S):
+                    await leave(remove_children=False)
+                told = True
+            except Exception as error:  # it is away: it is not let in again all the same
+                log.info("%s was not told to leave: %r", ieee, error)
+            application.devices.pop(device.ieee, None)
+            device.on_remove()
+            application.listener_event("device_removed", device)
+        self._members.discard(ieee)
+        self._appliances.forget(ieee)
+        self._deliveries.forget(ieee)
+        self._save_members()
+        self._snapshot_at = monotonic()
+        return {"ieee": ieee, "told": told}
+
     def attach(self, application: Application) -> None:
+        self._snapshots = asyncio.get_running_loop().create_task(self._keep_snapshots(application), name="snapshots")
+        self._meet_again(application)
         self._tunnel.attach(application)
         self._appliances.attach(application)
         self._displays.attach(application)
@@ -222,6 +344,9 @@ class ZigbeeLink:
         application = self._supervisor.application
         if application is not None:
             self._strangers_dropped += application.dropped
+        if self._snapshots is not None:
+            self._snapshots.cancel()
+            self._snapshots = None
         self._tunnel.detach()
         self._appliances.detach()
         self._displays.detach()
@@ -258,6 +383,7 @@ class ZigbeeLink:
     def joined(self, ieee: str) -> None:
         self._members.add([ieee])
         self._save_members()
+        self._snapshot_at = min(self._snapshot_at or float("inf"), monotonic() + _SNAPSHOT_SOON_S)
 
     def _save_members(self) -> None:
         if self._saving is None or self._saving.done():
@@ -281,6 +407,7 @@ class ZigbeeLink:
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         self._deliveries.count(ieee, delivered=is_delivered)
+        self._judge_counter(is_delivered)
         share = self._deliveries.all.share
         is_poor = self._deliveries.all.sent >= _JUDGED_FROM and share is not None and share < _POOR_SHARE
         if is_poor != self._is_poor:
@@ -289,6 +416,10 @@ class ZigbeeLink:
 
     def count(self, what: str) -> None:
         self._counts[what] += 1
+
+
+def _pan(backup: NetworkBackup) -> str:
+    return f"0x{int(backup.network_info.pan_id):04X}"
 
 
 async def _reopen(application: Application, duration_s: int) -> None:

@@ -35,6 +35,12 @@ class Members:
         self._members |= fresh
         self._is_saved = self._is_saved and not fresh
 
+    def discard(self, ieee: str) -> None:
+        """It belongs to the network no longer; `write` makes it last."""
+        if ieee in self._members:
+            self._members.discard(ieee)
+            self._is_saved = False
+
     def take_unsaved(self) -> list[str] | None:
         """The whole list when it is not in the file yet, for `write`; None when it is."""
         if self._is_saved:

@@ -39,6 +39,12 @@ class Health(Protocol):
 class Owner(Protocol):
     """Whoever uses the radio while it is up."""
 
+    async def accept(self, application: Application) -> bool:
+        """Whether the radio has the home's network. False: it has been given that, and starts anew."""
+
+    def rewritten(self, application: Application) -> None:
+        """The radio was given a network: a new one, or the home's."""
+
     def attach(self, application: Application) -> None: ...
     def detach(self) -> None: ...
 
@@ -89,6 +95,9 @@ class Supervisor:
             application = await self._build()
             await self._start(application)
             if application.rewritten:
+                self._formed(application)
+                return
+            if not await self._owner.accept(application):
                 self._formed(application)
                 return
             await application.prove()
@@ -156,8 +165,9 @@ class Supervisor:
 
     def _formed(self, application: Application) -> None:
         self._read_network(application)
-        if application.formed:
-            self._record("radio.formed", {key: self.network[key] for key in ("channel", "pan_id")})
+        self._owner.rewritten(application)
+        event = "radio.formed" if application.formed else "radio.restored"
+        self._record(event, {key: self.network[key] for key in ("channel", "pan_id")})
 
     def _read_network(self, application: Application) -> None:
         state = application.state

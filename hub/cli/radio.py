@@ -20,6 +20,8 @@ def register(subparsers: Subparsers) -> None:
     parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
+    parser = add_verb(actions, "remove", remove, "take a device off the network for good")
+    parser.add_argument("ieee", metavar="IEEE", help="its 16 hex digits, as `meterhub radio info` shows them")
     parser = add_verb(actions, "permit", permit, "let devices join for a while")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
@@ -40,6 +42,16 @@ def info(arguments: argparse.Namespace) -> int:
     return FINE if radio["state"] in ("up", "off") else PROBLEM
 
 
+def remove(arguments: argparse.Namespace) -> int:
+    answer = ask_daemon(arguments, "radio.remove", timeout_s=_REMOVE_S, ieee=arguments.ieee.lower())
+    if arguments.json:
+        print_json(answer)
+    else:
+        how = "it was told to leave" if answer["told"] else "it did not answer, and is not let in again"
+        print(f"{answer['ieee']} is off the network: {how}")
+    return FINE
+
+
 def permit(arguments: argparse.Namespace) -> int:
     named = {"ieee": arguments.ieee, "install_code": arguments.install_code}
     only = {name: text for name, text in named.items() if text}
@@ -51,7 +63,7 @@ def permit(arguments: argparse.Namespace) -> int:
     return FINE
 
 
-_SCAN_S, _MAP_S, _BACKUP_S = 60.0, 900.0, 120.0
+_SCAN_S, _MAP_S, _BACKUP_S, _REMOVE_S = 60.0, 900.0, 120.0, 30.0
 _BAR = 32
 
 

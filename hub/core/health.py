@@ -142,6 +142,11 @@ CONDITIONS: dict[str, Kind] = {
         "the Zigbee radio answers and sends nothing",
         "none at first: the hub resets it by itself; if it lasts, replace the radio: the network moves to the new one",
     ),
+    "radio-other-network": Kind(
+        "error",
+        "the Zigbee radio has another network than the home's",
+        "none: the home's network is put into the radio; if the other is meant, `meterhub radio restore` its backup",
+    ),
     "radio-unstable": Kind(
         "warning",
         "the Zigbee radio restarts again and again",

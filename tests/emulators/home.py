@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from . import appliances
 from .ezsp.air import Air
-from .ezsp.device import Device, parse_ieee
+from .ezsp.device import Device
+from .ezsp.device import parse_ieee as parse_ieee
 from .ezsp.display import Display
 from .ezsp.player import Player
 from .ezsp.plug import Plug

@@ -53,6 +53,7 @@ class Queries:
             "radio.map": lambda _request: self._radio().draw(),
             "radio.backup": lambda _request: self._radio().back_up(),
             "radio.restore": lambda request: self._radio().restore(request.get("backup")),
+            "radio.remove": lambda request: self._radio().remove(str(request.get("ieee"))),
             "factory_reset": self.factory_reset,
             "reload": self.reload,
         }

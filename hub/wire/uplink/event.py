@@ -21,6 +21,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.withheld": ("client", "quantity", "reason"),  # a value whose scale is not certain is not sent
     "radio.up": ("channel", "pan_id", "ieee"),
     "radio.down": ("reason",),
+    "radio.restored": ("channel", "pan_id"),  # the home's network was put into a radio that had lost it
+    "radio.other_network": ("found", "pan_id"),  # the radio came with another network: the home's is put back
     "radio.unstable": ("resets", "reason"),  # it goes again and again (in an hour): not told one by one any more
     "radio.formed": ("channel", "pan_id"),
     "uplink.up": ("host", "protocol"),

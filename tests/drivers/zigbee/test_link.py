@@ -221,7 +221,7 @@ def test_a_blank_replacement_radio_gets_the_network_back() -> None:
                 if len(networks) == 1:
                     await until("the backup", lambda: hub.link._supervisor.application.backups.backups)  # type: ignore[union-attr]
                 else:
-                    assert hub.names() == ["radio.up"]
+                    assert hub.names() == ["radio.restored", "radio.up"]
 
         networks: list[Any] = []
         with Emulator(place, []) as radio:

@@ -107,6 +107,12 @@ class Air:
     def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
         device = self.by_nwk(frame.dst)
         latency = None if device is None or not self._reachable(device) else self._latency(device)
+        if device is not None and frame.counter is not None:
+            if frame.counter <= device.counter_heard:
+                self._count("replays")
+                device = None  # it drops what was numbered before (R22, 4.3.1.2)
+            else:
+                device.counter_heard = frame.counter
         if device is None or latency is None or latency > INDIRECT_TIMEOUT_S or self._lost(device):
             self._count("undelivered")
             wait = INDIRECT_TIMEOUT_S if latency is not None and latency > INDIRECT_TIMEOUT_S else FAILURE_S
@@ -171,6 +177,7 @@ class Air:
     def _forget(self, device: Device, now: float) -> None:
         if device.joined:
             device.network_id = None
+            device.counter_heard = -1
             device.nwk = 0xFFFF
             device.bindings.clear()
             device.frames_to_send()

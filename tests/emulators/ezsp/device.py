@@ -30,6 +30,7 @@ class ApsFrame:
     sequence: int = 0
     options: int = APS_OPTIONS
     mode: Mode = "unicast"
+    counter: int | None = None  # the coordinator's NWK frame counter
 
 
 @dataclass(eq=False)
@@ -54,6 +55,7 @@ class Device(zdo.Node):
     tc_ieee: bytes = b"\xff" * 8
     leaving: Literal["", "leave", "rejoin"] = ""
     permit_until: float = 0.0
+    counter_heard: int = -1  # the highest frame counter of the coordinator: what is not above it is a replay
 
     def __post_init__(self) -> None:
         self._aps_sequence = 0

@@ -75,6 +75,7 @@ def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
         args["message"],
         sequence,
         aps["options"],
+        counter=stack.frame_counter,
     )
 
 
