@@ -307,7 +307,7 @@ def test_an_interview_that_fails_is_told_and_tried_again(monkeypatch: pytest.Mon
     # zigpy's patience with a device of which it knows nothing, in seconds.
     monkeypatch.setattr("zigpy.device.APS_REPLY_TIMEOUT_EXTENDED", 0.2)
     deaf = {
-        "kind": "zcl", "ieee": PLUG_IEEE, "name": "deaf", "manufacturer": "M", "model": "T", "habits": {"deaf": 3},
+        "kind": "zcl", "ieee": PLUG_IEEE, "name": "deaf", "manufacturer": "M", "model": "T", "habits": {"deaf": 5},
         "endpoints": {"1": {"in": {"0x0000": {}, "0x0006": {"0x0000": ["10", 1]}}}},
     }  # fmt: skip
     with short_directory() as place, Emulator(place, [deaf]) as radio:
