@@ -40,6 +40,7 @@ from drivers.zigbee.frames import (
     tunnel_unicast,
     zcl_answer,
 )
+from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question
 from drivers.zigbee.strangers import Strangers
@@ -88,6 +89,9 @@ class Observer(Protocol):
 
     def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
         """A device reports, or one of its IAS zones speaks."""
+
+    def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        """A load control device speaks of an event."""
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         """A frame for this device was acknowledged, or was not."""
@@ -278,6 +282,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             if device is not None:
                 self._touch(device, packet, monotonic())
             self.observer.question(packet)
+        elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, packet.data.serialize()):
+            self._touch(device, packet, monotonic())
+            self.observer.load_control(device, packet)
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):

@@ -21,6 +21,7 @@ from drivers.zigbee.application import Application
 from drivers.zigbee.channel import Place
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
+from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
@@ -79,6 +80,7 @@ class ZigbeeLink:
         self._members = Members(data_dir)
         self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event, health, data_dir)
         self._displays = Displays(utc)
+        self._loads = Loads(record_event)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._deliveries = Deliveries()
@@ -173,6 +175,13 @@ class ZigbeeLink:
     async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
         """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`."""
         return await self._appliances.limit(client_id, watts, duration_s)
+
+    async def hold(self, client_id: str, share: float | None, duration_s: float) -> None:
+        """Hold a Smart Energy load control device to a share (0 to 1) of what it draws, for so long; None lets go.
+
+        It lets go by itself when the time has passed, in whole minutes. Raises as `switch` does.
+        """
+        await self._loads.hold(client_id, share, duration_s)
 
     async def scan(self) -> list[dict[str, Any]]:
         """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
@@ -333,6 +342,7 @@ class ZigbeeLink:
         self._tunnel.attach(application)
         self._appliances.attach(application)
         self._displays.attach(application)
+        self._loads.attach(application)
         self.is_up = True
         self.changed(True)
         self._save_members()
@@ -350,6 +360,7 @@ class ZigbeeLink:
         self._tunnel.detach()
         self._appliances.detach()
         self._displays.detach()
+        self._loads.detach()
         if self.is_up:
             self.is_up = False
             self.changed(False)
@@ -404,6 +415,9 @@ class ZigbeeLink:
 
     def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
         self._appliances.spontaneous(device, place, header, body)
+
+    def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        self._loads.heard(device, packet, packet.data.serialize())
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         self._deliveries.count(ieee, delivered=is_delivered)

@@ -8,6 +8,8 @@
 
 A "zcl" is any ZCL device, out of its endpoints, attributes and habits: see ezsp/player.py.
 
+A "relay" is a Smart Energy load control device: see ezsp/relay.py.
+
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
@@ -28,10 +30,12 @@ from .ezsp.device import parse_ieee as parse_ieee
 from .ezsp.display import Display
 from .ezsp.player import Player
 from .ezsp.plug import Plug
+from .ezsp.relay import Relay
 
 COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
+RELAY: Final = ("minute_s", "opts_out")
 ADAPTER: Final = ("tunnel", "search", "period_s", "sleep_s", "keepalive_s", "about")
 END_DEVICE_CAPABILITY: Final = 0x80  # allocate an address; receiver off when idle, battery
 
@@ -64,12 +68,14 @@ def build(entry: dict[str, Any], now: float) -> Device:
         device = Plug(ieee, appliance.power_w, switched=appliance.set_supply, now=now, **options, **common)
     elif kind == "zcl":
         device = Player({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
+    elif kind == "relay":
+        device = Relay(ieee, **{name: rest.pop(name) for name in RELAY if name in rest}, **common)
     elif kind == "display":
         device = Display(ieee, **common)
     elif kind == "adapter":
         device = _adapter(ieee, appliance, rest, common)
     else:
-        raise ValueError(f"a device is a plug, a display, a zcl device or an adapter, not {kind!r}")
+        raise ValueError(f"a device is a plug, a display, a relay, a zcl device or an adapter, not {kind!r}")
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join

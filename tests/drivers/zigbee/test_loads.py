@@ -1,0 +1,75 @@
+"""Load control devices: the codec octet by octet, and a relay behind the emulated radio."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.zigbee import load_control as lc
+from tests.drivers.zigbee.radio import PLUG, Emulator, HubSide, short_directory, until
+
+RELAY_IEEE = "000d6f0000000004"
+RELAY = {"kind": "relay", "ieee": RELAY_IEEE, "name": "relay", "minute_s": 0.5}
+CLIENT = "zb-" + RELAY_IEEE
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(limited())
+
+
+def test_an_event_octet_by_octet() -> None:
+    """Annex D.2.2.3.1.1: event, classes, group, start, minutes, criticality, offsets, setpoints, load, duty."""
+    event = lc.event_of(0x01020304, 1000.0, 0.4)
+    assert lc.load_control_event(event, 880.0, 0x21) == (
+        b"\x09\x21\x00" + b"\x04\x03\x02\x01" + b"\xff\x0f" + b"\x00" + bytes(4) + b"\x02\x00" + b"\x01" + b"\xff\xff"
+        + b"\x00\x80\x00\x80" + b"\x80" + b"\x28" + b"\x00"
+    )  # fmt: skip
+    assert lc.load_control_event(event, 999.5, 1)[14:16] == b"\x01\x00", "never less than a minute"
+    assert lc.cancel_event(7, 2) == b"\x09\x02\x01" + b"\x07\0\0\0" + b"\xff\x0f" + b"\0\0" + bytes(4)
+
+
+def test_whoever_asks_for_events_gets_the_one_that_holds() -> None:
+    event, ask = lc.event_of(9, 100.0, 0.0), b"\x01\x05\x01" + bytes(5)
+    assert lc.answers(ask, event, 10.0) == [lc.load_control_event(event, 10.0, 5)]
+    for nothing in (None, event._replace(ends_at=9.0)):
+        assert lc.answers(ask, nothing, 10.0) == [b"\x18\x05\x0b\x01\x8b"]
+    assert lc.answers(b"\x11\x05\x00" + bytes(12), event, 10.0) == [], "it wants no answer"
+
+
+@given(st.integers(0, 0xFFFF), st.binary(max_size=80))
+def test_any_octets_are_answered_or_left_alone(cluster: int, frame: bytes) -> None:
+    if lc.is_of_client(cluster, frame):
+        lc.report_of(frame)
+        assert all(len(said) >= 5 for said in lc.answers(frame, None, 0.0))
+
+
+@pytest.mark.parametrize("opts_out", [False, True])
+def test_a_relay_obeys_and_lets_go_by_itself(opts_out: bool) -> None:
+    with short_directory() as place, Emulator(place, [RELAY | {"opts_out": opts_out}, PLUG]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await until("its interview", lambda: hub.link._loads.can_hold(CLIENT))
+                with pytest.raises(ValueError, match="no load control"):
+                    await hub.link.hold("zb-" + PLUG["ieee"], 0.5, 60.0)  # type: ignore[operator]
+                await hub.link.hold(CLIENT, 0.25, 60.0)
+                if opts_out:
+                    await until("the opt-out", lambda: ("limit.opted_out", {"client": CLIENT}) in hub.events)
+                    return
+                await radio.until("it to obey", "relay", lambda row: row["duty_cycle"] == 25)
+                await radio.until("its own end", "relay", lambda row: row["history"] == [1, 2, 3])
+                await hub.link.hold(CLIENT, 0.0, 600.0)
+                await radio.until("it to obey again", "relay", lambda row: row["duty_cycle"] == 0)
+                await hub.link.hold(CLIENT, None, 0.0)
+                row = await radio.until("it to be let go", "relay", lambda row: row["duty_cycle"] is None)
+                assert row["history"][-1] == 6
+
+        run(scenario())
