@@ -45,6 +45,7 @@ _JUDGED_FROM_W, _CHOSEN_FROM_W = 10, 50
 _TOGETHER_S = 20.0
 _CONVINCED_BY = 3
 _POLL_MOST_S = 1800.0
+_NOTHING_TO_POLL_S = 240
 _NO_UNIT = -1
 _SLEEPY_POLL_S = 3600.0
 
@@ -90,6 +91,7 @@ class Appliance:
         self.withheld: dict[str, str] = {}  # quantity: why
         self.zones: dict[int, Zone] = {}  # by endpoint
         self.changed = False  # what `to_record` gives is new
+        self._scaled: set[Place] = set()  # whose channels have the scale that is known now
         self._facts: dict[Place, dict[int, int]] = {}  # scale attributes that were read
         self._names: dict[str, int] = {}  # quantity: the endpoint that has it without a suffix
         self._chosen: dict[str, exceptions.Pair] = {}  # of `either`
@@ -120,6 +122,7 @@ class Appliance:
         ]
         self.places.sort(key=lambda place: _order_of(place.cluster))
         known, self.channels, self._current_keys = self.channels, {}, set()
+        self._scaled.clear()
         for place in self.places:
             for measure in MEASURES:
                 if measure.cluster_id == place.cluster and not self._is_pretended(measure):
@@ -211,7 +214,7 @@ class Appliance:
         """A question was put: when the next is due. One that gets no answer is put more and more seldom."""
         self._failures[place] = 0 if answered else self._failures.get(place, 0) + 1
         periods = [channel.measure.poll_s for channel in self._channels_of(place) if self._is_polled(channel, now)]
-        period_s = min(periods, default=60) * 2.0 ** min(self._failures[place], 10)
+        period_s = min(periods, default=_NOTHING_TO_POLL_S) * 2.0 ** min(self._failures[place], 10)
         if self.is_sleepy:
             period_s = max(period_s, _SLEEPY_POLL_S)
         self._poll_at[place] = now + min(period_s, max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0))
@@ -355,7 +358,9 @@ class Appliance:
         if is_new:
             self.changed = True
             self._find_exceptions()
-        if is_new or any(channel.scale is None for channel in self._channels_of(place)):
+            self._scaled.clear()
+        if place not in self._scaled:
+            self._scaled.add(place)
             for channel in self._channels_of(place):
                 channel.scale, channel.doubt = self._scale_of(channel)
             self._settle_names()

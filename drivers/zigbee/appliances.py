@@ -19,6 +19,7 @@ from drivers.zigbee.appliance import Appliance, Shape
 from drivers.zigbee.application import Application
 from drivers.zigbee.budget import Budget
 from drivers.zigbee.channel import Place, Reading
+from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import Kept
 from drivers.zigbee.measures import IAS_ZONE, LEVEL, ON_OFF
@@ -246,14 +247,20 @@ class Appliances:
 
         Zones enrol in one of three ways; a device that knows only another has said so, and is served all the same.
         """
-        assert self._application is not None
+        application = self._application
+        if application is None:
+            return
         answer = await asking.read(cluster, [ias.ZONE_STATE, ias.ZONE_TYPE, ias.ZONE_STATUS], retries=1)
         self._take_zone(appliance, *appliance.take_zone_records(place.endpoint, answer.records))
-        ours: Any = self._application.state.node_info.ieee
+        ours: Any = application.state.node_info.ieee
+        tsn = int(application.get_sequence())
+        to = t.AddrModeAddress(t.AddrMode.NWK, device.nwk)
+        profile = int(device.endpoints[place.endpoint].profile_id or 0)
+        frame = zcl_answer(to, (profile, IAS_ZONE, 1, place.endpoint), tsn, zcl.enroll_response(tsn, _ZONE_ID))
         for step in (
-            lambda: cluster.write_attributes({"cie_addr": t.EUI64(ours)}),
+            lambda: asking.write_ieee(cluster, ias.CIE_ADDRESS, t.EUI64(ours)),
             cluster.bind,
-            lambda: cluster.enroll_response(enroll_response_code=0, zone_id=_ZONE_ID, expect_reply=False),
+            lambda: application.send_packet(frame),
         ):
             try:
                 await step()

@@ -15,6 +15,7 @@ f: Any = foundation  # zigpy's integers carry no annotations of their constructo
 
 # What fits one answer without fragments: five values of six octets, their ids, types and status (ZCL 2.5.2).
 _AT_A_TIME = 5
+_IEEE_ADDRESS = 0xF0  # data type (ZCL 2.6.2)
 _CONFIGURED_AT_A_TIME = 3
 _WORTH_ASKING_ALONE = (f.Status.INSUFFICIENT_SPACE, f.Status.FAILURE, f.Status.MALFORMED_COMMAND)
 _ABSENT = (f.Status.UNSUPPORTED_ATTRIBUTE, f.Status.UNSUPPORTED_CLUSTER)
@@ -105,6 +106,13 @@ async def _verify(cluster: Any, chunk: list[Configuration]) -> dict[int, bool]:
         elif row.status == f.Status.SUCCESS:
             taken[int(row.config.attrid)] = row.config.max_interval not in (0x0000, 0xFFFF)
     return taken
+
+
+async def write_ieee(cluster: Any, attribute: int, ieee: Any) -> None:
+    """Write an attribute that holds an IEEE address (ZCL 2.5.3). By number: zigpy's own definitions of the cluster need
+    not be loaded (drivers/lazy_imports.py)."""
+    record = f.Attribute(attribute, f.TypeValue(_IEEE_ADDRESS, ieee))
+    await cluster.general_command(f.GeneralCommand.Write_Attributes, [record], retries=1)
 
 
 def _config(configuration: Configuration) -> Any:
