@@ -24,6 +24,9 @@ Handler = Callable[[Stack, Fields, float], Fields]
 
 VALUE_FREE_BUFFERS: Final = 0x03
 VALUE_VERSION_INFO: Final = 0x11
+GENERAL_AVAILABILITY: Final = 0xAA  # EmberVersionType
+EXTENDED_ENDPOINT_FLAGS, EXTENDED_LEAVE_REASON, EXTENDED_SOURCE_ROUTE_OVERHEAD = 0x00, 0x01, 0x02
+ENDPOINT_ENABLED: Final = 0x0001
 VALUE_NWK_FRAME_COUNTER: Final = 0x23
 VALUE_APS_FRAME_COUNTER: Final = 0x24
 
@@ -81,11 +84,21 @@ def get_value(stack: Stack, args: Fields, _now: float) -> Fields:
     major, minor, patch = RELEASES[stack.version]
     known = {
         VALUE_FREE_BUFFERS: b"\xfa",
-        VALUE_VERSION_INFO: bytes((0, 0, major, minor, patch, 0)),
+        VALUE_VERSION_INFO: bytes((0, 0, major, minor, patch, 0, GENERAL_AVAILABILITY)),  # EmberVersion
         VALUE_NWK_FRAME_COUNTER: stack.frame_counter.to_bytes(4, "little"),
         VALUE_APS_FRAME_COUNTER: stack.nv.aps_counter.to_bytes(4, "little"),
     } | stack.values
     return {"value": known[args["id"]]} if args["id"] in known else {"status": "NOT_FOUND"}
+
+
+def get_extended_value(stack: Stack, args: Fields, _now: float) -> Fields:
+    """EzspExtendedValueId: the flags of an endpoint, why a device left, what a source route costs in octets."""
+    known = {EXTENDED_LEAVE_REASON: b"\0\0\0", EXTENDED_SOURCE_ROUTE_OVERHEAD: b"\0"}
+    if args["characteristics"] in stack.node.endpoints:
+        known[EXTENDED_ENDPOINT_FLAGS] = zdo.le16(ENDPOINT_ENABLED)
+    if args["id"] in known:
+        return {"value": known[args["id"]]}
+    return {"status": "NOT_FOUND", "value": b"\0\0"}  # the value's octets come even so
 
 
 def set_value(stack: Stack, args: Fields, _now: float) -> Fields:
@@ -307,6 +320,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "setPolicy": set_policy,
     "getPolicy": get_policy,
     "getValue": get_value,
+    "getExtendedValue": get_extended_value,
     "setValue": set_value,
     "addEndpoint": add_endpoint,
     "customFrame": custom_frame,

@@ -183,6 +183,7 @@ FRAMES: Final[dict[int, str]] = {
 0116 getNetworkKeyInfo: -> status:sl info:network_key
 """,
     14: """
+0111 importTransientKey: eui:eui key:key -> status:sl
 0015 setManufacturerCode: code:u16 -> status:status
 0016 setPowerDescriptor: descriptor:u16 -> status:status
 0020 leaveNetwork: options:u8 -> status:status
