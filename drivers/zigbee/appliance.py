@@ -111,7 +111,10 @@ class Appliance:
 
     def describe(self, manufacturer: str | None, model: str | None, shapes: dict[int, Shape], *, sleepy: bool) -> None:
         """The interview's outcome. Called again when the device was interviewed anew; what is known already stays."""
-        self.manufacturer, self.model, self.is_sleepy = manufacturer, model, sleepy
+        # What was read of it once is true still when it cannot be read again.
+        self.manufacturer = manufacturer or self.manufacturer or self._record.get("manufacturer")
+        self.model = model or self.model or self._record.get("model")
+        self.is_sleepy = sleepy
         self._shapes = shapes
         self._find_exceptions()
         self.places = [
@@ -575,6 +578,8 @@ class Appliance:
     def to_record(self) -> dict[str, Any]:
         """All that would have to be asked for again, ready for JSON."""
         return {
+            "manufacturer": self.manufacturer,
+            "model": self.model,
             "read": self.is_read,
             "told": self.is_told,
             "facts": {

@@ -16,13 +16,13 @@ from drivers.clock import monotonic
 from drivers.zigbee import asking, ias, zcl
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
 from drivers.zigbee.appliance import Appliance, Shape
-from drivers.zigbee.application import Application
+from drivers.zigbee.application import Application, HubDevice
 from drivers.zigbee.budget import Budget
 from drivers.zigbee.channel import Place, Reading
 from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import Kept
-from drivers.zigbee.measures import IAS_ZONE, LEVEL, ON_OFF
+from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ _NOT_THERE = (TimeoutError, ZigbeeException, AttributeError, ConnectionError)
 NOMINAL_V = 230.0
 _MOVE_TO_LEVEL = 0x00
 _ZONE_ID = 0
+_MANUFACTURER, _MODEL = 0x0004, 0x0005
+_IDENTIFIED_BY = 2  # so many more times it is asked who it is
 
 
 class Health(Protocol):
@@ -125,7 +127,10 @@ class Appliances:
         ieee = hex_of(device.ieee)
         if device.is_initialized and self._application is not None:
             self._application.device_initialized(device)
-        elif self._interviews.failed(ieee, monotonic()):
+            return
+        if isinstance(device, HubDevice):
+            device.interviews_failed += 1
+        if self._interviews.failed(ieee, monotonic()):
             self._record_event("adapter.interview_failed", {"client": client_id_of(ieee)})
             self._review()
 
@@ -188,6 +193,8 @@ class Appliances:
         tries = 0
         while unread or unconfigured:
             async with self._turn:
+                if appliance.model is None and tries <= _IDENTIFIED_BY:
+                    await self._identify(appliance, device)
                 unread = [place for place in unread if not await self._learn(appliance, device, place, tries)]
                 self._emit(appliance, appliance.settle(monotonic()))
                 unconfigured = [
@@ -202,6 +209,23 @@ class Appliances:
         if told_anew and not appliance.is_told:
             appliance.is_told = appliance.changed = True
             self._emit(appliance, ())
+
+    async def _identify(self, appliance: Appliance, device: ZigbeeDevice) -> None:
+        """Who made it, and what it is: without that the table of exceptions does not apply."""
+        for endpoint in device.non_zdo_endpoints:
+            cluster = endpoint.in_clusters.get(BASIC)
+            if cluster is None:
+                continue
+            try:
+                answer = await asking.read(cluster, [_MANUFACTURER, _MODEL], retries=1)
+            except (TimeoutError, ZigbeeException) as error:
+                log.debug("identifying %s: %r", appliance.client_id, error)
+                continue
+            texts = {record.attribute: record.text for record in answer.records}
+            if texts.get(_MODEL):
+                device.manufacturer, device.model = texts.get(_MANUFACTURER), texts[_MODEL]
+                self._appliance_of(device)
+                return
 
     async def _learn(self, appliance: Appliance, device: ZigbeeDevice, place: Place, tries: int) -> bool:
         """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""

@@ -15,7 +15,9 @@ import zigpy.application
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
 from zigpy.device import ZigbeeDevice
-from zigpy.exceptions import DeliveryError
+from zigpy.endpoint import Endpoint
+from zigpy.endpoint import Status as EndpointStatus
+from zigpy.exceptions import DeliveryError, InvalidResponse
 from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
@@ -63,7 +65,7 @@ _LOOPBACKS = 2
 # bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
 _LAST_SEEN_PERIOD_S = 60.0
-_OTA = 0x0019
+_OTA, _BASIC = 0x0019, 0x0000
 _ZCL_PROFILES = (HOME_AUTOMATION, LIGHT_LINK, SMART_ENERGY)
 # Acknowledgements of reports under way: a device that babbles must not have the radio.
 _ANSWERS_MOST = 16
@@ -114,11 +116,37 @@ class RadioRefuses(Exception):
     """The radio answers, and sends nothing."""
 
 
+class HubEndpoint(Endpoint):
+    """An endpoint that may be left out: what goes wrong in one is no reason to know nothing of the others."""
+
+    async def initialize(self) -> None:
+        try:
+            await super().initialize()
+        except InvalidResponse:  # it is listed and does not exist
+            self.status = EndpointStatus.ENDPOINT_INACTIVE
+        except (TimeoutError, DeliveryError):
+            others = [other for other in self.device.non_zdo_endpoints if other.status == EndpointStatus.ZDO_INIT]
+            if not others or not getattr(self.device, "interviews_failed", 0):
+                raise
+            self.status = EndpointStatus.ENDPOINT_INACTIVE
+
+
 class HubDevice(ZigbeeDevice):
     """A device that is asked only for what the hub uses: no firmware version, no groups.
 
     Some answer neither, and zigpy's interview ends in failure at the first question without an answer.
     """
+
+    interviews_failed = 0
+
+    def add_endpoint(self, endpoint_id: int) -> Endpoint:
+        endpoint = self.endpoints[endpoint_id] = HubEndpoint(self, endpoint_id)
+        return endpoint
+
+    async def request(self, profile: Any, cluster: Any, *args: Any, **kwargs: Any) -> Any:
+        if cluster == _BASIC and self.initializing:
+            kwargs["retries"] = 0  # who it is can be asked again (appliances.py); a mute cluster costs half a minute
+        return await super().request(profile, cluster, *args, **kwargs)
 
     def find_cluster(self, cluster_id: int, cluster_type: ClusterType = ClusterType.Server) -> Any:
         if cluster_id == _OTA:

@@ -81,6 +81,13 @@ class Record(NamedTuple):
             return unsigned
         return None
 
+    @property
+    def text(self) -> str | None:
+        """A character string (2.6.2.12); None for another type."""
+        if self.kind != _SHORT_STRINGS[1] or len(self.octets) < 1:
+            return None
+        return self.octets[1:].decode("utf-8", "replace").strip("\0 ")
+
 
 def bits_of(kind: int) -> int:
     """How wide a counter of this type is."""

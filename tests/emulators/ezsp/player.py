@@ -12,7 +12,8 @@ absent: as it was told), configurable (false: it knows no Configure Reporting), 
 mute_clusters (["0702"]: it never answers them), forgets (it takes a configuration and has none afterwards),
 one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, and wants a
 Default Response),
-late (["0b04:050b"]: unsupported when read; only reports have it), deaf (so many Node Descriptor requests it lets pass).
+late (["0b04:050b"]: unsupported when read; only reports have it), dead_endpoints ([3]: listed, and without a
+descriptor), deaf (so many Node Descriptor requests it lets pass).
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Player(Device):
         self.one_at_a_time: bool = habits.get("one_at_a_time", False)
         self.unasked: bool = habits.get("unasked", False)
         self.deaf: int = habits.get("deaf", 0)
+        self.dead = set(habits.get("dead_endpoints", []))
         self.mute = {int(cluster, 16) for cluster in habits.get("mute_clusters", [])}
         self.unreportable = {_pair(text) for text in habits.get("unreportable", [])}
         self.late = {_pair(text) for text in habits.get("late", [])}
@@ -134,6 +136,11 @@ class Player(Device):
     def receive_aps(self, frame: ApsFrame, now: float) -> None:
         if frame.profile == zdo.PROFILE and frame.cluster == zdo.NODE_DESC_REQ and self.deaf > 0:
             self.deaf -= 1
+            return
+        asked = frame.payload[3] if frame.cluster == zdo.SIMPLE_DESC_REQ and len(frame.payload) > 3 else None
+        if frame.profile == zdo.PROFILE and asked in self.dead:
+            body = frame.payload[:1] + bytes((zdo.INVALID_EP,)) + frame.payload[1:3] + b"\0"
+            self.transmit(zdo.PROFILE, frame.cluster | zdo.RESPONSE, 0, 0, body, dst=frame.src)
             return
         super().receive_aps(frame, now)
 
