@@ -112,8 +112,8 @@ class Appliance:
     def describe(self, manufacturer: str | None, model: str | None, shapes: dict[int, Shape], *, sleepy: bool) -> None:
         """The interview's outcome. Called again when the device was interviewed anew; what is known already stays."""
         # What was read of it once is true still when it cannot be read again.
-        self.manufacturer = manufacturer or self.manufacturer or self._record.get("manufacturer")
-        self.model = model or self.model or self._record.get("model")
+        self.manufacturer = manufacturer or self.manufacturer or _text(self._record.get("manufacturer"))
+        self.model = model or self.model or _text(self._record.get("model"))
         self.is_sleepy = sleepy
         self._shapes = shapes
         self._find_exceptions()
@@ -634,6 +634,10 @@ class Appliance:
         for channel in self.channels.values():
             if channel.is_configured and not channel.is_refused and not self.exceptions.is_polled(channel.quantity):
                 channel.reported_at = now
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _order_of(cluster: int) -> int:
