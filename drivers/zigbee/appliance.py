@@ -34,7 +34,7 @@ from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
 # Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0
 # Profiles whose endpoints speak ZCL to us: Home Automation, Light Link, Smart Energy.
-_PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
+PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
 _PHASES = ("", ".b", ".c")
 # Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not.
 _LEAST_RATIO, _MOST_RATIO = Fraction(1, 80), Fraction(8)
@@ -120,7 +120,7 @@ class Appliance:
         self.places = [
             Place(endpoint, cluster)
             for endpoint, shape in sorted(shapes.items())
-            if shape.profile in _PROFILES and endpoint not in self.exceptions.skip_endpoints
+            if shape.profile in PROFILES and endpoint not in self.exceptions.skip_endpoints
             for cluster in sorted(CLUSTERS & shape.inputs, key=_order_of)
         ]
         self.places.sort(key=lambda place: _order_of(place.cluster))

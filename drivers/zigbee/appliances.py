@@ -15,7 +15,7 @@ from zigpy.zcl.foundation import Status
 from drivers.clock import monotonic
 from drivers.zigbee import asking, ias, zcl
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
-from drivers.zigbee.appliance import Appliance, Shape
+from drivers.zigbee.appliance import PROFILES, Appliance, Shape
 from drivers.zigbee.application import Application, HubDevice
 from drivers.zigbee.budget import Budget
 from drivers.zigbee.channel import Place, Reading
@@ -44,7 +44,7 @@ NOMINAL_V = 230.0
 _MOVE_TO_LEVEL = 0x00
 _ZONE_ID = 0
 _MANUFACTURER, _MODEL = 0x0004, 0x0005
-_IDENTIFIED_BY = 2  # so many more times it is asked who it is
+_IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
 
 class Health(Protocol):
@@ -193,15 +193,16 @@ class Appliances:
         tries = 0
         while unread or unconfigured:
             async with self._turn:
-                if appliance.model is None and tries <= _IDENTIFIED_BY:
-                    await self._identify(appliance, device)
-                unread = [place for place in unread if not await self._learn(appliance, device, place, tries)]
-                self._emit(appliance, appliance.settle(monotonic()))
-                unconfigured = [
-                    place
-                    for place in unconfigured
-                    if place in unread or not await self._have_reported(appliance, device, place)
-                ]
+                # Before it is known what is wrong about its kind, that would be taken for true: it is asked once more.
+                is_known = appliance.model is not None or await self._identify(appliance, device)
+                if is_known or tries >= _IDENTIFIED_BY:
+                    unread = [place for place in unread if not await self._learn(appliance, device, place, tries)]
+                    self._emit(appliance, appliance.settle(monotonic()))
+                    unconfigured = [
+                        place
+                        for place in unconfigured
+                        if place in unread or not await self._have_reported(appliance, device, place)
+                    ]
             if not unread and not unconfigured:
                 break
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
@@ -210,14 +211,12 @@ class Appliances:
             appliance.is_told = appliance.changed = True
             self._emit(appliance, ())
 
-    async def _identify(self, appliance: Appliance, device: ZigbeeDevice) -> None:
-        """Who made it, and what it is: without that the table of exceptions does not apply."""
-        for endpoint in device.non_zdo_endpoints:
-            cluster = endpoint.in_clusters.get(BASIC)
-            if cluster is None:
-                continue
+    async def _identify(self, appliance: Appliance, device: ZigbeeDevice) -> bool:
+        """Who made it, and what it is: without that the table of exceptions does not apply. Whether it is known."""
+        clusters = [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
+        for cluster in clusters:
             try:
-                answer = await asking.read(cluster, [_MANUFACTURER, _MODEL], retries=1)
+                answer = await asking.read(cluster, [_MANUFACTURER, _MODEL], retries=0)
             except (TimeoutError, ZigbeeException) as error:
                 log.debug("identifying %s: %r", appliance.client_id, error)
                 continue
@@ -225,7 +224,8 @@ class Appliances:
             if texts.get(_MODEL):
                 device.manufacturer, device.model = texts.get(_MANUFACTURER), texts[_MODEL]
                 self._appliance_of(device)
-                return
+            return True
+        return not clusters
 
     async def _learn(self, appliance: Appliance, device: ZigbeeDevice, place: Place, tries: int) -> bool:
         """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""
@@ -539,6 +539,10 @@ class Appliances:
 def _cluster(device: ZigbeeDevice, place: Place) -> Cluster | None:
     endpoint = device.endpoints.get(place.endpoint)
     return None if endpoint is None else endpoint.in_clusters.get(place.cluster)
+
+
+def _zcl_endpoints(device: ZigbeeDevice) -> list[Any]:
+    return [endpoint for endpoint in device.non_zdo_endpoints if endpoint.profile_id in PROFILES]
 
 
 def _few(names: list[str]) -> str:
