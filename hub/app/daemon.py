@@ -41,6 +41,8 @@ from hub.services.control.service import ControlService
 from hub.services.control.settings import ITEM as SETTINGS_ITEM
 from hub.services.control.settings import Settings
 from hub.services.home.bridge import Bridge
+from hub.services.home.radio_network import ITEM as RADIO_NETWORK_ITEM
+from hub.services.home.radio_network import RadioNetwork
 from hub.services.home.tracer import Tracer
 from hub.services.identity.expiry import ITEM as EXPIRY_ITEM
 from hub.services.identity.expiry import Expiry
@@ -183,6 +185,7 @@ class Daemon:
         self._settings = Settings(base.config, store, state.pop(SETTINGS_ITEM, None), override)
         self._config = config = self._settings.config
         state_of_update = state.pop(UPDATE_ITEM, None)
+        self._radio_network = RadioNetwork(store, state.pop(RADIO_NETWORK_ITEM, None))
         self._controller = self._restored_controller(state)
         self._renewal = self._make_renewal()
         self._updates = self._make_updates(state_of_update)
@@ -435,6 +438,8 @@ class Daemon:
                 self._config.radio, self._config.data_dir, base.health, base.store.record_event, base.trusted_utc
             )
             radio.reading = base.bridge.take_reading
+            radio.keep_network = self._radio_network.keep
+            radio.kept_network = self._radio_network.document
             await base.bridge.add_link(radio)
         except Exception as error:
             # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
