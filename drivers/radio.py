@@ -15,6 +15,11 @@ class Radio(Link, Protocol):
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch a ZCL appliance."""
 
+    async def limit(
+        self, client_id: str, watts: float | None, duration_s: float, nominal_w: float | None = None
+    ) -> float | None:
+        """Hold a ZCL appliance to a power for so long; None lets go. What it is held to, in W."""
+
     async def scan(self) -> list[dict[str, Any]]:
         """Energy on each channel."""
 

@@ -75,7 +75,6 @@ class Appliances:
         self._polls: set[asyncio.Task[None]] = set()
         self._polling: set[tuple[str, Place]] = set()
         self._limits: dict[str, asyncio.TimerHandle] = {}
-        self._told: set[tuple[str, str]] = set()
         self._next_poll_at = self._review_at = 0.0
         self._save_at: float | None = None
 
@@ -326,8 +325,9 @@ class Appliances:
         if budget.is_muted(now) and not was_muted:
             self._review_at = 0.0
         for quantity, why in appliance.withheld.items():
-            if (appliance.ieee, quantity) not in self._told:
-                self._told.add((appliance.ieee, quantity))
+            if quantity not in appliance.told:
+                appliance.told.add(quantity)
+                appliance.changed = True
                 told = {"client": appliance.client_id, "quantity": quantity, "reason": why}
                 self._record_event("adapter.withheld", told)
                 self._review_at = 0.0

@@ -172,9 +172,21 @@ class ZigbeeLink:
         """Switch a ZCL appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
         await self._appliances.switch(client_id, on)
 
-    async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
-        """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`."""
-        return await self._appliances.limit(client_id, watts, duration_s)
+    async def limit(
+        self, client_id: str, watts: float | None, duration_s: float, nominal_w: float | None = None
+    ) -> float | None:
+        """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`.
+
+        One with a level of amperes gets that; a load control device a share of `nominal_w`, without which only nothing
+        (0 W) can be asked of it. Either lets go when the time has passed.
+        """
+        if not self._loads.can_hold(client_id):
+            return await self._appliances.limit(client_id, watts, duration_s)
+        if watts is not None and watts > 0 and not nominal_w:
+            raise ValueError(f"how much {client_id} draws is not known: no share of it can be asked for")
+        share = None if watts is None else max(0.0, min(1.0, watts / nominal_w if nominal_w else 0.0))
+        await self._loads.hold(client_id, share, duration_s)
+        return None if share is None else share * (nominal_w or 0.0)
 
     async def hold(self, client_id: str, share: float | None, duration_s: float) -> None:
         """Hold a Smart Energy load control device to a share (0 to 1) of what it draws, for so long; None lets go.

@@ -1,10 +1,13 @@
 """`meterhub radio`: the Zigbee radio."""
 
 import argparse
+import html
 import json
+import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
 
@@ -14,7 +17,8 @@ def register(subparsers: Subparsers) -> None:
     actions = radio.add_subparsers(title="actions", metavar="ACTION", required=True)
     add_verb(actions, "info", info, "the radio's state and network")
     add_verb(actions, "scan", scan, "how loud each channel is; takes some seconds")
-    add_verb(actions, "map", draw, "who hears whom; takes about a second a router")
+    parser = add_verb(actions, "map", draw, "who hears whom; takes about a second a router")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it into this file")
     parser = add_verb(actions, "backup", backup, "write the network into a file: keys included, so guard it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default: radio-PAN-TIME.json, here)")
     parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
@@ -82,11 +86,47 @@ def scan(arguments: argparse.Namespace) -> int:
 
 def draw(arguments: argparse.Namespace) -> int:
     rows = ask_daemon(arguments, "radio.map", timeout_s=_MAP_S)
-    if arguments.json:
+    if arguments.svg is not None:
+        try:
+            arguments.svg.write_text(svg_of(rows), "utf-8")
+        except OSError as error:
+            complain(f"{arguments.svg}: {error.strerror or error}; give another place with --svg")
+            return PROBLEM
+        print(f"{arguments.svg}: {len(rows)} links")
+    elif arguments.json:
         print_json(rows)
     elif rows:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     return FINE
+
+
+_SIZE, _RING, _DOT = 800, 320, 10
+
+
+def svg_of(rows: list[dict[str, Any]]) -> str:
+    """The mesh as a picture: devices on a ring, in the order they were met; a line a link, the paler the weaker."""
+    names = list(dict.fromkeys(name for row in rows for name in (row["of"], row["neighbour"])))
+    middle = _SIZE / 2
+    at = {
+        name: (
+            middle + _RING * math.cos(2 * math.pi * n / len(names)),
+            middle + _RING * math.sin(2 * math.pi * n / len(names)),
+        )
+        for n, name in enumerate(names)
+    }
+    lines = [
+        f'<line x1="{at[row["of"]][0]:.0f}" y1="{at[row["of"]][1]:.0f}" x2="{at[row["neighbour"]][0]:.0f}" '
+        f'y2="{at[row["neighbour"]][1]:.0f}" stroke="#06c" stroke-opacity="{row["lqi"] / 255:.2f}">'
+        f"<title>LQI {row['lqi']}</title></line>"
+        for row in rows
+    ]
+    dots = [
+        f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{_DOT}" fill="#036"/>'
+        f'<text x="{x:.0f}" y="{y - 14:.0f}" font-size="12" text-anchor="middle">{html.escape(name)}</text>'
+        for name, (x, y) in at.items()
+    ]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_SIZE} {_SIZE}" font-family="sans-serif">'
+    return "\n".join([head, *lines, *dots, "</svg>", ""])
 
 
 def backup(arguments: argparse.Namespace) -> int:

@@ -66,3 +66,18 @@ def _up(hub: Hub) -> None:
 def _network(hub: Hub) -> tuple[int, str, str]:
     radio = hub.status()["radio"]
     return radio["channel"], radio["pan_id"], radio["ieee"]
+
+
+def test_a_device_is_taken_off_the_network(make_hub: Callable[..., Hub], control_point: ControlPoint) -> None:
+    radio = Radio(HOME).start()
+    try:
+        hub = make_hub(radio__path=str(radio.path)).start()
+        _up(hub)
+        hub.ask("radio.permit", duration_s=60)
+        wait_for("the boiler", lambda: control_point.values("boiler"))
+        done = hub.cli("radio", "remove", ADAPTER)
+        assert done.returncode == 0 and "off the network" in done.stdout
+        assert ADAPTER not in hub.status()["radio"]["devices"]
+        assert hub.cli("radio", "remove", ADAPTER).returncode != 0, "it is no member any more"
+    finally:
+        radio.close()

@@ -66,7 +66,11 @@ def test_a_relay_obeys_and_lets_go_by_itself(opts_out: bool) -> None:
                     return
                 await radio.until("it to obey", "relay", lambda row: row["duty_cycle"] == 25)
                 await radio.until("its own end", "relay", lambda row: row["history"] == [1, 2, 3])
-                await hub.link.hold(CLIENT, 0.0, 600.0)
+                with pytest.raises(ValueError, match="not known"):
+                    await hub.link.limit(CLIENT, 500.0, 600.0)
+                assert await hub.link.limit(CLIENT, 500.0, 600.0, nominal_w=2000.0) == 500
+                await radio.until("a quarter", "relay", lambda row: row["duty_cycle"] == 25)
+                await hub.link.limit(CLIENT, 0.0, 600.0)
                 await radio.until("it to obey again", "relay", lambda row: row["duty_cycle"] == 0)
                 await hub.link.hold(CLIENT, None, 0.0)
                 row = await radio.until("it to be let go", "relay", lambda row: row["duty_cycle"] is None)

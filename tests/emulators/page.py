@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes docs/appliances.md out of the data: the devices that are played to the driver, and its table of exceptions.
+
+python -m tests.emulators.page
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FILE: Final = ROOT / "docs/appliances.md"
+DEVICES: Final = ROOT / "tests/emulators/devices"
+EXCEPTIONS: Final = ROOT / "drivers/zigbee/exceptions.toml"
+
+HEAD: Final = """# Zigbee radios and appliances
+
+Written by `python -m tests.emulators.page`; a test compares.
+
+## Radios
+
+Any EmberZNet network co-processor that speaks EZSP 8 or later over ASH: on a serial port, a pseudo-terminal or a TCP
+port. The versions 8, 13, 14, 16, 18 and 19 are tried with every change, with the hub and with zigbee-herdsman as hosts.
+A radio that dies is noticed within 15 s; a blank one, or one with another network, is given the home's network.
+
+## What an appliance has to be
+
+Any device whose endpoints speak ZCL on the profiles Home Automation, Light Link or Smart Energy. What it measures is
+sent when its scale is certain: the device gives its divisors, or the table below knows its kind. What is not certain is
+withheld, and said: the event `adapter.withheld`, the condition `adapter-withheld`, `meterhub adapters --json`.
+
+Quantities: `state`, `power`, `energy`, `energy.export`, `energy.t1`.., `voltage`, `current`, phases `.b` and `.c`,
+`power_factor`, `temperature`, `humidity`, `setpoint`, `demand`, `battery`, `contact`, `motion`. A second endpoint with
+the same quantity adds its number: `state.2`. IAS zones make events (`adapter.alarm`).
+
+## Smart Energy
+
+There: price and time for displays, metering of devices on the profile 0x0109, load control (DRLC): a relay is held by
+events that end in the relay itself, and its opt-out is told.
+
+Not there: key establishment by certificates (CBKE, cluster 0x0800). It needs a certificate of the Zigbee certificate
+authority for each hub, and an NCP firmware with the elliptic curve library; devices that insist on it, as those of a
+SMETS2 home do, cannot be let in. They stay with their own communications hub, and this one reads the meter's own port.
+"""
+
+
+def render() -> str:
+    """The page."""
+    lines = [
+        HEAD,
+        "## Kinds with something of their own",
+        "",
+        "| manufacturer | model | what is known |",
+        "|---|---|---|",
+    ]
+    for row in tomllib.loads(EXCEPTIONS.read_text("utf-8"))["device"]:
+        known = "; ".join(filter(None, (_words(key, row[key]) for key in row)))
+        lines.append(f"| {_names(row.get('manufacturer'))} | {_names(row.get('model'))} | {known} |")
+    lines += ["", "## Devices that are played with every change", "", "| device | what comes of it | why it is there |"]
+    lines.append("|---|---|---|")
+    for path in sorted(DEVICES.glob("*.json")):
+        row = json.loads(path.read_text("utf-8"))
+        device = row["device"]
+        name = f"{device['manufacturer']} {device['model']}".strip() or "(nameless)"
+        comes = ", ".join(f"`{quantity}`" for quantity in row["expect"]) or "nothing"
+        if row.get("withheld"):
+            comes += "; withheld: " + ", ".join(f"`{quantity}`" for quantity in row["withheld"])
+        if row.get("zone", {}).get("alarm"):
+            comes += f"; alarm: {row['zone']['alarm']}"
+        lines.append(f"| {name} | {comes} | {row['why']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _names(patterns: Any) -> str:
+    if patterns is None:
+        return "any"
+    return ", ".join(f"`{pattern}`" for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+
+def _words(key: str, value: Any) -> str:
+    def pairs(found: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {multiplier}/{divisor}" for name, (multiplier, divisor) in found.items())
+
+    if key in ("scale", "factor"):
+        return ("where it gives none: " if key == "scale" else "times ") + pairs(value)
+    if key == "lies":
+        return f"whatever it gives: {pairs(value)}" if value else "gives the true ones"
+    if key == "either":
+        choices = {name: " or ".join(f"{m}/{d}" for m, d in found) for name, found in value.items()}
+        return ", ".join(f"{name} {text}, as its power tells" for name, text in choices.items())
+    if key == "poll":
+        return "polled: " + ("everything" if value == ["*"] else ", ".join(value))
+    if key == "moves":
+        return "its scale moves: " + ", ".join(value)
+    if key == "analog":
+        return "Analog Inputs: " + ", ".join(f"{what[0]} on endpoint {endpoint}" for endpoint, what in value.items())
+    if key == "skip":
+        return "has no " + ", ".join(value)
+    if key == "skip_endpoints":
+        return "endpoint " + ", ".join(map(str, value)) + " answers nobody"
+    if key == "limit":
+        return f"can be held: {value['least_a']} to {value['most_a']} A"
+    return ""
+
+
+def main() -> None:
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(render(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
