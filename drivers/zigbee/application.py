@@ -66,6 +66,7 @@ _LOOPBACKS = 2
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
 _LAST_SEEN_PERIOD_S = 60.0
 _OTA, _BASIC = 0x0019, 0x0000
+_COORDINATOR_NWK = 0x0000
 _ZCL_PROFILES = (HOME_AUTOMATION, LIGHT_LINK, SMART_ENERGY)
 # Acknowledgements of reports under way: a device that babbles must not have the radio.
 _ANSWERS_MOST = 16
@@ -77,8 +78,8 @@ class Observer(Protocol):
 
     preset: Preset
 
-    def admits(self, ieee: str) -> bool:
-        """Whether this device may be served."""
+    def admits(self, ieee: str, *, has_joined: bool) -> bool:
+        """Whether this device may be served. `has_joined`: it was given the network's key just now."""
 
     def joined(self, ieee: str) -> None:
         """A device that may be served is on the network, new or again."""
@@ -175,6 +176,8 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._strangers: Strangers[t.ZigbeePacket] = Strangers()
         self._duplicates = Duplicates()
         self._answers = 0
+        self._own_frames = 0
+        self._joining: set[t.EUI64] = set()
         self._is_proved = False
         self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
@@ -244,7 +247,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             await super().send_packet(packet)
             return
         nwk: Any = packet.dst.address
-        if nwk == self.state.node_info.nwk:
+        if nwk == _COORDINATOR_NWK:
             packet = packet.replace(extended_timeout=False)  # nobody sleeps on the way to ourselves
         try:
             await super().send_packet(packet)
@@ -296,6 +299,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     def _route(self, packet: t.ZigbeePacket) -> None:
         nwk = nwk_of(packet)
+        if nwk == _COORDINATOR_NWK:
+            # An answer of ours to ourselves, asked for again, is not the frame of before heard twice: zigpy would drop
+            # it as that, and wait for half a minute. No field that it looks at is touched.
+            self._own_frames = (self._own_frames + 1) & 0x7F
+            packet = packet.replace(radius=self._own_frames)
         device = self.device_at(nwk)
         if self.observer.preset.carries(packet):
             if device is None:
@@ -441,7 +449,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     def handle_join(self, nwk: t.NWK, ieee: t.EUI64, parent_nwk: t.NWK | None, *, handle_rejoin: bool = True) -> None:
         ieee = t.EUI64(ieee)
-        if ieee not in self.devices and not self.observer.admits(hex_of(ieee)):
+        has_joined = ieee in self._joining
+        self._joining.discard(ieee)
+        if ieee not in self.devices and not self.observer.admits(hex_of(ieee), has_joined=has_joined):
             self._strangers.refused(nwk, monotonic())
             self.observer.count("refused")
             return
@@ -453,6 +463,12 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self.observer.joined(hex_of(ieee))
         for packet in self._strangers.known(nwk):
             self.packet_received(packet)
+
+    def _handle_tc_join_handler(self, nwk: t.NWK, ieee: t.EUI64, update: Any, decision: Any, parent_nwk: t.NWK) -> None:
+        # The trust centre gave it the network's key just now. Who merely speaks has it from elsewhere: no member.
+        self._joining.add(t.EUI64(ieee))
+        super()._handle_tc_join_handler(nwk, ieee, update, decision, parent_nwk)
+        self._joining.discard(t.EUI64(ieee))
 
     def gp_packet_received(self, packet: t.ZigbeeGpPacket) -> None:
         """Green Power has no place in this home: nothing of it is served, and nothing commissioned."""

@@ -398,10 +398,10 @@ class ZigbeeLink:
 
     # The application's observer
 
-    def admits(self, ieee: str) -> bool:
+    def admits(self, ieee: str, *, has_joined: bool) -> bool:
         if ieee in self._members:
             return True
-        return self._open_for in (None, ieee) and monotonic() < self._open_until + _JOIN_GRACE_S
+        return has_joined and self._open_for in (None, ieee) and monotonic() < self._open_until + _JOIN_GRACE_S
 
     def joined(self, ieee: str) -> None:
         self._members.add([ieee])

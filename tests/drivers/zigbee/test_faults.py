@@ -30,8 +30,7 @@ FAULTS = (
     Fault("it refuses every send", {"do": "refuse"}, {"do": "refuse", "status": ""}, 15, 5, "radio-refuses"),
     Fault(
         "it never says what became of a send", {"do": "refuse", "status": "", "swallow": True},
-        # While it is being started anew, zigpy waits for a frame that sleepers might fetch.
-        {"do": "refuse", "status": ""}, 15, 10, "radio-silent",
+        {"do": "refuse", "status": ""}, 15, 5, "radio-silent",
     ),
 )  # fmt: skip
 

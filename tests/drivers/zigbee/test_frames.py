@@ -142,7 +142,7 @@ def test_a_short_address_that_somebody_else_has_now() -> None:
     with_speakers(scenario, first, second)
 
 
-def test_who_did_not_join_here_is_not_served_until_the_network_is_opened() -> None:
+def test_who_merely_speaks_is_no_member_and_who_joins_is() -> None:
     speaker = Speaker(IEEE)
 
     async def scenario(hub: HubSide, bench: Bench, place: Path) -> None:
@@ -162,7 +162,14 @@ def test_who_did_not_join_here_is_not_served_until_the_network_is_opened() -> No
             await fresh.link.permit(30)
             speaker.say(b"\x02\x17")
             bench.changed()
-            await until("the frame", lambda: (PEER, b"\x02\x17") in fresh.arrived)
+            await until("another refusal", lambda: fresh.status["refused"] == 2)
+            assert fresh.arrived == [], "it has the key from elsewhere: an open window is not for it"
+            bench.ncp.air.join(speaker, asyncio.get_running_loop().time())
+            bench.changed()
+            await until("the join", lambda: IEEE in fresh.status["devices"])
+            speaker.say(b"\x02\x18")
+            bench.changed()
+            await until("the frame", lambda: (PEER, b"\x02\x18") in fresh.arrived)
 
     with_speakers(scenario, speaker)
 
