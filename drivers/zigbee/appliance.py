@@ -89,6 +89,7 @@ class Appliance:
         self.frames_in = self.frames_out = self.accepted = 0
         self.refused: dict[str, int] = {}
         self.withheld: dict[str, str] = {}  # quantity: why
+        self.is_held = False  # the hub holds it to a power: whoever comes after lets it go
         self.told: set[str] = set()  # quantities of which it was said that they are withheld
         self.zones: dict[int, Zone] = {}  # by endpoint
         self.changed = False  # what `to_record` gives is new
@@ -584,6 +585,7 @@ class Appliance:
             "read": self.is_read,
             "told": self.is_told,
             "withheld": sorted(self.told),
+            "held": self.is_held,
             "facts": {
                 _key(*place): {str(a): value for a, value in facts.items()} for place, facts in self._facts.items()
             },
@@ -619,6 +621,7 @@ class Appliance:
             self._chosen = {str(pair): (int(m), int(d)) for pair, (m, d) in record["chosen"].items()}
             self._contradicted = set(map(str, record["contradicted"]))
             self.told = set(map(str, record["withheld"]))
+            self.is_held = bool(record.get("held"))
             self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
             self._find_exceptions()
             for channel in self.channels.values():

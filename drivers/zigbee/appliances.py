@@ -75,8 +75,10 @@ class Appliances:
         self._polls: set[asyncio.Task[None]] = set()
         self._polling: set[tuple[str, Place]] = set()
         self._limits: dict[str, asyncio.TimerHandle] = {}
+        self._releases: set[asyncio.Task[None]] = set()  # they outlive the radio: nobody stays held because it went
         self._next_poll_at = self._review_at = 0.0
         self._save_at: float | None = None
+        self._saving = asyncio.Lock()
 
     # The radio comes and goes
 
@@ -175,6 +177,8 @@ class Appliances:
         if not appliance.places or self._application is None:
             return
         self._devices[ieee] = device
+        if appliance.is_held and appliance.client_id not in self._limits:
+            self._let_go(appliance.client_id)  # held by a hub that is no more
         if not is_back:
             appliance.trust_reports(monotonic())
         self._stop_configuring(ieee)
@@ -428,7 +432,8 @@ class Appliances:
                 appliance.changed = False
                 self._kept.records[ieee] = appliance.to_record()
         try:
-            await asyncio.to_thread(self._kept.write, dict(self._kept.records))
+            async with self._saving:  # one write at a time
+                await asyncio.to_thread(self._kept.write, dict(self._kept.records))
         except OSError as error:  # with what is learned next, again
             log.warning("saving what is known of the appliances: %s", error)
 
@@ -436,6 +441,8 @@ class Appliances:
         """The hub stops: what was learned last is saved."""
         for timer in self._limits.values():
             timer.cancel()
+        for task in self._releases:
+            task.cancel()
         if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
             await self._save()
 
@@ -490,7 +497,13 @@ class Appliances:
         amperes = how.most_a
         if watts is not None:
             amperes = max(how.least_a, min(how.most_a, int(watts / (how.phases * NOMINAL_V))))
+        if watts is not None and not appliance.is_held:
+            # Durable before it is so: a hub that dies now lets go of it when it is back.
+            appliance.is_held = appliance.changed = True
+            await self._save()
         await self._order(appliance, lambda: cluster.command(_MOVE_TO_LEVEL, amperes, 0))
+        if watts is None:
+            appliance.is_held, appliance.changed, self._save_at = False, True, monotonic()
         timer = self._limits.pop(client_id, None)
         if timer is not None:
             timer.cancel()
@@ -507,11 +520,13 @@ class Appliances:
             try:
                 await self.limit(client_id, None, 0.0)
             except (ValueError, ConnectionError):
+                if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
+                    return
                 self._limits[client_id] = loop.call_later(RETRY_S[1], self._let_go, client_id)
 
         task = loop.create_task(release(), name=f"release-{client_id}")
-        self._polls.add(task)
-        task.add_done_callback(self._polls.discard)
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     def _reachable(self, client_id: str) -> tuple[Appliance, ZigbeeDevice]:
         ieee = client_id.removeprefix(CLIENT_PREFIX)

@@ -397,4 +397,12 @@ def test_a_charger_is_held_and_let_go_by_itself() -> None:
                 with pytest.raises(ValueError, match="cannot be held"):
                     await hub.link.limit("zb-000d6f0000000009", 100.0, 1.0)
 
+        async def after_the_hub() -> None:
+            """The hub went while the charger was held: the next one lets it go."""
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.up()
+                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 4)
+                assert row["commands"][-1][3].startswith("20")
+
         run(scenario())
+        run(after_the_hub())
