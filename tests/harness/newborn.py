@@ -19,7 +19,7 @@ FILES = ("hub.db", "epoch")
 def _made() -> Path:
     # Within what belongs to the whole run: a process that a test kills takes nothing away by itself.
     folder = folder_until_exit("newborn-", run_folder())
-    _build(Place(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1)
+    _build(Place(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1, was_one=False)
     return folder
 
 

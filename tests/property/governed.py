@@ -206,13 +206,16 @@ class Governed(Home):
         return adapter
 
     def _introduce(self, adapter: Adapter) -> None:
-        if adapter.client.state == "active":
-            adapter.client.publish(0x0020, self.about[adapter.name], 1, self.now)
-            adapter.client.subscribe(0x0030, 1, self.now)
-            adapter.offered.append(0)
-            self.adapter_settles(adapter)
-        else:
-            self.at(self.now + 2.0, lambda: self._introduce(adapter))
+        try:
+            if adapter.client.state == "active":
+                adapter.client.publish(0x0020, self.about[adapter.name], 1, self.now)
+                adapter.offered.append(0)
+                adapter.client.subscribe(0x0030, 1, self.now)
+                self.adapter_settles(adapter)
+                return
+        except LocalProtocolError:
+            self.adapter_settles(adapter)  # its queue is full
+        self.at(self.now + 2.0, lambda: self._introduce(adapter))
 
     def _measure(self, adapter: Adapter) -> None:
         power_w = self.obedience[adapter.name].appliance.power_w(self.now)
@@ -241,10 +244,7 @@ class Governed(Home):
     def becomes_protected(self, name: str) -> None:
         """Somebody plugs something else into the socket, and its adapter says so."""
         self.about[name] = MEDICAL
-        try:
-            self._introduce(self.adapters[name])
-        except LocalProtocolError:  # its queue is full
-            self.at(self.now + 2.0, lambda: self.becomes_protected(name))
+        self._introduce(self.adapters[name])
 
     # What must always hold
 
