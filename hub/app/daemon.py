@@ -398,6 +398,10 @@ class Daemon:
         base = self._base
         try:
             await self._start()
+            log.info(
+                "serving as %s, version %s, epoch %d, boot %d",
+                base.identity.hub_id, VERSION, base.store.epoch, base.store.boot,
+            )  # fmt: skip
             notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
             await self._start_radio()
             give_back_memory()
@@ -500,6 +504,7 @@ class Daemon:
 
 async def close(base: Base) -> None:
     """The home and the store go last: what is on its way there still gets there."""
+    log.info("stopping")
     await base.bridge.close()
     base.store.record_event("hub.stopped", {"boot": base.store.boot, "reason": "stop"})
     await asyncio.to_thread(base.store.close, _STORE_CLOSE_S)

@@ -40,6 +40,8 @@ def serve(config: Path, verbose: bool) -> int:
     # The journal adds time and unit; a line says who speaks and what.
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    for ours in ("hub", "drivers", "store"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
     try:
         settings = load_config(config)
         with lazy_imports.imports():

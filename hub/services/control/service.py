@@ -19,9 +19,10 @@ from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.core.order import Order
-from hub.core.records import Change, Sample
+from hub.core.records import Change, EventRecorded, Sample
 from hub.services.control.in_hand import InHand
 from hub.wire.keys.operators import Operators
+from hub.wire.printable import one_line
 from store import Sealed
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 # Beyond it a command is left unacknowledged: the broker brings it again with the next connection.
 MAX_WAITING = 256
 RETRY_S = 5.0
+_TOLD = ("adapter.joined", "adapter.left", "adapter.lost")  # what the journal says of the home
 _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
@@ -106,6 +108,9 @@ class ControlService:
 
     def observed(self, samples: list[Sample], changes: list[Change]) -> None:
         """What the gateway took up; called by the bridge as it hands it to the store."""
+        for change in changes:
+            if isinstance(change, EventRecorded) and change.event in _TOLD:
+                log.info("%s: %s", change.event, one_line(str(change.fields.get("client", ""))))
         self._guard(lambda now: self.controller.observe(samples, changes, now))
         self._flush()
 
@@ -247,6 +252,9 @@ class ControlService:
                     kid = entry.journal.answered.get(receipt.re or b"")
                     if receipt.re is not None and kid is not None:
                         self.controller.answered.put(receipt.re, message.epoch, message.number, kid)
+                for receipt in entry.journal.receipts:
+                    cti = "unknown" if receipt.re is None else receipt.re.hex()
+                    log.info("command %s: %s%s", cti, receipt.status, f" ({receipt.reason})" if receipt.reason else "")
                 if entry.done is not None and not entry.done.done():
                     entry.done.set_result(None)
             self._has_entries.clear()
