@@ -18,9 +18,10 @@ def queue(arguments: argparse.Namespace) -> int:
     print_table(
         ("lane", "pending", "oldest_s", "acknowledged", "booked", "next", "unsealed"),
         [
-            (lane, row["pending"], None if row["oldest_s"] is None else f"{row['oldest_s']:.0f}", row.get("acknowledged"),
-             row.get("booked"), row["next"],
-             row.get("unsealed"))
+            (
+                lane, row["pending"], None if row["oldest_s"] is None else f"{row['oldest_s']:.0f}",
+                row.get("acknowledged"), row.get("booked"), row["next"], row.get("unsealed"),
+            )
             for lane, row in lanes.items()
         ],
     )  # fmt: skip
