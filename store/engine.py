@@ -79,6 +79,8 @@ class Engine(LogView):
         self.pruned_samples = self.marks.get("pruned_samples", 0)
         self.taken: int = self.pruned_samples + self.count_samples(0)
         self._next_forward = int((db.one("forward_last") or (0,))[0]) + 1
+        # Delivered, and to be dropped with the next commit: a transaction for each would cost a page of flash each.
+        self._done_forwards: set[int] = set()
         self.window = DupWindow(now_ms(), self._next_seq)
         self.retention = Retention(self)
         self.news: set[str] = set()  # lanes that got something besides what was asked for
@@ -147,10 +149,13 @@ class Engine(LogView):
                     self._seal_event(own.event, own.fields, own.mono_ms)
                 if self.untold and group.own_events:
                     self.db.run("control_drop", (UNTOLD,))
+                if self._done_forwards:
+                    self.db.many("forward_drop", [(forward_id,) for forward_id in self._done_forwards])
         except BaseException:
             self._next_forward = forward_id
             raise
         self.names.saved()
+        self._done_forwards.clear()
         if group.own_events:
             self.untold = []
         self.db.note_written(len(body), len(changes))
@@ -260,10 +265,15 @@ class Engine(LogView):
         self._note_items(items)
 
     def forward_done(self, forward_id: int) -> None:
-        """The broker has a raw forward."""
-        with self.transaction():
-            self.db.run("forward_drop", (forward_id,))
-        self.db.note_written(0, 1)
+        """The broker has a raw forward. Durable with the next commit, or within a few seconds; until then a new session
+        passes over it, and a hub that dies sends it once more."""
+        self._done_forwards.add(forward_id)
+        self.outbox.marks_dirty = True
+
+    def forwards(self, after_id: int, limit: int) -> list[tuple[int, str, bytes]]:
+        """Raw forwards that wait, beyond an id."""
+        rows = self.db.run("forward_after", (after_id, limit + len(self._done_forwards)))
+        return [row for row in rows if row[0] not in self._done_forwards][:limit]
 
     # --- sealing
 

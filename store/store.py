@@ -190,11 +190,11 @@ class Store:
 
     def forwards(self, after_id: int, limit: int) -> "Future[list[tuple[int, str, bytes]]]":
         """Raw forwards that wait, beyond an id: `(id, topic, payload)`."""
-        return self._ask(lambda engine: engine.db.run("forward_after", (after_id, limit)).fetchall())
+        return self._ask(lambda engine: engine.forwards(after_id, limit))
 
     def forward_done(self, forward_id: int) -> "Future[None]":
-        """The broker has a raw forward."""
-        return self._ask(lambda engine: engine.forward_done(forward_id), writes=True)
+        """The broker has a raw forward. Durable with the next commit, or within a few seconds."""
+        return self._ask(lambda engine: engine.forward_done(forward_id))
 
     # --- questions
 
