@@ -4,7 +4,7 @@ SECONDS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
-WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
+WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
 
 .PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs
 

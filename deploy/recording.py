@@ -124,7 +124,7 @@ def draw(lines: list[Line], title: str) -> str:
         scroll.append((at_s, -max(0, count - ROWS) * _LINE_H))
     body = "\n".join(filter(None, (_draw(row, line) for row, line in enumerate(lines))))
     size = f'viewBox="0 0 {width:g} {height}" width="{width:g}" height="{height}"'
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" xml:space="preserve">
 <title>{escape(title)}</title>
 <style>
 text{{font:13px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#cdd9e5;white-space:pre}}

@@ -5,6 +5,7 @@ text names file, key and what is expected.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -302,7 +303,9 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; expected a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+        # tomllib names a table as Python writes a tuple.
+        text = re.sub(r"\(('[^']*'(, )?)+,?\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[0])), str(error))
+        raise ConfigError(f"{path}: not TOML: {text}") from None
 
 
 class _Reader:

@@ -1,11 +1,13 @@
 """The documents tell the truth: what they name is there, what they type is accepted, what is generated is current."""
 
+import importlib.util
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.recording import Line, draw, lines_of
 from deploy.reference import PAGES
@@ -126,6 +128,28 @@ def test_every_configuration_is_a_good_one(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_reference_pages_are_current(name: str) -> None:
     assert (ROOT / "docs/reference" / name).read_text("utf-8") == PAGES[name](), "python -m deploy.reference"
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_every_module_that_is_run_is_there(name: str) -> None:
+    for module in re.findall(r"python -m\s+((?:deploy|tests|hub)[\w.]*)", DOCUMENTS[name]):
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+        assert spec is not None, f"{name} runs python -m {module}"
+    for script in re.findall(
+        r"(?:^| )(?:\.venv/bin/)?python ((?:deploy|tests)/[\w/]+\.py)", DOCUMENTS[name], re.MULTILINE
+    ):
+        assert (ROOT / script).exists(), f"{name} runs {script}"
+
+
+def test_the_hooks_are_what_a_checkout_has() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"], "nothing is fetched"
+    for hook in hooks[0]["hooks"]:
+        python, _, module, *words = hook["entry"].split()
+        assert python == ".venv/bin/python" and importlib.util.find_spec(module)
+        assert all((ROOT / word).exists() for word in words if "/" in word)
 
 
 def test_reference_pages_hold_everything() -> None:
