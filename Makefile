@@ -4,9 +4,9 @@ SECONDS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
-WHOLE_HUBS := tests/acceptance tests/soak tests/deploy
+WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice
+.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -59,6 +59,13 @@ image-test: setup-test ## a board's life in QEMU, from the factory to a bad upda
 
 image-twice: setup ## build twice; every file but the update must be the same
 	$(PY) -m deploy.image.twice --board $(or $(BOARD),qemu-virt-armhf)
+
+golden: setup-test ## the command line's transcripts (tests/transcripts) written anew; look at the difference before it goes in
+	METERHUB_GOLDEN=write $(PY) -m pytest -m "slow or not slow" tests/transcripts
+
+docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.yaml, written anew from the code
+	$(PY) -m deploy.reference
+	$(PY) -m deploy.asyncapi
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

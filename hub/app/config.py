@@ -5,6 +5,7 @@ text names file, key and what is expected.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ def _is_level(name: str) -> bool:
     return bool(name) and not set(name) & set("/+#\x00")
 
 
-_KEYS: dict[str, dict[str, _Rule]] = {
+KEYS: dict[str, dict[str, _Rule]] = {
     "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "admin_group": _text, "id": _text},
     "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
     "han": {},
@@ -272,7 +273,7 @@ _KEYS: dict[str, dict[str, _Rule]] = {
     },
 }
 _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
-_REQUIRED = {
+REQUIRED = {
     "radio": ("path",),
     "han.udp": ("listen",),
     "meter": ("path",),
@@ -302,7 +303,9 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; expected a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+        # tomllib names a table as Python writes a tuple.
+        text = re.sub(r"\(('[^']*'(, )?)+,?\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[0])), str(error))
+        raise ConfigError(f"{path}: not TOML: {text}") from None
 
 
 class _Reader:
@@ -353,7 +356,7 @@ class _Reader:
         table = document[name]
         if not isinstance(table, dict):
             raise self._fail(name, "a table")
-        rules = _KEYS[name]
+        rules = KEYS[name]
         checked = {}
         for key, value in table.items():
             if key not in rules:
@@ -362,7 +365,7 @@ class _Reader:
                 checked[key] = rules[key](value)
             except ValueError as error:
                 raise ConfigError(f"{self._path}: {name}.{key}: expected {error}, found {value!r}") from None
-        for key in _REQUIRED.get(name, ()):
+        for key in REQUIRED.get(name, ()):
             if key not in checked:
                 raise ConfigError(f"{self._path}: {name}.{key}: missing")
         return checked

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, complain, format_bytes, print_json, print_table
+from hub.wire.printable import why
 
 
 def register(subparsers: Subparsers) -> None:
@@ -65,7 +66,7 @@ def limit(arguments: argparse.Namespace) -> int:
     try:
         figures = bench_limit(arguments.commands, arguments.adapters, arguments.readings_per_s)
     except (NoBroker, TimeoutError) as error:
-        complain(f"bench limit: {error}")
+        complain(f"bench limit: {why(error)}")
         return PROBLEM
     if arguments.json:
         print_json(figures)

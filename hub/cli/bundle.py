@@ -11,6 +11,7 @@ from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, comp
 from hub.cli.offline import ask_or_open
 from hub.services.admin.bundle import FORMAT, write_bundle
 from hub.services.admin.client import NoDaemon, Refused
+from hub.wire.printable import why
 from hub.wire.version import VERSION
 
 _EVENTS = 1000
@@ -61,4 +62,4 @@ def _journal() -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_JOURNAL_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"no journal: {error}\n"
+        return f"no journal: {why(error)}\n"

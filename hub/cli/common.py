@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.app.config import Config, default_path, load_config
 from hub.services.admin.client import ask
+from hub.wire.printable import one_line
 
 FINE, PROBLEM, USAGE, NO_DAEMON = 0, 1, 2, 3
 
@@ -74,4 +75,4 @@ def format_bytes(count: float) -> str:
 
 def complain(text: str) -> None:
     """One line for the operator, on standard error."""
-    print(f"meterhub: {text}", file=sys.stderr)
+    print(f"meterhub: {one_line(text)}", file=sys.stderr)

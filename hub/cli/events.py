@@ -4,6 +4,7 @@ import argparse
 
 from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json
 from hub.cli.offline import ask_or_open
+from hub.cli.words import pairs
 
 
 def register(subparsers: Subparsers) -> None:
@@ -18,6 +19,7 @@ def events(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(rows)
         return FINE
+    rows = [pairs(row) for row in rows]
     for row in rows:
         fields = "  ".join(f"{key}={value}" for key, value in row.items() if key not in ("t", "event"))
         print(f"{format_time(row['t'])}  {row['event']:22}  {fields}".rstrip())

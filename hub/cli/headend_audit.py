@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, complain, print_json
+from hub.wire.printable import why
 
 
 def register(actions: Any) -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         for topic, payload in load(arguments.archive):
             auditor.take(topic, payload)
     except (OSError, ValueError) as error:
-        complain(f"headend audit: {error}")
+        complain(f"headend audit: {why(error)}")
         return PROBLEM
     finding = auditor.conclude()
     lines = [

@@ -11,6 +11,7 @@ from typing import Any
 from hub.cli.common import FINE, PROBLEM, complain
 from hub.cli.headend_send import load_operator_key
 from hub.cli.headend_watch import add_broker
+from hub.wire.printable import why
 
 _AT_ONCE = 500
 
@@ -57,7 +58,7 @@ def _keep(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         connection.start([f"meters/+/{lane}" for lane in ("readings", "events", "receipts", "answers", "heartbeat")])
     except (OSError, ValueError, sqlite3.Error) as error:
-        complain(f"headend keep: {error}")
+        complain(f"headend keep: {why(error)}")
         return PROBLEM
     loop = _Loop(arguments, keeper, connection)
     try:

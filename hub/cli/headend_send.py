@@ -10,7 +10,9 @@ from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, USAGE, complain
 from hub.cli.headend_watch import add_broker
+from hub.cli.words import pairs
 from hub.core.control.args import ARGS, check_args
+from hub.wire.printable import why
 from hub.wire.uplink.command import ROLES
 
 _BYTES = {"cti"}
@@ -61,7 +63,7 @@ def _send(arguments: argparse.Namespace) -> int:
     try:
         args = check_args(arguments.op, _read_args(arguments.args))
     except (OSError, ValueError) as error:
-        complain(f"headend send: {arguments.op}: {error}")
+        complain(f"headend send: {arguments.op}: {why(error)}")
         return USAGE
     try:
         cti, message = _sign(arguments, args)
@@ -70,7 +72,7 @@ def _send(arguments: argparse.Namespace) -> int:
         topic = _topic(arguments.to)
         connection.publish(topic, message, arguments.timeout_s)
     except (OSError, ValueError) as error:
-        complain(f"headend send: {error}")
+        complain(f"headend send: {why(error)}")
         return PROBLEM
     if arguments.save is not None:
         save(arguments.save, topic, message)
@@ -182,4 +184,5 @@ def _say(arguments: argparse.Namespace, row: dict[str, Any]) -> None:
     if arguments.json:
         print(json.dumps(row, default=repr), flush=True)
     else:
-        print("  ".join(f"{key}={value}" for key, value in row.items() if value not in ("", {})), flush=True)
+        told = pairs({key: value for key, value in row.items() if value not in ("", {})})
+        print("  ".join(f"{key}={value}" for key, value in told.items()), flush=True)

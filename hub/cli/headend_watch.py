@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, complain, format_time
+from hub.cli.words import pairs
 from hub.headend.archive import save
+from hub.wire.printable import why
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, UNITS, format_decimal
 
 
@@ -52,7 +54,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         )
         connection.start(["meters/#"])
     except (OSError, ValueError) as error:
-        complain(f"headend: {arguments.host}:{arguments.port}: {error}")
+        complain(f"headend: {arguments.host}:{arguments.port}: {why(error)}")
         return PROBLEM
     watch = _Watch(inbox, arguments.json, arguments.save)
     deadline = None if arguments.seconds is None else time.monotonic() + arguments.seconds
@@ -154,4 +156,4 @@ def _ranges(ranges: list[tuple[int, int]]) -> str:
 
 
 def _compact(fields: dict[str, Any]) -> str:
-    return "  ".join(f"{key}={value}" for key, value in fields.items())
+    return "  ".join(f"{key}={value}" for key, value in pairs(fields).items())

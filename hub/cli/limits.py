@@ -29,8 +29,8 @@ def limits(arguments: argparse.Namespace) -> int:
         )
         for limit in answer["limits"]
     ] + [
-        ("held", hold["order"], hold["operator"], f"{hold['client']} until {format_time(hold['end'] * 1000)}", "")
-        for hold in answer["holds"]
+        ("held", order["order"], order["operator"], f"{order['client']} until {format_time(order['end'] * 1000)}", "")
+        for order in answer["orders"]
     ]
     if rows:
         print()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
+from hub.cli.words import pairs
 
 
 def register(subparsers: Subparsers) -> None:
@@ -37,9 +38,8 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(radio)
     else:
-        for key, value in radio.items():
-            if key != "devices":
-                print(f"{key:12} {value if value is not None else '-'}")
+        for key, value in pairs({key: value for key, value in radio.items() if key != "devices"}).items():
+            print(f"{key:12} {value}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
@@ -150,7 +150,7 @@ def restore(arguments: argparse.Namespace) -> int:
     try:
         document = json.loads(arguments.file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        complain(f"{arguments.file}: {error}")
+        complain(f"{arguments.file}: {error.strerror if isinstance(error, OSError) else 'not a backup of a network'}")
         return USAGE
     if not arguments.yes:
         complain("restoring gives up the network that the radio has now; say --yes if you mean it")

@@ -27,16 +27,18 @@ def _print(answer: dict[str, Any]) -> None:
     print(f"process  up {answer['uptime_s']:.0f} s, {format_bytes(answer['process']['rss_bytes'])} resident")
     since = f" since {format_time(uplink['since'] * 1000)}" if uplink["since"] else ""
     rtt = f", {uplink['rtt_ms']} ms" if uplink["rtt_ms"] is not None else ""
-    print(f"uplink   {uplink['state']}{since}  {uplink['host']} MQTT {uplink['protocol']}{rtt}")
+    print(f"uplink   {uplink['state']}{since}  {uplink['host'] or '-'} MQTT {uplink['protocol'] or '-'}{rtt}")
     lanes = ", ".join(f"{lane} {figures['pending']}" for lane, figures in answer["queue"].items())
     print(f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
     print(
         f"store    {format_bytes(store['bytes'])} of {format_bytes(store['max_bytes'])}, {store['readings']} readings "
         f"taken, {format_bytes(store['written_bytes'])} written since start"
     )
-    print(f"radio    {radio['state']}  channel {radio['channel']}  pan {radio['pan_id']}  resets {radio['resets']}")
+    channel, pan_id = (radio[name] if radio[name] is not None else "-" for name in ("channel", "pan_id"))
+    print(f"radio    {radio['state']}  channel {channel}  pan {pan_id}  resets {radio['resets']}")
     if answer["meter"]["state"] != "off":
-        print(f"meter    {answer['meter']['state']}  {answer['meter']['protocol']}  {answer['meter']['ident']}")
+        meter = answer["meter"]
+        print(f"meter    {meter['state']}  {meter['protocol'] or '-'}  {meter['ident'] or '-'}")
     print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
     update = answer.get("update", {})  # a bundle of an earlier version has none
     if update.get("state"):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon
+from hub.cli.words import pairs, words
 
 _EVERY_S = 0.2
 _ARROWS = {"in": "->", "out": "<-"}
@@ -71,12 +72,20 @@ def _han(data: bytes) -> str:
     from hub.wire.mqttsn.v2.messages import decode2
 
     try:
-        return repr(decode_1_2(data))
+        return _message(decode_1_2(data))
     except Malformed as error:
         try:
-            return f"MQTT-SN 2.0 {decode2(data)!r}"
+            return f"MQTT-SN 2.0 {_message(decode2(data))}"
         except Exception:
             return f"malformed ({error}): {data[:32].hex()}"
+
+
+def _message(message: Any) -> str:
+    """A message of MQTT-SN by its fields, in their order; one inside another (Forward) likewise."""
+    names = getattr(type(message), "__slots__", None)
+    if not names:
+        return words(message)
+    return f"{type(message).__name__}({', '.join(_message(getattr(message, name)) for name in names)})"
 
 
 def _uplink(topic: str, data: bytes) -> str:
@@ -87,14 +96,17 @@ def _uplink(topic: str, data: bytes) -> str:
     if kind == "state" or "/han/" in topic:
         return data.decode("utf-8", "replace")
     if kind == "heartbeat":
-        return str(decode_own(data))
+        return words(decode_own(data))
     protected, _, payload, _ = split_sign1(data)
     return f"{_header(protected)} {_content(kind, payload)}"
 
 
 def _header(protected: dict[Any, Any]) -> str:
-    if "l" in protected:
-        return f"{protected['l']} {protected['n']} of epoch {protected['e']}:"
+    from hub.wire.uplink.envelope import PLACE
+
+    if PLACE in protected:
+        _hub, epoch, lane, number = protected[PLACE]
+        return f"{lane} {number} of epoch {epoch}:"
     return f"command of {bytes(protected.get(4, b'')).decode('utf-8', 'replace')}:"
 
 
@@ -107,7 +119,7 @@ def _content(kind: str, payload: bytes) -> str:
         return f"{len(readings)} readings of {len({(r.client_id, r.quantity) for r in readings})} series"
     claims = decode_own(payload)
     if kind == "commands":
-        return f"{claims.get('op')} {claims.get('args')}"
+        return f"{claims.get('op')} {words(claims.get('args'))}"
     if kind == "receipts":
-        return f"{claims.get('status')} {claims.get('reason') or ''} {claims.get('detail')}"
-    return ", ".join(f"{key}={value}" for key, value in claims.items() if key != "t")
+        return " ".join(filter(None, (claims.get("status"), claims.get("reason"), words(claims.get("detail")))))
+    return ", ".join(f"{key}={value}" for key, value in pairs(claims).items() if key != "t")

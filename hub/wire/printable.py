@@ -29,3 +29,10 @@ def one_line(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def why(error: BaseException) -> str:
+    """What went wrong, in words: of the system's errors the file and the reason, without their number."""
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return one_line(str(error)) or type(error).__name__

@@ -4,6 +4,7 @@ import socket
 import ssl
 
 from hub.core.uplink.reasons import REFUSED
+from hub.wire.printable import why
 
 # What a TLS library says to a peer that answers in clear: a captive portal, a proxy, another service on the port.
 _NOT_TLS = {
@@ -44,4 +45,4 @@ def failure_of(error: Exception, host: str, port: int) -> UplinkFailure:
     if isinstance(error, ssl.SSLError):
         kind = "uplink-portal" if error.reason in _NOT_TLS else REFUSED
         return UplinkFailure(kind, f"{host}:{port}: TLS: {error.reason or error}")
-    return UplinkFailure("uplink-unreachable", f"{host}:{port}: {error}")
+    return UplinkFailure("uplink-unreachable", f"{host}:{port}: {why(error)}")

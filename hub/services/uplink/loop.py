@@ -24,6 +24,7 @@ from hub.services.uplink.sender import Sender
 from hub.services.uplink.session import SILENCE_S, Message, MqttSession, Will
 from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
+from hub.wire.printable import why
 from store import Store
 
 log = logging.getLogger(__name__)
@@ -431,7 +432,7 @@ class Uplink:
         try:
             return config.username, config.password_file.read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise UplinkFailure("uplink-refused", f"uplink.password_file: {error}") from None
+            raise UplinkFailure("uplink-refused", f"uplink.password_file: {why(error)}") from None
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""
@@ -447,7 +448,7 @@ class Uplink:
         except OSError as error:  # ssl.SSLError is one
             if renewal is not None:
                 renewal.cannot_read(error)
-            raise UplinkFailure("uplink-refused", f"the hub's own certificate files: {error}") from None
+            raise UplinkFailure("uplink-refused", f"the hub's own certificate files: {why(error)}") from None
         return self._context[1]
 
     def _topic(self, tail: str) -> str:
