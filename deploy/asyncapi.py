@@ -240,7 +240,7 @@ def messages() -> dict[str, Json]:
     beat = {"t": T_MS, "epoch": 1, "n": dict.fromkeys(LANES, 1)}
     plain = {"type": "object"}
     claims = {"type": "object", "properties": {"header": plain, "content": command_schema()}}
-    state = yaml.safe_load(state_payload("online", 1, 1, VERSION, T_MS))
+    state = yaml.safe_load(state_payload("online", 1, 1, VERSION, bytes(range(8)), T_MS))
     return {
         "state": {"contentType": "application/json", "payload": plain,
                   "examples": [{"name": "online", "payload": state}]},

@@ -69,7 +69,7 @@ class Engine(LogView):
         now_ms: Callable[[], int],
         offset_ms: int,
         *,
-        deflate: bool = False,
+        deflate: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(db)
         self._deflate = deflate
@@ -294,7 +294,7 @@ class Engine(LogView):
             if len(payload) <= MAX_PACK_BYTES or limit == 1:
                 break
             limit = max(1, min(limit, len(readings)) // 2)
-        payload, extra = deflate_pack(payload) if self._deflate else (payload, {})
+        payload, extra = deflate_pack(payload) if self._deflate() else (payload, {})
         times = [reading.t_ms for reading in readings]
         with self.transaction():
             if self.db.used_pages() >= self.budget.bulk_pages:

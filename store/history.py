@@ -146,9 +146,20 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
 
 
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
-    """The newest events, oldest of them first, each with the epoch and number under which it went up."""
+    """The newest events, oldest of them first, each with the epoch and number under which it went up; octets in
+    hexadecimal, as what asks for them speaks JSON."""
     found = read_sealed("events", db.run("events_newest", (max(0, limit),)), skip=True)
-    return [{**decode_event(payload_of(s.body)), "epoch": s.epoch, "number": s.number} for s in reversed(found)]
+    return [
+        {**_in_hex(decode_event(payload_of(s.body))), "epoch": s.epoch, "number": s.number} for s in reversed(found)
+    ]
+
+
+def _in_hex(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_in_hex(each) for each in value]
+    return {key: _in_hex(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def finish(search: Generator[None, None, list[Reading]]) -> list[Reading]:

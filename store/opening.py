@@ -155,7 +155,7 @@ def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str)
             db.run("hub_put", (fresh, boot))
             write_loss(db, place.untold)
     now_ms, utc_ms = place.now_ms(), place.utc_ms()
-    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, deflate=place.deflate)
+    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, deflate=lambda: place.deflate)
 
 
 def _write_note(place: Place, note: EpochNote) -> None:

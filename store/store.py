@@ -83,6 +83,10 @@ class Store:
             with suppress(StoreError):
                 self.restored = self._ask(lambda engine: engine.restore()).result()
 
+    def deflate(self, wanted: bool) -> None:
+        """Whether the packs sealed from now on are made smaller."""
+        self._place.deflate = wanted
+
     @property
     def epoch(self) -> int:
         """The epoch of what is sealed now; it grows when a damaged database is set aside. 0 before start()."""
@@ -162,6 +166,21 @@ class Store:
         lanes = {"receipts": journal.receipts, "answers": journal.answers, "events": journal.events}
         news = tuple(lane for lane, messages in lanes.items() if messages)
         return self._ask(lambda engine: engine.commit_control(journal), news=news, writes=True)
+
+    def change_key(self, last: Journal, use: Callable[[], None], first: Journal) -> "Future[None]":
+        """Seal `last`, call `use` on the writer thread, seal `first`: nothing is sealed in between. What cannot be
+        sealed does not keep `use` from being called; the future has the error."""
+
+        def change(engine: Engine) -> None:
+            try:
+                engine.commit_control(last)
+            finally:
+                use()
+            engine.commit_control(first)
+
+        future: Future[None] = self._ask(change, news=("events",), writes=True)
+        future.add_done_callback(lambda done: use() if done.exception() is not None else None)
+        return future
 
     def control_state(self) -> "Future[dict[str, bytes]]":
         """What control kept, by name; without a database, that it may have forgotten (hub/core/control/records.py)."""

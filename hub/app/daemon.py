@@ -44,6 +44,8 @@ from hub.services.home.bridge import Bridge
 from hub.services.home.radio_network import ITEM as RADIO_NETWORK_ITEM
 from hub.services.home.radio_network import RadioNetwork
 from hub.services.home.tracer import Tracer
+from hub.services.identity.announcement import ITEM as ANNOUNCED_ITEM
+from hub.services.identity.announcement import announce_at_start, hand_over
 from hub.services.identity.expiry import ITEM as EXPIRY_ITEM
 from hub.services.identity.expiry import Expiry
 from hub.services.identity.renewal import Renewal
@@ -123,6 +125,7 @@ class Base:
         )
         store.start()
         store.set_clock(self.clock.offset_ms(), self.clock.is_trusted())
+        announce_at_start(store, self.identity)
         reason = "factory-reset" if factory_reset.is_done(config.data_dir) else "start"
         store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
         if other:
@@ -181,6 +184,7 @@ class Daemon:
         self._radio: Radio | None = None  # once its libraries are imported
         self._radio_failed = False
         store, health = base.store, base.health
+        state.pop(ANNOUNCED_ITEM, None)
         self._expiry = Expiry(store, health, state.pop(EXPIRY_ITEM, None))
         self._settings = Settings(base.config, store, state.pop(SETTINGS_ITEM, None), override)
         self._config = config = self._settings.config
@@ -242,7 +246,7 @@ class Daemon:
         base, uplink = self._base, self._config.uplink
 
         def adopted(identity: Identity) -> None:
-            base.identity = identity
+            hand_over(base.store, identity, lambda: setattr(base, "identity", identity))
 
         return Renewal(
             uplink.est_url, uplink.ca_file, self._config.data_dir, base.present, base.health,
@@ -373,6 +377,7 @@ class Daemon:
         """Settings that a command changed, in force at once."""
         before, self._config = self._config, changed
         self._controller.configure(control_settings(changed), monotonic())
+        self._base.store.deflate(changed.uplink.deflate)
         if (changed.uplink, changed.heartbeat_s, changed.groups) != (before.uplink, before.heartbeat_s, before.groups):
             self._uplink.reconfigure(changed.uplink, changed.heartbeat_s, changed.groups)
 

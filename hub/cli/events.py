@@ -6,6 +6,8 @@ from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format
 from hub.cli.offline import ask_or_open
 from hub.cli.words import pairs
 
+_NOT_IN_LINE = ("t", "event", "x5c")  # a certificate of a thousand octets says nothing to a reader
+
 
 def register(subparsers: Subparsers) -> None:
     parser = add_verb(subparsers, "events", events, "the last events, newest last")
@@ -21,6 +23,6 @@ def events(arguments: argparse.Namespace) -> int:
         return FINE
     rows = [pairs(row) for row in rows]
     for row in rows:
-        fields = "  ".join(f"{key}={value}" for key, value in row.items() if key not in ("t", "event"))
+        fields = "  ".join(f"{key}={value}" for key, value in row.items() if key not in _NOT_IN_LINE)
         print(f"{format_time(row['t'])}  {row['event']:22}  {fields}".rstrip())
     return FINE

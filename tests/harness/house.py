@@ -11,8 +11,10 @@ from deploy.pki import Authority
 from hub.core.health import Health
 from hub.core.records import Batch, Sample
 from hub.core.uplink.config import UplinkConfig
+from hub.services.identity.announcement import hand_over
 from hub.services.identity.renewal import Renewal, newest_identity
 from hub.services.uplink.loop import Uplink
+from hub.wire.keys.identity import Identity
 from hub.wire.uplink.envelope import seal
 from store import Store
 from tests.harness.newborn import newborn
@@ -60,7 +62,7 @@ class House:
         self._ready = threading.Event()
         self.renewal = Renewal(
             config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
-            lambda adopted: setattr(self, "identity", adopted), random=lambda: 0.0,
+            self._adopted, random=lambda: 0.0,
         )  # fmt: skip
         options = {
             "heartbeat_s": 60,
@@ -73,6 +75,9 @@ class House:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         assert self._ready.wait(DEFAULT_TIMEOUT_S)
+
+    def _adopted(self, identity: Identity) -> None:
+        hand_over(self.store, identity, lambda: setattr(self, "identity", identity))
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()

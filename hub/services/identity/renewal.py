@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from drivers.clock import monotonic, utc_ms
 from drivers.pkcs11_token import load_key
 from drivers.threads import in_thread
 from hub.core.health import Health
-from hub.wire.keys.identity import BadIdentity, Identity, load_identity
+from hub.wire.keys.identity import BadIdentity, Identity, load_chain, load_identity
 from hub.wire.keys.pkcs11 import HardwareError, Pkcs11Uri, uri_of
+from hub.wire.uplink.envelope import kid_of
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,8 @@ def newest_identity(cert_file: Path, key_file: Path, data_dir: Path) -> tuple[Id
 
 
 class Renewal:
-    """One hub's certificate. `adopted(identity)` is told when the broker let the new one in: from now on it signs."""
+    """One hub's certificate. `adopted(identity)` is told when the broker let the new one in: it is to sign from now
+    on, and the utility is to hear of it (`announcement.hand_over`)."""
 
     def __init__(
         self,
@@ -110,6 +113,14 @@ class Renewal:
     def adopted_files(self) -> tuple[Path, Path]:
         """Certificate and key that the broker is known to accept."""
         return self._cert_file, self._key_file
+
+    @property
+    def shown_kid(self) -> bytes:
+        """The id of the key that signs once the broker lets in what `files` said."""
+        if self._shown == NEW and self.state == NEW:
+            with suppress(BadIdentity):
+                return kid_of(load_chain(self._next_file)[0])
+        return self._identity.signer.kid
 
     @property
     def waits(self) -> bool:
@@ -152,9 +163,7 @@ class Renewal:
             return
         self._identity = identity
         self._cert_file = self._key_file = self._adopted_file
-        until = identity.certificate.not_valid_after_utc.strftime("%Y-%m-%d")
         self._health.clear_condition("certificate-not-renewed")
-        self._record_event("certificate.renewed", {"not_after": until})
         self._adopted(identity)
 
     def _drop(self, why: str) -> None:

@@ -46,6 +46,9 @@ class Renewal(Protocol):
     @property
     def waits(self) -> bool: ...
 
+    @property
+    def shown_kid(self) -> bytes: ...
+
     def files(self) -> tuple[Path, Path]:
         """Certificate and key to connect with."""
 
@@ -455,7 +458,8 @@ class Uplink:
         return f"{self._config.topic_prefix}meters/{self._identity.hub_id}/{tail}"
 
     def _state(self, word: str) -> bytes:
-        return state_payload(word, self._store.epoch, self._store.boot, self._version, utc_ms())
+        kid = self._identity.signer.kid if self._renewal is None else self._renewal.shown_kid
+        return state_payload(word, self._store.epoch, self._store.boot, self._version, kid, utc_ms())
 
 
 def _command_topics(prefix: str, hub_id: str, groups: Sequence[str]) -> list[str]:

@@ -7,11 +7,11 @@ from hub.core.health import CONDITIONS
 from hub.services.uplink.failure import UplinkFailure
 
 
-def state_payload(word: str, epoch: int, boot: int, version: str, t_ms: int) -> bytes:
-    """The retained message on `meters/{hub}/state` (design 3.3); `word` is "online" or "offline"."""
-    return json.dumps(
-        {"state": word, "epoch": epoch, "boot": boot, "version": version, "t": t_ms}, separators=(",", ":")
-    ).encode()
+def state_payload(word: str, epoch: int, boot: int, version: str, kid: bytes, t_ms: int) -> bytes:
+    """The retained message on `meters/{hub}/state` (design 3.3); `word` is "online" or "offline", `kid` the id of the
+    key that signs now (hexadecimal in the message)."""
+    said = {"state": word, "epoch": epoch, "boot": boot, "version": version, "kid": kid.hex(), "t": t_ms}
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def condition_of(kind: str) -> str:

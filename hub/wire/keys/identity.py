@@ -21,11 +21,15 @@ class BadIdentity(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this hub is: `hub_id` = CN, what signs its messages, and when the certificate ends."""
+    """Who this hub is: `hub_id` = CN, what signs its messages, and its certificate with those that certify it."""
 
     hub_id: str
     signer: Signer
-    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return self.chain[0]
 
 
 def common_name(certificate: x509.Certificate) -> str:
@@ -34,10 +38,10 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value) if names else ""
 
 
-def load_certificate(path: Path) -> x509.Certificate:
-    """Read the first certificate of a PEM file. Raises BadIdentity."""
+def load_chain(path: Path) -> tuple[x509.Certificate, ...]:
+    """Read the certificates of a PEM file, the hub's own first. Raises BadIdentity."""
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
     except OSError as error:
         raise BadIdentity(f"{path}: {error.strerror or error}") from None
     except ValueError:
@@ -51,7 +55,8 @@ def load_identity(cert_file: Path, key_file: Path, open_key: OpenKey | None = No
     public key)` opens the latter, where they are to be had. Raises BadIdentity for what an operator has to mend,
     HardwareError where the hardware does not answer now.
     """
-    certificate = load_certificate(cert_file)
+    chain = load_chain(cert_file)
+    certificate = chain[0]
     hub_id = common_name(certificate)
     if not _is_name(hub_id):
         raise BadIdentity(
@@ -64,7 +69,7 @@ def load_identity(cert_file: Path, key_file: Path, open_key: OpenKey | None = No
         alg_of(key.public_key())
     except BadEnvelope as error:
         raise BadIdentity(f"{key_file}: {error}") from None
-    return Identity(hub_id, FileSigner(key, kid_of(certificate)), certificate)
+    return Identity(hub_id, FileSigner(key, kid_of(certificate)), chain)
 
 
 def _load_key(

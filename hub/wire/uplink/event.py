@@ -27,7 +27,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "radio.formed": ("channel", "pan_id"),
     "uplink.up": ("host", "protocol"),
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
-    "certificate.renewed": ("not_after",),
+    "certificate.renewed": ("not_after", "x5c"),  # x5c: the chain, DER, the hub's own first (RFC 9360 section 2)
     "certificate.rolled_back": ("reason",),
     "store.set_aside": ("hub", "folder"),  # the folder held another hub's data
     "store.salvaged": ("reason", "kept", "set_aside"),

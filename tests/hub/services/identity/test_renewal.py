@@ -1,5 +1,6 @@
 """A certificate is renewed in time, shown at the next connect, and rolled back where the broker refuses it."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.pki import Authority
 from hub.core.health import Health
 from hub.services.identity import renewal
 from hub.services.identity.renewal import TABLE, adopted_file
 from hub.wire.uplink.envelope import split_sign1
+from hub.wire.uplink.event import decode_event
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.est_server import EstServer, certs_only
@@ -23,6 +26,7 @@ from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
 
 Make = Callable[..., House]
+Sealed = tuple[int, bytes, dict[str, Any]]
 
 
 @pytest.fixture
@@ -72,9 +76,11 @@ def test_a_new_key_is_certified_shown_and_signs_from_then_on(
         assert est.requests[0][0] == "MTR-1", "the old certificate asks for the new one"
         new_kid = house.identity.signer.kid
         assert new_kid != old_kid
+        _announces_once_by_each(heard, old_kid, pki.directory / "hub.pem", adopted_file(tmp_path / "home" / "data"))
         house.read(1)
         house.wait_drained()
         wait_for("a message sealed with the new key", lambda: new_kid in _kids(heard))
+        assert json.loads(heard.states[-1])["kid"] == new_kid.hex()
         file = adopted_file(tmp_path / "home" / "data")
         assert file.stat().st_mode & 0o077 == 0, "the key is the hub's alone"
     finally:
@@ -251,8 +257,34 @@ def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Pa
     one.failed("uplink-unreachable")
     assert one.files() == (waiting, waiting), "a line that fails says nothing of a certificate"
     one.let_in()
-    assert told == ["certificate.renewed"] and len(adopted) == 1
+    assert told == [] and len(adopted) == 1
     assert one.files() == (adopted_file(tmp_path), adopted_file(tmp_path))
+
+
+def test_a_certificate_exchanged_while_the_hub_stood_still_is_told_of_first(
+    tmp_path: Path, pki: Authority, broker: Broker
+) -> None:
+    hub = Hub(tmp_path / "hub", pki, broker.port)
+    heard = ControlPoint(pki.directory, broker.port)
+    try:
+        hub.start()
+        hub.wait_uplink()
+        assert hub.stop() == 0
+        pki.issue("MTR-1", file_name="hub")
+        hub.start()
+        hub.wait_uplink()
+        kid = _kid(pki.directory / "hub.pem")
+        wait_for("events of the new key", lambda: kid in [key for _, key, _ in _sealed_events(heard)])
+        name = next(event["event"] for _, key, event in _sealed_events(heard) if key == kid)
+        assert name == "certificate.renewed", "before anything else that it seals"
+        assert hub.stop() == 0
+        hub.start()
+        hub.wait_uplink()
+        names = [event["event"] for event in hub.ask("events")]
+        assert names.count("certificate.renewed") == 1, "told once, and by nobody who is new from the factory"
+    finally:
+        hub.kill()
+        heard.stop()
 
 
 def test_the_table_knows_every_case() -> None:
@@ -265,6 +297,31 @@ def _kid(cert_file: Path) -> bytes:
     from hub.wire.uplink.envelope import kid_of
 
     return kid_of(x509.load_pem_x509_certificate(cert_file.read_bytes()))
+
+
+def _announces_once_by_each(heard: ControlPoint, old_kid: bytes, old: Path, new: Path) -> None:
+    """The chain is told by the key before, and then first of all by the key that it is of (design 3.3)."""
+    sealed = wait_for("the event, by both keys", lambda: _two_of(_sealed_events(heard), "certificate.renewed"))
+    (_, kid, _), (at, next_kid, event) = sealed
+    der = x509.load_pem_x509_certificate(new.read_bytes()).public_bytes(Encoding.DER)
+    assert (kid, next_kid) == (old_kid, _kid(new)) and event["x5c"] == [der]
+    assert next(number for number, key, _ in _sealed_events(heard) if key == next_kid) == at
+    assert _kid(old) == old_kid
+
+
+def _two_of(events: list[Sealed], name: str) -> list[Sealed]:
+    found = [row for row in events if row[2]["event"] == name]
+    return found if len(found) == 2 else []
+
+
+def _sealed_events(heard: ControlPoint) -> list[Sealed]:
+    """(number, kid, event) of what came on the lane of events, in the order of their numbers."""
+    found = []
+    for topic, payload in list(heard.raw.queue):
+        if topic.endswith("/events"):
+            header, content = split_sign1(payload)[0], split_sign1(payload)[1]
+            found.append((header[-65537][3], header[4], decode_event(content)))
+    return sorted(found, key=lambda row: row[0])
 
 
 def _kids(heard: ControlPoint) -> set[bytes]:

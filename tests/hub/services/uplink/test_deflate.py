@@ -78,3 +78,19 @@ def test_a_hub_deflates_only_when_it_is_told_to_and_every_reader_reads_both(
     assert not [received.fault for received in found if received.fault]
     taken = [r.mantissa for received in found if received.kind == "readings" for r in received.readings]
     assert sorted(set(taken)) == list(range(2 * READINGS))
+
+
+def test_a_command_that_turns_it_on_is_in_force_at_once(
+    world: tuple[Callable[..., Hub], ControlPoint], authority: Authority, tmp_path: Path
+) -> None:
+    make, control_point = world
+    operator = Operator("grid")
+    operators = write_operators(tmp_path / "operators.toml", operator)
+    hub = make(uplink__pack_interval_s=3, control__operators_file=str(operators))
+    hub.wait_uplink()
+    command = operator.command("config", {"set": {"uplink.deflate": True}})
+    control_point.send(command)
+    wait_for("the change", lambda: "completed" in control_point.receipts(cti_of(command)))
+    send(hub, range(READINGS))
+    wait_for("the readings", lambda: len(control_point.values()) == READINGS)
+    assert any(header.get(-65538) == "deflate" for header in headers(control_point)), "without a restart"
