@@ -118,6 +118,8 @@ class Session:
         "first_seq",
         "ids_by_topic",
         "inflight",
+        "is_of_old",
+        "joined_at",
         "last_heard",
         "last_msg_id",
         "may_obey_limit",
@@ -131,6 +133,7 @@ class Session:
         "quantities",
         "queue",
         "queued_octets",
+        "retained",
         "routes",
         "seen",
         "stale_topics",
@@ -154,6 +157,9 @@ class Session:
         self.connack: object = None  # the completion of the latest CONNECT
         self.v2_state = ""  # as SessionChanged has it
         self.last_heard = now
+        self.joined_at = now
+        self.is_of_old = False  # known from an earlier run of the hub
+        self.retained = 0  # messages that it had retained in this run, besides its `about/`
         self.may_obey_limit = False  # what it last said on readings/limit; unknown after a restart
         self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
         self.subscriptions: dict[str, int] = {}
@@ -183,6 +189,11 @@ class Session:
             return False
         self.state = state
         return True
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether the client has ever done more than connect."""
+        return bool(self.seen or self.subscriptions or self.topics_by_id or self.stats.accepted)
 
     # The queue, whose octets are counted as they come and go.
 
