@@ -171,8 +171,9 @@ class InboundPublishing:
         if entry is None or entry.digest != digest:
             return False
         if not entry.pending:
-            # The last one is known for good: with one exchange at a time nothing else can be repeated (section 6.13).
-            is_last = message.msg_id == session.last_msg_id
+            # With one exchange at a time (6.13) the last one is all that can be repeated, however late: unless its
+            # client gives one MsgId to many.
+            is_last = message.msg_id == session.last_msg_id and not session.reuses_msg_ids
             is_recent = now - entry.accepted_at <= self._router.config.dup_window_s
             is_open = entry.open and message.qos == 2 and (message.dup or not entry.restored)
             is_known = (message.dup and (is_recent or is_last)) or (is_recent and session.counts_msg_ids)

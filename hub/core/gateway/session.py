@@ -134,6 +134,7 @@ class Session:
         "queue",
         "queued_octets",
         "retained",
+        "reuses_msg_ids",
         "routes",
         "seen",
         "stale_topics",
@@ -172,6 +173,7 @@ class Session:
         self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
         self.allowance: Allowance | None = None  # where its link has a rate
         self.last_msg_id = 0
+        self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
         self.queue: deque[Message] = deque()
         self.queued_octets = 0
@@ -220,6 +222,7 @@ class Session:
     def remember(self, msg_id: int, entry: SeenEntry) -> None:
         """Keep an accepted publish for duplicate detection; the oldest settled one makes room."""
         seen = self.seen
+        self.reuses_msg_ids = self.reuses_msg_ids or (msg_id == self.last_msg_id and msg_id in seen)
         self.msg_ids_counted = self.msg_ids_counted + 1 if 0 < (msg_id - self.last_msg_id) & 0xFFFF < 0x8000 else 0
         self.last_msg_id = msg_id
         seen.pop(msg_id, None)
