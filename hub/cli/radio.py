@@ -6,7 +6,18 @@ import os
 import time
 from pathlib import Path
 
-from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    USAGE,
+    Subparsers,
+    add_verb,
+    ask_daemon,
+    complain,
+    print_json,
+    print_table,
+    say,
+)
 
 
 def register(subparsers: Subparsers) -> None:
@@ -33,7 +44,7 @@ def info(arguments: argparse.Namespace) -> int:
     else:
         for key, value in radio.items():
             if key != "devices":
-                print(f"{key:12} {value if value is not None else '-'}")
+                say(f"{key:12} {value if value is not None else '-'}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
@@ -47,7 +58,7 @@ def permit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
+        say(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
     return FINE
 
 
@@ -62,7 +73,7 @@ def scan(arguments: argparse.Namespace) -> int:
         return FINE
     for row in rows:
         bar = "#" * (row["energy"] * _BAR // 255)
-        print(
+        say(
             f"{row['channel']:3} {row['energy']:4} {bar:{_BAR}} {'the network is here' if row['ours'] else ''}".rstrip()
         )
     return FINE
@@ -90,7 +101,7 @@ def backup(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"file": str(path), "devices": len(document["devices"])})
     else:
-        print(f"{path}: {len(document['devices'])} devices; it holds the network's keys")
+        say(f"{path}: {len(document['devices'])} devices; it holds the network's keys")
     return FINE
 
 
@@ -107,5 +118,5 @@ def restore(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"restored: {answer['devices']} devices, channel {answer['channel']}; the radio starts anew")
+        say(f"restored: {answer['devices']} devices, channel {answer['channel']}; the radio starts anew")
     return FINE

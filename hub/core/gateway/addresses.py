@@ -1,8 +1,8 @@
 """Who comes from one address, and who makes place: no address can fill the gateway's tables alone.
 
-An address is where a datagram comes from: a host without its port, a radio's IEEE address; of IPv6 the /64, of which one
-host has all. What is behind a forwarder comes from the forwarder. An address may bring so many new names at once and few
-later on; when there are too many clients, the address that has the most gives up what it can best do without.
+An address is where a datagram comes from: a host without its port, a radio's IEEE address; of IPv6 the /64, of which
+one host has all. What is behind a forwarder comes from the forwarder. An address may bring so many new names at once
+and few later on; when there are too many clients, the address that has the most gives up what it can best do without.
 """
 
 from collections.abc import Iterable
@@ -97,9 +97,7 @@ class Addresses:
                 crowded.values(), key=lambda s: (not s.is_of_old, s.joined_at), default=None
             )
         everybody = (session for clients in self._clients.values() for session in clients.values())
-        return self._least(
-            (s for s in everybody if s.state in _GONE or now - s.last_heard > self._limits.idle_s), now
-        )
+        return self._least((s for s in everybody if s.state in _GONE or now - s.last_heard > self._limits.idle_s), now)
 
     def _least(self, sessions: Iterable[Session], now: float) -> Session | None:
         """Of those that may go: who is gone before who is here, who was never of use first, clean ones before kept

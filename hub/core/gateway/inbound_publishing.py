@@ -162,10 +162,10 @@ class InboundPublishing:
     def _is_repeat(self, session: Session, message: Publish, digest: int, now: float) -> bool:
         """Whether this publish was accepted before; a repeat is answered again and never stored twice (P2).
 
-        The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is
-        open, or when the client says DUP within the window; of its last publish, whenever it says so. Without DUP, after the answer, a MsgId is free to be used
-        again; only of a client that provably counts its MsgIds is it known to be the network's repeat, or one that
-        forgot DUP.
+        The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is open,
+        or when the client says DUP within the window; of its last publish, whenever it says so. Without DUP, after the
+        answer, a MsgId is free to be used again; only of a client that provably counts its MsgIds is it known to be the
+        network's repeat, or one that forgot DUP.
         """
         entry = session.seen.get(message.msg_id)
         if entry is None or entry.digest != digest:
@@ -233,9 +233,7 @@ class InboundPublishing:
                 # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells the
                 # change.
                 if session is not None and session.may_obey_limit:
-                    if not self._router.event_pace.admits_from(
-                        "adapter.limit_cleared", address_of(session.peer), now
-                    ):
+                    if not self._router.event_pace.admits_from("adapter.limit_cleared", address_of(session.peer), now):
                         raise NoRoom("rate")
                     self._router.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
                 if session is not None:

@@ -13,8 +13,8 @@ class Limits:
     clients_per_address: int = 1024  # a bench and a forwarder have many; nobody has all
     new_names_per_address: int = 1024  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
-    # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when its
-    # address, or the table, is full.
+    # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
+    # its address, or the table, is full.
     keep_alive_cap_s: float = 3600.0
     idle_s: float = 60.0  # the same of one that has never published, subscribed or registered
     topics_per_client: int = 2000
