@@ -29,17 +29,21 @@ class HttpsConnection(http.client.HTTPSConnection):
 
     def getresponse(self) -> http.client.HTTPResponse:
         """Raises OSError or HTTPException."""
-        sock: Any = self.sock
-        timer = threading.Timer(float(self.timeout or 60.0), _hang_up, (sock,))
+        is_late = threading.Event()
+        timer = threading.Timer(float(self.timeout or 60.0), _hang_up, (self.sock, is_late))
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()
+            answer = super().getresponse()
         finally:
             timer.cancel()
+        if is_late.is_set():
+            raise TimeoutError("the answer's headers do not end")
+        return answer
 
 
-def _hang_up(sock: socket.socket) -> None:
+def _hang_up(sock: Any, is_late: threading.Event) -> None:
+    is_late.set()
     try:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the line itself: TLS is the reading thread's
     except OSError:
