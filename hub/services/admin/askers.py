@@ -10,7 +10,7 @@ from grp import getgrnam
 from pathlib import Path
 
 _SO_PEERGROUPS = 59  # asm-generic; Linux 4.13
-_MAX_GROUPS = 65536  # NGROUPS_MAX
+_MAX_GROUPS = 256  # what one getsockopt of Python's takes; who has more counts by its first
 _ACL_NAME = "system.posix_acl_access"
 _ACL_VERSION = 2
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x08, 0x10, 0x20
@@ -33,7 +33,7 @@ class Asker:
             more = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
             gids.update(struct.unpack(f"{len(more) // 4}I", more))
         except OSError:
-            pass  # an old kernel: its first group has to do
+            pass  # an old kernel, or too many groups: its first has to do
         return cls(uid, frozenset(gids))
 
 
