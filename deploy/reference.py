@@ -94,6 +94,8 @@ EVENT_MEANINGS = {
     "adapter.alarm": "text of an adapter, at once",
     "adapter.interview_failed": "a device that joined does not say what it is; the hub goes on asking",
     "adapter.withheld": "a value of an appliance is not sent, because its scale is not certain",
+    "adapter.moved": "a ClientId is heard from another address",
+    "adapter.many": "so many events of one kind came at once that they are told together",
     "adapter.limit_cleared": "an appliance said that it obeys no limit any more",
     "radio.up": "the Zigbee network is there",
     "radio.down": "the radio does not answer, or was unplugged",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from store.columns import UNTHINNED, Point, Thinned, encode_dense
 from store.downsampling import RESOLUTIONS_S, thin
+from store.last_seen import last_marks
 from store.log_owner import LogOwner
 from store.logbody import decode_points
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S
@@ -39,6 +40,7 @@ class Slice(NamedTuple):
     rows: int
     points: list[Point]
     thinned: Thinned
+    last_seen: dict[str, int]  # as marks
 
 
 class Compaction:
@@ -49,6 +51,11 @@ class Compaction:
         # stage -> rows before this seq have passed it; a later stage is never ahead of the one before.
         self.marks = {name: engine.marks.get(name, 0) for name in [COMPACT_MARK, *map(thin_mark, RESOLUTIONS_S)]}
         self.thinned_samples = engine.marks.get("thinned_samples", 0)
+
+    @property
+    def upto(self) -> int:
+        """Rows before this seq are merged."""
+        return self.marks[COMPACT_MARK]
 
     def compact(self, *, pressed: bool = False) -> bool:
         """Merge one slice of rows; False when there are not enough yet to be worth it (`pressed`: fewer)."""
@@ -92,6 +99,7 @@ class Compaction:
         """Rows from `start` on, below `stop`, of one boot, of about so many samples; None when there are none."""
         taken: list[tuple[int, int]] = []
         points: list[Point] = []
+        bodies: list[bytes] = []
         boot, resolution_s, dropped = 0, 0, dict[int, int]()
         cursor = self._engine.db.run("log_span", (start, stop))
         for seq, row_boot, mono_ms, _, body in cursor:
@@ -100,6 +108,7 @@ class Compaction:
             boot = row_boot
             found, gone = decode_points(mono_ms, body)
             taken.append((seq, mono_ms))
+            bodies.append(body)
             points += found
             resolution_s = max(resolution_s, gone.resolution_s)
             for series, count in gone.dropped.items():
@@ -108,7 +117,8 @@ class Compaction:
         if not taken:
             return None
         thinned = Thinned(resolution_s, dropped) if dropped else UNTHINNED
-        return Slice(boot, taken[-1][1], taken[0][0], taken[-1][0], len(taken), points, thinned)
+        last_seen = last_marks(self._engine.names, bodies)
+        return Slice(boot, taken[-1][1], taken[0][0], taken[-1][0], len(taken), points, thinned, last_seen)
 
     def _rewrite(self, old: Slice, points: list[Point], thinned: Thinned, stage: str) -> None:
         engine, gone = self._engine, len(old.points) - len(points)
@@ -119,7 +129,7 @@ class Compaction:
             engine.db.run("log_drop_span", (old.first_seq, old.last_seq))
             if points:
                 engine.db.run("log_add", (old.first_seq, old.boot, old.mono_ms, len(points), body, None))
-            engine.write_marks({**marks, "pruned_samples": engine.pruned_samples + gone})
+            engine.write_marks({**marks, **old.last_seen, "pruned_samples": engine.pruned_samples + gone})
         self.marks = {name: marks[name] for name in self.marks}
         self.thinned_samples += gone
         engine.note_rewritten(gone)

@@ -20,6 +20,7 @@ from store.database import PAGE_SIZE, Database
 from store.errors import StoreFull, TooManyNames
 from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
+from store.last_seen import seen_marks
 from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import BOOKED, Outbox, Sealed, SealFunction, Span
@@ -96,6 +97,7 @@ class Engine(LogView):
             self.db.run("hub_put", (self.epoch, self.boot))
             self.db.run("boot_put", (self.boot, offset_ms, 0))
             self.db.run("boots_prune", (self.boot,))
+            self.db.run("mark_drop_seen")
             if self.log_is_empty:
                 self.db.run("series_clear")
                 self.db.run("client_clear")
@@ -380,9 +382,18 @@ class Engine(LogView):
         return bool(self.control.keys() - {FORGOT}) or bool(self.restore())
 
     def _restore_seen(self) -> Iterator[Seen]:
+        """Of each client its last one, however old, and whatever the duplicate window holds."""
         since = self._window_start()
+        last = {seen.client_id: seen for seen in seen_marks(dict(self.db.run("marks_all")))}
+        # Rows that are older and not pruned or merged yet: merging keeps them few.
+        for _, _, _, _, body in self.db.run("log_span", (max(self.first_seq, self.retention.compaction.upto), since)):
+            last |= {seen.client_id: seen for seen in decode_seen(self.names, body)}
+        recent: list[Seen] = []
         for _, _, _, _, body in self.db.run("log_from", (since,)):
-            yield from decode_seen(self.names, body)
+            recent += decode_seen(self.names, body)
+        newer = {seen.client_id for seen in recent}
+        yield from (seen for seen in last.values() if seen.client_id not in newer)
+        yield from recent
 
     def _window_start(self) -> int:
         # Within the last boot its own clock says; an earlier boot's rows are no older than its last row, so one whole

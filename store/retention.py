@@ -17,6 +17,7 @@ from typing import Any
 
 from store.compaction import Compaction
 from store.downsampling import RESOLUTIONS_S
+from store.last_seen import last_marks
 from store.log_owner import LogOwner
 from store.outbox import time_of
 from store.queries import LANES
@@ -72,7 +73,8 @@ class Retention:
         if upto <= engine.first_seq:
             return
         pruned = engine.pruned_samples + int((engine.db.one("log_count_before", (upto,)) or (0,))[0])
-        engine.write_marks({"pruned_samples": pruned})
+        bodies = (row[4] for row in engine.db.run("log_span", (engine.first_seq, upto)))
+        engine.write_marks({**last_marks(engine.names, bodies), "pruned_samples": pruned})
         engine.db.run("log_prune", (upto,))
         engine.db.note_written(0, 8)
         engine.first_seq, engine.pruned_samples = upto, pruned

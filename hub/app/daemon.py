@@ -33,7 +33,7 @@ from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.core.records import MessageQueued, Sample, Seen
 from hub.services.admin.asked import Asked
-from hub.services.admin.queries import Queries
+from hub.services.admin.queries import CHANGES, Queries
 from hub.services.admin.server import AdminServer
 from hub.services.control.in_hand import InHand
 from hub.services.control.jobs import Jobs
@@ -216,7 +216,7 @@ class Daemon:
             update=self._updates.run,
             deflate=lambda: self._settings.config.uplink.deflate,
         )  # fmt: skip
-        self._admin = AdminServer(config.run_dir / "admin.sock", self._queries.handlers(), config.admin_group)
+        self._admin = AdminServer(config.run_dir / "admin.sock", self._queries.handlers(), CHANGES, config.admin_group)
         self._supervision = Supervision(self._watched())
 
     # Parts, in the order in which they need each other
@@ -368,6 +368,7 @@ class Daemon:
             operators=lambda: self._controller.authority.operators,
             trial_until=lambda: self._controller.trial.until,
             internal_errors=lambda: base.bridge.internal_errors,
+            pressures=base.bridge.pressures,
             is_radio_up=self._is_radio_up,
             probe=self._admin.probe,
             start_anew=base.start_anew,

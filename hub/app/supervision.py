@@ -26,6 +26,8 @@ _CLOCK_PERIOD_S = 30.0
 _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
+# What the home's loop may say of strangers, by code of hub/core/health.py.
+PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
 STARTS_FILE = "starts"
 OPERATOR_WARNED_S = 30 * 86400.0
 
@@ -38,8 +40,9 @@ def note_custody(health: Health, error: Exception | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is looked after. `probe()`: ask the hub as an engineer would; `set_clock(offset_s, is_trusted)`: control's;
-    `internal_errors()`: of the gateway; `is_radio_up()`: whether there is a radio that works."""
+    """What is looked after. `probe()`: ask the hub as an engineer would; `set_clock(offset_s, is_trusted)`:
+    control's; `internal_errors()`: of the gateway; `pressures()`: bounds that strangers made felt; `is_radio_up()`:
+    whether there is a radio that works."""
 
     data_dir: Path
     run_dir: Path
@@ -54,6 +57,7 @@ class Watched:
     operators: Callable[[], Operators]
     trial_until: Callable[[], float | None]
     internal_errors: Callable[[], int]
+    pressures: Callable[[], dict[str, str]]
     is_radio_up: Callable[[], bool]
     probe: Callable[[], Awaitable[None]]
     start_anew: Callable[[], None]
@@ -99,6 +103,9 @@ class Supervision:
         if not hub.store.epoch:  # there is no database yet
             health.raise_condition("store-full", status["last_error"])
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
+        felt = hub.pressures()
+        for code in PRESSURES:
+            health.set_condition(code, code in felt, felt.get(code, ""))
         errors = hub.internal_errors()
         health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, ask_daemon, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, ask_daemon, print_json, print_table, say
 from hub.cli.offline import ask_or_read
 
 _COLUMNS = (
@@ -46,5 +46,5 @@ def forget(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"{answer['client']} is forgotten: the next device that connects by this name bears it")
+        say(f"{answer['client']} is forgotten: the next device that connects by this name bears it")
     return FINE

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hub.app.doctor import examine
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, complain, config_of, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, complain, config_of, print_json, say
 from hub.cli.offline import ask_or_open
+from hub.cli.redacted import blackened, redacted, secrets_of
 from hub.services.admin.bundle import FORMAT, write_bundle
 from hub.services.admin.client import NoDaemon, Refused
 from hub.wire.printable import why
@@ -43,16 +44,18 @@ def bundle(arguments: argparse.Namespace) -> int:
     made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     parts["manifest"] = {"format": FORMAT, "hub": hub, "version": VERSION, "made_at": made_at}
     path = arguments.out or Path(f"meterhub-{hub}-{made_at}.tar.gz")
-    text = {"hub.toml": config.source.read_text("utf-8"), "journal.txt": _journal()}
+    configuration = config.source.read_text("utf-8")
+    secrets = secrets_of(configuration)
+    text = {"hub.toml": redacted(configuration), "journal.txt": _journal()}
     try:
-        write_bundle(path, parts, text)
+        write_bundle(path, parts, text, lambda content: blackened(content, secrets))
     except OSError as error:
         complain(f"{path}: {error.strerror or error}; give another place with --out")
         return PROBLEM
     if arguments.json:
         print_json({"file": str(path), "parts": sorted(parts), "octets": path.stat().st_size})
     else:
-        print(f"{path}: {path.stat().st_size} octets; read it with: meterhub doctor --bundle {path}")
+        say(f"{path}: {path.stat().st_size} octets; read it with: meterhub doctor --bundle {path}")
     return FINE
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hub.app.config import load_config
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, complain, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, complain, print_json, say
 
 
 def register(subparsers: Subparsers) -> None:
@@ -29,5 +29,5 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"file": str(config.source), "hub": identity.hub_id, "certificate_until": until.isoformat()})
     else:
-        print(f"{config.source}: fine; hub {identity.hub_id}, certificate valid until {until:%Y-%m-%d}")
+        say(f"{config.source}: fine; hub {identity.hub_id}, certificate valid until {until:%Y-%m-%d}")
     return FINE

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,44 @@ def ask_daemon(arguments: argparse.Namespace, what: str, *, timeout_s: float = 1
     return ask(config_of(arguments).run_dir / "admin.sock", what, timeout_s, **request)
 
 
+def say(text: str = "", *, flush: bool = False) -> None:
+    """Print one line. Whoever named a device or sent an alarm may have written anything into it: what is not printable
+    comes out escaped, so that no text of theirs moves the cursor, sets the clipboard or looks like a line of ours."""
+    print(one_line(text), flush=flush)
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, sort_keys=False))
+    """JSON is ASCII here, and its strings escape all controls but DEL."""
+    print(json.dumps(value, indent=2, sort_keys=False).replace("\x7f", "\\u007f"))
+
+
+def print_json_line(value: Any) -> None:
+    """The same in one line, at once, for what goes on."""
+    print(json.dumps(value).replace("\x7f", "\\u007f"), flush=True)
+
+
+def print_csv(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """RFC 4180; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(headers)
+    for row in rows:
+        writer.writerow([_cell(cell) for cell in row])
+
+
+def _cell(value: object) -> str:
+    text = one_line(str(value))
+    is_number = text.lstrip("-").replace(".", "", 1).isdigit()
+    return "'" + text if text[:1] in ("=", "+", "-", "@") and not is_number else text
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns as wide as they need to be, no more."""
-    texts = [[str(cell) if cell is not None else "-" for cell in row] for row in rows]
+    texts = [[one_line(str(cell)) if cell is not None else "-" for cell in row] for row in rows]
     widths = [max(len(header), *(len(row[at]) for row in texts), 0) for at, header in enumerate(headers)]
     for line in ([*headers], *texts):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def format_time(t_ms: float) -> str:

@@ -3,7 +3,17 @@
 import argparse
 
 from hub.app.doctor import ERROR, Finding, daemon_findings, examine
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, ask_daemon, config_of, print_json
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    ask_daemon,
+    config_of,
+    print_json,
+    say,
+)
 from hub.services.admin.client import NoDaemon
 
 _MARKS = {"fine": "ok", "warning": "WARNING", "error": "ERROR"}
@@ -19,9 +29,9 @@ def doctor(arguments: argparse.Namespace) -> int:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            print(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
+            say(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
             if finding.remedy:
-                print(f"{'':23} what to do: {finding.remedy}")
+                say(f"{'':23} what to do: {finding.remedy}")
     return PROBLEM if any(finding.severity == ERROR for finding in findings) else FINE
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json, say
 from hub.cli.offline import ask_or_open
 from hub.cli.words import pairs
 
@@ -24,5 +24,5 @@ def events(arguments: argparse.Namespace) -> int:
     rows = [pairs(row) for row in rows]
     for row in rows:
         fields = "  ".join(f"{key}={value}" for key, value in row.items() if key not in _NOT_IN_LINE)
-        print(f"{format_time(row['t'])}  {row['event']:22}  {fields}".rstrip())
+        say(f"{format_time(row['t'])}  {row['event']:22}  {fields}".rstrip())
     return FINE

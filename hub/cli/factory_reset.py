@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, config_of, print_json
+from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, config_of, print_json, say
 from hub.services.admin.client import NoDaemon, ask
 from store import factory_reset
 
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print("the hub forgets its home and starts anew; adapters have to join again")
+        say("the hub forgets its home and starts anew; adapters have to join again")
     return FINE
 
 
@@ -44,5 +44,5 @@ def _perform(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"forgotten": gone})
     else:
-        print(f"forgotten: {', '.join(gone) or 'nothing'}")
+        say(f"forgotten: {', '.join(gone) or 'nothing'}")
     return FINE

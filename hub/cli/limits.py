@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, format_time, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, format_time, print_json, print_table, say
 
 
 def register(subparsers: Subparsers) -> None:
@@ -18,7 +18,7 @@ def limits(arguments: argparse.Namespace) -> int:
     watts, until = answer["watts"], answer["until"]
     held = "nothing" if watts is None else f"{watts:.0f} W" + (f" until {format_time(until * 1000)}" if until else "")
     household = answer["household"]["household_w"]
-    print(f"{answer['state']}; held to {held}; the household draws {'?' if household is None else household} W")
+    say(f"{answer['state']}; held to {held}; the household draws {'?' if household is None else household} W")
     rows = [
         (
             limit["state"],
@@ -33,10 +33,10 @@ def limits(arguments: argparse.Namespace) -> int:
         for order in answer["orders"]
     ]
     if rows:
-        print()
+        say()
         print_table(("state", "what", "operator", "when", "told"), rows)
     if answer["appliances"]:
-        print()
+        say()
         print_table(
             ("appliance", "class", "power", "share", "waited", ""),
             [(a["client"], a["class"], _watts(a["power_w"]), _watts(a["share_w"]), f"{a['kept_waiting_s']} s", _word(a))

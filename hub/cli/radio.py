@@ -9,7 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    USAGE,
+    Subparsers,
+    add_verb,
+    ask_daemon,
+    complain,
+    print_json,
+    print_table,
+    say,
+)
 from hub.cli.words import pairs
 
 
@@ -39,7 +50,7 @@ def info(arguments: argparse.Namespace) -> int:
         print_json(radio)
     else:
         for key, value in pairs({key: value for key, value in radio.items() if key != "devices"}).items():
-            print(f"{key:12} {value}")
+            say(f"{key:12} {value}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
@@ -63,7 +74,7 @@ def permit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
+        say(f"{arguments.ieee or 'devices'} may join for {answer['duration_s']} s")
     return FINE
 
 
@@ -78,7 +89,7 @@ def scan(arguments: argparse.Namespace) -> int:
         return FINE
     for row in rows:
         bar = "#" * (row["energy"] * _BAR // 255)
-        print(
+        say(
             f"{row['channel']:3} {row['energy']:4} {bar:{_BAR}} {'the network is here' if row['ours'] else ''}".rstrip()
         )
     return FINE
@@ -142,7 +153,7 @@ def backup(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"file": str(path), "devices": len(document["devices"])})
     else:
-        print(f"{path}: {len(document['devices'])} devices; it holds the network's keys")
+        say(f"{path}: {len(document['devices'])} devices; it holds the network's keys")
     return FINE
 
 
@@ -159,5 +170,5 @@ def restore(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"restored: {answer['devices']} devices, channel {answer['channel']}; the radio starts anew")
+        say(f"restored: {answer['devices']} devices, channel {answer['channel']}; the radio starts anew")
     return FINE

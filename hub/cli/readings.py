@@ -4,7 +4,17 @@ import argparse
 import shutil
 from datetime import datetime
 
-from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json, print_table
+from hub.cli.common import (
+    FINE,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    format_time,
+    print_csv,
+    print_json,
+    print_table,
+    say,
+)
 from hub.cli.offline import ask_or_open
 from hub.cli.plot import plot
 
@@ -52,11 +62,10 @@ def readings(arguments: argparse.Namespace) -> int:
     if arguments.json or arguments.format == "json":
         print_json(rows)
     elif arguments.plot:
-        print("\n".join(plot(rows, min(200, shutil.get_terminal_size((80, 24)).columns))))
+        for line in plot(rows, min(200, shutil.get_terminal_size((80, 24)).columns)):
+            say(line)
     elif arguments.format == "csv":
-        print("time,client,quantity,value,unit,flags")
-        for row in rows:
-            print(",".join([format_time(row["t_ms"]), *(str(row[key]) for key in _COLUMNS)]))
+        print_csv(("time", *_COLUMNS), ([format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows))
     else:
         print_table(("time", *_COLUMNS), [[format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows])
     return FINE

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, print_json
+from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, print_json, say
 
 
 def register(subparsers: Subparsers) -> None:
@@ -15,5 +15,5 @@ def _reload(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"operators: {', '.join(answer['operators']) or 'nobody may command'}")
+        say(f"operators: {', '.join(answer['operators']) or 'nobody may command'}")
     return FINE

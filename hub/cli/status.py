@@ -3,7 +3,17 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_bundle_option, add_verb, format_bytes, format_time, print_json
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    format_bytes,
+    format_time,
+    print_json,
+    say,
+)
 from hub.cli.offline import ask_or_read
 
 
@@ -23,26 +33,27 @@ def status(arguments: argparse.Namespace) -> int:
 
 def _print(answer: dict[str, Any]) -> None:
     uplink, store, radio, han = answer["uplink"], answer["store"], answer["radio"], answer["han"]
-    print(f"hub      {answer['hub']}  version {answer['version']}  epoch {answer['epoch']}  boot {answer['boot']}")
-    print(f"process  up {answer['uptime_s']:.0f} s, {format_bytes(answer['process']['rss_bytes'])} resident")
+    say(f"hub      {answer['hub']}  version {answer['version']}  epoch {answer['epoch']}  boot {answer['boot']}")
+    say(f"process  up {answer['uptime_s']:.0f} s, {format_bytes(answer['process']['rss_bytes'])} resident")
     since = f" since {format_time(uplink['since'] * 1000)}" if uplink["since"] else ""
     rtt = f", {uplink['rtt_ms']} ms" if uplink["rtt_ms"] is not None else ""
-    print(f"uplink   {uplink['state']}{since}  {uplink['host'] or '-'} MQTT {uplink['protocol'] or '-'}{rtt}")
+    say(f"uplink   {uplink['state']}{since}  {uplink['host'] or '-'} MQTT {uplink['protocol'] or '-'}{rtt}")
     lanes = ", ".join(f"{lane} {figures['pending']}" for lane, figures in answer["queue"].items())
-    print(f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
-    print(
+    say(f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
+    say(
         f"store    {format_bytes(store['bytes'])} of {format_bytes(store['max_bytes'])}, {store['readings']} readings "
         f"taken, {format_bytes(store['written_bytes'])} written since start"
     )
     channel, pan_id = (radio[name] if radio[name] is not None else "-" for name in ("channel", "pan_id"))
-    print(f"radio    {radio['state']}  channel {channel}  pan {pan_id}  resets {radio['resets']}")
+    say(f"radio    {radio['state']}  channel {channel}  pan {pan_id}  resets {radio['resets']}")
     if answer["meter"]["state"] != "off":
         meter = answer["meter"]
-        print(f"meter    {meter['state']}  {meter['protocol'] or '-'}  {meter['ident'] or '-'}")
-    print(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
+        say(f"meter    {meter['state']}  {meter['protocol'] or '-'}  {meter['ident'] or '-'}")
+    say(f"home     {han['clients']} adapters present, {han['asleep']} asleep, {han['lost']} lost")
     update = answer.get("update", {})  # a bundle of an earlier version has none
     if update.get("state"):
         percent = f", {update['percent']} % fetched" if update["percent"] is not None else ""
-        print(f"update   {update['version']}: {update['state']}{percent}  {update['reason']} {update['text']}".rstrip())
+        say(f"update   {update['version']}: {update['state']}{percent}  {update['reason']} {update['text']}".rstrip())
     for condition in answer["conditions"]:
-        print(f"{condition['severity'].upper():8} {condition['text']}\n         what to do: {condition['remedy']}")
+        say(f"{condition['severity'].upper():8} {condition['text']}")
+        say(f"         what to do: {condition['remedy']}")

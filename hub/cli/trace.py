@@ -1,12 +1,11 @@
 """`meterhub trace`: the frames on either side of the hub as they come and go, decoded. Ctrl-C ends it."""
 
 import argparse
-import json
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon
+from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, print_json_line, say
 from hub.cli.words import pairs, words
 
 _EVERY_S = 0.2
@@ -47,7 +46,10 @@ def _is_wanted(arguments: argparse.Namespace, frame: dict[str, Any]) -> bool:
 
 
 def _print(arguments: argparse.Namespace, row: dict[str, Any], line: str) -> None:
-    print(json.dumps(row) if arguments.json else line, flush=True)
+    if arguments.json:
+        print_json_line(row)
+    else:
+        say(line, flush=True)
 
 
 def _line(frame: dict[str, Any]) -> str:
@@ -104,22 +106,24 @@ def _uplink(topic: str, data: bytes) -> str:
 def _header(protected: dict[Any, Any]) -> str:
     from hub.wire.uplink.envelope import PLACE
 
-    if PLACE in protected:
-        _hub, epoch, lane, number = protected[PLACE]
-        return f"{lane} {number} of epoch {epoch}:"
+    placed = protected.get(PLACE)
+    if isinstance(placed, list) and len(placed) == 4:
+        return f"{placed[2]} {placed[3]} of epoch {placed[1]}:"
     return f"command of {bytes(protected.get(4, b'')).decode('utf-8', 'replace')}:"
 
 
 def _content(kind: str, payload: bytes) -> str:
+    from hub.wire.uplink.cbor import decode as decode_strictly
     from hub.wire.uplink.cbor import decode_own
     from hub.wire.uplink.pack import decode_pack
 
     if kind in ("readings", "answers"):
         readings = decode_pack(payload)
         return f"{len(readings)} readings of {len({(r.client_id, r.quantity) for r in readings})} series"
-    claims = decode_own(payload)
-    if kind == "commands":
+    if kind == "commands":  # anybody's
+        claims = decode_strictly(payload)
         return f"{claims.get('op')} {words(claims.get('args'))}"
+    claims = decode_own(payload)
     if kind == "receipts":
         return " ".join(filter(None, (claims.get("status"), claims.get("reason"), words(claims.get("detail")))))
     return ", ".join(f"{key}={value}" for key, value in pairs(claims).items() if key != "t")

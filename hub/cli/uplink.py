@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json
+from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json, say
 
 
 def register(subparsers: Subparsers) -> None:
@@ -21,24 +21,24 @@ def uplink(arguments: argparse.Namespace) -> int:
 
 def _print(answer: dict[str, Any]) -> None:
     since = f" since {format_time(answer['since'] * 1000)}" if answer["since"] else ""
-    print(f"state     {answer['state']}{since}")
-    print(f"broker    {answer['host'] or '-'}  MQTT {answer['protocol'] or '-'}")
+    say(f"state     {answer['state']}{since}")
+    say(f"broker    {answer['host'] or '-'}  MQTT {answer['protocol'] or '-'}")
     if tls := answer["tls"]:
-        print(f"tls       {tls['version']} {tls['cipher']}{', resumed' if tls['resumed'] else ', full handshake'}")
-    print(f"sessions  {answer['sessions']} in {answer['attempts']} attempts since the hub started")
+        say(f"tls       {tls['version']} {tls['cipher']}{', resumed' if tls['resumed'] else ', full handshake'}")
+    say(f"sessions  {answer['sessions']} in {answer['attempts']} attempts since the hub started")
     if answer["rtt_ms"] is not None:
-        print(f"answers   in {answer['rtt_ms']} ms")
-    print(f"sent      {answer['messages']} messages, {format_bytes(answer['payload_bytes'])} before TLS")
+        say(f"answers   in {answer['rtt_ms']} ms")
+    say(f"sent      {answer['messages']} messages, {format_bytes(answer['payload_bytes'])} before TLS")
     if answer.get("strays"):
-        print(f"strays    {answer['strays']} messages on other topics, or retained: dropped")
+        say(f"strays    {answer['strays']} messages on other topics, or retained: dropped")
     traffic = answer["traffic"]
     for name in ("today", "month"):
         row = traffic[name]
-        print(
+        say(
             f"{name:9} {format_bytes(row['bytes_up'])} up, {format_bytes(row['bytes_down'])} down in TLS; "
             f"{format_bytes(row['bytes_on_line'])} on the line"
         )
     projected = traffic["projected_mb_per_month"]
-    print("a month   " + ("too early to say" if projected is None else f"about {projected} MB at this pace"))
+    say("a month   " + ("too early to say" if projected is None else f"about {projected} MB at this pace"))
     if answer["last_error"]:
-        print(f"last      {answer['last_error']}")
+        say(f"last      {answer['last_error']}")

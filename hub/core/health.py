@@ -207,6 +207,31 @@ CONDITIONS: dict[str, Kind] = {
         "none: systemd starts the hub anew; send a support bundle when it happens again",
     ),
     "link-unusable": Kind("error", "an address to listen on cannot be used", "check han.udp.listen in hub.toml"),
+    "adapters-crowded": Kind(
+        "warning",
+        "one address in the home brings more adapters than it may: its newest wait, or replace its silent ones",
+        "find the device at that address (meterhub adapters); if it is no adapter, take it off the home's network",
+    ),
+    "adapters-full": Kind(
+        "warning",
+        "no place is left for another adapter",
+        "see who is there (meterhub adapters) and forget who does not belong: meterhub adapters forget CLIENT_ID",
+    ),
+    "retained-full": Kind(
+        "warning",
+        "a message to be retained found no place: its adapter was told so",
+        "see who publishes so much (meterhub trace); retained messages go when an empty one is published",
+    ),
+    "nameless-full": Kind(
+        "warning",
+        "more devices publish without connecting than the hub keeps apart: the newest are not heard",
+        "see who they are (meterhub trace); restart the hub once those that do not belong are gone",
+    ),
+    "home-flooded": Kind(
+        "warning",
+        "a device in the home sends more than the hub can read; what is too much of it is dropped",
+        "find the device at that address and take it off the home's network; others are served meanwhile",
+    ),
     "slot-not-marked": Kind(
         "warning",
         "the boot loader was not told that this slot is good; the board will be started anew",

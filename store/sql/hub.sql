@@ -63,3 +63,7 @@ SELECT name, value FROM mark;
 -- name: mark_put
 -- Keep one position or total.
 INSERT INTO mark (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: mark_drop_seen
+-- Forget the last publishes of clients that have no session any more.
+DELETE FROM mark WHERE name LIKE 'seen:%' AND substr(name, 6) NOT IN (SELECT client_id FROM session);

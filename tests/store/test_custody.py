@@ -1,13 +1,16 @@
 """P1: what `done` says is durable is durable; a batch is stored whole or not at all."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hub.core import records as r
 from store import Store, StoreError
+from store.logbody import seen_of
 from store.offline import OfflineStore
 from tests.store.helpers import WAIT_S, Answers, batch, commit, power_cut, sample, take, until
 
@@ -175,6 +178,41 @@ def test_seen_entries_last_for_the_window_and_no_longer(open_store: Opener) -> N
     store = open_store(monotonic=lambda: clock[0])
     ids = [record.msg_id for record in store.restored if isinstance(record, r.Seen)]
     assert ids == list(range(100, 701))
+
+
+def _rows_with_seen(data_dir: Path, before_seq: int) -> int:
+    """How many of the first rows of the log still hold what was seen."""
+    with closing(sqlite3.connect(f"file:{data_dir / 'hub.db'}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT body FROM log WHERE seq < ?", (before_seq,)).fetchall()
+    return sum(bool(list(seen_of(body))) for (body,) in rows)
+
+
+@pytest.mark.parametrize("fate", ["stays", "pruned", "merged"])
+def test_the_last_publish_of_a_client_is_known_however_old(open_store: Opener, data_dir: Path, fate: str) -> None:
+    """Its rows are still there, were sealed and pruned, or were merged because nobody takes them: it survives each."""
+    clock, rows = [1000.0], {"stays": 1, "pruned": 3000, "merged": 1500}[fate]
+    store = open_store(monotonic=lambda: clock[0])
+    session = r.SessionChanged("quiet", ("udp", "10.0.0.9", 1), "asleep", False, 7200, "", b"", 0, False)
+    for number in (1, 2):
+        assert commit(store, batch(number, sample("quiet", at_s=clock[0]), seen=1, changes=[session])) is None
+    for number in range(3, 3 + rows):
+        assert commit(store, batch(number, sample("busy", at_s=clock[0]), seen=1)) is None
+        clock[0] += 1
+        if fate == "pruned" and number % 500 == 0:
+            store.seal_pack().result(WAIT_S)
+    clock[0] += 700
+    for number in range(9000, 9600 if fate == "merged" else 9001):
+        assert commit(store, batch(number, sample("busy", at_s=clock[0]), seen=1)) is None
+        clock[0] += 1
+    if fate == "pruned":
+        until(lambda: store.seal_pack().result(WAIT_S) is None)
+    store.close()
+    assert (_rows_with_seen(data_dir, 3) > 0) == (fate == "stays"), "the rows themselves went, or did not"
+    clock[0] = 3.0
+    store = open_store(monotonic=lambda: clock[0])
+    kept = [record for record in store.restored if isinstance(record, r.Seen) and record.client_id == "quiet"]
+    assert [record.msg_id for record in kept][-1:] == [2]
+    assert kept[-1] == batch(2, sample("quiet"), seen=1).seen[0]
 
 
 def test_forwards_keep_their_order_and_their_ids(open_store: Opener) -> None:

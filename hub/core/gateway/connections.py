@@ -4,6 +4,7 @@ MQTT-SN 1.2 sections 6.2 to 6.4, 6.11, 6.12, 6.14; the address rule for the home
 """
 
 from hub.core.gateway import session as states
+from hub.core.gateway.addresses import address_of
 from hub.core.gateway.inbound_publishing import InboundPublishing
 from hub.core.gateway.outbound_publishing import OutboundPublishing, clear_queue, put_back
 from hub.core.gateway.router import Completion, Router
@@ -33,6 +34,11 @@ _MAX_WILL_OCTETS = 1024
 _GONE = (states.DISCONNECTED, states.LOST)
 
 
+def _shown(peer: Peer) -> str:
+    """An address for people: without the port, which changes whenever a device starts."""
+    return ":".join(address_of(peer))
+
+
 class Connections:
     """How clients come and go."""
 
@@ -47,7 +53,7 @@ class Connections:
         Out of asleep or awake it only brings the client back (6.14): its CleanSession and Will flags are for set-up
         alone.
         """
-        code, reason = self._judge(peer, message)
+        code, reason = self._judge(peer, message, now)
         if code != ACCEPTED:
             self._router.refuse(self._router.sessions.get(message.client_id), reason)
             self._router.send(peer, ConnAck(code).encode())
@@ -55,7 +61,8 @@ class Connections:
         session = self._router.sessions.get(message.client_id)
         if session is None:
             session = self._router.sessions[message.client_id] = Session(message.client_id, peer, now)
-            self._router.record_event("adapter.joined", client=message.client_id, link=str(peer[0]))
+            self._router.addresses.add(session)
+            self._router.record_adapter_event("adapter.joined", now, message.client_id, link=str(peer[0]))
         self._settle_address(session, peer, now)
         session.stats.frames_in += 1
         session.last_heard = now
@@ -79,7 +86,7 @@ class Connections:
             self._acknowledge(session)
         self._router.arm(session)
 
-    def _judge(self, peer: Peer, message: Connect) -> tuple[int, str]:
+    def _judge(self, peer: Peer, message: Connect, now: float) -> tuple[int, str]:
         if message.protocol_id != 1:
             return NOT_SUPPORTED, "protocol"
         if not is_client_id(message.client_id) or is_reserved_client_id(message.client_id):
@@ -88,21 +95,46 @@ class Connections:
         if session is not None and session.peer[0] == "zigbee" and session.peer[:2] != peer[:2]:
             # A name learnt from a radio address stays with it: no other node can speak as this adapter.
             return NOT_SUPPORTED, "client-id-bound"
-        if self._router.is_congested or (session is None and not self._has_room()):
+        if self._router.is_congested:
             return CONGESTION, "congestion"
+        if session is None:
+            if not self._router.addresses.may_bring_a_name(peer, now):
+                self._router.feel("adapters-crowded", now, _shown(peer))
+                return CONGESTION, "new-names"
+            if not self._has_room(peer, now):
+                self._router.feel("adapters-full", now)
+                return CONGESTION, "congestion"
         return ACCEPTED, ""
 
-    def _has_room(self) -> bool:
-        """Room for one more client; at the limit the longest-gone session makes place, clean ones before kept ones."""
-        # More than one may have to go: a session whose removal did not get through before the hub died is back.
-        while len(self._router.sessions) >= self._router.config.limits.clients:
-            gone = (s for s in self._router.sessions.values() if s.state in _GONE)
-            oldest = min(gone, key=lambda s: (not s.clean_session, s.last_heard), default=None)
-            if oldest is None:
+    def _has_room(self, peer: Peer, now: float) -> bool:
+        """Room for one more client from this address; at a limit somebody makes place (addresses.py)."""
+        router, limits = self._router, self._router.config.limits
+        while router.addresses.count(peer) >= limits.clients_per_address:
+            router.feel("adapters-crowded", now, _shown(peer))
+            if not self._dismiss(router.addresses.who_makes_place_at(peer, now)):
                 return False
-            self._router.counters["dropped.session"] += 1
-            self._router.drop_session(oldest)
+        # More than one may have to go: a session whose removal did not get through before the hub died is back.
+        while len(router.sessions) >= limits.clients:
+            if not self._dismiss(router.addresses.who_makes_place(peer, now)):
+                return False
         return True
+
+    def _dismiss(self, session: Session | None) -> bool:
+        """Drop a session to make place, with what its client had retained of itself; False: there is none."""
+        if session is None:
+            return False
+        router = self._router
+        router.counters["dropped.session"] += 1
+        if session.state not in _GONE:
+            router.send_to(session, Disconnect().encode())
+        self._drop(session)
+        return True
+
+    def _drop(self, session: Session) -> None:
+        clear_queue(session)
+        self._router.drop_session(session)
+        self._router.translator.table.clients.pop(session.client_id, None)
+        self._inbound.forget_about(session.client_id)
 
     def forget(self, client_id: str) -> bool:
         """Drop a session with all that belongs to it, the bond of its ClientId to a radio address too; False when
@@ -112,20 +144,27 @@ class Connections:
             return False
         if session.state not in _GONE:
             self._router.send_to(session, Disconnect().encode())
-        clear_queue(session)
-        self._router.drop_session(session)
-        self._router.translator.table.clients.pop(client_id, None)
+        self._drop(session)
         self._router.record_event("adapter.left", client=client_id, reason="forgotten")
         return True
 
     def _settle_address(self, session: Session, peer: Peer, now: float) -> None:
         """One session an address, one address a session: whoever was there before is told, or lost."""
+        self._tell_of_move(session, peer, now)
         if session.peer != peer and session.state in states.PRESENT:
             self._router.send(session.peer, Disconnect().encode())
             self._router.counters["taken-over"] += 1
         displaced = self._router.bind(session, peer)
         if displaced is not None and displaced.state in states.PRESENT:
             self.lose(displaced, now)
+
+    def _tell_of_move(self, session: Session, peer: Peer, now: float) -> None:
+        """A name is heard from another address: a new lease of its own, or somebody else who took it."""
+        before, after = _shown(session.peer), _shown(peer)
+        if before != after:
+            self._router.record_adapter_event(
+                "adapter.moved", now, session.client_id, before=before, after=after, state=session.state
+            )
 
     def _start_clean(self, session: Session) -> None:
         if session.next_seq > session.first_seq or session.subscriptions or session.topics_by_id:
@@ -247,6 +286,7 @@ class Connections:
                 self._router.send(peer, Disconnect().encode())
                 return
             # A sleeper may wake behind a new address (DHCP, another forwarder); its ClientId is its name.
+            self._tell_of_move(session, peer, now)
             displaced = self._router.bind(session, peer)
             if displaced is not None and displaced.state in states.PRESENT:
                 self.lose(displaced, now)
@@ -296,7 +336,7 @@ class Connections:
         if session.state == states.LOST:
             session.stats.lost += 1
             self._router.counters["lost"] += 1
-            self._router.record_event("adapter.lost", client=session.client_id)
+            self._router.record_adapter_event("adapter.lost", now, session.client_id)
             self._inbound.publish_will(session, now)
         if session.clean_session:
             self._start_clean(session)

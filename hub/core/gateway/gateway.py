@@ -284,6 +284,8 @@ class Gateway:
         entry = completion.entry
         if session is not None and entry is not None and session.seen.get(completion.msg_id) is entry:
             del session.seen[completion.msg_id]
+        if completion.publication is not None and completion.otherwise is None:
+            self._inbound.release(session, completion.publication)
         router.refuse(session, "congestion")
         refused = completion.refused
         if isinstance(refused, int):
@@ -310,6 +312,8 @@ class Gateway:
             self._advertise_at = now + router.config.advertise_s
             for link in router.config.broadcast_links:
                 router.send((link, "*"), Advertise(router.config.gw_id, router.config.advertise_s).encode())
+        for event, together in router.event_pace.take(now):
+            router.record_event("adapter.many", what=event, count=together.count, clients=together.clients)
         while (session := router.next_due(now)) is not None:
             self._connections.on_due(session, now)
             router.arm(session)
@@ -343,10 +347,9 @@ class Gateway:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` is to be called, or None. It may come early; it never comes late."""
-        due = self._router.get_timer()
-        if self._advertise_at is None:
-            return due
-        return self._advertise_at if due is None else min(due, self._advertise_at)
+        router = self._router
+        dues = (router.get_timer(), router.event_pace.get_timer(), self._advertise_at)
+        return min((due for due in dues if due is not None), default=None)
 
     # For status and the command line
 
@@ -354,6 +357,10 @@ class Gateway:
     def counters(self) -> dict[str, int]:
         """What was refused, dropped, repeated or lost since the start, by reason."""
         return dict(self._router.counters)
+
+    def pressures(self, now: float) -> dict[str, str]:
+        """The bounds that were felt lately: `{code of hub/core/health.py: what there is to say}`."""
+        return self._router.pressures(now)
 
     def sessions(self) -> list[Session]:
         """Every client the gateway knows, in order of first CONNECT. To be read, not changed."""
@@ -364,13 +371,14 @@ class Gateway:
     def _restore_session(self, record: SessionChanged, now: float) -> None:
         session = Session(record.client_id, tuple(record.peer), now)
         session.state = record.state
-        session.may_obey_limit = True
+        session.may_obey_limit = session.is_of_old = True
         session.clean_session = record.clean_session
         session.duration_s = record.duration_s
         session.v2_state = record.v2_state
         if record.will_topic:
             session.will = (record.will_topic, record.will_message, record.will_qos, record.will_retain)
         self._router.sessions[record.client_id] = session
+        self._router.addresses.add(session)
         if session.state in states.PRESENT or session.peer not in self._router.by_peer:
             self._router.by_peer[session.peer] = (
                 session  # of several that once had this address, the one that has it now
@@ -392,7 +400,7 @@ class Gateway:
             self._router.subscriptions.add(record.client_id, record.topic_filter, record.qos)
 
     def _restore_retained(self, record: RetainedSet, now: float) -> None:
-        self._inbound.retain(record.topic, record.payload, record.qos)
+        self._inbound.restore_retained(record.topic, record.payload, record.qos)
 
     def _restore_message(self, record: MessageQueued, now: float) -> None:
         session = self._router.sessions.get(record.client_id)

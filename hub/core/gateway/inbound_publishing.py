@@ -6,6 +6,7 @@ MQTT-SN 1.2 sections 6.6 (topic ids), 6.8 (QoS -1), 6.9 to 6.12 (QoS 0 to 2), 6.
 from zlib import crc32
 
 from hub.core.allowance import Allowance
+from hub.core.gateway.addresses import Address, address_of
 from hub.core.gateway.outbound_publishing import OutboundPublishing
 from hub.core.gateway.router import Completion, Publication, Router
 from hub.core.gateway.session import SeenEntry, Session
@@ -32,6 +33,7 @@ from hub.wire.mqttsn.topics import (
     TOO_MANY,
     UNKNOWN,
     Route,
+    is_hub_only,
     matches,
     route_for,
     short_topic,
@@ -47,9 +49,19 @@ _REFUSED = {
     FORBIDDEN: (NOT_SUPPORTED, "forbidden-topic"),
     TOO_MANY: (NOT_SUPPORTED, "too-many-quantities"),
 }
+_ABOUT = "about/"
 _new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
 
+HUB = "(hub)"  # who publishes what is the hub's own: no ClientId
 MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
+
+
+class NoRoom(Exception):
+    """Nothing of this publish would be kept: a table is full, or its address has had its share. `reason` is counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class InboundPublishing:
@@ -87,6 +99,9 @@ class InboundPublishing:
             publication = self.admit(session.client_id, route, message.data, qos, message.retain, now)
         except BadReading:
             self._router.refuse(session, "bad-reading")
+            return
+        except NoRoom as full:
+            self._router.refuse(session, full.reason)
             return
         session.stats.accepted += 1
         self.act_on(publication, now)
@@ -132,6 +147,10 @@ class InboundPublishing:
             self._router.refuse(session, "bad-reading")
             self._router.send_to(session, encode_puback(message.topic_id, msg_id, NOT_SUPPORTED))
             return
+        except NoRoom as full:
+            self._router.refuse(session, full.reason)
+            self._router.send_to(session, encode_puback(message.topic_id, msg_id, CONGESTION))
+            return
         entry = SeenEntry(digest, now, True, message.qos == 2)
         session.remember(msg_id, entry)
         self._router.batch.seen.append(_new(Seen, (session.client_id, msg_id, digest, message.qos)))
@@ -143,18 +162,22 @@ class InboundPublishing:
     def _is_repeat(self, session: Session, message: Publish, digest: int, now: float) -> bool:
         """Whether this publish was accepted before; a repeat is answered again and never stored twice (P2).
 
-        The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is
-        open, or when the client says DUP within the window. Without DUP, after the answer, a MsgId is free to be used
-        again; only of a client that provably counts its MsgIds is it known to be the network's repeat, or one that
-        forgot DUP.
+        The same MsgId and content is a repeat while the first is still being committed, while a QoS 2 exchange is open,
+        or when the client says DUP within the window; of its last publish, whenever it says so. Without DUP, after the
+        answer, a MsgId is free to be used again; only of a client that provably counts its MsgIds is it known to be the
+        network's repeat, or one that forgot DUP.
         """
         entry = session.seen.get(message.msg_id)
         if entry is None or entry.digest != digest:
             return False
         if not entry.pending:
+            # With one exchange at a time (6.13) the last one is all that can be repeated, however late: unless its
+            # client gives one MsgId to many.
+            is_last = message.msg_id == session.last_msg_id and not session.reuses_msg_ids
             is_recent = now - entry.accepted_at <= self._router.config.dup_window_s
             is_open = entry.open and message.qos == 2 and (message.dup or not entry.restored)
-            if not (is_open or (is_recent and (message.dup or session.counts_msg_ids))):
+            is_known = (message.dup and (is_recent or is_last)) or (is_recent and session.counts_msg_ids)
+            if not (is_open or is_known):
                 return False
             if message.qos == 1:
                 self._router.send_to(session, encode_puback(message.topic_id, message.msg_id, ACCEPTED))
@@ -168,19 +191,25 @@ class InboundPublishing:
         self, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float, flags: int = 0
     ) -> Publication | None:
         """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
-        readings). Raises BadReading, with nothing recorded."""
+        readings). Raises BadReading or NoRoom, with nothing recorded."""
+        if route.kind == ABOUT:
+            retain = True  # what an appliance is: always, though its adapter may forget the flag (design 3.2)
+        if retain:
+            full = self._why_not_retained(client_id, route, payload)
+            if full:
+                self._router.feel("retained-full", now)
+                if route.kind != READING and client_id != HUB:
+                    raise NoRoom(full)
+                # A reading is kept all the same, and what the hub says reaches those who are there.
+                self._router.counters["dropped.retained-full"] += 1
+                retain = False
         if route.kind == READING:
             self._admit_reading(client_id, route, payload, now, flags)
         elif route.kind == ALARM:
-            text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
-            self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
-        elif route.kind == ABOUT:
-            retain = (
-                True  # what an appliance is, is always retained, though its adapter may forget the flag (design 3.2)
-            )
+            self._admit_alarm(client_id, payload, now)
         topic = route.topic
         if retain:
-            retain = self._admit_retained(topic, payload, qos)
+            self._admit_retained(client_id, topic, payload, qos)
         if self._router.config.forward_filters and any(matches(f, topic) for f in self._router.config.forward_filters):
             self._router.record(ForwardQueued(topic, payload), urgent=qos > 0)
         recipients = self._router.subscriptions.match(topic)
@@ -203,7 +232,9 @@ class InboundPublishing:
             if not payload:
                 # Design 3.2: empty = the appliance obeys no limit now. No number, so no reading: an event tells the
                 # change.
-                if session is None or session.may_obey_limit:
+                if session is not None and session.may_obey_limit:
+                    if not self._router.event_pace.admits_from("adapter.limit_cleared", address_of(session.peer), now):
+                        raise NoRoom("rate")
                     self._router.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
                 if session is not None:
                     session.may_obey_limit = False
@@ -216,42 +247,95 @@ class InboundPublishing:
             sampled_s = now - ago_ms / 1000 if ago_ms else now
             samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent, flags)))
 
-    def _admit_retained(self, topic: str, payload: bytes, qos: int) -> bool:
-        """Record a retained message where the bounds allow; False: it is only passed on (counted)."""
-        limits = self._router.config.limits
-        old = self._router.retained.get(topic)
-        octets = self._router.retained_octets + len(payload) - (len(old[0]) if old else 0)
-        if payload and (
-            octets > limits.retained_octets or (old is None and len(self._router.retained) >= limits.retained)
-        ):
-            self._router.counters["dropped.retained-full"] += 1
-            return False
-        self._router.record(RetainedSet(topic, payload, max(qos, 0)))
-        return True
+    def _admit_alarm(self, client_id: str, payload: bytes, now: float) -> None:
+        """An alarm becomes an event at once, or is refused: it is never told late, nor as one of many."""
+        session = self._router.sessions.get(client_id)
+        address: Address = ("nameless", client_id) if session is None else address_of(session.peer)
+        if not self._router.event_pace.admits_from("adapter.alarm", address, now):
+            raise NoRoom("rate")
+        text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
+        self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
+
+    def _why_not_retained(self, client_id: str, route: Route, payload: bytes) -> str:
+        """Why this message cannot be retained; "" where it can. Removing one always can."""
+        router, limits, topic = self._router, self._router.config.limits, route.topic
+        if not payload or is_hub_only(topic):
+            return ""
+        if route.kind == ABOUT:  # one a client, whatever the others retain
+            return "about-too-long" if len(payload) > limits.about_octets else ""
+        old = router.retained.get(topic)
+        octets = router.retained_octets + len(payload) - (len(old[0]) if old else 0)
+        is_new = old is None and topic not in router.retaining
+        held = len(router.retained) - router.abouts + len(router.retaining)
+        if octets > limits.retained_octets or (is_new and held >= limits.retained):
+            return "retained-full"
+        session = router.sessions.get(client_id)
+        of_sender = router.nameless_retained if session is None else session.retained
+        has_its_share = is_new and client_id != HUB and of_sender >= limits.retained_per_client
+        return "retained-full" if has_its_share else ""
+
+    def _admit_retained(self, client_id: str, topic: str, payload: bytes, qos: int) -> None:
+        router = self._router
+        is_there = topic in router.retained
+        if not topic.startswith(_ABOUT):
+            session = router.sessions.get(client_id)
+            change = (not is_there) if payload else -is_there
+            if session is not None:
+                session.retained = max(0, session.retained + change)
+            elif client_id != HUB:
+                router.nameless_retained = max(0, router.nameless_retained + change)
+            if payload and not is_there:
+                router.retaining[topic] += 1
+        router.record(RetainedSet(topic, payload, max(qos, 0)))
+
+    def release(self, session: Session | None, publication: Publication) -> None:
+        """It was admitted, and will not take effect: its place among the retained messages is free."""
+        if publication.retain and publication.topic in self._router.retaining:
+            self._stop_retaining(publication.topic)
+            if session is not None and session.retained:
+                session.retained -= 1
+
+    def _stop_retaining(self, topic: str) -> None:
+        retaining = self._router.retaining
+        if topic in retaining:
+            retaining[topic] -= 1
+            if not retaining[topic]:
+                del retaining[topic]
+
+    def forget_about(self, client_id: str) -> None:
+        """What a client said of itself goes with it: its name may be another's tomorrow."""
+        topic = _ABOUT + client_id
+        if topic in self._router.retained:
+            self._set_retained(topic, b"", 0)
+            self._router.record(RetainedSet(topic, b"", 0))
 
     def act_on(self, publication: Publication | None, now: float) -> None:
         """Let an accepted publish take effect at home: retained message, deliveries."""
         if publication is None:
             return
         if publication.retain:
-            self.retain(publication.topic, publication.payload, publication.qos)
+            self._stop_retaining(publication.topic)
+            self._set_retained(publication.topic, publication.payload, publication.qos)
         for session, message in publication.deliveries:
             if self._router.sessions.get(session.client_id) is session:
                 self._outbound.offer(session, message, now)
 
-    def retain(self, topic: str, payload: bytes, qos: int) -> None:
+    def _set_retained(self, topic: str, payload: bytes, qos: int) -> None:
         """Set or remove a topic's retained message."""
-        old = self._router.retained.pop(topic, None)
-        self._router.retained_octets -= len(old[0]) if old else 0
+        router = self._router
+        is_about = topic.startswith(_ABOUT)
+        old = router.retained.pop(topic, None)
+        if old is not None:
+            router.abouts -= is_about
+            router.retained_octets -= 0 if is_about else len(old[0])
         if payload:
-            self._router.retained[topic] = (payload, max(qos, 0))
-            self._router.retained_octets += len(payload)
-            if (
-                len(self._router.retained) > self._router.config.limits.retained
-            ):  # many at once, each admitted before the others counted
-                self._router.counters["dropped.retained-full"] += 1
-                self.retain(topic, b"", 0)
-                self._router.record(RetainedSet(topic, b"", 0))
+            router.retained[topic] = (payload, max(qos, 0))
+            router.abouts += is_about
+            router.retained_octets += 0 if is_about else len(payload)
+
+    def restore_retained(self, topic: str, payload: bytes, qos: int) -> None:
+        """Take up a retained message of the last run."""
+        self._set_retained(topic, payload, qos)
 
     def on_pubrel(self, session: Session, message: PubRel, now: float) -> None:
         """Section 6.12: the QoS 2 exchange ends; the MsgId is free again. Always answered, or the client cannot go
@@ -268,6 +352,8 @@ class InboundPublishing:
         allowance = None if client_id is None else self._allowance_of(client_id)
         if client_id is None or allowance is None:
             self._router.refuse(None, "nameless-sender")
+            if client_id is not None:
+                self._router.feel("nameless-full", now)
             return
         rate = self._router.config.publishes_per_s.get(peer[0])
         if rate is not None and not allowance.spend(rate, now):
@@ -281,6 +367,9 @@ class InboundPublishing:
             publication = self.admit(client_id, route, message.data, message.qos, message.retain, now)
         except BadReading:
             self._router.refuse(None, "bad-reading")
+            return
+        except NoRoom as full:
+            self._router.refuse(None, full.reason)
             return
         self.act_on(publication, now)
 
@@ -298,7 +387,7 @@ class InboundPublishing:
         """
         if len(payload) > MAX_DATA_OCTETS or not topic:
             raise ValueError("not a publish: no topic, or too long")
-        publication = self.admit("hub", Route(topic, PLAIN), payload, qos, retained, now)
+        publication = self.admit(HUB, Route(topic, PLAIN), payload, qos, retained, now)
         if qos > 0:
             self._act_when_durable(publication)
         else:
@@ -328,6 +417,9 @@ class InboundPublishing:
             publication = self.admit(session.client_id, route, payload, qos, retained, now)
         except BadReading:
             self._router.refuse(session, "bad-reading")
+            return
+        except NoRoom as full:
+            self._router.refuse(session, full.reason)
             return
         for change in self._router.batch.changes[before:]:
             if isinstance(change, (EventRecorded, ForwardQueued)):

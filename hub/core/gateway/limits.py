@@ -10,6 +10,13 @@ class Limits:
     """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
     clients: int = 5000
+    clients_per_address: int = 1024  # a bench and a forwarder have many; nobody has all
+    new_names_per_address: int = 1024  # at once, and then so many a second:
+    new_names_per_address_per_s: float = 0.1
+    # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
+    # its address, or the table, is full.
+    keep_alive_cap_s: float = 3600.0
+    idle_s: float = 60.0  # the same of one that has never published, subscribed or registered
     topics_per_client: int = 2000
     quantities_per_client: int = 200  # whose readings it may send, since the hub started
     subscriptions_per_client: int = 200
@@ -17,6 +24,12 @@ class Limits:
     queued_octets_per_client: int = 32 * 1024
     retained: int = 2000
     retained_octets: int = 1024 * 1024
+    retained_per_client: int = 100  # besides its `about/`, of which each client has one
+    about_octets: int = 2048
+    topics_per_address: int = 4000
+    subscriptions_per_address: int = 4000
+    queued_per_address: int = 4000
+    queued_octets_per_address: int = 1024 * 1024
     fan_out: int = 500
     nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.

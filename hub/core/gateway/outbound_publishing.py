@@ -57,11 +57,13 @@ class OutboundPublishing:
 
     def keep_bounds(self, session: Session) -> None:
         """Drop what is over a queue's limits."""
-        limits = self._router.config.limits
         queue = session.queue
-        while len(queue) > limits.queued_per_client or (
-            session.queued_octets > limits.queued_octets_per_client and len(queue) > 1
-        ):
+        if len(queue) <= 1:
+            return
+        limits, share = self._router.config.limits, self._router.addresses.share
+        most = share(session, limits.queued_per_client, limits.queued_per_address)
+        most_octets = share(session, limits.queued_octets_per_client, limits.queued_octets_per_address)
+        while len(queue) > most or (session.queued_octets > most_octets and len(queue) > 1):
             # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
             # stays: it is only the PUBREL that the client waits for.
             index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
@@ -116,7 +118,9 @@ class OutboundPublishing:
 
     def allocate_topic_id(self, session: Session) -> int | None:
         """A free normal topic id of this client (1..0xFFFE), or None at the limit."""
-        if len(session.topics_by_id) >= self._router.config.limits.topics_per_client:
+        limits = self._router.config.limits
+        most = self._router.addresses.share(session, limits.topics_per_client, limits.topics_per_address)
+        if len(session.topics_by_id) >= most:
             return None
         topic_id = session.next_topic_id
         while topic_id in session.topics_by_id or not 0 < topic_id < 0xFFFF:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from hub.core.allowance import Allowance
 from hub.core.gateway import session as states
+from hub.core.gateway.adapter_events import EventPace
+from hub.core.gateway.addresses import Addresses
 from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
 from hub.core.gateway.resync import Key, key_of, resync
 from hub.core.gateway.session import Message, SeenEntry, Session
@@ -23,6 +25,8 @@ from hub.wire.mqttsn.topics import Subscriptions
 # What is owed to the store while it refuses is bounded too.
 _MAX_KEPT = 1000
 _MAX_DIRTY_KEYS = 20_000
+# How long after a bound was last felt the hub says so.
+_PRESSURE_S = 600.0
 
 
 class Publication(NamedTuple):
@@ -74,11 +78,18 @@ class Router:
         self.config = config
         self.sessions: dict[str, Session] = {}
         self.by_peer: dict[Peer, Session] = {}
+        self.addresses = Addresses(config.limits)
+        self.event_pace = EventPace()
+        # By code of hub/core/health.py: when a bound was last felt, and what there is to say.
+        self._pressures: dict[str, tuple[float, str]] = {}
         self.translator = Translator(self.sessions, self.by_peer, config)
         self.peers_2_0 = self.translator.table.peers  # the same table: asked for each datagram that comes or goes
         self.subscriptions = Subscriptions()
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.retained_octets = 0
+        self.abouts = 0  # of the retained ones, those that say what an appliance is
+        self.retaining: Counter[str] = Counter()  # new topics whose retained message is not durable yet
+        self.nameless_retained = 0  # by senders without a session, in this run
         self.counters: Counter[str] = Counter()
         self.down_links: set[str] = set()
         self.out: list[tuple[Peer, bytes]] = []
@@ -135,6 +146,19 @@ class Router:
         change = EventRecorded(event, dict(fields))
         self.keep(change)
         self.record(change, urgent=True)
+
+    def record_adapter_event(self, event: str, now: float, client: str, **fields: object) -> None:
+        """An event that anybody in the home can cause: at a pace, and beyond it together with others."""
+        if self.event_pace.admits(event, client, now):
+            self.record_event(event, client=client, **fields)
+
+    def feel(self, code: str, now: float, detail: str = "") -> None:
+        """A bound was felt: an engineer is to see it for a while."""
+        self._pressures[code] = (now, detail)
+
+    def pressures(self, now: float) -> dict[str, str]:
+        """The bounds that were felt lately, by code."""
+        return {code: detail for code, (at, detail) in self._pressures.items() if now - at <= _PRESSURE_S}
 
     def keep(self, change: Change) -> None:
         """Nobody would repeat this change when the store refuses it: the gateway does, up to a bound."""
@@ -215,8 +239,10 @@ class Router:
         displaced = self.by_peer.get(peer)
         if self.by_peer.get(session.peer) is session:
             del self.by_peer[session.peer]
+        self.addresses.remove(session)
         session.peer = peer
         self.by_peer[peer] = session
+        self.addresses.add(session)
         return displaced if displaced is not session else None
 
     def drop_session(self, session: Session) -> None:
@@ -224,6 +250,7 @@ class Router:
         for topic_filter in session.subscriptions:
             self.subscriptions.remove(session.client_id, topic_filter)
         del self.sessions[session.client_id]
+        self.addresses.remove(session)
         if self.by_peer.get(session.peer) is session:
             del self.by_peer[session.peer]
         self.record(SessionRemoved(session.client_id))

@@ -118,6 +118,8 @@ class Session:
         "first_seq",
         "ids_by_topic",
         "inflight",
+        "is_of_old",
+        "joined_at",
         "last_heard",
         "last_msg_id",
         "may_obey_limit",
@@ -131,6 +133,8 @@ class Session:
         "quantities",
         "queue",
         "queued_octets",
+        "retained",
+        "reuses_msg_ids",
         "routes",
         "seen",
         "stale_topics",
@@ -154,6 +158,9 @@ class Session:
         self.connack: object = None  # the completion of the latest CONNECT
         self.v2_state = ""  # as SessionChanged has it
         self.last_heard = now
+        self.joined_at = now
+        self.is_of_old = False  # known from an earlier run of the hub
+        self.retained = 0  # messages that it had retained in this run, besides its `about/`
         self.may_obey_limit = False  # what it last said on readings/limit; unknown after a restart
         self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
         self.subscriptions: dict[str, int] = {}
@@ -166,6 +173,7 @@ class Session:
         self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
         self.allowance: Allowance | None = None  # where its link has a rate
         self.last_msg_id = 0
+        self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
         self.queue: deque[Message] = deque()
         self.queued_octets = 0
@@ -183,6 +191,11 @@ class Session:
             return False
         self.state = state
         return True
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether the client has ever done more than connect."""
+        return bool(self.seen or self.subscriptions or self.topics_by_id or self.stats.accepted)
 
     # The queue, whose octets are counted as they come and go.
 
@@ -209,6 +222,7 @@ class Session:
     def remember(self, msg_id: int, entry: SeenEntry) -> None:
         """Keep an accepted publish for duplicate detection; the oldest settled one makes room."""
         seen = self.seen
+        self.reuses_msg_ids = self.reuses_msg_ids or (msg_id == self.last_msg_id and msg_id in seen)
         self.msg_ids_counted = self.msg_ids_counted + 1 if 0 < (msg_id - self.last_msg_id) & 0xFFFF < 0x8000 else 0
         self.last_msg_id = msg_id
         seen.pop(msg_id, None)

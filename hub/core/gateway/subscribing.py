@@ -73,7 +73,7 @@ class Subscribing:
             self._refuse_subscribe(session, message, code, reason)
             return
         known = topic_filter in session.subscriptions
-        if not known and len(session.subscriptions) >= self._router.config.limits.subscriptions_per_client:
+        if not known and len(session.subscriptions) >= self._most_subscriptions(session):
             self._refuse_subscribe(session, message, CONGESTION, "too-many-subscriptions")
             return
         topic_id = self._granted_id(session, message, topic_filter)
@@ -92,6 +92,11 @@ class Subscribing:
                 then=lambda later: self._send_retained(session, topic_filter, later),
             )
         )
+
+    def _most_subscriptions(self, session: Session) -> int:
+        limits = self._router.config.limits
+        share = self._router.addresses.share
+        return share(session, limits.subscriptions_per_client, limits.subscriptions_per_address)
 
     def _refuse_subscribe(self, session: Session, message: Subscribe, code: int, reason: str) -> None:
         self._router.refuse(session, reason)
@@ -129,7 +134,9 @@ class Subscribing:
         granted = session.subscriptions.get(topic_filter)
         if granted is None:
             return
-        room = self._router.config.limits.queued_per_client - len(session.queue)
+        limits = self._router.config.limits
+        most = self._router.addresses.share(session, limits.queued_per_client, limits.queued_per_address)
+        room = most - len(session.queue)
         for topic, (payload, qos) in list(self._router.retained.items()):
             if matches(topic_filter, topic) and may_hear(session.client_id, topic):
                 if room <= 0:

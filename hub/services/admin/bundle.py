@@ -7,7 +7,9 @@ every verb knows of bundles.
 
 import io
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +38,24 @@ def without_consumption(value: Any) -> Any:
     return value
 
 
-def write_bundle(path: Path, parts: dict[str, Any], text: dict[str, str]) -> None:
-    """Write a bundle, readable by its owner alone: `parts` as JSON, `text` as it is. Raises OSError."""
+def write_bundle(path: Path, parts: dict[str, Any], text: dict[str, str], blacken: Callable[[str], str]) -> None:
+    """Write a bundle, readable by its owner alone: `parts` as JSON, `text` as it is, each of them through `blacken`,
+    which takes secrets out. Raises OSError."""
     import gzip
     import tarfile
 
-    members = {name + _SUFFIX: json.dumps(without_consumption(part), indent=1).encode() for name, part in parts.items()}
-    members |= {name: content.encode() for name, content in text.items()}
-    with path.open("xb") as file:
-        path.chmod(0o600)
-        with (
-            gzip.GzipFile(fileobj=file, mode="wb", filename="") as packed,
-            tarfile.open(fileobj=packed, mode="w") as tar,
-        ):
-            for name, data in members.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
-                tar.addfile(entry, io.BytesIO(data))
+    texts = {name + _SUFFIX: json.dumps(without_consumption(part), indent=1) for name, part in parts.items()} | text
+    members = {name: blacken(content).encode() for name, content in texts.items()}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with (
+        open(descriptor, "wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", filename="") as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
+            tar.addfile(entry, io.BytesIO(data))
 
 
 def read_bundle(path: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from hub.wire.version import VERSION
 from store import factory_reset
 
 MAX_ROWS = 100_000
+# What changes the hub or hands out its keys, and is therefore not for everybody who may read.
+CHANGES = frozenset({"adapters.forget", "radio.permit", "radio.backup", "radio.restore", "factory_reset", "reload"})
 
 
 def reading_row(reading: Reading) -> dict[str, Any]:
@@ -125,16 +127,14 @@ class Queries:
                 quantity=request.get("quantity"),
                 from_ms=request.get("from_ms"),
                 to_ms=request.get("to_ms"),
-                limit=min(int(request.get("limit", 1000)), MAX_ROWS),
+                limit=_rows(request, 1000),
                 newest_first=bool(request.get("newest_first", False)),
             )
         )
         return [reading_row(reading) for reading in found]
 
     async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await asyncio.wrap_future(
-            self._hub.store.events(min(int(request.get("limit", 100)), MAX_ROWS))
-        )
+        found: list[dict[str, Any]] = await asyncio.wrap_future(self._hub.store.events(_rows(request, 100)))
         return found
 
     async def limits(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Queries:
         }  # fmt: skip
 
     async def trace(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._hub.trace.look(int(request.get("after", -1)))
+        return self._hub.trace.look(_whole(request, "after", -1))
 
     def _radio(self) -> Radio:
         radio = self._hub.radio()
@@ -173,7 +173,7 @@ class Queries:
 
     async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Let devices join for a while: the engineer at the meter does this, never a householder."""
-        duration_s = int(request.get("duration_s", 60))
+        duration_s = _whole(request, "duration_s", 60)
         if not 1 <= duration_s <= 254:
             raise ValueError("duration: expected 1 to 254 seconds")
         await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
@@ -191,6 +191,18 @@ class Queries:
             raise ValueError(f"{error.filename}: {error.strerror or error}") from None
         asyncio.get_running_loop().call_later(0.2, self._hub.start_anew)  # the answer goes out first
         return {"forgets": "at the next start"}
+
+
+def _whole(request: dict[str, Any], name: str, default: int) -> int:
+    """A whole number of a request. Raises ValueError."""
+    value = request.get(name, default)
+    if type(value) is not int or abs(value) >= 1 << 62:
+        raise ValueError(f"{name}: expected a whole number")
+    return value
+
+
+def _rows(request: dict[str, Any], default: int) -> int:
+    return max(0, min(_whole(request, "limit", default), MAX_ROWS))
 
 
 _NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}

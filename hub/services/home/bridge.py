@@ -77,6 +77,14 @@ class Bridge:
         for link in self._links.values():
             await link.close()
 
+    def pressures(self) -> dict[str, str]:
+        """The bounds that strangers made felt lately: `{code of hub/core/health.py: what there is to say}`."""
+        felt = self.gateway.pressures(self._clock())
+        flooding = [host for link in self._links.values() for host in link.status().get("flooding", ())]
+        if flooding:
+            felt["home-flooded"] = ", ".join(flooding[:4]) + (" and more" if len(flooding) > 4 else "")
+        return felt
+
     def link_status(self) -> dict[str, Any]:
         return {name: link.status() for name, link in self._links.items()}
 

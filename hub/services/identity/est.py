@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
+from drivers.https import HttpsConnection
 from drivers.pkcs11_token import destroy, generate
 from drivers.tls import client_context
 from hub.wire.keys.identity import Identity, common_name
@@ -75,9 +76,7 @@ def _new_key(place: Pkcs11Uri | None) -> tuple[ec.EllipticCurvePrivateKey, bytes
 def _post(url: str, ca_file: Path, cert_file: Path, key_file: Path, body: bytes) -> bytes:
     parts = urlsplit(url)
     context = client_context(ca_file, cert_file, key_file)
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context
-    )
+    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
     headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
     try:
         connection.request("POST", parts.path.rstrip("/") + "/simplereenroll", body, headers)

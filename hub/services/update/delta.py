@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from drivers.https import HttpsConnection
 from hub.core.update.chunk_index import MAX_INDEX_OCTETS, BadIndex, Chunk, Piece, decode_index, from_offset, plan
 from hub.services.update.fetch import RESERVE_OCTETS, TIMEOUT_S, Bounds, Interrupted, is_no_space
 
@@ -42,9 +43,7 @@ def fetch_delta(
     Raises Interrupted, after which another attempt goes on, or NotThisWay.
     """
     parts = urlsplit(url)
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context
-    )
+    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         base_chunks = _base_index(base)
@@ -75,9 +74,7 @@ def _base_index(base: Path) -> list[Chunk]:
 def fetch_index(url: str, context: ssl.SSLContext, part: Path) -> None:
     """Keep a bundle's index beside it, for the update after this one. No index, no saving, no harm."""
     parts = urlsplit(url)
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context
-    )
+    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
     try:
         data = _get_index(connection, parts.path + SUFFIX)
         decode_index(data)

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from drivers.https import HttpsConnection
+from hub.wire.printable import plain
+
 TIMEOUT_S = 60.0
 _CHUNK = 16 * 1024
 _SYNC_EVERY = 1 << 20  # what a power cut may take; also, no commit has to wait for more than this
@@ -53,8 +56,9 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise Hopeless("bad-args", f"url: {error}") from None
-    if parts.scheme != "https" or not parts.hostname or port == 0 or not url.isascii() or not url.isprintable():
+        raise Hopeless("bad-args", f"url: {plain(str(error))}") from None
+    is_plain = all("!" <= letter <= "~" for letter in url)  # http.client refuses the rest, as late as it is asked
+    if parts.scheme != "https" or not parts.hostname or port == 0 or not is_plain:
         raise Hopeless("bad-args", "url: expected https://HOST/PATH")
 
 
@@ -72,9 +76,7 @@ def fetch(
     """
     have = part.stat().st_size if part.exists() else 0
     parts = urlsplit(url)
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context
-    )
+    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("GET", path, headers={"Range": f"bytes={have}-"} if have else {})

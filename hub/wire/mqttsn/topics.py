@@ -77,6 +77,11 @@ def is_topic_filter(topic_filter: str) -> bool:
     )
 
 
+def is_hub_only(topic: str) -> bool:
+    """A topic that the hub alone publishes to (design 3.2)."""
+    return _HUB_ONLY.match(topic) is not None
+
+
 def has_wildcard(topic_filter: str) -> bool:
     return "#" in topic_filter or "+" in topic_filter
 

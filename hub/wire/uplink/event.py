@@ -15,6 +15,9 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.joined": ("client", "link"),
     "adapter.left": ("client", "reason"),
     "adapter.lost": ("client",),
+    "adapter.moved": ("client", "before", "after", "state"),  # a ClientId is heard from another address
+    # So many events of one kind (what) came at once that they are told together; clients: the first of them.
+    "adapter.many": ("what", "count", "clients"),
     "adapter.alarm": ("client", "text"),
     "adapter.limit_cleared": ("client",),
     "adapter.interview_failed": ("client",),  # it joined and does not say what it is; the hub goes on asking

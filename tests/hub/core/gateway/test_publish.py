@@ -53,10 +53,23 @@ def test_a_message_id_may_be_used_again() -> None:
     assert play.store.values()[-1] == 7
 
 
-def test_a_retransmission_long_after_is_a_new_message() -> None:
-    play = Playbook(dup_window_s=600.0).connects(duration_s=0).hears("a", power(7)).waits(601)
-    play.hears("a", power(7, dup=True))
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_retransmission_of_the_last_message_is_stored_once_however_late(restarts: bool) -> None:
+    play = Playbook(dup_window_s=600.0).connects(duration_s=0).hears("a", power(6), power(7)).waits(6600)
+    if restarts:
+        play.restarts()
+        play.waits(6600)
+    play.forget().hears("a", power(7, dup=True)).says(PubAck(POWER, 7, 0))
     assert play.store.values() == [5, 5]
+    play.hears("a", power(6, dup=True))  # an older one long after: its MsgId has come round
+    assert play.store.values() == [5, 5, 5]
+
+
+def test_of_a_client_that_gives_all_its_messages_one_id_a_late_one_is_new() -> None:
+    """Its first transmission may have been lost: what it says once more with DUP is not what it said an hour ago."""
+    play = Playbook(dup_window_s=600.0).connects(duration_s=0).hears("a", power(1), power(1)).waits(3600)
+    play.forget().hears("a", power(1, dup=True)).says(PubAck(POWER, 1, 0))
+    assert play.store.values() == [5, 5, 5]
 
 
 @pytest.mark.parametrize("first_id", [1, 65530])

@@ -1,5 +1,6 @@
 """A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
 
+import http.client
 import random
 import ssl
 import threading
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from deploy.pki import Authority
 from deploy.update_index import cuts, index_of
+from drivers.https import HttpsConnection
 from drivers.tls import client_context
 from hub.core.update.chunk_index import (  # fmt: skip
     BadIndex,
@@ -24,7 +26,7 @@ from hub.core.update.chunk_index import (  # fmt: skip
     plan,
 )
 from hub.services.update.delta import NotThisWay, fetch_delta
-from hub.services.update.fetch import Bounds, Hopeless, Interrupted, fetch
+from hub.services.update.fetch import Bounds, Hopeless, Interrupted, check_url, fetch
 from tests.harness.update_server import UpdateServer
 
 DATA = random.Random(3).randbytes(900_000)
@@ -238,3 +240,72 @@ def test_any_octets_are_an_index_or_told(data: bytes) -> None:
         except BadIndex:
             continue
         assert all(chunk.length > 0 for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://h/a b", "https://h/a\tb", "https://h/\x7f", "https://h/é", "http://h/x", "https:///x", "https://h:0/"],
+)
+def test_an_url_that_no_server_can_be_asked_for_is_bad_args(url: str) -> None:
+    with pytest.raises(Hopeless) as refused:
+        check_url(url)
+    assert refused.value.reason == "bad-args" and str(refused.value).isprintable()
+
+
+def test_a_server_that_says_continue_without_end_does_not_hold_the_thread(client: Client, server: UpdateServer) -> None:
+    ended = threading.Event()
+
+    def continues(handler: BaseHTTPRequestHandler) -> bool:
+        try:
+            while not ended.is_set():
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except OSError:
+            pass
+        return True
+
+    server.fault = continues
+    try:
+        with pytest.raises(Interrupted, match="100 Continue"):
+            client.fetch()
+        client.has_base()
+        with pytest.raises((Interrupted, NotThisWay)):
+            client.fetch_delta()
+    finally:
+        ended.set()
+
+
+def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, server: UpdateServer) -> None:
+    ended = threading.Event()
+
+    def trickles(handler: BaseHTTPRequestHandler) -> bool:
+        try:
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not ended.wait(0.05):
+                handler.wfile.write(b"x")
+        except OSError:
+            pass
+        return True
+
+    server.fault = trickles
+    connection = HttpsConnection("localhost", server.port, timeout=0.5, context=client.context())
+    try:
+        connection.request("GET", "/b")
+        with pytest.raises((OSError, http.client.HTTPException)):
+            connection.getresponse()
+    finally:
+        ended.set()
+        connection.close()
+
+
+def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> None:
+    def boasts(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(1 << 60))
+        handler.end_headers()
+        handler.close_connection = True
+        return True
+
+    server.fault = boasts
+    with pytest.raises(Hopeless) as refused:
+        client.fetch(bounds=Bounds(1 << 61, 0))
+    assert refused.value.reason == "no-space" and not client.part.exists()
