@@ -38,7 +38,9 @@ def test_one_host_with_five_thousand_names(make_hub: Callable[..., Hub]) -> None
         one.sendto(connect(f"x{number}"), ("127.0.0.1", hub.udp_port))
         if one is not bad:
             one.close()
-    wait_for("the flood to be read", lambda: "adapters-crowded" in hub.conditions() or hub.status()["han"]["known"] > 900)
+    wait_for(
+        "the flood to be read", lambda: "adapters-crowded" in hub.conditions() or hub.status()["han"]["known"] > 900
+    )
     honest = UdpAdapter(hub.udp_port, "honest")
     assert honest.connect() == 0 and honest.publish(1, b"5") == 0
     events = [row["event"] for row in hub.ask("events", limit=10_000)]
@@ -148,7 +150,7 @@ def ask_as(hub: Hub, uid: int, gid: int, groups: list[int], what: str) -> str:
         f"    s.connect({str(hub.run_dir / 'admin.sock')!r})\n"
         "except PermissionError:\n"
         "    sys.exit('no way in')\n"
-        f"s.sendall(b'{{\"ask\": \"{what}\"}}\\n')\n"
+        f's.sendall(b\'{{"ask": "{what}"}}\\n\')\n'
         "print(s.makefile().readline())\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30)

@@ -18,8 +18,9 @@ class Found(AssertionError):
     """A target broke its promise; the octets that did it are in `data`."""
 
     def __init__(self, target: str, data: bytes, error: BaseException) -> None:
-        super().__init__(f"{target}: {error!r} after {data.hex()}")
+        super().__init__(f"{target}: {error!r} after {data[:2048].hex()}")
         self.data = data
+        self.door = target
 
 
 def corpus() -> list[bytes]:

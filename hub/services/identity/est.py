@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -21,6 +22,7 @@ from drivers.pkcs11_token import destroy, generate
 from drivers.tls import client_context
 from hub.wire.keys.identity import Identity, common_name
 from hub.wire.keys.pkcs11 import Pkcs11Uri, to_pem
+from hub.wire.printable import plain
 
 TIMEOUT_S = 30.0
 _MAX_ANSWER = 64 * 1024
@@ -53,9 +55,7 @@ def reenrol(
     except x509.ExtensionNotFound:
         pass
     signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-    certificate = _certificate_of(
-        _post(url, ca_file, cert_file, key_file, base64.encodebytes(signed)), key.public_key()
-    )
+    certificate = certificate_of(_post(url, ca_file, cert_file, key_file, base64.encodebytes(signed)), key.public_key())
     if common_name(certificate) != identity.hub_id:
         raise BadEnrolment(f"the certificate is for {common_name(certificate)!r}, not for {identity.hub_id!r}")
     if certificate.not_valid_after_utc <= identity.certificate.not_valid_after_utc:
@@ -87,17 +87,17 @@ def _post(url: str, ca_file: Path, cert_file: Path, key_file: Path, body: bytes)
     finally:
         connection.close()
     if answer.status != 200:  # 202: not yet (section 4.2.3); the next round asks again
-        raise BadEnrolment(f"the server answered {answer.status} {answer.reason}")
+        raise BadEnrolment(f"the server answered {answer.status} {plain(answer.reason)}")
     return data
 
 
-def _certificate_of(answer: bytes, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
-    """The certificate of our key out of a certs-only PKCS #7 message."""
+def certificate_of(answer: bytes, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+    """The certificate of our key out of a certs-only PKCS #7 message. Raises BadEnrolment."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
-    except ValueError as error:
-        raise BadEnrolment(f"not a PKCS #7 message of certificates: {error}") from None
-    for certificate in certificates:
-        if certificate.public_key() == public_key:
-            return certificate
+        for certificate in certificates:
+            if certificate.public_key() == public_key:
+                return certificate
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadEnrolment(f"not a PKCS #7 message of certificates: {plain(str(error), 200)}") from None
     raise BadEnrolment("none of the certificates is for the key that was sent")

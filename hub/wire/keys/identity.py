@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
@@ -41,9 +42,13 @@ def common_name(certificate: x509.Certificate) -> str:
 def load_chain(path: Path) -> tuple[x509.Certificate, ...]:
     """Read the certificates of a PEM file, the hub's own first. Raises BadIdentity."""
     try:
-        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+        chain = tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+        chain[0].public_key()  # read when it is asked for, and of an algorithm that may not be known here
+        return chain
     except OSError as error:
         raise BadIdentity(f"{path}: {error.strerror or error}") from None
+    except UnsupportedAlgorithm:
+        raise BadIdentity(f"{path}: its key is of an algorithm that is not known; expected P-256 or Ed25519") from None
     except ValueError:
         raise BadIdentity(f"{path}: holds no PEM certificate") from None
 
@@ -90,6 +95,8 @@ def _load_key(
             raise BadIdentity(f"{key_file}: {error}") from None
     try:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except UnsupportedAlgorithm:
+        raise BadIdentity(f"{key_file}: the device key is P-256 or Ed25519") from None
     except (OSError, ValueError, TypeError):
         raise BadIdentity(f"{key_file}: holds no unencrypted PEM private key") from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):

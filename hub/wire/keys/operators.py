@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from hub.wire.printable import plain, quoted
@@ -114,7 +115,7 @@ def _key(where: str, pem: Any) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(str(pem).encode())
         alg_of(key)
-    except (ValueError, BadEnvelope):
+    except (ValueError, BadEnvelope, UnsupportedAlgorithm):
         raise BadOperators(f"{where}.public_key: expected a PEM public key, P-256 or Ed25519") from None
     return key  # type: ignore[return-value]
 

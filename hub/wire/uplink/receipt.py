@@ -57,12 +57,14 @@ def encode_receipt(receipt: Receipt) -> bytes:
 def decode_receipt(payload: bytes) -> Receipt:
     """Read a receipt's claims. Raises ValueError."""
     claims = decode(payload, max_bytes=MAX_BYTES)
+    if not isinstance(claims, dict):
+        raise ValueError("not a receipt: a map is expected")
     try:
         receipt = Receipt(claims[1], claims[6], claims["re"], claims["digest"], claims["status"], claims["reason"],
                           claims["detail"], claims["prev"], claims["i"])  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a receipt: {error!r}") from None
-    if receipt.status not in STATUSES or not isinstance(receipt.i, int):
+    if not isinstance(receipt.status, str) or receipt.status not in STATUSES or type(receipt.i) is not int:
         raise ValueError("not a receipt")
     return receipt
 

@@ -36,7 +36,9 @@ def test_one_host_does_not_lock_others_out_nor_itself_for_long(restarts: bool) -
     if restarts:
         play.restarts()
     play.forget().connects("b", "new-1")
-    play.waits(11).forget().hears(host_at("bad", 9999), Connect("honest", 60))  # behind the same address, a little later
+    play.waits(11).forget().hears(
+        host_at("bad", 9999), Connect("honest", 60)
+    )  # behind the same address, a little later
     assert ConnAck(0) in [message for _, message in play.out]
     assert {"old", "new-1", "honest"} <= {session.client_id for session in play.gateway.sessions()}
 
@@ -123,7 +125,7 @@ def test_a_limit_that_is_cleared_again_and_again_is_refused_and_stays_as_it_was(
         codes.append(play.out[-1][1].return_code)
     assert codes == [0] * 8 + [1] * 22
     assert play.store.event_names().count("adapter.limit_cleared") == 8
-    for number in range(300):  # nameless: never an event
+    for _ in range(300):  # nameless: never an event
         play.hears("10.0.0.7", Publish(PREDEFINED, LIMIT, 0, b"", -1))
     assert play.store.event_names().count("adapter.limit_cleared") == 8
 
