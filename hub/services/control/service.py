@@ -291,7 +291,8 @@ class ControlService:
         except ConnectionError as error:
             log.info("%s: %s", client_id, error)
             return watts is None  # a limit that is not taken back ends by itself
-        self.orders_sent([(client_id, order)])
+        # Its word that it obeys may be here before the frame's acknowledgement: it was sent when it was begun.
+        self._guard(lambda _now: self.controller.orders_sent([(client_id, order)], now))
         return True
 
     def _durable(self, journal: Journal) -> "asyncio.Future[None]":
