@@ -21,6 +21,7 @@ from drivers.zigbee.measures import (
     IAS_ZONE,
     MEASURES,
     METERING,
+    METERING_DIVISOR,
     ON_OFF,
     UNIT_KWH,
     UNIT_KWH_BCD,
@@ -36,10 +37,13 @@ LOST_AFTER_S = 3600.0
 # Profiles whose endpoints speak ZCL to us: Home Automation, Light Link, Smart Energy.
 PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
 _PHASES = ("", ".b", ".c")
-# Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not.
+# Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not. On one
+# phase nothing of some size has so low a power factor; the sum of three may be small because one of them gives back.
 _LEAST_RATIO, _MOST_RATIO = Fraction(1, 80), Fraction(8)
-# Which of two scales: then the ratio must be an ordinary one, and enough power must flow for it to mean something.
-_ORDINARY = (Fraction(1, 5), Fraction(3))
+_LEAST_OF_ONE_PHASE, _SOME_SIZE_VA = Fraction(1, 10), 100
+# Which of two scales: then the ratio must be an ordinary one, and enough power must flow for it to mean something. More
+# power than voltage times current means that not all phases are known.
+_ORDINARY = (Fraction(1, 5), Fraction(5, 4))
 _JUDGED_FROM_W, _CHOSEN_FROM_W = 10, 50
 # Values of the same moment: one report's frames, one round of questions.
 _TOGETHER_S = 20.0
@@ -103,6 +107,7 @@ class Appliance:
         self._held: list[tuple[Channel, zcl.Number]] = []
         self._verdicts: dict[str, int] = {}  # quantity of a current: how often in a row it was judged otherwise
         self._contradicted: set[str] = set()
+        self._borne_out: set[int] = set()  # endpoints whose power, voltage and current fit one another
         self._poll_at: dict[Place, float] = {}
         self._failures: dict[Place, int] = {}
         self._heard_at: float | None = None
@@ -154,7 +159,7 @@ class Appliance:
             (place.endpoint, measure.scale): facts[measure.divisor]
             for place, facts in self._facts.items()
             for measure in MEASURES
-            if measure.cluster_id == place.cluster and measure.scale and measure.divisor in facts
+            if measure.cluster_id == place.cluster and measure.divisor and measure.divisor in facts
         }
         self.exceptions = exceptions.of(self.manufacturer, self.model, types, reads)
 
@@ -298,6 +303,7 @@ class Appliance:
         held, self._held = self._held, []
         for endpoint in {channel.place.endpoint for channel, _ in held}:
             self._judge(endpoint, now, at_once=True)
+            self._judge_phases(endpoint, at_once=True)
         return [reading for channel, raw in held if (reading := self._worth(channel, raw, now)) is not None]
 
     def _value(self, channel: Channel, record: zcl.Record, now: float) -> Reading | None:
@@ -313,6 +319,13 @@ class Appliance:
                 self._held.append((channel, raw))
                 return None
             self._judge(channel.place.endpoint, now)
+        if channel.base.startswith("voltage") and any(place == channel.place for place, _ in self._current_keys):
+            if channel.scale is not None:
+                self._note(channel, raw * channel.scale.factor, now)
+            if not self.is_read:
+                self._held.append((channel, raw))
+                return None
+            self._judge_phases(channel.place.endpoint)
         if channel.measure.is_register and channel.scale is not None:
             wh_per_count = float(channel.scale.factor)
             if not channel.register.accepts(int(raw), zcl.bits_of(record.kind), wh_per_count, now):
@@ -330,13 +343,17 @@ class Appliance:
         if not channel.measure.least <= value <= channel.measure.most:
             self._withhold(quantity, f"{scale.text(raw)} cannot be true", "implausible")
             return None
-        if quantity in self._contradicted:
-            self._withhold(quantity, "it does not fit the power and the voltage", "implausible")
-            return None
-        if not value and channel.base.startswith("voltage") and self._carries_current(channel):
+        is_voltage = channel.base.startswith("voltage")
+        if is_voltage and not value and self._carries_current(channel.base, channel.place.endpoint):
             self._refuse("implausible")  # no volts where amperes flow: this phase's voltage is not measured
             return None
-        self._latest[channel.base, channel.place.endpoint] = (Fraction(value), now)
+        if self._is_contradicted(channel):
+            self._withhold(quantity, "power, voltage and current do not fit one another", "implausible")
+            return None
+        if is_voltage and self._is_unproved():
+            self._withhold(quantity, "another divisor of this device is false, and nothing bears this one out", "scale")
+            return None
+        self._note(channel, value, now)
         channel.valid_at = now
         if self._is_outspoken(channel, now):
             return None
@@ -344,9 +361,32 @@ class Appliance:
         self.accepted += 1
         return Reading(quantity, scale.text(raw))
 
-    def _carries_current(self, channel: Channel) -> bool:
-        counts = self._counts.get((channel.base.replace("voltage", "current", 1), channel.place.endpoint))
+    def _note(self, channel: Channel, value: Fraction, now: float) -> None:
+        """What other values are judged by, believed or not."""
+        if channel.measure.least <= value <= channel.measure.most:
+            self._latest[channel.base, channel.place.endpoint] = (Fraction(value), now)
+
+    def _carries_current(self, voltage: str, endpoint: int) -> bool:
+        counts = self._counts.get((voltage.replace("voltage", "current", 1), endpoint))
         return counts is not None and bool(counts[0])
+
+    def _is_unproved(self) -> bool:
+        """Whether the device was found to give a false divisor, and its power does not bear out the others (yet)."""
+        if "current" not in self.exceptions.either or "current" in self._chosen:
+            return False
+        meters = [facts for place, facts in self._facts.items() if place.cluster == METERING]
+        divisors = [facts[METERING_DIVISOR] for facts in meters if facts.get(METERING_DIVISOR, -1) != -1]
+        return any(doubt_of(None, divisor) for divisor in divisors)
+
+    def _is_contradicted(self, channel: Channel) -> bool:
+        """Whether a value was found not to fit the others; or a sibling's was, and nothing bears this endpoint out."""
+        if channel.quantity in self._contradicted:
+            return True
+        if channel.base not in ("current", "voltage") or channel.place.endpoint in self._borne_out:
+            return False
+        return any(
+            other.base == channel.base and other.quantity in self._contradicted for other in self.channels.values()
+        )
 
     # Scales
 
@@ -383,6 +423,9 @@ class Appliance:
         if not measure.scale:
             factor = Fraction(*self.exceptions.factor.get(measure.quantity, (1, 1)))
             return fixed(measure.factor * factor), ""
+        if not measure.divisor:
+            tabled = self.exceptions.scale.get(measure.scale)
+            return (None, "where its scale ends is not known") if tabled is None else (scale_of(*tabled), "")
         chosen = self.exceptions.lies.get(measure.scale) or self._chosen.get(measure.scale)
         if chosen is not None:
             return scale_of(*chosen, measure.exponent), ""
@@ -463,7 +506,8 @@ class Appliance:
     # What can be judged only together
 
     def _judge(self, endpoint: int, now: float, *, at_once: bool = False) -> None:
-        """Do an endpoint's currents fit its power and voltage? A hundred off they do not: their scale is another."""
+        """Do an endpoint's currents and voltages fit its power? Where they do not, some scale is another; which, nobody
+        can tell: neither is given, and the siblings' are not where nothing bears them out."""
         channels = [
             channel
             for channel in self.channels.values()
@@ -476,10 +520,17 @@ class Appliance:
                 channel.scale, channel.doubt = self._scale_of(channel)
         if pairs is not None or "current" in self.exceptions.lies or not channels or channels[0].scale is None:
             return
-        ratio = self._ratio(endpoint, channels[0].scale.factor, _JUDGED_FROM_W, now)
-        if ratio is None:
+        power, apparent, phases = self._powers(endpoint, channels[0].scale.factor, now)
+        if not apparent or power < _JUDGED_FROM_W:
             return
-        fits = _LEAST_RATIO <= ratio <= _MOST_RATIO
+        least = _LEAST_OF_ONE_PHASE if phases == 1 and apparent >= _SOME_SIZE_VA else _LEAST_RATIO
+        fits = least <= power / apparent <= _MOST_RATIO
+        (self._borne_out.add if fits else self._borne_out.discard)(endpoint)
+        channels += [
+            channel
+            for channel in self.channels.values()
+            if channel.place.endpoint == endpoint and channel.base == "voltage" and channel.is_there
+        ]
         for quantity in (channel.quantity for channel in channels):
             if fits != (quantity in self._contradicted):
                 self._verdicts[quantity] = 0
@@ -492,28 +543,51 @@ class Appliance:
 
     def _choose(self, endpoint: int, pairs: tuple[exceptions.Pair, ...], now: float) -> None:
         """Of several scales that the currents may have, the one that fits the power."""
-        ratios = [(pair, self._ratio(endpoint, Fraction(*pair), _CHOSEN_FROM_W, now)) for pair in pairs]
-        fitting = [pair for pair, ratio in ratios if ratio is not None and _ORDINARY[0] <= ratio <= _ORDINARY[1]]
+        fitting = []
+        for pair in pairs:
+            power, apparent, _ = self._powers(endpoint, Fraction(*pair), now)
+            if apparent and power >= _CHOSEN_FROM_W and _ORDINARY[0] <= power / apparent <= _ORDINARY[1]:
+                fitting.append(pair)
         if len(fitting) == 1:
             self._chosen["current"] = fitting[0]
             self.changed = True
 
-    def _ratio(self, endpoint: int, factor: Fraction, least_w: int, now: float) -> Fraction | None:
-        """Power over the sum of voltage times current, all of this moment; None: nothing can be said."""
+    def _judge_phases(self, endpoint: int, *, at_once: bool = False) -> None:
+        """Where a phase carries a current and shows no volts, the supply has three wires: what the others show is the
+        voltage between two of them, and no phase's. It stays so."""
+        zeroes = [
+            phase
+            for phase in _PHASES[1:]
+            if self._latest.get((f"voltage{phase}", endpoint), (None,))[0] == 0
+            and self._carries_current(f"voltage{phase}", endpoint)
+        ]
+        for channel in self.channels.values():
+            if channel.place.endpoint != endpoint or channel.base not in ("voltage.b", "voltage.c"):
+                continue
+            verdicts = f"{channel.quantity} of three wires"
+            self._verdicts[verdicts] = self._verdicts.get(verdicts, 0) + 1 if zeroes else 0
+            is_proved = bool(zeroes) and (at_once or self._verdicts[verdicts] >= _CONVINCED_BY)
+            if is_proved and channel.quantity not in self._contradicted:
+                self._contradicted.add(channel.quantity)
+                self.changed = True
+
+    def _powers(self, endpoint: int, factor: Fraction, now: float) -> tuple[Fraction, Fraction, int]:
+        """Power, and the sum of voltage times current over so many phases, all of this moment; 0 where not known."""
         power = self._of_now("power", endpoint, now)
         phases = [self._of_now(f"power{phase}", endpoint, now) for phase in _PHASES[1:]]
         if power is None:
-            return None
+            return Fraction(0), Fraction(0), 0
         if ("power.a", endpoint) not in self._latest:  # `power` is one phase of three, where there are three
             power += sum((phase for phase in phases if phase is not None), Fraction(0))
-        apparent = Fraction(0)
+        apparent, known = Fraction(0), 0
         for phase in _PHASES:
             counts = self._counts.get((f"current{phase}", endpoint))
             volts = self._of_now(f"voltage{phase}", endpoint, now) or self._of_now("voltage", endpoint, now)
             if counts is not None and volts and now - counts[1] <= _TOGETHER_S:
                 raw: Fraction = Fraction(counts[0])
                 apparent += abs(raw) * factor * volts
-        return abs(power) / apparent if apparent and abs(power) >= least_w else None
+                known += 1
+        return abs(power), apparent, known
 
     def _of_now(self, base: str, endpoint: int, now: float) -> Fraction | None:
         value, at = self._latest.get((base, endpoint), (None, float("-inf")))

@@ -28,6 +28,7 @@ from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_co
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Health, Supervisor
 from drivers.zigbee.tunnel import MAX_OCTETS, Tunnel
+from hub.core.records import Change
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ _DISK_TROUBLE = (
 class ZigbeeLink:
     """Adapters and appliances on Zigbee. Peers are `("zigbee", 16 hex digits)`, everybody is `("zigbee", "*")`.
 
-    `reading(client_id, quantity, decimal text)` is called for what ZCL appliances report; set it before `start`.
+    `reading(client_id, quantity, decimal text)` is called for what ZCL appliances report, `observed(changes)` for what
+    appliances that can be held are and do, as an adapter would have said it; set them before `start`.
     """
 
     name = "zigbee"
@@ -71,6 +73,7 @@ class ZigbeeLink:
     ) -> None:
         """`utc`: UTC epoch seconds, None while the clock is not trustworthy."""
         self.reading: Callable[[str, str, str], None] = lambda *_reading: None
+        self.observed: Callable[[list[Change]], None] = lambda changes: None
         self.changed: Callable[[bool], None] = lambda is_up: None
         self.is_up = False
         self._config = config
@@ -80,7 +83,9 @@ class ZigbeeLink:
         self._members = Members(data_dir)
         self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event, health, data_dir)
         self._displays = Displays(utc)
-        self._loads = Loads(record_event)
+        self._loads = Loads(
+            record_event, lambda changes: self.observed(changes), lambda *reading: self.reading(*reading)
+        )
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._deliveries = Deliveries()
@@ -185,8 +190,9 @@ class ZigbeeLink:
         if watts is not None and watts > 0 and not nominal_w:
             raise ValueError(f"how much {client_id} draws is not known: no share of it can be asked for")
         share = None if watts is None else max(0.0, min(1.0, watts / nominal_w if nominal_w else 0.0))
-        await self._loads.hold(client_id, share, duration_s)
-        return None if share is None else share * (nominal_w or 0.0)
+        held_w = None if share is None else share * (nominal_w or 0.0)
+        await self._loads.hold(client_id, share, duration_s, held_w)
+        return held_w
 
     async def hold(self, client_id: str, share: float | None, duration_s: float) -> None:
         """Hold a Smart Energy load control device to a share (0 to 1) of what it draws, for so long; None lets go.

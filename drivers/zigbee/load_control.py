@@ -15,6 +15,12 @@ _LOAD_CONTROL_EVENT, _CANCEL_EVENT = 0x00, 0x01
 _REPORT_EVENT_STATUS, _GET_SCHEDULED_EVENTS, _DEFAULT_RESPONSE = 0x00, 0x01, 0x0B
 _SUCCESS, _UNSUP_COMMAND, _NOT_FOUND = 0x00, 0x81, 0x8B
 
+# What a load control device says it switches (attribute DeviceClassValue of the client, D.2.3.2.4; bits: table D-2), as
+# the classes of `about/{me}`. A device of several classes, or of one that is not here, has not said what it is.
+DEVICE_CLASS = 0x0003
+CLASSES = {1: "air-conditioner", 2: "heater", 4: "water-heater", 8: "pool-pump", 1024: "ev-charger"}
+_READ, _READ_RESPONSE, _BITMAP16 = 0x00, 0x01, 0x19
+
 EVERY_CLASS = 0x0FFF  # D.2.2.3.1.1.1.1: all twelve classes of appliances
 _ANY_GROUP, _NOW = 0x00, 0
 # Criticality 1 is voluntary ("green", table D-3): a householder may opt out, as the contract wants.
@@ -79,9 +85,27 @@ def cancel_event(event_id: int, tsn: int) -> bytes:
     )
 
 
+def read_device_class(tsn: int) -> bytes:
+    """Read Attributes (ZCL 2.5.1), put to the client of the cluster."""
+    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, _READ)) + DEVICE_CLASS.to_bytes(2, "little")
+
+
+def is_device_class(frame: bytes) -> bool:
+    """Whether a load control device's frame answers `read_device_class`."""
+    return len(frame) >= 3 + 3 and frame[0] & 0x0D == 0 and frame[2] == _READ_RESPONSE
+
+
+def device_class_of(frame: bytes) -> str:
+    """The class of appliance in such an answer; "" where it says none that is known."""
+    attribute, status = int.from_bytes(frame[3:5], "little"), frame[5]
+    if attribute != DEVICE_CLASS or status != _SUCCESS or len(frame) < 9 or frame[6] != _BITMAP16:
+        return ""
+    return CLASSES.get(int.from_bytes(frame[7:9], "little"), "")
+
+
 def is_of_client(cluster_id: int, frame: bytes) -> bool:
-    """Whether a frame is a load control device's command to the hub."""
-    return cluster_id == CLUSTER and len(frame) >= 3 and frame[0] & 0x0D == _FOR_CLUSTER
+    """Whether a frame is what a load control device says to the hub."""
+    return cluster_id == CLUSTER and len(frame) >= 3 and (frame[0] & 0x0D == _FOR_CLUSTER or is_device_class(frame))
 
 
 def report_of(frame: bytes) -> Report | None:

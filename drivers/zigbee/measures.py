@@ -39,8 +39,9 @@ class Measure:
 
     `least_s`, `most_s`: between two reports; `change`: in our unit, what is worth a report in between; `poll_s`: how
     often it is asked for where it is not reported. `scale`: the name that drivers/zigbee/exceptions.toml has for the
-    pair (`multiplier`, `divisor`: attribute ids), or "" where the specification fixes the `factor`; `exponent`: the
-    attribute's unit is 10^exponent of ours. `least`, `most`: values that cannot be true lie outside, in our unit.
+    pair (`multiplier`, `divisor`: attribute ids; 0: no attribute says it, the table alone does), or "" where the
+    specification fixes the `factor`; `exponent`: the attribute's unit is 10^exponent of ours. `least`, `most`: values
+    that cannot be true lie outside, in our unit.
     """
 
     quantity: str
@@ -146,7 +147,8 @@ MEASURES = (
     _temperature(TEMPERATURE),
     _temperature(THERMOSTAT),
     Measure("setpoint", THERMOSTAT, 0x0012, 1, 1800, Fraction(1, 10), 120, factor=_HUNDREDTH, least=-50.0, most=100.0),
-    Measure("demand", THERMOSTAT, 0x0008, 30, 1800, Fraction(5), 300, least=0.0, most=100.0),
+    # PIHeatingDemand: the specification has it end at 100 (6.3.2.2.1.7), much firmware at 255. Which, nothing says.
+    Measure("demand", THERMOSTAT, 0x0008, 30, 1800, Fraction(5), 300, "heating_demand", least=0.0, most=100.0),
     Measure("humidity", HUMIDITY, 0x0000, 30, 1800, Fraction(1), 300, factor=_HUNDREDTH, least=0.0, most=100.0),
     Measure(
         "battery", POWER_CONFIGURATION, 0x0021, 3600, 21600, Fraction(1), 3600, factor=Fraction(1, 2),
@@ -162,7 +164,7 @@ def scale_attributes(cluster_id: int) -> list[int]:
     """What says how a cluster's values are to be read: multipliers, divisors, the unit."""
     found = {METERING: {UNIT_OF_MEASURE: None}, ANALOG_INPUT: {ENGINEERING_UNITS: None}}.get(cluster_id, {})
     for measure in MEASURES:
-        if measure.cluster_id == cluster_id and measure.scale:
+        if measure.cluster_id == cluster_id and measure.divisor:
             found |= {measure.multiplier: None, measure.divisor: None}
     return list(found)
 

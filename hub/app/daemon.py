@@ -448,6 +448,8 @@ class Daemon:
                 self._config.radio, self._config.data_dir, base.health, base.store.record_event, base.trusted_utc
             )
             radio.reading = base.bridge.take_reading
+            radio.observed = lambda changes: self._control.observed([], changes)
+            self._control.use_radio(radio)
             radio.keep_network = self._radio_network.keep
             radio.kept_network = self._radio_network.document
             await base.bridge.add_link(radio)

@@ -35,7 +35,7 @@ from .ezsp.relay import Relay
 COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
-RELAY: Final = ("minute_s", "opts_out")
+RELAY: Final = ("minute_s", "opts_out", "device_class")
 ADAPTER: Final = ("tunnel", "search", "period_s", "sleep_s", "keepalive_s", "about")
 END_DEVICE_CAPABILITY: Final = 0x80  # allocate an address; receiver off when idle, battery
 

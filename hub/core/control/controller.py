@@ -416,6 +416,8 @@ class Controller:
             self._take_silence(change, now)
         elif isinstance(change, EventRecorded) and change.event == "adapter.limit_cleared":
             household.take_limit(str(change.fields["client"]), None, now)
+        elif isinstance(change, EventRecorded) and change.event == "limit.opted_out":
+            household.opted_out(str(change.fields["client"]), now)
         else:
             return False
         return True

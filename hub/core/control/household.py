@@ -86,6 +86,13 @@ class Household:
         if unwanted and appliance.is_reachable:
             self._lift(appliance, now)
 
+    def opted_out(self, client_id: str, now: float) -> None:
+        """Its householder took the hub's limit off at the appliance, and it said so itself (a load control device)."""
+        appliance = self.appliance(client_id)
+        appliance.has_opted_out = True
+        appliance.told_w, appliance.told_until = None, float("-inf")
+        appliance.set_cap(None, now)
+
     def subscribed(self, client_id: str) -> None:
         """It listens to its orders from now on, and may have forgotten the ones before."""
         appliance = self.appliance(client_id)

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from drivers.clock import monotonic
 from hub.core.control.controller import Controller
+from hub.core.control.household import LIMIT_SLOT
 from hub.core.control.records import Journal, Outcome, Request, Step
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
-from hub.core.order import Order
+from hub.core.order import EVERYTHING, Order
 from hub.core.records import Change, EventRecorded, Sample
 from hub.services.control.in_hand import InHand
 from hub.wire.keys.operators import Operators
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 256
 RETRY_S = 5.0
 _TOLD = ("adapter.joined", "adapter.left", "adapter.lost")  # what the journal says of the home
+_ON_RADIO = "zb-"  # ClientIds of appliances that speak no MQTT-SN (design 3.2)
 _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
@@ -47,6 +49,15 @@ class Home(Protocol):
     gateway: Gateway
 
     def flush(self) -> None: ...
+
+
+class Holder(Protocol):
+    """What it needs of the radio: appliances there that end a limit by themselves."""
+
+    async def limit(
+        self, client_id: str, watts: float | None, duration_s: float, nominal_w: float | None = None
+    ) -> float | None:
+        """Hold one to a power for so long; None lets go. Raises ValueError or ConnectionError."""
 
 
 class _Entry:
@@ -91,6 +102,8 @@ class ControlService:
         self._entries: deque[_Entry] = deque()
         self._has_entries = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._holder: Holder | None = None
+        self._held: dict[str, Order] = {}  # of appliances on the radio: the newest order, until it is carried out
         self.counters = {"commands": 0, "dropped": 0}
         self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
@@ -216,7 +229,9 @@ class ControlService:
         notices = self.controller.bulletin.take_notices()
         gateway = self._home.gateway
         for client_id, order in orders:
-            if not gateway.give_order(client_id, order, now):
+            if self._holder is not None and client_id.startswith(_ON_RADIO):
+                self._give_radio(client_id, order)
+            elif not gateway.give_order(client_id, order, now):
                 log.info("%s does not listen to its orders", client_id)
         for notice in notices:
             gateway.publish(notice.topic, notice.payload, now, qos=0, retain=notice.retain)
@@ -229,6 +244,56 @@ class ControlService:
         journal = self.controller.take_journal()
         if journal is not None:
             self._enqueue(journal, None)
+
+    def use_radio(self, holder: Holder) -> None:
+        """Orders to appliances that speak no MQTT-SN go here from now on."""
+        self._holder = holder
+
+    def _give_radio(self, client_id: str, order: Order) -> None:
+        is_busy = client_id in self._held
+        self._held[client_id] = order
+        if not is_busy:
+            task = asyncio.create_task(self._hold(client_id), name=f"hold-{client_id}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _hold(self, client_id: str) -> None:
+        """Carry out the newest order to an appliance on the radio; a limit that does not reach it is tried again."""
+        try:
+            while True:
+                order = self._held[client_id]
+                is_over = await self._carry_out(client_id, order)
+                if self._held[client_id] is order:
+                    if is_over:
+                        return
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            del self._held[client_id]
+
+    async def _carry_out(self, client_id: str, order: Order) -> bool:
+        """False: it is worth another try."""
+        assert self._holder is not None
+        now = monotonic()
+        watts, duration_s = None, 0.0
+        if order.slot == LIMIT_SLOT and order.until is not None:
+            watts, duration_s = float(order.text.split()[1]), order.until - now
+            if duration_s < 1:
+                return True
+        elif order.slot != EVERYTHING:
+            log.warning("%s is held by limits alone, not by %r", client_id, order.slot)
+            return True
+        try:
+            nominal_w = self.controller.household.appliance(client_id).nominal_w
+            await self._holder.limit(client_id, watts, duration_s, nominal_w)
+        except ValueError as error:
+            log.warning("%s: %s", client_id, error)
+            return True
+        except ConnectionError as error:
+            log.info("%s: %s", client_id, error)
+            return watts is None  # a limit that is not taken back ends by itself
+        # Its word that it obeys may be here before the frame's acknowledgement: it was sent when it was begun.
+        self._guard(lambda _now: self.controller.orders_sent([(client_id, order)], now))
+        return True
 
     def _durable(self, journal: Journal) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -183,7 +183,7 @@ def test_the_table_of_exceptions_says_only_what_is_understood() -> None:
     rows = tomllib.loads((ROOT / "drivers/zigbee/exceptions.toml").read_text())["device"]
     known = {"manufacturer", "model", "endpoint", "device_type", "reads", "scale", "lies", "either", "unit", "factor",
              "analog", "skip", "skip_endpoints", "moves", "poll", "limit"}  # fmt: skip
-    pairs = {"power", "voltage", "current", "total_power", "metering"}
+    pairs = {"power", "voltage", "current", "total_power", "metering", "heating_demand"}
     for row in rows:
         assert set(row) <= known and {"manufacturer", "model", "endpoint"} & set(row), row
         for key in ("scale", "lies", "either", "reads"):

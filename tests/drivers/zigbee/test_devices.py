@@ -24,6 +24,28 @@ CASES: dict[str, dict[str, Any]] = (
     {row["device"]["name"]: row for row in json.loads(SHARED.read_text())} if SHARED.is_file() else {}
 )
 TIMEOUT_S = 60.0
+# Where `expect` names a part only: it tells what the case is about, and the device gives more by its own account. No
+# rule could keep these back: an attribute of the same value, with the same pair beside it, is expected of another case
+# (ota-mute has those of develco-SPLZB-131). That they are exact is tested all the same, by `stated`.
+UNSAID: dict[str, set[str]] = {
+    "register-wraps": {"power"},
+    "refuses-reporting": {"voltage", "current"},
+    "one-cluster-mute": {"current"},
+    "amina-S": {"state", "voltage.b", "voltage.c"},
+    "demand-int32": {"energy"},
+    "unreportable-power": {"state", "current"},
+    "ota-mute": {"voltage", "current"},
+}
+# Quantity: cluster, attribute, its multiplier and divisor, what the quotient is in.
+_STATED = {
+    "state": ("0x0006", "0x0000", "", "", 1),
+    "power": ("0x0702", "0x0400", "0x0301", "0x0302", 1000),
+    "energy": ("0x0702", "0x0000", "0x0301", "0x0302", 1000),
+    "voltage": ("0x0B04", "0x0505", "0x0600", "0x0601", 1),
+    "voltage.b": ("0x0B04", "0x0905", "0x0600", "0x0601", 1),
+    "voltage.c": ("0x0B04", "0x0A05", "0x0600", "0x0601", 1),
+    "current": ("0x0B04", "0x0508", "0x0602", "0x0603", 1),
+}
 
 
 class Outcome:
@@ -49,6 +71,17 @@ def matches(wanted: Any, texts: list[str], tolerance: float) -> bool:
     if isinstance(wanted, str):
         return bool(texts)
     return bool(texts) and all(is_near(wanted, text, tolerance) for text in texts)
+
+
+def stated(row: dict[str, Any], quantity: str) -> float:
+    """What a device says of a quantity by its own attributes; without a pair in whole units (Amina's)."""
+    cluster_id, attribute, multiplier, divisor, unit = _STATED[quantity]
+    for endpoint in row["device"]["endpoints"].values():
+        cluster = endpoint["in"].get(cluster_id, {})
+        if attribute in cluster:
+            scale = cluster.get(multiplier, ["", 1])[1] / cluster.get(divisor, ["", 1])[1]
+            return float(cluster[attribute][1] * scale * unit)
+    raise AssertionError(f"{row['device']['name']} has no {quantity}")
 
 
 def is_near(wanted: float, text: str, tolerance: float) -> bool:
@@ -167,4 +200,7 @@ def test_a_measured_device_gives_what_is_expected_of_it(name: str, measured: Out
         else:
             assert matches(wanted, got.get(quantity, []), 1e-4), (quantity, got.get(quantity))
             assert wanted != "polled" or quantity in appliance["polled"]
-    assert row["expect"] or not got, "what it has not must not come out"
+    unsaid = UNSAID.get(name, set())
+    assert set(got) == set(row["expect"]) - {"alarm", "limit"} | unsaid, (row["source"], appliance["withheld"])
+    for quantity in unsaid:
+        assert matches(stated(row, quantity), got[quantity], 1e-4), (quantity, got[quantity])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.zigbee import load_control as lc
+from hub.core.records import EventRecorded, RetainedSet, SubscriptionAdded, SubscriptionRemoved
 from tests.drivers.zigbee.radio import PLUG, Emulator, HubSide, short_directory, until
 
 RELAY_IEEE = "000d6f0000000004"
@@ -48,6 +49,41 @@ def test_any_octets_are_answered_or_left_alone(cluster: int, frame: bytes) -> No
     if lc.is_of_client(cluster, frame):
         lc.report_of(frame)
         assert all(len(said) >= 5 for said in lc.answers(frame, None, 0.0))
+
+
+def test_what_a_device_says_that_it_switches_octet_by_octet() -> None:
+    """ZCL 2.5.1, 2.5.2; annex D.2.3.2.4: a bitmap, a class a bit."""
+    assert lc.read_device_class(7) == b"\x18\x07\x00\x03\x00"
+    said = b"\x10\x07\x01\x03\x00\x00\x19"
+    assert lc.is_of_client(0x0701, said + b"\x04\x00") and lc.is_device_class(said + b"\x04\x00")
+    assert lc.device_class_of(said + b"\x04\x00") == "water-heater"
+    assert lc.device_class_of(said + b"\x00\x04") == "ev-charger"
+    for unclear in (b"\x06\x00", b"\x00\x02", b"\xff\x0f", b"\x04"):
+        assert lc.device_class_of(said + unclear) == "", "several classes, a lamp, all of them, half a word"
+    assert lc.device_class_of(b"\x10\x07\x01\x03\x00\x86") == ""
+
+
+def test_who_says_what_it_is_is_announced_as_an_adapter_would_be() -> None:
+    silent = RELAY | {"ieee": "000d6f0000000005", "name": "silent"}
+    with short_directory() as place, Emulator(place, [RELAY | {"device_class": 4}, silent, PLUG]) as radio:
+
+        async def scenario() -> None:
+            seen: list[Any] = []
+            async with HubSide(radio.tty, place / "data") as hub:
+                hub.link.observed = seen.extend
+                await hub.open()
+                await until("both to be asked", lambda: len(hub.link._loads._classes) == 2)
+                assert seen == [
+                    RetainedSet(f"about/{CLIENT}", b'{"class": "water-heater"}', 0),
+                    SubscriptionAdded(CLIENT, f"control/{CLIENT}", 0),
+                ], "one that has not said what it is is nobody's to switch off"
+                assert await hub.link.limit(CLIENT, 0.0, 300.0, 2000.0) == 0
+                await until("its word", lambda: (CLIENT, "limit", "0") in hub.readings)
+                await hub.link.limit(CLIENT, None, 0.0)
+                await until("its end", lambda: EventRecorded("adapter.limit_cleared", {"client": CLIENT}) in seen)
+            assert seen[-1] == SubscriptionRemoved(CLIENT, f"control/{CLIENT}"), "it cannot be reached without a radio"
+
+        run(scenario())
 
 
 @pytest.mark.parametrize("opts_out", [False, True])

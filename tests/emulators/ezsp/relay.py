@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A Smart Energy load control device: a relay that holds itself to an event and lets go when that ends.
 
+`device_class`: its DeviceClassValue, a bit a class (table D-2; 4: a water heater); None: it has no such attribute.
+
 Written from the Smart Energy Profile (07-5356, annex D.2); it shares nothing with the hub.
 """
 
@@ -23,10 +25,18 @@ S_PER_MINUTE: Final = 60.0
 class Relay(Device):
     """`duty_cycle`: the share of the time its load may run, in percent; None while nothing holds it."""
 
-    def __init__(self, ieee: bytes, *, minute_s: float = S_PER_MINUTE, opts_out: bool = False, **device: Any) -> None:
+    def __init__(
+        self,
+        ieee: bytes,
+        *,
+        minute_s: float = S_PER_MINUTE,
+        opts_out: bool = False,
+        device_class: int | None = None,
+        **device: Any,
+    ) -> None:
         place = zdo.Endpoint(SE_PROFILE, LOAD_CONTROL_DEVICE, (BASIC,), (DRLC,))
         super().__init__(ieee, endpoints={ENDPOINT: place}, **device)
-        self.minute_s, self.opts_out = minute_s, opts_out
+        self.minute_s, self.opts_out, self.device_class = minute_s, opts_out, device_class
         self.duty_cycle: int | None = None
         self.event_id: int | None = None
         self.history: list[int] = []
@@ -47,12 +57,27 @@ class Relay(Device):
             header, body = zcl.parse(frame.payload)
         except zcl.Malformed:
             return
+        if frame.cluster == DRLC and not header.for_cluster and header.command == zcl.READ:
+            self._read(header.tsn, body)
+            return
         if frame.cluster != DRLC or not header.for_cluster or not header.control & zcl.FRAME_FROM_SERVER:
             return
         if header.command == EVENT and len(body) >= 23:
             self._take(body, now)
         elif header.command == CANCEL and len(body) >= 12 and zdo.u32(body, 0) == self.event_id:
             self._end(CANCELLED)
+
+    def _read(self, tsn: int, body: bytes) -> None:
+        """Read Attributes: DeviceClassValue (D.2.3.2.4) is all that it has."""
+        said = b""
+        for at in range(0, len(body) - 1, 2):
+            attribute, value = body[at : at + 2], self.device_class
+            if attribute == zdo.le16(0x0003) and value is not None:
+                said += attribute + bytes((zcl.SUCCESS, zcl.BITMAP16)) + zdo.le16(value)
+            else:
+                said += attribute + bytes((zcl.UNSUPPORTED_ATTRIBUTE,))
+        frame = bytes((zcl.FRAME_NO_DEFAULT_RSP, tsn, zcl.READ_RSP)) + said
+        self.transmit(SE_PROFILE, DRLC, ENDPOINT, INTERFACE, frame, dst=COORDINATOR_NWK)
 
     def _take(self, body: bytes, now: float) -> None:
         """Event, classes, group, start, minutes, criticality, offsets, setpoints, adjustment, duty cycle, control."""

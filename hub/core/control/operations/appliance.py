@@ -24,9 +24,9 @@ class _OfAppliance(Base):
             raise Unable("unknown-client", f"no appliance {client_id} has been heard of")
         if restricts and appliance.profile.is_protected:
             raise Unable("protected", f"{client_id} is protected: nobody may restrict it")
+        if client_id.startswith(_ZCL):  # one that takes load control events is held by limits alone
+            raise Unable("no-own-end", f"{client_id} cannot end a restriction by itself, so it is never given one")
         if not appliance.is_reachable:
-            if client_id.startswith(_ZCL):
-                raise Unable("no-own-end", f"{client_id} cannot end a restriction by itself, so it is never given one")
             raise Unable("not-listening", f"{client_id} has not subscribed to its orders")
         if restricts and not appliance.profile.is_sheddable:
             raise Unable("not-sheddable", f"{client_id} has not said that it may be shed")
