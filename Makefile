@@ -24,7 +24,7 @@ check: setup-check ## ruff, mypy --strict, the floors and the unit tests: under 
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest tests/hub tests/test_floors.py tests/drivers/zigbee/test_machines.py -m "not slow"
+	$(PY) -m pytest tests/hub tests/docs tests/test_floors.py tests/drivers/zigbee/test_machines.py -m "not slow"
 
 test: setup-test  ## everything but the long forms: each part whatever the one before says, and one exit status for all
 	@status=0; try() { echo "$$*"; "$$@" || status=1; }; \
