@@ -10,11 +10,12 @@ class Allowance:
         self.credit = 0.0  # messages, as of credit_at
         self.credit_at = float("-inf")
 
-    def spend(self, rate: float, now: float, burst_s: float = 10.0) -> bool:
-        """One message; False when it is one too many. `rate`: messages a second; so many seconds' worth at once."""
+    def spend(self, rate: float, now: float, burst_s: float = 10.0, amount: float = 1.0) -> bool:
+        """One message, or so many; False when that is too much. `rate`: messages a second; so many seconds' worth at
+        once."""
         self.credit = min(rate * burst_s, self.credit + (now - self.credit_at) * rate)
         self.credit_at = now
-        if self.credit < 1.0:
+        if self.credit < amount:
             return False
-        self.credit -= 1.0
+        self.credit -= amount
         return True

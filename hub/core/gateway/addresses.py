@@ -42,6 +42,7 @@ class Addresses:
         self._clients: dict[Address, dict[str, Session]] = {}
         self._total = 0
         self._allowances: dict[Address, Allowance] = {}
+        self._deliveries: dict[Address, Allowance] = {}
 
     def add(self, session: Session) -> None:
         """A session has this address now."""
@@ -65,13 +66,14 @@ class Addresses:
 
     def may_bring_a_name(self, peer: Peer, now: float) -> bool:
         """Whether an address may bring one more name that was never heard before; asked once a name."""
-        address = address_of(peer)
-        allowance = self._allowances.pop(address, None) or Allowance()
-        self._allowances[address] = allowance  # the least used ones go first, and by then they are whole again
-        if len(self._allowances) > _MAX_ALLOWANCES:
-            del self._allowances[next(iter(self._allowances))]
         rate = self._limits.new_names_per_address_per_s
+        allowance = _allowance(self._allowances, address_of(peer))
         return allowance.spend(rate, now, self._limits.new_names_per_address / rate)
+
+    def may_deliver(self, address: Address, count: int, now: float) -> bool:
+        """Whether a publish from this address may go to so many: each is work, and a row where it has to be kept."""
+        rate = self._limits.deliveries_per_address_per_s
+        return _allowance(self._deliveries, address).spend(rate, now, amount=min(count, 10 * rate))
 
     def share(self, session: Session, most: int, of_all: int) -> int:
         """How much of a table one client may have: `most`, but less where many share its address, or the gateway.
@@ -112,3 +114,11 @@ class Addresses:
 
 
 _LEAST_SHARE = 8
+
+
+def _allowance(table: dict[Address, Allowance], address: Address) -> Allowance:
+    found = table.pop(address, None) or Allowance()
+    table[address] = found  # the least used ones go first, and by then they are whole again
+    if len(table) > _MAX_ALLOWANCES:
+        del table[next(iter(table))]
+    return found

@@ -203,16 +203,19 @@ class InboundPublishing:
                 # A reading is kept all the same, and what the hub says reaches those who are there.
                 self._router.counters["dropped.retained-full"] += 1
                 retain = False
+        topic = route.topic
+        recipients = self._router.subscriptions.match(topic)
+        if len(recipients) > 1 and client_id != HUB:
+            if not self._router.addresses.may_deliver(self._address(client_id), len(recipients), now):
+                raise NoRoom("fan-out")
         if route.kind == READING:
             self._admit_reading(client_id, route, payload, now, flags)
         elif route.kind == ALARM:
             self._admit_alarm(client_id, payload, now)
-        topic = route.topic
         if retain:
             self._admit_retained(client_id, topic, payload, qos)
         if self._router.config.forward_filters and any(matches(f, topic) for f in self._router.config.forward_filters):
             self._router.record(ForwardQueued(topic, payload), urgent=qos > 0)
-        recipients = self._router.subscriptions.match(topic)
         if not recipients:
             return Publication(topic, payload, qos, True, ()) if retain else None
         if len(recipients) > self._router.config.limits.fan_out:
@@ -249,12 +252,14 @@ class InboundPublishing:
 
     def _admit_alarm(self, client_id: str, payload: bytes, now: float) -> None:
         """An alarm becomes an event at once, or is refused: it is never told late, nor as one of many."""
-        session = self._router.sessions.get(client_id)
-        address: Address = ("nameless", client_id) if session is None else address_of(session.peer)
-        if not self._router.event_pace.admits_from("adapter.alarm", address, now):
+        if not self._router.event_pace.admits_from("adapter.alarm", self._address(client_id), now):
             raise NoRoom("rate")
         text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
         self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
+
+    def _address(self, client_id: str) -> Address:
+        session = self._router.sessions.get(client_id)
+        return ("nameless", client_id) if session is None else address_of(session.peer)
 
     def _why_not_retained(self, client_id: str, route: Route, payload: bytes) -> str:
         """Why this message cannot be retained; "" where it can. Removing one always can."""

@@ -9,9 +9,9 @@ from hub.wire.mqttsn.topics import PREDEFINED
 class Limits:
     """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
-    clients: int = 5000
-    clients_per_address: int = 1024  # a bench and a forwarder have many; nobody has all
-    new_names_per_address: int = 1024  # at once, and then so many a second:
+    clients: int = 1500
+    clients_per_address: int = 300  # a forwarder and a bench have many; nobody has all
+    new_names_per_address: int = 300  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
     # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
     # its address, or the table, is full.
@@ -31,6 +31,7 @@ class Limits:
     queued_per_address: int = 4000
     queued_octets_per_address: int = 1024 * 1024
     fan_out: int = 500
+    deliveries_per_address_per_s: float = 300.0  # to more than one, ten seconds' worth at once
     nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
     pending_requests: int = 20_000

@@ -98,6 +98,6 @@ def certificate_of(answer: bytes, public_key: ec.EllipticCurvePublicKey) -> x509
         for certificate in certificates:
             if certificate.public_key() == public_key:
                 return certificate
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BadEnrolment(f"not a PKCS #7 message of certificates: {plain(str(error), 200)}") from None
     raise BadEnrolment("none of the certificates is for the key that was sent")

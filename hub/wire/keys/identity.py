@@ -49,7 +49,7 @@ def load_chain(path: Path) -> tuple[x509.Certificate, ...]:
         raise BadIdentity(f"{path}: {error.strerror or error}") from None
     except UnsupportedAlgorithm:
         raise BadIdentity(f"{path}: its key is of an algorithm that is not known; expected P-256 or Ed25519") from None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise BadIdentity(f"{path}: holds no PEM certificate") from None
 
 
