@@ -38,10 +38,11 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
     parser = add_verb(actions, "remove", remove, "take a device off the network for good")
     parser.add_argument("ieee", metavar="IEEE", help="its 16 hex digits, as `meterhub radio info` shows them")
-    parser = add_verb(actions, "permit", permit, "let devices join for a while")
+    parser = add_verb(actions, "permit", permit, "let a device join by its install code, or for a while any (--any)")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
     parser.add_argument("--install-code", help="what its label says, in hex digits, CRC included")
+    parser.add_argument("--any", action="store_true", help="any device, with the key that everybody knows")
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -70,6 +71,9 @@ def remove(arguments: argparse.Namespace) -> int:
 def permit(arguments: argparse.Namespace) -> int:
     named = {"ieee": arguments.ieee, "install_code": arguments.install_code}
     only = {name: text for name, text in named.items() if text}
+    if bool(only) == arguments.any:
+        complain("say which device (--ieee and --install-code), or --any: then whoever is near may join meanwhile")
+        return USAGE
     answer = ask_daemon(arguments, "radio.permit", duration_s=arguments.seconds, **only)
     if arguments.json:
         print_json(answer)

@@ -61,7 +61,8 @@ _ASKED = (
 )  # fmt: skip
 _WITH_JSON = ("status", "adapters", "queue", "uplink", "readings", "events", "limits", "radio info", "meter", "doctor")
 _DOES = (
-    "reload", "check-config", "adapters forget nobody", "radio permit --seconds 5", "radio permit --seconds 999",
+    "reload", "check-config", "adapters forget nobody", "radio permit --seconds 5",
+    "radio permit --any --seconds 5", "radio permit --any --seconds 999",
     "radio scan", "radio map", "radio backup --out {dir}/STATE.network", "radio remove 0000000000000009",
     "radio restore {dir}/nothing", "trace --count 1 --side han --client charger", "trace --seconds 0.1",
     "bundle --out {dir}/STATE.bundle", "bundle --out {dir}/no/such/folder/x", "factory-reset",
