@@ -205,9 +205,10 @@ class InboundPublishing:
                 retain = False
         topic = route.topic
         recipients = self._router.subscriptions.match(topic)
-        if len(recipients) > 1 and client_id != HUB:
-            if not self._router.addresses.may_deliver(self._address(client_id), len(recipients), now):
-                raise NoRoom("fan-out")
+        shares = self._router.addresses
+        is_many = len(recipients) > 1 and client_id != HUB
+        if is_many and not shares.may_deliver(self._address(client_id), len(recipients), now):
+            raise NoRoom("fan-out")
         if route.kind == READING:
             self._admit_reading(client_id, route, payload, now, flags)
         elif route.kind == ALARM:

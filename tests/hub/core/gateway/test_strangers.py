@@ -85,12 +85,12 @@ def test_a_long_keep_alive_is_kept_but_makes_place_where_its_address_is_full() -
 
 
 def test_invented_names_are_not_as_many_events() -> None:
-    play = Playbook()
+    play, names = Playbook(), Limits().new_names_per_address
     flood(play, 1000)
     assert play.store.event_names() == ["adapter.joined"] * BURST
     play.waits(TOGETHER_S + 1)
     (many,) = [event.fields for event in play.store.events if event.event == "adapter.many"]
-    assert many["what"] == "adapter.joined" and many["count"] == 1000 - BURST and len(many["clients"]) == 16
+    assert many["what"] == "adapter.joined" and many["count"] == names - BURST and len(many["clients"]) == 16
     play.store.events.clear()
     play.connects("a", "honest")
     assert play.store.event_names() == ["adapter.joined"], "later one is told by itself again"
