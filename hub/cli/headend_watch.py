@@ -12,7 +12,7 @@ from hub.cli.common import FINE, PROBLEM, complain, format_time
 from hub.cli.words import pairs
 from hub.headend.archive import save
 from hub.wire.printable import why
-from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, UNITS, format_decimal
+from hub.wire.uplink.reading import flags_in_words, format_decimal, unit_of
 
 
 def register(actions: Any) -> argparse.ArgumentParser:
@@ -116,9 +116,9 @@ class _Watch:
                 row = {"hub": envelope.hub, **reading._asdict()}
                 print(json.dumps({"kind": "reading", **row}))
                 continue
-            flag = "  (clock not synchronised)" if reading.flags & CLOCK_UNSYNCHRONISED else ""
+            flag = f"  ({flags_in_words(reading.flags)})" if reading.flags else ""
             value = format_decimal(reading.mantissa, reading.exponent)
-            unit = UNITS.get(reading.quantity, "")
+            unit = unit_of(reading.quantity)
             print(
                 f"  {format_time(reading.t_ms)}  {reading.client_id:20} {reading.quantity:12} {value:>10} {unit}{flag}"
             )

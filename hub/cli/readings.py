@@ -17,6 +17,7 @@ from hub.cli.common import (
 )
 from hub.cli.offline import ask_or_open
 from hub.cli.plot import plot
+from hub.wire.uplink.reading import flags_in_words
 
 
 def _time(text: str) -> int:
@@ -67,6 +68,8 @@ def readings(arguments: argparse.Namespace) -> int:
     elif arguments.format == "csv":
         print_csv(("time", *_COLUMNS), ([format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows))
     else:
+        for row in rows:
+            row["flags"] = flags_in_words(row["flags"])
         print_table(("time", *_COLUMNS), [[format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows])
     return FINE
 

@@ -12,6 +12,8 @@ CLOCK_UNSYNCHRONISED = 1
 THINNED = 2
 IMPLAUSIBLE = 4  # a register that fell, jumped or read 0 (drivers/meter)
 
+_FLAGS = {CLOCK_UNSYNCHRONISED: "clock not synchronised", THINNED: "thinned", IMPLAUSIBLE: "implausible"}
+
 UNITS = {
     "power": "W",
     "energy": "Wh",
@@ -30,6 +32,11 @@ UNITS = {
 def unit_of(quantity: str) -> str:
     """The unit of a quantity, or "" where it has none; `energy.t1` and `energy.export` have that of `energy`."""
     return UNITS.get(quantity, "") or UNITS.get(quantity.partition(".")[0], "")
+
+
+def flags_in_words(flags: int) -> str:
+    """Quality flags for a reader: "thinned, implausible"; "" for none."""
+    return ", ".join(word for bit, word in _FLAGS.items() if flags & bit)
 
 
 # What fits a signed 64-bit integer, so that no decoder in the field has to know big numbers.

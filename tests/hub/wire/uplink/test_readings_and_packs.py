@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from hub.wire.uplink.event import EVENTS, UnknownEvent, decode_event, encode_event
 from hub.wire.uplink.pack import MAX_PACK_OCTETS, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
-from hub.wire.uplink.reading import BadReading, Reading, format_decimal, is_quantity, parse_decimal, parse_payload
+from hub.wire.uplink.reading import (
+    BadReading,
+    Reading,
+    flags_in_words,
+    format_decimal,
+    is_quantity,
+    parse_decimal,
+    parse_payload,
+)
 from tests.harness.operator import dumps
 
 
@@ -171,3 +179,8 @@ def test_what_would_not_become_smaller_stays_as_it_is() -> None:
 def test_what_does_not_inflate_is_said(how: object, payload: bytes) -> None:
     with pytest.raises(BadPack):
         inflate_pack({-65538: how}, payload)
+
+
+def test_flags_are_told_in_words_each_of_them() -> None:
+    assert flags_in_words(0) == "" and flags_in_words(6) == "thinned, implausible"
+    assert flags_in_words(7).startswith("clock not synchronised, ")
