@@ -186,6 +186,20 @@ def test_what_cannot_be_switched_says_why(args: dict[str, object], reason: str) 
     assert (desk.story(cti), desk.reason(cti)) == (["refused"], reason)
 
 
+@pytest.mark.parametrize(("op", "what"), [("switch", {"on": False}), ("set", {"quantity": "temperature", "value": 50})])
+def test_a_load_control_device_is_held_by_limits_alone(op: str, what: dict[str, object]) -> None:
+    """It listens, as an adapter does, but its events know neither `off` nor a quantity."""
+    desk, relay = Desk(), "zb-0000000000000002"
+    desk.add(relay, BOILER, 2000)
+    cti = desk.send(op, {"client": relay, "duration": 60, **what})
+    assert (desk.story(cti), desk.reason(cti)) == (["refused"], "no-own-end")
+    desk.send("limit", {"watts": 500, "duration": 600})
+    assert desk.told(relay)[-1] == "limit 0"
+    desk.control.observe([], [EventRecorded("limit.opted_out", {"client": relay})], desk.now)
+    desk.run(200)
+    assert len([text for text in desk.told(relay) if text.startswith("limit")]) == 1, "its householder is obeyed"
+
+
 def test_trust_never_locks_everybody_out() -> None:
     desk = Desk()
     cti = desk.send("trust", {"operators": desk.operator.toml.replace('"admin"', '"read"')})
