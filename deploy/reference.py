@@ -36,7 +36,7 @@ KEY_MEANINGS = {
     "hub.data_dir": "database, radio state, keys written at run time",
     "hub.run_dir": "where the admin socket is: `admin.sock`",
     "hub.groups": "fleet groups whose commands this hub hears",
-    "hub.admin_group": "the group that may use the admin socket beside root and the hub's own user",
+    "hub.admin_group": "the group that may change something over the admin socket; the hub's own group may ask",
     "hub.id": "only to be sure: anything but the CN of `uplink.cert_file` is an error",
     "radio.path": "the radio's port: a tty, a pty or `socket://HOST:PORT`; without the table there is no Zigbee",
     "radio.baudrate": "of the radio's serial line",

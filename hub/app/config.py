@@ -52,7 +52,7 @@ class Config:
     run_dir: Path = Path("/run/meterhub")
     hub_id: str | None = None  # what the file says; the CN of uplink.cert_file is the truth
     groups: tuple[str, ...] = ()
-    admin_group: str = "meterhub-field"  # who may use the admin socket, too; ignored where there is no such group
+    admin_group: str = "meterhub-field"  # who may change something over the admin socket; none where it is not there
     radio: RadioConfig | None = None
     udp_listen: tuple[str, int] | None = None
     udp_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # where adapters may be; none named: anywhere

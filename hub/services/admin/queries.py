@@ -17,7 +17,9 @@ from store import factory_reset
 
 MAX_ROWS = 100_000
 # What changes the hub or hands out its keys, and is therefore not for everybody who may read.
-CHANGES = frozenset({"adapters.forget", "radio.permit", "radio.backup", "radio.restore", "factory_reset", "reload"})
+CHANGES = frozenset(
+    {"adapters.forget", "radio.permit", "radio.backup", "radio.restore", "radio.remove", "factory_reset", "reload"}
+)
 
 
 def reading_row(reading: Reading) -> dict[str, Any]:
