@@ -1,7 +1,10 @@
 """What can go wrong in the store.
 
 StoreError              nothing of the batch was stored; the text says why
-├── StoreFull           no space: the same batch may pass later
+├── StoreUnwritable     nothing can be written now: the same batch may pass later
+│   ├── StoreFull       no space
+│   ├── StoreReadOnly   the file system, or the file, lets nobody write
+│   └── StoreFailing    the medium answers with an error
 ├── StoreBusy           another process has the database
 ├── TooManyNames        it names more series or clients than any home has
 └── StoreCorrupt        the database, or a row of it, is not what was written (never leaves the store)
@@ -15,8 +18,20 @@ class StoreError(Exception):
     """The store could not do it; nothing of it was stored."""
 
 
-class StoreFull(StoreError):
+class StoreUnwritable(StoreError):
+    """Nothing can be written now; the same may pass later."""
+
+
+class StoreFull(StoreUnwritable):
     """No space is left within `store.max_mb` or on the file system."""
+
+
+class StoreReadOnly(StoreUnwritable):
+    """The file system is mounted read-only, or the database is not this user's to write."""
+
+
+class StoreFailing(StoreUnwritable):
+    """The medium answers with an error. SQLite does not say which: a full or read-only file system can look so, too."""
 
 
 class StoreBusy(StoreError):
@@ -44,7 +59,13 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # damage, though it has no error code of its own.
 _DAMAGED_TEXTS = ("Could not decode to UTF-8", "no such column", "no such table")
 _DAMAGED_SCHEMA = "has no column named"
-_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+_OF_THE_SYSTEM: dict[int, type[StoreUnwritable]] = {
+    errno.ENOSPC: StoreFull, errno.EDQUOT: StoreFull, errno.EFBIG: StoreFull,
+    errno.EROFS: StoreReadOnly, errno.EIO: StoreFailing,
+}  # fmt: skip
+_OF_SQLITE: dict[int, type[StoreUnwritable]] = {
+    sqlite3.SQLITE_FULL: StoreFull, sqlite3.SQLITE_READONLY: StoreReadOnly, sqlite3.SQLITE_IOERR: StoreFailing,
+}  # fmt: skip
 
 
 def translate(error: BaseException) -> StoreError:
@@ -56,8 +77,8 @@ def translate(error: BaseException) -> StoreError:
         return _translate_sqlite(error, text)
     if isinstance(error, UnicodeDecodeError):
         return StoreCorrupt(text)  # sqlite3 could not even read SQLite's message: it quotes a damaged schema
-    if isinstance(error, OSError) and error.errno in _FULL_ERRNO:
-        return StoreFull(text)
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        return _OF_THE_SYSTEM[error.errno](text)
     return StoreError(f"{type(error).__name__}: {text}")
 
 
@@ -70,8 +91,8 @@ def _translate_sqlite(error: sqlite3.Error, text: str) -> StoreError:
     primary = code & 0xFF
     if primary in _CORRUPT or code in _UNREADABLE:
         return StoreCorrupt(text)
-    if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return StoreFull(text)
+    if primary in _OF_SQLITE:
+        return _OF_SQLITE[primary](text)
     if primary in _BUSY:
         return StoreBusy(text)
     return StoreError(text)

@@ -24,7 +24,7 @@ from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
 from store.epoch_file import EpochNote, first_epoch, next_epoch, read_note, sync_folder, write_note
-from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.migrate import create_in_child
 from store.outbox import SealFunction
 from store.salvage import Kept, highest_epoch, open_damaged, salvage
@@ -83,7 +83,8 @@ def check_folder(data_dir: Path) -> None:
 
 
 def open_engine(place: Place) -> Engine:
-    """Open what is there, or start anew. Raises StoreBusy, StoreFull, or StoreError for what only a human can cure."""
+    """Open what is there, or start anew. Raises StoreBusy, StoreUnwritable, or StoreError for what only a
+    human can cure."""
     _finish_renames(place)
     try:
         if not place.db_path.exists():
@@ -135,7 +136,7 @@ def _lost_wal(place: Place, db: Database, header: WalHeader | None, note: EpochN
     try:
         sound_frames = db.wal_frames()
     except sqlite3.Error as error:
-        if isinstance(translate(error), StoreFull):
+        if isinstance(translate(error), StoreUnwritable):
             return ""  # counting checkpoints, which needs space; the hub must start without, too
         raise
     return "the WAL is damaged" if commits_beyond(place.wal_path, header, sound_frames) > 1 else ""

@@ -13,7 +13,7 @@ from typing import Any
 from hub.core.records import EventRecorded, ForwardQueued
 from hub.wire.uplink.event import encode_event
 from store.engine import Engine, Group, OwnEvent
-from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.errors import StoreCorrupt, StoreError, StoreFull, StoreUnwritable, translate
 from store.meter import WriteMeter
 from store.opening import Place, note_closed, open_engine, set_aside
 from store.reserve_file import Ballast
@@ -41,6 +41,7 @@ class Keeper:
         self.own_events: deque[OwnEvent] = deque()
         self.counts = {"commits": 0, "refused": 0, "errors": 0, "salvaged": 0}
         self.last_error = ""
+        self.last_kind: type[StoreUnwritable] = StoreFull  # of what keeps the database from being written
         self.news: set[str] = set()
         self.reopen_at = self._wanted_at = NEVER
         # It opened only after the hub had started without it, and holds what a start takes up (sessions, messages seen,
@@ -59,15 +60,15 @@ class Keeper:
     # --- life
 
     def open(self) -> None:
-        """Open the database. Raises StoreError; after StoreFull and StoreCorrupt (a medium on which not even a new
-        database reads) it is tried again by itself."""
+        """Open the database. Raises StoreError; after StoreUnwritable and StoreCorrupt (a medium on which not even a
+        new database reads) it is tried again by itself."""
         try:
             try:
                 self.engine = open_engine(self.place)
-            except StoreFull:
+            except StoreUnwritable:
                 self._ballast.drop()
                 self.engine = open_engine(self.place)
-        except (StoreFull, StoreCorrupt) as error:
+        except (StoreUnwritable, StoreCorrupt) as error:
             self.note_error(error)
             self._put_off(is_damage=isinstance(error, StoreCorrupt))
             raise
@@ -105,7 +106,7 @@ class Keeper:
                 self.is_late = True
                 self.close()
                 self.last_error = "the database could be opened again: the hub starts anew to take up what it holds"
-        except (StoreFull, StoreCorrupt):
+        except (StoreUnwritable, StoreCorrupt):
             pass
         except Exception as error:
             self._put_off(is_damage=False)
@@ -123,9 +124,9 @@ class Keeper:
         self.engine = None
 
     def require(self) -> Engine:
-        """The engine; StoreFull while there is none."""
+        """The engine; StoreUnwritable while there is none."""
         if self.engine is None:
-            raise StoreFull(self.last_error or "the database could not be opened")
+            raise self.last_kind(self.last_error or "the database could not be opened")
         return self.engine
 
     def recover(self, reason: str) -> bool:
@@ -179,7 +180,7 @@ class Keeper:
         try:
             self._time(engine, group)
         except Exception as raised:
-            if not isinstance(translate(raised), StoreFull):
+            if not isinstance(translate(raised), StoreUnwritable):
                 raise
             self.free_space(engine)
             engine.commit_group(group)
@@ -244,7 +245,7 @@ class Keeper:
     def _may_pass_now(self, error: StoreError, writes: bool) -> bool:
         if isinstance(error, StoreCorrupt):
             return self.recover(str(error))
-        if isinstance(error, StoreFull) and writes and self.engine is not None:
+        if isinstance(error, StoreUnwritable) and writes and self.engine is not None:
             self.guard(self.free_space)
             return True
         return False
@@ -323,6 +324,8 @@ class Keeper:
         """Count an error and remember its text."""
         self.counts["errors"] += 1
         self.last_error = str(error)
+        if isinstance(error, StoreUnwritable):
+            self.last_kind = type(error)
         return error
 
 

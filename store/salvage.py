@@ -16,7 +16,7 @@ from store.control import NOT_SALVAGED
 from store.database import PAGE_SIZE, Database, Row
 from store.envelopes import place_in
 from store.epoch_file import MAX_EPOCH
-from store.errors import StoreBusy, StoreCorrupt, StoreFull, translate
+from store.errors import StoreBusy, StoreCorrupt, StoreUnwritable, translate
 from store.gateway_tables import read_peer
 from store.logbody import Names, decode_row, decode_seen
 from store.outbox import load_marks, read_marks, split_id
@@ -58,15 +58,15 @@ class Kept:
 
 
 def open_damaged(path: Path, wal_bytes: int) -> Database | None:
-    """Open a database that may be damaged; None when it does not open at all. Raises StoreBusy and StoreFull: neither
-    says anything about the data."""
+    """Open a database that may be damaged; None when it does not open at all. Raises StoreBusy and StoreUnwritable:
+    neither says anything about the data."""
     if not path.exists() or path.stat().st_size < PAGE_SIZE:
         return None  # SQLite would make a new database of it
     try:
         return Database(path, wal_bytes=wal_bytes, max_pages=1 << 30)
     except (sqlite3.Error, UnicodeDecodeError) as raised:
         error = translate(raised)
-        if isinstance(error, StoreBusy | StoreFull):
+        if isinstance(error, StoreBusy | StoreUnwritable):
             raise error from raised
         return None
 

@@ -14,7 +14,7 @@ from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
-from store.errors import StoreBusy, StoreError
+from store.errors import StoreBusy, StoreError, StoreUnwritable
 from store.history import Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.opening import Place, check_folder
@@ -37,7 +37,7 @@ class Store:
     `daily_write_mb`: what may be written to flash in a day before that window grows (store/write_budget.py), 0 = any.
     `deflate`: packs are made smaller (hub/wire/uplink/pack.py). `trusted_utc_s()`: UTC seconds, None while the clock is
     not to be believed: what a first epoch is made of.
-    Everything that returns a Future is executed on the writer thread and fails with StoreFull or StoreError.
+    Everything that returns a Future is executed on the writer thread and fails with StoreError (store/errors.py).
     """
 
     def __init__(
@@ -98,6 +98,11 @@ class Store:
         return self._writer.keeper.boot
 
     @property
+    def trouble(self) -> StoreUnwritable:
+        """What kept the database from being written last."""
+        return self._writer.keeper.last_kind(self._writer.keeper.last_error)
+
+    @property
     def is_late(self) -> bool:
         """Whether the database could be opened only after start(), and what it holds can only be taken up by a hub that
         starts anew; until then nothing is taken into custody."""
@@ -126,7 +131,7 @@ class Store:
 
     def commit(self, batch: Batch, done: Done) -> None:
         """Make a batch durable, all of it or nothing. `done(batch.id, None)` comes on the writer thread after fsync;
-        `done(batch.id, StoreFull or StoreError)` when nothing of it was stored. Urgent batches are grouped with
+        `done(batch.id, StoreError)` when nothing of it was stored. Urgent batches are grouped with
         whatever else waits; others wait for the next urgent one, at most five seconds."""
         if self._closed or not self._writer.commit_at_once(batch, done):
             self._queue(batch, done)

@@ -16,7 +16,7 @@ from typing import Any
 
 from hub.core.records import Batch
 from store.engine import Group
-from store.errors import StoreCorrupt, StoreError, StoreFull, translate
+from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop, Tend, answer
 from store.opening import Place
 from store.recovery import NEVER, QUICK_S, RETRY_S, Keeper, plain
@@ -64,7 +64,7 @@ class Writer(threading.Thread):
         """Until a Stop comes."""
         try:
             self.keeper.open()
-        except (StoreFull, StoreCorrupt):
+        except (StoreUnwritable, StoreCorrupt):
             pass  # the hub serves the home meanwhile; each round tries again
         except BaseException as error:
             self.opened.set_exception(error)
@@ -252,7 +252,7 @@ class Writer(threading.Thread):
             if events:
                 self.keeper.own_events.clear()
             self._answer(commits, None)
-        elif isinstance(error, StoreFull | StoreCorrupt):
+        elif isinstance(error, StoreUnwritable | StoreCorrupt):
             self._answer_full(commits, error)
         elif len(commits) > 1 or (commits and events):
             for commit in commits:
@@ -344,6 +344,7 @@ class Writer(threading.Thread):
             "epoch": keeper.epoch,
             "boot": keeper.boot,
             "last_error": keeper.last_error,
+            "commit_ms": round(keeper.commit_s * 1000, 1),
             "written_bytes": keeper.meter.total(),
             "written_source": keeper.meter.source,
         } | self._pace.status()

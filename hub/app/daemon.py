@@ -100,7 +100,7 @@ class Base:
         )
         self.store = self._open_store()
         self.bridge = Bridge(self._gateway(), self.store)
-        self.bridge.custody_changed = lambda error: note_custody(self.health, error)
+        self.bridge.custody_changed = lambda error: note_custody(self.health, error, config.data_dir)
 
     def _open_store(self) -> Store:
         config, hub_id = self.config, self.identity.hub_id

@@ -3,6 +3,7 @@ locally."""
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from cryptography.x509 import Certificate
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
+from drivers.flash import life_used_percent
 from drivers.systemd import notify, watchdog_interval_s
 from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.services.identity.expiry import Expiry
 from hub.wire.keys.operators import Operators
 from hub.wire.printable import plain
-from store import Store, StoreFull
+from store import Store, StoreFailing, StoreFull, StoreReadOnly
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +31,38 @@ _LIVED_S = 600.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
 PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
 STARTS_FILE = "starts"
+_SLOW_MS = 1500.0, 500.0  # a commit, of late: when it is said, and when it is over
+_KNOWN_AFTER = 8  # commits
+_WORN_PERCENT = 90
+_LOCAL = ("store-failing", "store-read-only", "loop-stuck")
 OPERATOR_WARNED_S = 30 * 86400.0
 
 
-def note_custody(health: Health, error: Exception | None) -> None:
-    """The store's last word on custody, as conditions."""
-    health.set_condition("store-full", isinstance(error, StoreFull), str(error))
-    health.set_condition("store-failing", error is not None and not isinstance(error, StoreFull), str(error))
+_UNWRITABLE = ("store-full", "store-read-only", "store-failing")
+
+
+def note_custody(health: Health, error: Exception | None, data_dir: Path) -> None:
+    """The store's last word on custody, as one condition or none."""
+    code = "" if error is None else _unwritable(error, data_dir)
+    for each in _UNWRITABLE:
+        health.set_condition(each, each == code, str(error))
+
+
+def _unwritable(error: Exception, data_dir: Path) -> str:
+    """The condition that a failed commit shows as. Where SQLite only says that a write failed, the file system tells
+    why."""
+    if isinstance(error, StoreFull):
+        return "store-full"
+    if isinstance(error, StoreReadOnly):
+        return "store-read-only"
+    if isinstance(error, StoreFailing):
+        with suppress(OSError):
+            around = os.statvfs(data_dir)
+            if around.f_flag & os.ST_RDONLY:
+                return "store-read-only"
+            if around.f_bavail == 0:
+                return "store-full"
+    return "store-failing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +128,14 @@ class Supervision:
         health, status = hub.health, hub.store.status()
         health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")
         if not hub.store.epoch:  # there is no database yet
-            health.raise_condition("store-full", status["last_error"])
+            note_custody(health, hub.store.trouble, hub.data_dir)
+        slow_ms = _SLOW_MS[1] if health.holds("store-slow") else _SLOW_MS[0]
+        commit_ms = status["commit_ms"]
+        is_slow = bool(hub.store.epoch and status["commits"] >= _KNOWN_AFTER and commit_ms > slow_ms)
+        health.set_condition("store-slow", is_slow, f"{commit_ms / 1000:.1f} s a commit")
+        worn = life_used_percent(hub.data_dir)
+        is_worn = worn is not None and worn >= _WORN_PERCENT
+        health.set_condition("store-worn", is_worn, f"{worn} % of it is used, by its own register")
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
         felt = hub.pressures()
         for code in PRESSURES:
@@ -147,7 +181,7 @@ class Supervision:
         """What is wrong with the hub itself, "" for nothing. An outage outside is no local fault."""
         if stuck := self._hub.liveness.overdue():
             return f"stuck: {', '.join(stuck)}"
-        failing = [it for it in self._hub.health.conditions() if it.code in ("store-failing", "loop-stuck")]
+        failing = [it for it in self._hub.health.conditions() if it.code in _LOCAL]
         if failing:
             return failing[0].text
         return "the radio does not come up" if with_radio and not self._hub.is_radio_up() else ""

@@ -112,10 +112,25 @@ CONDITIONS: dict[str, Kind] = {
         "no space is left for readings: adapters are told to wait",
         "free space on the file system of hub.data_dir; the hub goes on by itself",
     ),
+    "store-read-only": Kind(
+        "error",
+        "the file system of hub.data_dir lets nobody write: adapters are told to wait",
+        "the kernel makes a failing flash read-only (dmesg says why): exchange the board; else mount it writable",
+    ),
     "store-failing": Kind(
         "error",
-        "the database cannot be written",
-        "look at the journal (journalctl -u meterhub) and the flash's health; the adapters keep what they have",
+        "the flash answers with errors: adapters are told to wait",
+        "look at the kernel's journal (dmesg) for the device; the adapters keep what they have; exchange the board",
+    ),
+    "store-slow": Kind(
+        "warning",
+        "the flash takes seconds to write: adapters wait for their answers",
+        "see what else writes (meterhub bundle), and the flash's wear; a flash that stays so is near its end",
+    ),
+    "store-worn": Kind(
+        "warning",
+        "the flash says that its life is nearly over",
+        "plan the exchange of this board; what it holds is at the utility as soon as it is booked",
     ),
     "store-salvaged": Kind(
         "warning",
@@ -285,6 +300,11 @@ class Health:
             self.raise_condition(code, detail)
         else:
             self.clear_condition(code)
+
+    def holds(self, code: str) -> bool:
+        """Whether a condition is there now."""
+        with self._lock:
+            return code in self._details
 
     def conditions(self) -> list[Condition]:
         """What holds, errors first, in the table's order; consequences of another condition are left out."""
