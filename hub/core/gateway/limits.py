@@ -9,7 +9,7 @@ from hub.wire.mqttsn.topics import PREDEFINED
 class Limits:
     """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
-    clients: int = 1000
+    clients: int = 5000
     clients_per_address: int = 250  # a forwarder and a bench have many; nobody has all
     new_names_per_address: int = 250  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
