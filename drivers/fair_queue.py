@@ -11,8 +11,8 @@ from drivers.link import Datagrams
 
 # Of one port, waiting; beyond it what comes is dropped, as a full radio would.
 PORT_HOLDS = 512
-TOTAL_HOLDS = 8192
-OCTETS_HELD = 8 << 20
+TOTAL_HOLDS = 4096
+OCTETS_HELD = 1 << 20
 # Taken in one turn: bounds the time before answers go out. Fewer where several wait, so that each turn is short.
 TURN = 512
 TURN_OF_MANY = 96

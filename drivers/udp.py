@@ -15,7 +15,7 @@ from drivers.fair_queue import TURN, FairQueue
 from drivers.link import Arrived, Datagrams
 
 # As much as the socket is asked for in one wake-up: bounds the time before answers go out and timers are looked at.
-_MAX_DATAGRAMS_PER_WAKE_UP = 4096
+_MAX_DATAGRAMS_PER_WAKE_UP = 2048
 # Who loses so many within a second sends more than anybody here can answer.
 _FLOOD = 1000
 _LOOK_EVERY_S = 1.0

@@ -265,6 +265,10 @@ class Connections:
         self._answer_will(session, WillMsgResp(ACCEPTED).encode(), WillMsgResp(CONGESTION).encode())
 
     def _answer_will(self, session: Session, accepted: bytes, refused: bytes) -> None:
+        if self._router.is_congested:
+            self._router.refuse(session, "congestion")
+            self._router.send_to(session, refused)
+            return
         self._router.record(session.record(), urgent=True)
         self._router.when_durable(Completion(session.peer, accepted, refused, session))
 

@@ -9,9 +9,9 @@ from hub.wire.mqttsn.topics import PREDEFINED
 class Limits:
     """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
-    clients: int = 1500
-    clients_per_address: int = 300  # a forwarder and a bench have many; nobody has all
-    new_names_per_address: int = 300  # at once, and then so many a second:
+    clients: int = 5000
+    clients_per_address: int = 250  # a forwarder and a bench have many; nobody has all
+    new_names_per_address: int = 250  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
     # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
     # its address, or the table, is full.
@@ -23,18 +23,18 @@ class Limits:
     queued_per_client: int = 200
     queued_octets_per_client: int = 32 * 1024
     retained: int = 2000
-    retained_octets: int = 1024 * 1024
+    retained_octets: int = 512 * 1024
     retained_per_client: int = 100  # besides its `about/`, of which each client has one
-    about_octets: int = 2048
-    topics_per_address: int = 4000
-    subscriptions_per_address: int = 4000
-    queued_per_address: int = 4000
-    queued_octets_per_address: int = 1024 * 1024
+    about_octets: int = 1024
+    topics_per_address: int = 2000
+    subscriptions_per_address: int = 1000
+    queued_per_address: int = 2000
+    queued_octets_per_address: int = 256 * 1024
     fan_out: int = 500
     deliveries_per_address_per_s: float = 300.0  # to more than one, ten seconds' worth at once
     nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
-    pending_requests: int = 20_000
+    pending_requests: int = 3000
 
 
 @dataclass(frozen=True, slots=True)

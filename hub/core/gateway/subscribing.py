@@ -35,6 +35,10 @@ class Subscribing:
     def on_register(self, session: Session, message: Register, now: float) -> None:
         """The same name always gets the same id; a name with a wildcard gets none."""
         topic = message.topic_name
+        if self._router.is_congested:
+            self._router.refuse(session, "congestion")
+            self._router.send_to(session, RegAck(0, message.msg_id, CONGESTION).encode())
+            return
         if not is_topic_name(topic):
             self._router.refuse(session, "forbidden-topic")
             self._router.send_to(session, RegAck(0, message.msg_id, NOT_SUPPORTED).encode())
@@ -66,6 +70,9 @@ class Subscribing:
 
     def on_subscribe(self, session: Session, message: Subscribe, now: float) -> None:
         """Grant what was asked; retained messages follow the SUBACK."""
+        if self._router.is_congested:
+            self._refuse_subscribe(session, message, CONGESTION, "congestion")
+            return
         topic_filter, code, reason = self._filter_of(session, message.topic_id_type, message.topic)
         if code == ACCEPTED and not has_wildcard(topic_filter) and not may_hear(session.client_id, topic_filter):
             code, reason = NOT_SUPPORTED, "forbidden-topic"
@@ -148,7 +155,11 @@ class Subscribing:
                 )
 
     def on_unsubscribe(self, session: Session, message: Unsubscribe, now: float) -> None:
-        """UNSUBACK carries no return code: it is sent whether or not there was such a subscription."""
+        """UNSUBACK carries no return code: it is sent whether or not there was such a subscription, and where the store
+        is behind it is not sent, so that the client asks again."""
+        if self._router.is_congested:
+            self._router.refuse(session, "congestion")
+            return
         topic_filter, code, _ = self._filter_of(session, message.topic_id_type, message.topic)
         if code == ACCEPTED and topic_filter in session.subscriptions:
             del session.subscriptions[topic_filter]

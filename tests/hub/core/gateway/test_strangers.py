@@ -5,7 +5,21 @@ import pytest
 from hub.core.gateway.adapter_events import BURST, ONE_IN_S, TOGETHER_S
 from hub.core.gateway.addresses import address_of
 from hub.core.gateway.limits import Limits
-from hub.wire.mqttsn.messages import ConnAck, Connect, Disconnect, PingReq, PubAck, Publish, Subscribe
+from hub.wire.mqttsn.messages import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    PingReq,
+    PubAck,
+    Publish,
+    RegAck,
+    Register,
+    SubAck,
+    Subscribe,
+    Unsubscribe,
+    WillTopicResp,
+    WillTopicUpd,
+)
 from tests.hub.core.gateway.playbook import NORMAL, PREDEFINED, Playbook
 
 ABOUT, ALARM, LIMIT, POWER = 0x20, 0x21, 0x07, 0x01
@@ -224,3 +238,14 @@ def test_addresses() -> None:
     assert address_of(("udp", "fd00:1:2:3:4::5%eth0", 5)) == ("udp", "fd00:1:2:3::/64")
     assert address_of(("udp", "fd00:1:2:3:9::6", 6, b"node")) == ("udp", "fd00:1:2:3::/64")
     assert address_of(("zigbee", "0011223344556677")) == ("zigbee", "0011223344556677")
+
+
+def test_every_request_waits_where_the_store_is_behind() -> None:
+    play = Playbook(limits=Limits(pending_requests=2)).connects().forget()
+    play.holds = True
+    play.hears("a", Publish(PREDEFINED, POWER, 1, b"5", 1), Publish(PREDEFINED, POWER, 2, b"5", 1))
+    play.hears(
+        "a", Register(0, 3, "x/y"), Subscribe(NORMAL, "x/#", 4, 1), WillTopicUpd("w"), Unsubscribe(NORMAL, "q", 5)
+    )
+    play.says(RegAck(0, 3, 1), SubAck(0, 4, 1), WillTopicResp(1))
+    assert play.gateway.counters["refused.congestion"] == 4
