@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
+from tests.harness.memory import scratch
 from tests.harness.operator import Operator, cti_of, dumps, write_operators
 from tests.harness.waiting import wait_for
 
@@ -46,7 +48,8 @@ def kinds(grid: Operator, stranger: Operator) -> dict[str, Callable[[int], bytes
 
 def measure(count: int = 10_000) -> list[dict[str, Any]]:
     """One row a kind."""
-    with tempfile.TemporaryDirectory(prefix="mh-stranger-") as name:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mh-stranger-"))
         folder = Path(name)
         authority = Authority(folder / "pki")
         authority.issue("broker", hosts=["localhost"])
@@ -56,7 +59,12 @@ def measure(count: int = 10_000) -> list[dict[str, Any]]:
         control = ControlPoint(authority.directory, broker.port)
         grid, honest, stranger = Operator("grid"), Operator("honest"), Operator("stranger")
         operators = write_operators(folder / "operators.toml", grid, honest)
-        hub = Hub(folder / "hub", authority, broker.port, control__operators_file=str(operators)).start()
+        # As on a board: run_dir in memory, for what is in hand is noted there before it is judged, 4 KiB a message.
+        run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mh-", dir=scratch())))
+        settings = {"control__operators_file": str(operators), "hub__run_dir": str(run_dir)}
+        hub = Hub(folder / "hub", authority, broker.port, **settings)
+        hub.run_dir = run_dir
+        hub.start()
         try:
             hub.wait_uplink()
             time.sleep(2)

@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from tests.fuzz.doors import DOORS, MAX_CPU_S, MAX_OCTETS, bounded, door
+from tests.fuzz.doors import DOORS, MAX_CPU_S, MAX_OCTETS, bounded, close, door
 from tests.fuzz.targets import CORPUS, Found, GatewayTarget, corpus, fuzz_decode, fuzz_decode2, mutated
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,8 @@ def fuzz_door(name: str, seconds: float, seed: int, *, watch_memory: bool = Fals
     """The number of inputs tried at one door by plain mutation, each within MAX_CPU_S and, where it is watched,
     MAX_OCTETS of memory. Raises Found."""
     rng = random.Random(seed)
-    give = door(name).give
+    opened = door(name)
+    give = opened.give
     tried, end = 0, time.monotonic() + seconds
     if watch_memory:
         tracemalloc.start()
@@ -67,6 +68,7 @@ def fuzz_door(name: str, seconds: float, seed: int, *, watch_memory: bool = Fals
     finally:
         if watch_memory:
             tracemalloc.stop()
+        close(opened)
     return tried
 
 

@@ -203,6 +203,17 @@ class _AdminSocket:
     def __call__(self, data: bytes) -> None:
         self._loop.run_until_complete(self._asyncio.wait_for(self._ask(data.replace(b"\n", b" ") + b"\n"), 10))
 
+    def close(self) -> None:
+        self._loop.run_until_complete(self._end())
+        self._loop.close()
+        self._folder.cleanup()
+
+    async def _end(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+        await self._server.close()
+        await self._asyncio.sleep(0.05)  # the server's half sees the end
+
     async def _ask(self, line: bytes) -> None:
         if self._streams is None:
             self._streams = await self._asyncio.open_unix_connection(self._path, limit=1 << 24)
@@ -272,6 +283,11 @@ def door(name: str) -> Door:
     """A door, with what lives behind it made anew."""
     found = DOORS[name]
     return found._replace(give=_MADE[name]()) if name in _MADE else found
+
+
+def close(opened: Door) -> None:
+    """Take down what lives behind a door."""
+    getattr(opened.give, "close", lambda: None)()
 
 
 def seeds_of(name: str) -> list[bytes]:

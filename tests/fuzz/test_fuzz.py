@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import fuzz, fuzz_door, guide
-from tests.fuzz.doors import DOORS, door, seeds_of
+from tests.fuzz.doors import DOORS, close, door, seeds_of
 from tests.fuzz.targets import Found, GatewayTarget, corpus, fuzz_decode, fuzz_decode2
 
 
@@ -29,6 +29,7 @@ def test_a_door(name: str) -> None:
     opened = door(name)
     for data in seeds_of(name):
         opened.give(data)
+    close(opened)
     assert fuzz_door(name, 1.0, seed=20111120, watch_memory=True) > 20
 
 
