@@ -9,11 +9,13 @@ from cryptography import x509
 
 from hub.headend.ledger import Altered, Lane, Ledger
 from hub.wire.keys.identity import common_name
+from hub.wire.printable import plain
 from hub.wire.uplink import event as events
 from hub.wire.uplink import pack
 from hub.wire.uplink.cbor import decode_own
 from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
 from hub.wire.uplink.reading import Reading
+from hub.wire.uplink.receipt import decode_receipt
 
 _SEALED = ("readings", "events", "receipts", "answers")
 
@@ -61,18 +63,24 @@ class Inbox:
             return Received(hub, kind, fields={"payload": payload})
         try:
             if kind == "state":
-                return Received(hub, kind, fields=dict(json.loads(payload)))
+                return Received(hub, kind, fields=_map(json.loads(payload)))
             if kind == "heartbeat":
-                return self._heartbeat(hub, decode_own(payload))
+                return self._heartbeat(hub, _map(decode_own(payload)))
             if kind in _SEALED:
                 return self._sealed(hub, kind, payload)
             return Received(hub, kind, fault="a topic that the contract does not know")
-        except (BadEnvelope, Altered, pack.BadPack, ValueError, TypeError, KeyError) as error:
-            return Received(hub, kind, fault=str(error))
+        except (BadEnvelope, Altered, pack.BadPack, ValueError, TypeError, KeyError, RecursionError) as error:
+            return Received(hub, kind, fault=plain(str(error)))
 
     def _heartbeat(self, hub: str, beat: dict[str, Any]) -> Received:
-        for lane, number in beat["n"].items():
-            self.announced[Lane(hub, beat["epoch"], lane)] = int(number)
+        """Raises ValueError, with nothing noted, for one that is not as design 3.3 has it."""
+        epoch, numbers = beat.get("epoch"), beat.get("n")
+        if not isinstance(epoch, int) or not isinstance(numbers, dict) or not set(numbers) <= set(_SEALED):
+            raise ValueError("not a heartbeat: an epoch, and n by lane, are expected")
+        if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers.values()):
+            raise ValueError("not a heartbeat: the numbers of n are counts")
+        for lane, number in numbers.items():
+            self.announced[Lane(hub, epoch, lane)] = number
         return Received(hub, "heartbeat", fields=beat)
 
     def _sealed(self, hub: str, kind: str, payload: bytes) -> Received:
@@ -85,7 +93,9 @@ class Inbox:
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
         else:
-            received.fields = decode_own(envelope.payload)
+            if kind == "receipts":
+                decode_receipt(envelope.payload)
+            received.fields = _map(decode_own(envelope.payload))
         return received
 
     def missing(self) -> dict[Lane, list[tuple[int, int]]]:
@@ -93,3 +103,9 @@ class Inbox:
         lanes = {key for key, _, _ in self.ledger.lanes()} | set(self.announced)
         found = {key: self.ledger.missing_up_to(key, self.announced.get(key, 1)) for key in lanes}
         return {key: ranges for key, ranges in found.items() if ranges}
+
+
+def _map(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a map is expected")
+    return value

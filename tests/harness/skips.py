@@ -5,8 +5,10 @@ beforehand. On a machine that cannot have a tool: METERHUB_ANY_SKIP=1 in the env
 """
 
 import os
+import platform
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     "not root, and systemd has never run": lambda: os.geteuid() != 0 and not Path("/run/systemd").exists(),
     "no loop device": cache(_no_loop_device),
     "no shared cases": lambda: not (ROOT.parent / "shared" / "cases").is_dir(),
+    "not x86-64 with Python 3.11": lambda: platform.machine() != "x86_64" or sys.version_info[:2] != (3, 11),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
 }
 
