@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS range (
   hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
   is_given_up INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hub, epoch, lane, first)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS certificate (der BLOB PRIMARY KEY, hub TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (kid TEXT PRIMARY KEY, ctr INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -75,6 +76,15 @@ class Book:
         self._db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", (*lane, envelope.number, digest, message))
         self._add_range(lane, envelope.number, envelope.number, given_up=False)
         return True
+
+    def keep_certificate(self, hub: str, certificate: bytes) -> None:
+        """A hub's renewed certificate (DER): with it the book reads on after a start anew."""
+        self._begin()
+        self._db.execute("INSERT OR IGNORE INTO certificate VALUES (?, ?)", (certificate, hub))
+
+    def certificates(self) -> list[tuple[str, bytes]]:
+        """What `keep_certificate` kept, as (hub, DER)."""
+        return self._db.execute("SELECT hub, der FROM certificate").fetchall()
 
     def give_up(self, gap: Gap) -> None:
         """The hub does not keep these any more: they are waited for no longer, and stay visible as lost."""

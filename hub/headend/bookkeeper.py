@@ -30,6 +30,8 @@ class Bookkeeper:
     def __init__(self, inbox: Inbox, book: Book, kid: str, signer: FileSigner, *, gap_after_s: float) -> None:
         self._inbox = inbox
         self.book = book
+        for hub, certificate in book.certificates():
+            inbox.trust(hub, certificate)
         self._kid = kid
         self._signer = signer
         self._gap_after_s = gap_after_s
@@ -53,6 +55,8 @@ class Bookkeeper:
             except Altered as error:
                 received.fault = str(error)
                 return received
+            if received.certificate:
+                self.book.keep_certificate(received.hub, received.certificate)
             if received.kind == "receipts":
                 self._heard_receipt(received)
         return received

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from hub.headend.ledger import Altered, Lane, Ledger
 from hub.wire.keys.identity import common_name
@@ -13,7 +14,7 @@ from hub.wire.printable import plain
 from hub.wire.uplink import event as events
 from hub.wire.uplink import pack
 from hub.wire.uplink.cbor import decode_own
-from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, kid_of, open_envelope
+from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, alg_of, kid_of, open_envelope
 from hub.wire.uplink.reading import Reading
 from hub.wire.uplink.receipt import decode_receipt
 
@@ -31,6 +32,7 @@ class Received:
     envelope: Envelope | None = None
     readings: list[Reading] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    certificate: bytes = b""  # DER of one that this message made known
 
 
 class Inbox:
@@ -41,13 +43,27 @@ class Inbox:
         self.announced: dict[Lane, int] = {}
         self._keys: dict[bytes, tuple[str, PublicKey]] = {}
         for file in certificates:
-            certificate = x509.load_pem_x509_certificate(file.read_bytes())
-            self._keys[kid_of(certificate)] = (common_name(certificate), certificate.public_key())  # type: ignore[assignment]
+            self._trust(x509.load_pem_x509_certificate(file.read_bytes()))
+
+    def _trust(self, certificate: x509.Certificate) -> None:
+        key = certificate.public_key()
+        alg_of(key)
+        self._keys[kid_of(certificate)] = (common_name(certificate), key)  # type: ignore[assignment]
+
+    def trust(self, hub: str, certificate: bytes) -> None:
+        """Know one more certificate (DER) of a hub. Raises ValueError for one that is another's, or that no hub has."""
+        try:
+            read = x509.load_der_x509_certificate(certificate)
+            if common_name(read) != hub:
+                raise ValueError(f"a certificate of {common_name(read)!r}, in the name of {hub!r}")
+            self._trust(read)
+        except (UnsupportedAlgorithm, BadEnvelope) as error:
+            raise ValueError(f"a certificate of {hub} with a key that no hub has: {error}") from None
 
     @property
     def hubs(self) -> list[str]:
         """The hubs whose certificates are known."""
-        return [hub for hub, _ in self._keys.values()]
+        return list(dict.fromkeys(hub for hub, _ in self._keys.values()))
 
     def _key_for(self, kid: bytes) -> PublicKey | None:
         known = self._keys.get(kid)
@@ -92,11 +108,22 @@ class Inbox:
             received.readings = pack.decode_pack(pack.inflate_pack(envelope.header, envelope.payload))
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
+            received.certificate = self._renewed(hub, received.fields)
         else:
             if kind == "receipts":
                 decode_receipt(envelope.payload)
             received.fields = _map(decode_own(envelope.payload))
         return received
+
+    def _renewed(self, hub: str, event: dict[str, Any]) -> bytes:
+        """What a key that is known says of the one that follows it is believed (design 3.3, `certificate.renewed`)."""
+        chain = event.get("x5c")
+        if event["event"] != "certificate.renewed" or chain is None:
+            return b""
+        if not isinstance(chain, list) or not chain or not isinstance(chain[0], bytes):
+            raise ValueError("certificate.renewed: x5c is a list of certificates")
+        self.trust(hub, chain[0])
+        return chain[0]
 
     def missing(self) -> dict[Lane, list[tuple[int, int]]]:
         """Every lane with missing numbers, as inclusive ranges; counts what heartbeats announced."""

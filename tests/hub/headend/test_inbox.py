@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.pki import Authority
+from hub.headend.book import Book
+from hub.headend.bookkeeper import Bookkeeper
 from hub.headend.inbox import Inbox
 from hub.wire.keys.identity import load_identity
 from hub.wire.uplink.cbor import encode
-from hub.wire.uplink.envelope import seal
+from hub.wire.uplink.envelope import FileSigner, seal
 
 
 @pytest.fixture
@@ -16,9 +21,9 @@ def certificate(tmp_path: Path) -> Path:
     return Authority(tmp_path / "pki").issue("MTR-1", file_name="hub")[0]
 
 
-def sealed(certificate: Path, lane: str, content_type: int, content: bytes) -> bytes:
+def sealed(certificate: Path, lane: str, content_type: int, content: bytes, number: int = 1) -> bytes:
     identity = load_identity(certificate, certificate.with_suffix(".key"))
-    return seal(identity.signer, "MTR-1", 7, lane, 1, content_type, content, None)
+    return seal(identity.signer, "MTR-1", 7, lane, number, content_type, content, None)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,38 @@ def test_a_receipt_in_order_is_none(certificate: Path) -> None:
         message = sealed(certificate, "receipts", 61, encode({**RECEIPT, "re": re}))
         received = Inbox([certificate]).receive("meters/MTR-1/receipts", message)
         assert not received.fault and received.fields["re"] == re
+
+
+def _renewed(by: Path, of: Path, number: int) -> bytes:
+    der = x509.load_pem_x509_certificate(of.read_bytes()).public_bytes(Encoding.DER)
+    event = {"t": 1, "event": "certificate.renewed", "not_after": "2030-01-01", "x5c": [der]}
+    return sealed(by, "events", 60, encode(event), number)
+
+
+def test_the_book_reads_on_after_a_renewal_also_when_it_is_opened_again(tmp_path: Path) -> None:
+    pki = Authority(tmp_path / "pki")
+    old, new = pki.issue("MTR-1", file_name="hub")[0], pki.issue("MTR-1", file_name="new")[0]
+    signer = FileSigner(ec.generate_private_key(ec.SECP256R1()), b"reader")
+
+    def keeper() -> Bookkeeper:
+        return Bookkeeper(Inbox([old]), Book(tmp_path / "book"), "reader", signer, gap_after_s=60)
+
+    first = keeper()
+    pack = sealed(new, "receipts", 61, encode(RECEIPT))
+    assert "no key is known" in first.take("meters/MTR-1/receipts", pack).fault
+    assert not first.take("meters/MTR-1/events", _renewed(old, new, 1)).fault
+    assert not first.take("meters/MTR-1/events", _renewed(new, new, 2)).fault
+    first.book.close()
+    again = keeper()
+    assert not again.take("meters/MTR-1/receipts", pack).fault
+    again.book.close()
+
+
+def test_no_hub_makes_anothers_certificate_known(tmp_path: Path) -> None:
+    pki = Authority(tmp_path / "pki")
+    own, other = pki.issue("MTR-1", file_name="hub")[0], pki.issue("MTR-2", file_name="other")[0]
+    inbox = Inbox([own])
+    received = inbox.receive("meters/MTR-1/events", _renewed(own, other, 1))
+    assert "MTR-2" in received.fault and inbox.hubs == ["MTR-1"]
+    assert inbox.receive("meters/MTR-1/events", sealed(own, "events", 60, encode(
+        {"t": 1, "event": "certificate.renewed", "x5c": [b"none"]}), 2)).fault  # fmt: skip
