@@ -11,7 +11,8 @@ What a running hub does without is guarded by tests/acceptance/test_diet.py; wha
 import importlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -38,11 +39,37 @@ POSTPONED = frozenset(
         "statistics",  # bellows' energy scan
         "urllib.request",  # http.client, email: paho's proxies for WebSockets
         "tokenize",  # inspect's and traceback's source code
-        "calendar",  # dates of e-mails, for cryptography
         "locale",  # half a megabyte of names: what a child process prints
         "uuid",  # paho's names for clients that have none
+        "typing_extensions",  # serialx: names of types, which typing has
+        "email.utils",  # cryptography: one function, for e-mail addresses in certificates
+        "crccheck.crc",  # zigpy: one of a hundred classes, for install codes
     }
 )
+Stand = Callable[[str, Callable[[str], Any]], Any]  # name, who wakes the module for a name -> what will do, or None
+
+
+class _TypedDict(dict[str, Any]):
+    """A dictionary at run time, as any TypedDict is; typing's own takes no `extra_items` (PEP 728) yet."""
+
+    def __init_subclass__(cls, **_what_a_type_checker_reads: Any) -> None:
+        pass
+
+
+def _of_typing(name: str, _wake: Callable[[str], Any]) -> Any:
+    # Before 3.12 typing has no type of buffers.
+    return {"Buffer": object, "TypedDict": _TypedDict}.get(name) or getattr(typing, name, None)
+
+
+def _once_called(only: str) -> Stand:
+    """For a module of which one function or class is used, and seldom: it wakes when that is called."""
+    return lambda name, wake: (lambda *arguments: wake(name)(*arguments)) if name == only else None
+
+
+# Modules of POSTPONED that are asked for names while the libraries are imported, and what may be given instead.
+STAND_INS: dict[str, Stand] = {
+    "typing_extensions": _of_typing, "email.utils": _once_called("parseaddr"), "crccheck.crc": _once_called("CrcX25"),
+}  # fmt: skip
 _METADATA = "importlib.metadata"
 
 
@@ -82,6 +109,15 @@ class _Later:
         lock, state = threading.RLock(), ["asleep"]
 
         def ask(name: str) -> Any:
+            stand_in = STAND_INS.get(module.__name__)
+            if stand_in is not None and state[0] == "asleep":
+                if name.startswith("__"):  # "from" asks every module whether it is a package
+                    raise AttributeError(name)
+                if (found := stand_in(name, wake)) is not None:
+                    return found
+            return wake(name)
+
+        def wake(name: str) -> Any:
             with lock:
                 if state[0] == "asleep":
                     state[0] = "waking"  # what its own code asks meanwhile is there, or is not

@@ -88,3 +88,27 @@ def test_a_cluster_that_sleeps_is_whole_when_it_is_asked_for() -> None:
         "print(DoorLock.cluster_id, Cluster._registry[DoorLock.cluster_id] is DoorLock)"
     )
     assert run(code) == "257 True"
+
+
+def test_what_stands_in_for_a_module_leaves_it_asleep_and_its_work_is_the_real_ones() -> None:
+    code = SLEEPS + (
+        "import typing\nfrom drivers import lazy_imports as lean\n"
+        "with lean.imports():\n    import drivers.zigbee\n    from email.utils import parseaddr\n"
+        "    from typing_extensions import Buffer, Self\n"
+        "print(Self is typing.Self, sleeps('typing_extensions'), sleeps('email.utils'))\n"
+        "print(parseaddr('a <b@c.example>'), sleeps('email.utils'))\n"
+        "import typing_extensions\nprint(typing_extensions.deprecated.__module__, sleeps('typing_extensions'))"
+    )
+    assert run(code).splitlines() == ["True True True", "('a', 'b@c.example') False", "typing_extensions False"]
+
+
+def test_an_install_code_is_still_checked() -> None:
+    code = SLEEPS + (
+        "import drivers.zigbee\nfrom zigpy.util import convert_install_code\n"
+        "print(sleeps('crccheck.crc'))\n"
+        "code = bytes.fromhex('83FED3407A939723A5C639B26916D505C3B5')\n"
+        "print(convert_install_code(code) is not None, sleeps('crccheck.crc'))\n"
+        "try:\n    convert_install_code(code[:-1] + b'x')\nexcept ValueError as error:\n    print(error)"
+    )
+    first, second, third = run(code).splitlines()
+    assert (first, second) == ("True", "True False") and "CRC" in third

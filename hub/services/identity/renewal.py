@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from drivers.clock import monotonic, utc_ms
-from drivers.pkcs11_token import load_key
 from drivers.threads import in_thread
 from hub.core.health import Health
 from hub.wire.keys.identity import BadIdentity, Identity, load_chain, load_identity
@@ -46,6 +47,13 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     (OLD, "let in"): (OWN, _ROLL_BACK),  # the old one opens where the new one did not
     (OLD, "turned away"): (NEW, ""),  # neither does: the broker has another reason
 }
+
+
+def load_key(uri: Pkcs11Uri, public_key: object) -> ec.EllipticCurvePrivateKey:
+    """Open a key in hardware; what that needs is loaded where there is one (drivers/pkcs11_token.py)."""
+    from drivers import pkcs11_token
+
+    return pkcs11_token.load_key(uri, public_key)
 
 
 def adopted_file(data_dir: Path) -> Path:

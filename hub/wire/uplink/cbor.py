@@ -45,7 +45,7 @@ def _int(value: int) -> bytes:
 
 
 # Most integers of a pack are small differences.
-_SMALL = {value: _int(value) for value in range(-1024, 1025)}
+_SMALL = {value: _int(value) for value in range(-256, 257)}
 
 
 def _float(value: float) -> bytes:
