@@ -67,6 +67,9 @@ class PeerTable:
 
     def dismiss(self, peer: Peer) -> None:
         """The CONNECT from this peer was refused: what it is spoken to in is what the session there has, if any."""
+        refused = self.peers.get(peer)
+        if refused is not None and refused.client_id not in self.sessions:
+            self.clients.pop(refused.client_id, None)  # a name that was never let in is not remembered
         session = self.session_at(peer)
         owner = None if session is None else self.clients.get(session.client_id)
         if owner is not None:
