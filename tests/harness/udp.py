@@ -19,7 +19,10 @@ class UdpAdapter:
         return self._msg_id
 
     def send(self, msg_type: int, body: bytes) -> None:
-        self.sock.send(bytes((len(body) + 2, msg_type)) + body)
+        octets = len(body) + 2
+        # Section 5.2.1: beyond 255 a Length of three octets, which counts itself.
+        length = bytes((octets,)) if octets < 256 else b"\x01" + (octets + 2).to_bytes(2)
+        self.sock.send(length + bytes((msg_type,)) + body)
 
     def receive(self) -> tuple[int, bytes]:
         """`(message type, body)` of the next datagram. Raises TimeoutError."""
