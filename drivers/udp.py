@@ -63,6 +63,7 @@ class UdpLink:
         self._look_at = 0.0
         # Who is held off, by host and port (None: all of them): until when, and for how long at a time.
         self._held_off: dict[tuple[str, int | None], tuple[float, float]] = {}
+        self._looking_again: asyncio.TimerHandle | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -148,9 +149,12 @@ class UdpLink:
             del self._held_off[next(iter(self._held_off))]
         holding = {sender: until for sender, (until, _) in self._held_off.items() if until > now}
         socket_filter.attach(sock, holding)
+        if self._looking_again is not None:
+            self._looking_again.cancel()  # one look ahead: each of these comes here again
+            self._looking_again = None
         if holding:
             loop = asyncio.get_running_loop()
-            loop.call_at(min(holding.values()) + 0.01, self._look_again, sock)
+            self._looking_again = loop.call_at(min(holding.values()) + 0.01, self._look_again, sock)
 
     def _look_again(self, sock: socket.socket) -> None:
         if sock is self._socket:

@@ -177,10 +177,8 @@ class Store:
         sealed does not keep `use` from being called; the future has the error."""
 
         def change(engine: Engine) -> None:
-            try:
-                engine.commit_control(last)
-            finally:
-                use()
+            engine.commit_control(last)
+            use()
             engine.commit_control(first)
 
         future: Future[None] = self._ask(change, news=("events",), writes=True)

@@ -36,8 +36,6 @@ _KNOWN_AFTER = 8  # commits
 _WORN_PERCENT = 90
 _LOCAL = ("store-failing", "store-read-only", "loop-stuck")
 OPERATOR_WARNED_S = 30 * 86400.0
-
-
 _UNWRITABLE = ("store-full", "store-read-only", "store-failing")
 
 

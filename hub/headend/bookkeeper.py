@@ -48,7 +48,7 @@ class Bookkeeper:
         if received.kind == "heartbeat":
             epoch = received.fields["epoch"]
             for lane, number in received.fields["n"].items():
-                self.book.announce(Lane(received.hub, epoch, lane), int(number))
+                self.book.announce(Lane(received.hub, epoch, lane), number)
         elif received.envelope is not None:
             try:
                 received.is_new = self.book.enter(received.envelope, payload)
