@@ -57,8 +57,11 @@ class _TypedDict(dict[str, Any]):
 
 
 def _of_typing(name: str, _wake: Callable[[str], Any]) -> Any:
-    # Before 3.12 typing has no type of buffers.
-    return {"Buffer": object, "TypedDict": _TypedDict}.get(name) or getattr(typing, name, None)
+    """What serialx and cryptography write types with. Nothing else: typing has names that can do less than
+    their namesakes here (a TypeVar with a default, before 3.13), so who asks for those gets the real ones."""
+    if name in ("LiteralString", "NotRequired", "Self", "Unpack", "dataclass_transform"):
+        return getattr(typing, name)
+    return {"Buffer": object, "TypedDict": _TypedDict}.get(name)  # before 3.12 typing has no type of buffers
 
 
 def _once_called(only: str) -> Stand:

@@ -5,6 +5,7 @@ elsewhere."""
 import argparse
 import hashlib
 import importlib.util
+import os
 import random
 import subprocess
 import sys
@@ -76,9 +77,13 @@ def guide(name: str, seconds: float, seed: int) -> str:
     """Fuzz one door under atheris, in a process of its own; what it tried. Raises Found."""
     with tempfile.TemporaryDirectory(prefix="mh-fuzz-") as folder:
         words = [sys.executable, "-m", "tests.fuzz.guided", name, str(max(1, round(seconds))), str(seed), folder]
-        done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, errors="replace", check=False)
+        # libFuzzer ends the process without a word to Python: what a door lays down lies in our folder.
+        surroundings = os.environ | {"TMPDIR": folder}
+        done = subprocess.run(
+            words, cwd=_ROOT, env=surroundings, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode:
-            broke = next(iter(sorted(Path(folder).glob("*-*"))), None)
+            broke = next((path for path in sorted(Path(folder).glob("*-*")) if path.is_file()), None)
             raise Found(name, broke.read_bytes() if broke else b"", AssertionError(done.stderr[-3000:]))
         figures = dict(
             line.removeprefix("stat::").split(":", 1) for line in done.stderr.splitlines() if line.startswith("stat::")
