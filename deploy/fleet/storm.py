@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
+from hub.core.uplink.reconnect_policy import ReconnectPolicy, first_delay_s
 
 BOOT_SPREAD_S = 60.0  # hub/app/config.py: uplink.boot_spread_s
 PATIENCE_S = 20.0  # hub/services/uplink/session.py: CONNECT_TIMEOUT_S
@@ -70,7 +70,7 @@ Delay = Callable[[str], float]
 def hub_delays(outage: Outage) -> list[Delay]:
     """Each hub's own policy, drawing from one seeded source."""
     chance = random.Random(outage.seed).random
-    return [Backoff(chance).delay_s for _ in range(outage.hubs)]
+    return [ReconnectPolicy(chance).delay_s for _ in range(outage.hubs)]
 
 
 def library_delays(outage: Outage) -> list[Delay]:
