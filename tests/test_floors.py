@@ -86,6 +86,10 @@ OUTSIDE: list[tuple[str, tuple[str, ...], str]] = [
     ),
     ("store", ("asyncio",), "the store is below the loops"),
     ("drivers", ("paho",), "the uplink alone talks MQTT"),
+    *(
+        (room, ("http.client", "urllib.request"), "drivers/https.py has the one client whose answers come to an end")
+        for room in ("hub", "store", "drivers/zigbee", "drivers/meter")
+    ),
     (
         "hub/services/update/helper.py",
         ("hub", "drivers", "store", "asyncio", "cryptography", "cbor2"),

@@ -14,7 +14,7 @@ MAGIC = b"MHX1"
 DIGEST_OCTETS = 16
 MAX_CHUNKS = 100_000
 _ENTRY = struct.Struct(f">I{DIGEST_OCTETS}s")
-MAX_INDEX_OCTETS = len(MAGIC) + MAX_CHUNKS * _ENTRY.size
+MAX_INDEX_BYTES = len(MAGIC) + MAX_CHUNKS * _ENTRY.size
 
 
 class BadIndex(ValueError):
@@ -45,7 +45,7 @@ def encode_index(chunks: Iterable[tuple[int, bytes]]) -> bytes:
 def decode_index(data: bytes) -> list[Chunk]:
     """Read an index. Raises BadIndex."""
     body = data[len(MAGIC) :]
-    if data[: len(MAGIC)] != MAGIC or len(body) % _ENTRY.size or len(data) > MAX_INDEX_OCTETS:
+    if data[: len(MAGIC)] != MAGIC or len(body) % _ENTRY.size or len(data) > MAX_INDEX_BYTES:
         raise BadIndex("not an index of chunks")
     chunks, offset = [], 0
     for length, digest in _ENTRY.iter_unpack(body):

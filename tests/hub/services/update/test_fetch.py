@@ -1,6 +1,5 @@
 """A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
 
-import http.client
 import random
 import ssl
 import threading
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.pki import Authority
 from deploy.update_index import cuts, index_of
-from drivers.https import HttpsConnection
+from drivers.https import HttpsClient, HttpsFault
 from drivers.tls import client_context
 from hub.core.update.chunk_index import (  # fmt: skip
     BadIndex,
@@ -287,14 +286,14 @@ def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, ser
         return True
 
     server.fault = trickles
-    connection = HttpsConnection("localhost", server.port, timeout=0.5, context=client.context())
     try:
-        connection.request("GET", "/b")
-        with pytest.raises((OSError, http.client.HTTPException)):
-            connection.getresponse()
+        with (
+            HttpsClient(f"https://localhost:{server.port}/b", client.context(), timeout_s=0.5) as asked,
+            pytest.raises((OSError, HttpsFault)),
+        ):
+            asked.request("GET", asked.path)
     finally:
         ended.set()
-        connection.close()
 
 
 def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> None:
