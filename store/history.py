@@ -151,7 +151,7 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
 
 
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
-    """The newest events, oldest of them first, each with the epoch and number under which it went up; octets in
+    """The newest events, oldest of them first, each with the epoch and number under which it went up; bytes in
     hexadecimal, as what asks for them speaks JSON."""
     found = read_sealed("events", db.run("events_newest", (max(0, limit),)), skip=True)
     return [

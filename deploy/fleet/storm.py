@@ -89,7 +89,7 @@ def library_delays(outage: Outage) -> list[Delay]:
 
 
 def lost(outage: Outage, delays: list[Delay]) -> list[float]:
-    """When each hub tries first after it lost its session: the last octets reach some sooner than others."""
+    """When each hub tries first after it lost its session: the last bytes reach some sooner than others."""
     noticed = random.Random(outage.seed + 1).random
     return [noticed() * 0.5 + delay("uplink-lost") for delay in delays]
 

@@ -17,7 +17,7 @@ from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL
 from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, ReconnectPolicy, ShortSessions, first_delay_s
-from hub.core.uplink.traffic import Octets, Traffic
+from hub.core.uplink.traffic import LineBytes, Traffic
 from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
@@ -184,22 +184,22 @@ class Uplink:
         """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
-        self._count_octets()
+        self._count_bytes()
         return {**self._status.as_dict(self._rtt_ms), "traffic": self.traffic.as_dict(utc_ms())}
 
-    def _count_octets(self) -> None:
-        octets = self._session.octets() if self._session is not None else None
-        if octets is not None:
-            self._carried(octets)
+    def _count_bytes(self) -> None:
+        line_bytes = self._session.line_bytes() if self._session is not None else None
+        if line_bytes is not None:
+            self._carried(line_bytes)
 
-    def _carried(self, octets: Octets) -> None:
+    def _carried(self, line_bytes: LineBytes) -> None:
         t_ms = utc_ms()
-        self.traffic.carried(octets, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
+        self.traffic.carried(line_bytes, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
         if monotonic() - self._traffic_saved_at > _TRAFFIC_SAVED_S:
             self._save_traffic()
 
-    def _connection_over(self, octets: Octets) -> None:
-        self._carried(octets)
+    def _connection_over(self, line_bytes: LineBytes) -> None:
+        self._carried(line_bytes)
         self.traffic.ended()
 
     def _save_traffic(self) -> None:

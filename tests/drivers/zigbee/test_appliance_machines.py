@@ -25,12 +25,12 @@ ELECTRICAL, METERING = Place(1, 0x0B04), Place(1, 0x0702)
 SHAPE = {1: Shape(0x0104, 0x51, frozenset((0x0000, 0x0006, 0x0702, 0x0B04)))}
 
 
-def uint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x20 + octets - 1, value.to_bytes(octets, "little"))
+def uint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x20 + size - 1, value.to_bytes(size, "little"))
 
 
-def sint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x28 + octets - 1, value.to_bytes(octets, "little", signed=True))
+def sint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x28 + size - 1, value.to_bytes(size, "little", signed=True))
 
 
 def plug(**described: Any) -> Appliance:
