@@ -41,7 +41,7 @@ def create(folder: Path, name: str, passphrase: bytes, key_uri: str | None = Non
     durable.write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-class Authority:
+class DeviceAuthority:
     """Certifies devices. Raises NoAuthority at the start, HardwareError where its own key is in hardware."""
 
     def __init__(self, folder: Path, passphrase: bytes) -> None:

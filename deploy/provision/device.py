@@ -26,9 +26,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from deploy.provision import durable, label
-from deploy.provision.authority import Authority
+from deploy.provision.authority import DeviceAuthority
 from deploy.provision.hardware import DEVICE_TOKEN, Fitted, Jig, openssl_conf
-from deploy.provision.journal import Journal
+from deploy.provision.journal import StationJournal
 from hub.wire.keys.pkcs11 import to_pem
 
 # Of deploy/systemd/sysusers.d/meterhub.conf: the files are made before there is a system to ask.
@@ -47,8 +47,8 @@ class Lot:
     """What all devices of a station's folder have in common. `shared`: files of /etc/meterhub, by name."""
 
     folder: Path
-    authority: Authority
-    journal: Journal
+    authority: DeviceAuthority
+    journal: StationJournal
     jig: Jig
     shared: dict[str, bytes]
     eui64_first: int

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.provision import durable
-from deploy.provision.authority import Authority, NoAuthority, create, is_signed
+from deploy.provision.authority import DeviceAuthority, NoAuthority, create, is_signed
 from deploy.provision.device import BadSerial, Lot, check_serial, provision
 from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm, Tpm
-from deploy.provision.journal import Broken, Journal, entries_of, head_of
+from deploy.provision.journal import Broken, StationJournal, entries_of, head_of
 from hub.app.config import ConfigError, load_config
 from hub.wire.keys.operators import BadOperators, operator_entry
 from hub.wire.keys.pkcs11 import BadUri, HardwareError
@@ -160,8 +160,8 @@ def run(arguments: argparse.Namespace) -> int:
     policy = tomllib.loads((folder / "policy.toml").read_text())
     shared = _shared(folder / "shared")
     _check_toml(folder / "shared" / "hub.toml")
-    authority = Authority(folder, _passphrase(arguments))
-    journal = Journal(folder / "journal.jsonl")
+    authority = DeviceAuthority(folder, _passphrase(arguments))
+    journal = StationJournal(folder / "journal.jsonl")
     pin = arguments.pin_file.read_text().strip() if arguments.pin_file else None
     lot = Lot(
         folder, authority, journal, _jig(arguments), shared, int(policy["eui64_first"], 16),
@@ -205,7 +205,7 @@ def _serials(arguments: argparse.Namespace) -> Iterator[str]:
             yield check_serial(f"{match[1]}{number:0{len(match[2])}}")
 
 
-def _signed_head(authority: Authority, head: bytes) -> bytes:
+def _signed_head(authority: DeviceAuthority, head: bytes) -> bytes:
     return head + authority.sign(head).hex().encode() + b"\n"
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from drivers.zigbee import exceptions, zcl
 from drivers.zigbee.address import client_id_of
-from drivers.zigbee.channel import SPEAKS_S, Channel, Place, Reading
+from drivers.zigbee.channel import SPEAKS_S, Channel, ClusterPlace, ZclReading
 from drivers.zigbee.ias import ZONE_STATUS, ZONE_TYPE, Zone, word_of
 from drivers.zigbee.measures import (
     ANALOG_INPUT,
@@ -73,7 +73,7 @@ class Configuration(NamedTuple):
     change: int
 
 
-class Appliance:
+class ZclAppliance:
     """Kept for as long as the hub runs; the device behind it changes with every life of the radio.
 
     `record`: what `to_record` gave in an earlier life of the hub.
@@ -86,9 +86,9 @@ class Appliance:
         self.model: str | None = None
         self.is_sleepy = False
         self.exceptions = exceptions.Exceptions()
-        self.channels: dict[tuple[Place, int], Channel] = {}
-        self.places: list[Place] = []
-        self._current_keys: set[tuple[Place, int]] = set()
+        self.channels: dict[tuple[ClusterPlace, int], Channel] = {}
+        self.places: list[ClusterPlace] = []
+        self._current_keys: set[tuple[ClusterPlace, int]] = set()
         self.is_read = False  # all clusters were read once
         self.is_told = False  # each cluster was told what to report
         self.frames_in = self.frames_out = self.accepted = 0
@@ -98,8 +98,8 @@ class Appliance:
         self.told: set[str] = set()  # quantities of which it was said that they are withheld
         self.zones: dict[int, Zone] = {}  # by endpoint
         self.changed = False  # what `to_record` gives is new
-        self._scaled: set[Place] = set()  # whose channels have the scale that is known now
-        self._facts: dict[Place, dict[int, int]] = {}  # scale attributes that were read
+        self._scaled: set[ClusterPlace] = set()  # whose channels have the scale that is known now
+        self._facts: dict[ClusterPlace, dict[int, int]] = {}  # scale attributes that were read
         self._names: dict[str, int] = {}  # quantity: the endpoint that has it without a suffix
         self._chosen: dict[str, exceptions.Pair] = {}  # of `either`
         self._shapes: dict[int, Shape] = {}
@@ -109,8 +109,8 @@ class Appliance:
         self._verdicts: dict[str, int] = {}  # quantity of a current: how often in a row it was judged otherwise
         self._contradicted: set[str] = set()
         self._borne_out: set[int] = set()  # endpoints whose power, voltage and current fit one another
-        self._poll_at: dict[Place, float] = {}
-        self._failures: dict[Place, int] = {}
+        self._poll_at: dict[ClusterPlace, float] = {}
+        self._failures: dict[ClusterPlace, int] = {}
         self._heard_at: float | None = None
         self._has_left = False
         self._record = record or {}
@@ -126,7 +126,7 @@ class Appliance:
         self._shapes = shapes
         self._find_exceptions()
         self.places = [
-            Place(endpoint, cluster)
+            ClusterPlace(endpoint, cluster)
             for endpoint, shape in sorted(shapes.items())
             if shape.profile in PROFILES and endpoint not in self.exceptions.skip_endpoints
             for cluster in sorted(CLUSTERS & shape.inputs, key=_order_of)
@@ -166,7 +166,7 @@ class Appliance:
 
     # What to ask
 
-    def questions(self, place: Place, *, anew: bool = False) -> list[int]:
+    def questions(self, place: ClusterPlace, *, anew: bool = False) -> list[int]:
         """Attributes to read of a cluster. `anew`: also those that the device said it has not."""
         facts = self._facts.get(place, {})
         wanted = [attribute for attribute in scale_attributes(place.cluster) if anew or facts.get(attribute) != -1]
@@ -176,7 +176,7 @@ class Appliance:
                 wanted.append(attribute)
         return wanted
 
-    def absent(self, place: Place, attributes: Iterable[int]) -> None:
+    def absent(self, place: ClusterPlace, attributes: Iterable[int]) -> None:
         """The device said that it has none of these."""
         scales = scale_attributes(place.cluster)
         for attribute in attributes:
@@ -188,7 +188,7 @@ class Appliance:
                 self._facts.setdefault(place, {})[attribute] = -1
                 self.changed = True
 
-    def to_configure(self, place: Place, now: float) -> list[Configuration]:
+    def to_configure(self, place: ClusterPlace, now: float) -> list[Configuration]:
         """What this cluster is to report: of each quantity its best channel, and the next where that has no value."""
         wanted = []
         for channel in self._channels_of(place):
@@ -201,14 +201,14 @@ class Appliance:
                 )
         return wanted
 
-    def configured(self, place: Place, attribute: int, *, took: bool) -> None:
+    def configured(self, place: ClusterPlace, attribute: int, *, took: bool) -> None:
         """The device took the reporting configuration of an attribute, or it did not."""
         channel = self.channels.get((place, attribute))
         if channel is not None:
             channel.is_configured, channel.is_refused = took, not took
             self.changed = True
 
-    def to_poll(self, place: Place, now: float) -> list[int]:
+    def to_poll(self, place: ClusterPlace, now: float) -> list[int]:
         """Attributes that have to be asked for because no report brings them."""
         wanted = [channel for channel in self._channels_of(place) if self._is_polled(channel, now)]
         attributes = {channel.measure.attribute: None for channel in wanted}
@@ -217,11 +217,11 @@ class Appliance:
                 attributes |= {channel.measure.multiplier: None, channel.measure.divisor: None}
         return list(attributes)
 
-    def poll_due(self, place: Place) -> float:
+    def poll_due(self, place: ClusterPlace) -> float:
         """When `to_poll` is worth asking for."""
         return self._poll_at.get(place, float("-inf"))
 
-    def polled(self, place: Place, now: float, *, answered: bool = True) -> None:
+    def polled(self, place: ClusterPlace, now: float, *, answered: bool = True) -> None:
         """A question was put: when the next is due. One that gets no answer is put more and more seldom."""
         self._failures[place] = 0 if answered else self._failures.get(place, 0) + 1
         periods = [channel.measure.poll_s for channel in self._channels_of(place) if self._is_polled(channel, now)]
@@ -231,7 +231,7 @@ class Appliance:
         )
         self._poll_at[place] = now + pace.ceiling_s(self._failures[place])
 
-    def ask_soon(self, place: Place) -> None:
+    def ask_soon(self, place: ClusterPlace) -> None:
         """Something was ordered here: what became of it is asked at the next turn, unless a report says so."""
         self._poll_at.pop(place, None)
 
@@ -253,7 +253,7 @@ class Appliance:
                 return True
         return False
 
-    def _channels_of(self, place: Place) -> list[Channel]:
+    def _channels_of(self, place: ClusterPlace) -> list[Channel]:
         return [channel for channel in self.channels.values() if channel.place == place]
 
     # What it says
@@ -263,7 +263,9 @@ class Appliance:
         self._heard_at = now
         self._has_left = False
 
-    def take(self, place: Place, records: Iterable[zcl.Record], now: float, *, reported: bool = False) -> list[Reading]:
+    def take(
+        self, place: ClusterPlace, records: Iterable[zcl.Record], now: float, *, reported: bool = False
+    ) -> list[ZclReading]:
         """Attributes as the device gave them, read or reported: the readings that they are worth."""
         # A phase's current tells whether its voltage is measured.
         records = sorted(records, key=lambda record: (place, record.attribute) not in self._current_keys)
@@ -284,13 +286,13 @@ class Appliance:
                 readings.append(reading)
         return readings
 
-    def take_zone(self, endpoint: int, status: int) -> tuple[list[Reading], list[str]]:
+    def take_zone(self, endpoint: int, status: int) -> tuple[list[ZclReading], list[str]]:
         """A zone's status: the readings and the texts of the alarms that it makes."""
         zone = self.zones.setdefault(endpoint, Zone(-1))
-        readings = [] if zone.quantity is None else [Reading(zone.quantity, zone.reading(status))]
+        readings = [] if zone.quantity is None else [ZclReading(zone.quantity, zone.reading(status))]
         return readings, zone.take(status)
 
-    def take_zone_records(self, endpoint: int, records: Iterable[zcl.Record]) -> tuple[list[Reading], list[str]]:
+    def take_zone_records(self, endpoint: int, records: Iterable[zcl.Record]) -> tuple[list[ZclReading], list[str]]:
         """Attributes of an IAS Zone cluster: its type first, then what it says now."""
         numbers = {record.attribute: record.number for record in records}
         kind, status = numbers.get(ZONE_TYPE), numbers.get(ZONE_STATUS)
@@ -299,7 +301,7 @@ class Appliance:
             self.changed = True
         return ([], []) if status is None else self.take_zone(endpoint, int(status))
 
-    def settle(self, now: float) -> list[Reading]:
+    def settle(self, now: float) -> list[ZclReading]:
         """All clusters were read: what could only be judged together is judged. The readings that waited for it."""
         self.is_read = True
         held, self._held = self._held, []
@@ -308,7 +310,7 @@ class Appliance:
             self._judge_phases(endpoint, at_once=True)
         return [reading for channel, raw in held if (reading := self._worth(channel, raw, now)) is not None]
 
-    def _value(self, channel: Channel, record: zcl.Record, now: float) -> Reading | None:
+    def _value(self, channel: Channel, record: zcl.Record, now: float) -> ZclReading | None:
         raw = record.number
         if raw is not None and channel.is_bcd:
             raw = bcd(int(raw))
@@ -335,7 +337,7 @@ class Appliance:
                 return None
         return self._worth(channel, raw, now)
 
-    def _worth(self, channel: Channel, raw: zcl.Number, now: float) -> Reading | None:
+    def _worth(self, channel: Channel, raw: zcl.Number, now: float) -> ZclReading | None:
         quantity, scale = channel.quantity, channel.scale
         if scale is None:
             if channel.doubt:
@@ -361,7 +363,7 @@ class Appliance:
             return None
         self.withheld.pop(quantity, None)
         self.accepted += 1
-        return Reading(quantity, scale.text(raw))
+        return ZclReading(quantity, scale.text(raw))
 
     def _note(self, channel: Channel, value: Fraction, now: float) -> None:
         """What other values are judged by, believed or not."""
@@ -392,7 +394,7 @@ class Appliance:
 
     # Scales
 
-    def _learn(self, place: Place, records: list[zcl.Record]) -> None:
+    def _learn(self, place: ClusterPlace, records: list[zcl.Record]) -> None:
         scales = scale_attributes(place.cluster)
         facts = self._facts.setdefault(place, {}) if scales else {}
         is_new = False
@@ -469,7 +471,7 @@ class Appliance:
             return ""  # it counts gas, water or heat
         return channel.measure.quantity
 
-    def _unit_of(self, place: Place) -> int:
+    def _unit_of(self, place: ClusterPlace) -> int:
         """What a register counts; _NO_UNIT when neither the device nor the table says."""
         unit = self._facts.get(place, {}).get(UNIT_OF_MEASURE, -1)
         if unit >= 0:
@@ -690,7 +692,7 @@ class Appliance:
         """Raises nothing: what a damaged record lacks is asked for again."""
         try:
             self._facts = {
-                Place(*_unkey(place)): {int(a): int(value) for a, value in facts.items()}
+                ClusterPlace(*_unkey(place)): {int(a): int(value) for a, value in facts.items()}
                 for place, facts in record["facts"].items()
             }
             self._names = {str(name): int(endpoint) for name, endpoint in record["names"].items()}
@@ -730,7 +732,7 @@ def _order_of(cluster: int) -> int:
 
 
 def _key(*numbers: int) -> str:
-    """`Place` and attribute as text, for JSON."""
+    """`ClusterPlace` and attribute as text, for JSON."""
     return ":".join(f"{number:x}" for number in numbers)
 
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 FILE = "radio-appliances.json"
 
 
-class Kept:
+class AppliancesFile:
     """Records by IEEE address (16 hex digits)."""
 
     def __init__(self, data_dir: Path) -> None:

@@ -34,7 +34,7 @@ _COUNTER_MOST = 0xFFFF_0000
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class NetworkIdentity:
     """What makes two networks the same one."""
 
     extended_pan_id: str
@@ -42,11 +42,13 @@ class Identity:
     ieee: str
 
 
-def identity_of(backup: NetworkBackup) -> Identity:
+def identity_of(backup: NetworkBackup) -> NetworkIdentity:
     """The identity of the network that a backup holds, or that an application's state describes."""
     info = backup.network_info
     key = bytes(info.network_key.key.serialize())
-    return Identity(hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee))
+    return NetworkIdentity(
+        hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee)
+    )
 
 
 class HomeNetwork:

@@ -43,7 +43,7 @@ def _keep(arguments: argparse.Namespace) -> int:
     """Enter each message durably before the broker is told that it was taken; ask for gaps; send `booked`."""
     from hub.headend.book import Book
     from hub.headend.bookkeeper import Bookkeeper
-    from hub.headend.connection import Connection
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     try:
@@ -52,7 +52,7 @@ def _keep(arguments: argparse.Namespace) -> int:
             Inbox(arguments.hub_cert, from_start=False), Book(arguments.book), arguments.kid, key,
             gap_after_s=arguments.gap_after_s,
         )  # fmt: skip
-        connection = Connection(
+        connection = BrokerConnection(
             arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, arguments.client_id,
             acknowledges_late=True,
         )  # fmt: skip

@@ -15,7 +15,7 @@ _MAX_ASKED = 10_000  # numbers in one `resend`
 _AGAIN_AFTER_S = 300.0
 
 
-class Send(NamedTuple):
+class CommandToSend(NamedTuple):
     """A command to publish."""
 
     topic: str
@@ -69,7 +69,7 @@ class Bookkeeper:
         if received.fields.get("reason") == "not-kept":
             self.book.give_up(gap)
 
-    def questions(self, now: float, t: int) -> list[Send]:
+    def questions(self, now: float, t: int) -> list[CommandToSend]:
         """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
         gaps = self.book.gaps()
         self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
@@ -86,7 +86,7 @@ class Bookkeeper:
         self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
         return found
 
-    def bookings(self, t: int) -> list[Send]:
+    def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for every hub of whom more is booked than it was told."""
         found = []
         for hub in self.book.hubs():
@@ -96,7 +96,7 @@ class Bookkeeper:
                 found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
         return found
 
-    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> Send:
+    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> CommandToSend:
         ctr = self.book.next_ctr(self._kid, t * 1000)
         command = Command(self._kid, hub, t + _VALID_S, None, t, cti, ctr, op, args)
-        return Send(f"meters/{hub}/commands", sign_command(self._signer, command), op, hub)
+        return CommandToSend(f"meters/{hub}/commands", sign_command(self._signer, command), op, hub)

@@ -12,7 +12,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.waiting import free_port, wait_for
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -24,7 +24,7 @@ class Broker:
     def __init__(
         self,
         directory: Path,
-        authority: Authority,
+        authority: DevelopmentAuthority,
         server: str = "broker",
         extra: str = "",
         port: int = 0,

@@ -5,7 +5,7 @@ from typing import Any
 
 from hub.core.control.appliance_orders import MAX_ORDERS, MAX_ORDERS_EACH, ApplianceOrder, set_text, switch_text
 from hub.core.control.authority import Accepted
-from hub.core.control.operations.base import Base, Desk, Unable
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
 from hub.core.control.operations.job import Job
 from hub.core.control.records import ORDER, Journal
 from hub.core.order import Order
@@ -13,7 +13,7 @@ from hub.core.order import Order
 _ZCL = "zb-"
 
 
-class _OfAppliance(Base):
+class _OfAppliance(CommandedOperation):
     """An order to one appliance that is known, listens, and may be restricted if this restricts it."""
 
     def check_appliance(self, restricts: bool) -> None:
@@ -115,7 +115,7 @@ class _On(_OfAppliance):
         self.desk.heard(self.kid, now)
 
 
-def Switch(desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> Base:  # noqa: N802 - an operation
+def Switch(desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> CommandedOperation:  # noqa: N802 - an operation
     """`switch`: on, off, or a plug that speaks ZCL, which is switched on by the radio and never off."""
     client_id = args["client"]
     if not args["on"]:
