@@ -26,9 +26,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.faulty_proxy import Proxy
 from deploy.janitor import Janitor, end_groups
+from deploy.local_broker import MOSQUITTO, Broker
 from deploy.pki import DevelopmentAuthority
 from deploy.screen import Screen
+from deploy.waiting import free_port
 from hub.headend.connection import BrokerConnection
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Lane
@@ -38,9 +41,6 @@ from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner
 from hub.wire.uplink.reading import UNITS, format_decimal
 from hub.wire.uplink.receipt import FIRST_PREV, chain_hash
-from tests.harness.broker import MOSQUITTO, Broker
-from tests.harness.proxy import Proxy
-from tests.harness.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 HUB_ID = "MTR-DEMO-1"
