@@ -8,7 +8,6 @@ What a stick had counted when it died is not known; what it had at the last snap
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
 
+from drivers.durable_file import replace_file
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.service import read_backup
 
@@ -115,12 +115,7 @@ class HomeNetwork:
 
     def write(self, document: dict[str, Any]) -> None:
         """Keep it, whole and durable, readable by the hub alone. Blocks: for another thread. Raises OSError."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(document, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_file(self._path, json.dumps(document, separators=(",", ":")).encode())
 
     def to_restore(self, utc: float | None, raised: int = 0) -> NetworkBackup | None:
         """The network for a radio that has lost it: its counter is as high as the old one's can have become."""
