@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
@@ -61,6 +61,9 @@ from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
 from store import Store, StoreError, factory_reset, owner
 
+if TYPE_CHECKING:
+    from hub.wire.admin import MeterAnswer, MeterFigures, ReloadAnswer
+
 log = logging.getLogger(__name__)
 
 _STORE_CLOSE_S = 3.0
@@ -76,9 +79,9 @@ class MeterReaderPort(Protocol):
 
     async def run(self) -> None: ...
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> "MeterFigures": ...
 
-    def details(self) -> dict[str, Any]: ...
+    def details(self) -> "MeterAnswer": ...
 
 
 class Foundation:
@@ -390,7 +393,7 @@ class Daemon:
             log.error("%s", error)
             self._base.health.raise_condition("operators-unreadable", str(error))
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> "ReloadAnswer":
         """Read the operators' file again. Raises ConfigError."""
         operators = OperatorFile(self._config).read(self._controller.trial.kept)
         self._control.use_operators(operators)

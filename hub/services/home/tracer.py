@@ -7,11 +7,14 @@ seconds longer. While nobody does, the home's loop pays one comparison a wake-up
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from drivers.clock import monotonic, utc_ms
 from drivers.link import Datagrams
 from hub.services.home.bridge import Bridge
+
+if TYPE_CHECKING:
+    from hub.wire.admin import FrameRow, TraceAnswer
 
 _ROWS = 2000
 _BYTES_A_FRAME = 4096
@@ -40,7 +43,7 @@ class Tracer:
         self._number = 0
         self._until = float("-inf")
 
-    def look(self, after: int) -> dict[str, Any]:
+    def look(self, after: int) -> "TraceAnswer":
         """The frames after number `after`, oldest first; `missed`: how many of them are gone; `next`: what to ask for
         then. -1: from now on."""
         if self._bridge.tap is None:
@@ -56,7 +59,8 @@ class Tracer:
         names = {_text(peer): client_id for peer, client_id in clients.items()}
         return {
             "frames": [
-                {**frame._asdict(), "client": names.get(frame.where, ""), "data": frame.data.hex()} for frame in found
+                cast("FrameRow", {**frame._asdict(), "client": names.get(frame.where, ""), "data": frame.data.hex()})
+                for frame in found
             ],
             "missed": max(0, first - after - 1),
             "next": found[-1].number if found else self._number,

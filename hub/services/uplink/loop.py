@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from drivers.clock import monotonic, utc_ms
@@ -26,6 +26,9 @@ from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
 from hub.wire.printable import why
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import UplinkAnswer
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +183,7 @@ class Uplink:
         if self._session is not None:
             self._session.abandon()
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> "UplinkAnswer":
         """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms

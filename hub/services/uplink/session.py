@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -23,6 +23,9 @@ from drivers.tls import ResumingContext, line_bytes_of
 from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
 from hub.core.uplink.traffic import LineBytes
 from hub.services.uplink.failure import UplinkFailure, failure_of
+
+if TYPE_CHECKING:
+    from hub.wire.admin import TlsFigures
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ class MqttSession:
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
         self._ended_by_us = False
-        self.tls: dict[str, object] = {}
+        self.tls: TlsFigures = {}
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self.client = self._build(client_id, context, will)
