@@ -235,7 +235,7 @@ class ControlPoint:
     def missing(self, status: dict[str, Any]) -> int:
         """How many messages that the hub has numbered are not here."""
         for lane, row in status["queue"].items():
-            self.inbox.announced[Lane(HUB_ID, status["epoch"], lane)] = row["next"]
+            self.inbox.announced.note(Lane(HUB_ID, status["epoch"], lane), row["next"])
         return sum(high - low + 1 for ranges in self.inbox.missing().values() for low, high in ranges)
 
     def lanes(self) -> str:
