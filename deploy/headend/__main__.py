@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -66,6 +67,9 @@ def serve(config: Config) -> int:
         live.attach(asyncio.get_running_loop())
         await server.serve()
 
+    # uvicorn ends in good order and then lets the signal do what it would have done without it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     try:
         asyncio.run(run())
     finally:

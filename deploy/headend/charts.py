@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from xml.etree.ElementTree import tostring
 from zoneinfo import ZoneInfo
 
 import pygal
@@ -32,7 +33,13 @@ def day(rows: Sequence[Row], limits: Sequence[tuple[int, int, int]], from_s: int
         for begin, end, limit_w in limits:
             corners += [(begin, limit_w), (end, limit_w), (end, None)]
         chart.add("limit", corners, stroke_style={"width": 3})
-    return bytes(chart.render())
+    # What pygal writes for its own script is not wanted: the drawing stands in a page that lets none run.
+    tree = chart.render_tree()
+    for parent in list(tree.iter()):
+        for child in list(parent):
+            if child.tag == "script":
+                parent.remove(child)
+    return tostring(tree)
 
 
 def _point(row: Row) -> tuple[float, float]:

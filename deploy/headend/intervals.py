@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 STEP_S = 1800
 # A register told at least this often says what a half-hour used; a longer hole makes a substitute value of its ends.
 MAX_HOLE_S = 900
-# A register that stands still for so long is doubted: it may be stuck (a house that is empty says so too).
+# A register that has stood still for so long is doubted from then on: it may be stuck (an empty house says so too).
 STILL_S = 86_400
 
 MEASURED, SUBSTITUTED, SUSPECT, MISSING = "measured", "substituted", "suspect", "missing"
@@ -153,7 +153,7 @@ def _rolled_over(a: Point, b: Point, max_power_w: int) -> int | None:
 
 
 def _still(pieces: list[_Piece]) -> list[tuple[int, int]]:
-    """Where the register stood still for longer than STILL_S, as (from, to) in milliseconds."""
+    """Where the register had stood still for STILL_S, as (from, to) in milliseconds."""
     found: list[tuple[int, int]] = []
     begin: int | None = None
     for piece in [*pieces, None]:
@@ -162,7 +162,7 @@ def _still(pieces: list[_Piece]) -> list[tuple[int, int]]:
             end = piece.to_ms
             continue
         if begin is not None and end - begin > STILL_S * 1000:
-            found.append((begin, end))
+            found.append((begin + STILL_S * 1000, end))
         begin = None
     return found
 

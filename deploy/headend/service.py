@@ -17,7 +17,7 @@ from deploy.headend.registry import certificates_of, issued_in
 from hub.headend.bookkeeper import Send
 from hub.headend.connection import Connection
 from hub.headend.inbox import Received
-from hub.wire.printable import why
+from hub.wire.printable import plain, why
 from hub.wire.uplink.envelope import FileSigner
 
 _LOG = logging.getLogger("headend")
@@ -25,7 +25,6 @@ _AT_ONCE = 500
 _TOPICS = ("state", "readings", "events", "receipts", "answers", "heartbeat")
 _LOOK_FOR_HUBS_S = 30.0
 _FIRST_BOOKED_S = 10.0
-_ASK_TIMEOUT_S = 30.0
 T = TypeVar("T")
 
 
@@ -45,13 +44,7 @@ class Service:
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
-        self._connection = Connection(
-            config.broker_host, config.broker_port, config.ca_file, config.cert_file, config.key_file, config.client_id,
-            acknowledges_late=True,
-        )  # fmt: skip
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0}
-        self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
-        self._delivered: list[tuple[str, bytes, int]] = []  # what the broker gave and has no acknowledgement of
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -80,47 +73,62 @@ class Service:
                 config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
-            self._enrol(point)
-            self._connection.start([f"meters/+/{topic}" for topic in _TOPICS])
+            connection = Connection(
+                config.broker_host, config.broker_port, config.ca_file, config.cert_file, config.key_file,
+                config.client_id, acknowledges_late=True,
+            )  # fmt: skip
+            worker = _Worker(config, point, connection, self._questions, self.counts, self._heard)
+            worker.enrol()
+            connection.start([f"meters/+/{topic}" for topic in _TOPICS])
         except (OSError, sqlite3.Error, ValueError) as error:
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
         try:
-            self._loop(point)
+            worker.loop(self._stopping)
         finally:
-            self._connection.stop()
+            connection.stop()
             point.close()
 
-    def _loop(self, point: ControlPoint) -> None:
+
+class _Worker:
+    """What lives in the thread: the only one that writes."""
+
+    def __init__(
+        self, config: Config, point: ControlPoint, connection: Connection, questions: "queue.SimpleQueue[_Question]",
+        counts: dict[str, int], heard: Callable[[Received], None],
+    ) -> None:  # fmt: skip
+        self._config, self._point, self._connection = config, point, connection
+        self._questions, self._counts, self._heard = questions, counts, heard
+        self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
+        self._delivered: list[tuple[str, bytes, int]] = []  # what the broker gave and has no acknowledgement of
+
+    def loop(self, stopping: threading.Event) -> None:
+        booked_every_s = self._config.booked_every_s
         now = time.monotonic()
-        due_at, enrol_at, booked_at = (
-            now,
-            now + _LOOK_FOR_HUBS_S,
-            now + min(_FIRST_BOOKED_S, self._config.booked_every_s),
-        )
-        while not self._stopping.is_set():
+        due_at, enrol_at, booked_at = now, now + _LOOK_FOR_HUBS_S, now + min(_FIRST_BOOKED_S, booked_every_s)
+        while not stopping.is_set():
             try:
-                self._take(point)
-                self._answer(point)
+                self._take()
+                self._answer()
                 now = time.monotonic()
                 if now >= due_at:
                     due_at = now + 1.0
-                    self._publish(point, point.due(now, int(time.time())))
+                    self._publish(self._point.due(now, int(time.time())))
                 if now >= booked_at:
-                    booked_at = now + self._config.booked_every_s
-                    self._publish(point, point.bookings(int(time.time())))
+                    booked_at = now + booked_every_s
+                    self._publish(self._point.bookings(int(time.time())))
                 if now >= enrol_at:
                     enrol_at = now + _LOOK_FOR_HUBS_S
-                    self._enrol(point)
+                    self.enrol()
             except (sqlite3.Error, OSError) as error:
                 # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
-                self.counts["failed"] += 1
+                self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))
-                point.undo()
-                self._stopping.wait(1.0)
+                self._point.undo()
+                stopping.wait(1.0)
 
-    def _take(self, point: ControlPoint) -> None:
+    def _take(self) -> None:
         """What has arrived, in one transaction; then the broker has its acknowledgements. What could not be written is
         taken again the next time."""
         deliveries = self._connection.deliveries
@@ -134,9 +142,9 @@ class Service:
         if not self._delivered:
             return
         t_ms = int(time.time() * 1000)
-        taken = [point.take(topic, payload, t_ms) for topic, payload, _ in self._delivered]
-        point.commit()
-        self.counts["commits"] += 1
+        taken = [self._point.take(topic, payload, t_ms) for topic, payload, _ in self._delivered]
+        self._point.commit()
+        self._counts["commits"] += 1
         for _, _, mid in self._delivered:
             self._connection.acknowledge(mid)
         self._delivered.clear()
@@ -145,39 +153,39 @@ class Service:
             self._heard(received)
 
     def _count(self, received: Received) -> None:
-        counts = self.counts
+        counts = self._counts
         counts["messages"] += 1
         if received.fault:
             counts["faults"] += 1
-            _LOG.warning("%s %s: %s", received.hub, received.kind, received.fault)
+            _LOG.warning("%s %s: %s", plain(received.hub), plain(received.kind), received.fault)
         elif received.is_new:
             counts["readings"] += len(received.readings)
         else:
             counts["repeats"] += 1
 
-    def _answer(self, point: ControlPoint) -> None:
+    def _answer(self) -> None:
         while True:
             try:
                 question = self._questions.get_nowait()
             except queue.Empty:
                 return
-            point.book.begin()
             try:
-                answer, sends = question.do(point)
-                self._publish(point, sends)
+                self._point.book.begin()
+                answer, sends = question.do(self._point)
+                self._publish(sends)
             except Exception as error:
-                point.undo()
+                self._point.undo()
                 question.answer.set_exception(error)
             else:
                 question.answer.set_result(answer)
 
-    def _publish(self, point: ControlPoint, sends: list[Send]) -> None:
-        point.commit()
+    def _publish(self, sends: list[Send]) -> None:
+        self._point.commit()
         for send in sends:
             self._connection.send(send.topic, send.message)
-        self.counts["sent"] += len(sends)
+        self._counts["sent"] += len(sends)
 
-    def _enrol(self, point: ControlPoint) -> None:
+    def enrol(self) -> None:
         """Hubs that the station has made since."""
         added = 0
         sources: list[tuple[Path, Callable[[Path], Iterator[bytes]]]]
@@ -189,10 +197,10 @@ class Service:
                 changed = place.stat().st_mtime
                 if self._enrolled_at.get(str(place)) == changed:
                     continue
-                added += point.enrol(read(place), place.name)
+                added += self._point.enrol(read(place), place.name)
                 self._enrolled_at[str(place)] = changed
             except OSError as error:
                 _LOG.warning("hubs are not read from there: %s", why(error))
-        point.commit()
+        self._point.commit()
         if added:
             _LOG.info("%d hubs are new", added)

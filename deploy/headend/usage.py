@@ -5,13 +5,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from deploy.headend.intervals import STEP_S, Exchange, Interval, Point, settle
+from deploy.headend.intervals import STEP_S, STILL_S, Exchange, Interval, Point, settle
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
 
 METER = "meter"
 _REGISTERS = ("energy", "reactive_energy")
 _BEYOND = 3  # points on either side: enough to see that one of them was a slip
-_FAR_MS = 1 << 62
+_LOOK_BACK_MS = 2 * STILL_S * 1000
 
 
 class Row(NamedTuple):
@@ -96,14 +96,16 @@ class Usage:
         return done
 
     def _settle(self, series: int, from_ms: int, to_ms: int, t_ms: int) -> None:
-        before = self._edge(series, from_ms, "<", "DESC", -_FAR_MS)
-        after = self._edge(series, to_ms, ">", "ASC", _FAR_MS)
+        # A point changes its own half-hour and, as the nearest to a boundary, the one on the other side.
+        step_ms = STEP_S * 1000
+        low, high = (from_ms // step_ms - 1) * step_ms, (to_ms // step_ms + 2) * step_ms
+        first = self._edge(series, low, "<=", "DESC", low)
         points = [
             Point(t, to_mwh(mantissa, exponent), bool(flags & (CLOCK_UNSYNCHRONISED | IMPLAUSIBLE)))
             for t, mantissa, exponent, flags in self._db.execute(
                 "SELECT t_ms, mantissa, exponent, flags FROM reading WHERE series = ? AND t_ms BETWEEN ? AND ?"
                 " ORDER BY t_ms",
-                (series, before, after),
+                (series, first, self._edge(series, high, ">=", "ASC", high)),
             )
         ]
         if len(points) < 2:
@@ -116,18 +118,32 @@ class Usage:
                 (hub, quantity),
             )
         ]
-        from_s = points[0].t_ms // 1000 // STEP_S * STEP_S
-        to_s = -(-points[-1].t_ms // (1000 * STEP_S)) * STEP_S
-        made = settle(points, exchanges, from_s, to_s, self._max_power_w)
-        # The first and the last of them reach beyond what was looked at: they are known, or come with more points.
-        self._keep(series, [interval for interval in made if _is_within(interval, points)], t_ms)
+        still_ms = self._still_since(series, points[0].t_ms)
+        if still_ms < points[0].t_ms:
+            points.insert(0, points[0]._replace(t_ms=still_ms))
+        # Beyond what is known there is nothing to say yet.
+        low = max(low, -(-points[0].t_ms // step_ms) * step_ms)
+        high = min(high, points[-1].t_ms // step_ms * step_ms)
+        self._keep(series, settle(points, exchanges, low // 1000, high // 1000, self._max_power_w), t_ms)
 
     def _edge(self, series: int, t_ms: int, sign: str, order: str, otherwise: int) -> int:
+        """The time of a reading some way beyond `t_ms`, or of the last that there is on that side."""
         rows = self._db.execute(
             f"SELECT t_ms FROM reading WHERE series = ? AND t_ms {sign} ? ORDER BY t_ms {order} LIMIT ?",
             (series, t_ms, _BEYOND),
         ).fetchall()
-        return int(rows[-1][0]) if len(rows) == _BEYOND else otherwise
+        return int(rows[-1][0]) if rows else otherwise
+
+    def _still_since(self, series: int, t_ms: int) -> int:
+        """Since when the register shows what it shows at `t_ms`; looked for as far back as it matters."""
+        row = self._db.execute(
+            "SELECT min(r.t_ms) FROM reading r WHERE r.series = ? AND r.t_ms BETWEEN ? AND ? AND r.t_ms > coalesce(("
+            " SELECT o.t_ms FROM reading o JOIN reading n ON n.series = o.series AND n.t_ms = ? WHERE o.series = ?"
+            " AND o.t_ms BETWEEN ? AND ? AND (o.mantissa, o.exponent) <> (n.mantissa, n.exponent)"
+            " ORDER BY o.t_ms DESC LIMIT 1), -1)",
+            (series, t_ms - _LOOK_BACK_MS, t_ms, t_ms, series, t_ms - _LOOK_BACK_MS, t_ms),
+        ).fetchone()
+        return t_ms if row[0] is None else int(row[0])
 
     def _keep(self, series: int, intervals: list[Interval], t_ms: int) -> None:
         for interval in intervals:
@@ -156,10 +172,6 @@ class Usage:
         self._db.execute("UPDATE message SET body = X'' WHERE hub = ? AND lane IN ('readings', 'answers')", (hub,))
         self._series = {key: number for key, number in self._series.items() if key[0] != hub}
         return gone
-
-
-def _is_within(interval: Interval, points: list[Point]) -> bool:
-    return points[0].t_ms <= interval.start_s * 1000 and (interval.start_s + STEP_S) * 1000 <= points[-1].t_ms
 
 
 def readings_of(
