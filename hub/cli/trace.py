@@ -59,13 +59,13 @@ def _line(frame: dict[str, Any]) -> str:
 
 
 def decode(frame: dict[str, Any]) -> str:
-    """What a frame says, in one line; its octets where it says nothing that we know."""
+    """What a frame says, in one line; its bytes where it says nothing that we know."""
     data = bytes.fromhex(frame["data"])
     try:
         text = _han(data) if frame["side"] == "han" else _uplink(frame["where"], data)
     except Exception as error:  # whatever is on the line is shown, not judged
         text = f"{type(error).__name__}: {error}: {data[:32].hex()}"
-    return text if frame["octets"] == len(data) else f"{text} (cut off, {frame['octets']} octets)"
+    return text if frame["size"] == len(data) else f"{text} (cut off, {frame['size']} bytes)"
 
 
 def _han(data: bytes) -> str:

@@ -14,7 +14,7 @@ from drivers.link import Datagrams
 from hub.services.home.bridge import Bridge
 
 _ROWS = 2000
-_OCTETS_A_FRAME = 4096
+_BYTES_A_FRAME = 4096
 _ROWS_AN_ANSWER = 500
 LOOKED_S = 5.0
 
@@ -27,7 +27,7 @@ class Frame(NamedTuple):
     side: str
     way: str
     where: str
-    octets: int
+    size: int
     data: bytes  # its beginning
 
 
@@ -82,7 +82,7 @@ class Tracer:
         now_ms = utc_ms()
         for where, data in frames:
             self._number += 1
-            self._frames.append(Frame(self._number, now_ms, side, way, where, len(data), data[:_OCTETS_A_FRAME]))
+            self._frames.append(Frame(self._number, now_ms, side, way, where, len(data), data[:_BYTES_A_FRAME]))
 
 
 def _text(peer: tuple[Any, ...]) -> str:
