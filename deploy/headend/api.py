@@ -34,8 +34,8 @@ from deploy.headend.metrics import metrics
 from deploy.headend.orders import Refusal
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
-from hub.core.control.args import check_args
 from hub.headend.bookkeeper import Send
+from hub.wire.uplink.args import check_args
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.reading import format_decimal, unit_of
 from hub.wire.version import VERSION

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
+
 # What a client of the API may be allowed (README.md has the table of what each opens).
 ROLES = ("fleet", "usage", "control", "approve", "admin")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -51,31 +53,57 @@ class Config:
     clients: dict[str, ApiClient] = field(default_factory=dict)
 
 
-# table -> key -> (type, default); REQUIRED has none.
-_REQUIRED = object()
-_KEYS: dict[str, dict[str, tuple[type, Any]]] = {
-    "service": {
-        "data_dir": (str, _REQUIRED),
-        "listen": (str, "127.0.0.1:8080"),
-        "timezone": (str, "UTC"),
-    },
+@rule("a list of files")
+def _files(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(file, str) for file in value):
+        raise ValueError
+    return value
+
+
+@rule("a name like Europe/London")
+def _zone(value: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, TypeError, OSError):
+        raise ValueError from None
+
+
+@rule("HOST:PORT")
+def _listen(value: Any) -> tuple[str, int]:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
+        raise ValueError
+    return host, int(port)
+
+
+@rule("64 hex digits (python -m deploy.headend secret makes one)")
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise ValueError
+    return value
+
+
+@rule("some of " + ", ".join(ROLES))
+def _roles(value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or not value or not all(role in ROLES for role in value):
+        raise ValueError
+    return frozenset(value)
+
+
+_RULES: dict[str, dict[str, Rule]] = {
+    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
     "broker": {
-        "host": (str, _REQUIRED),
-        "port": (int, 8883),
-        "ca_file": (str, _REQUIRED),
-        "cert_file": (str, _REQUIRED),
-        "key_file": (str, _REQUIRED),
-        "client_id": (str, "headend"),
+        "host": required(text()), "port": whole(1, 65_535), "ca_file": required(text()),
+        "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
     },
-    "operator": {"kid": (str, _REQUIRED), "key_file": (str, _REQUIRED)},
-    "registry": {"journals": (list, []), "certificates": (str, "")},
+    "operator": {"kid": required(text(64)), "key_file": required(text())},
+    "registry": {"journals": _files, "certificates": text()},
     "policy": {
-        "second_person_above": (int, 100),
-        "max_power_w": (int, 24_000),
-        "gap_after_s": (int, 60),
-        "booked_every_s": (int, 3600),
+        "second_person_above": whole(0, 10**9), "max_power_w": whole(1, 10**7), "gap_after_s": whole(1, 86_400),
+        "booked_every_s": whole(1, 86_400),
     },
-}
+}  # fmt: skip
+_CLIENT: dict[str, Rule] = {"name": text(64), "secret_sha256": required(_digest), "roles": required(_roles)}
 
 
 def load(file: Path) -> Config:
@@ -85,63 +113,38 @@ def load(file: Path) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadConfig(f"{file}: {error}") from None
     clients = tables.pop("client", {})
-    if not isinstance(clients, dict):
-        raise BadConfig(f"{file}: client: expected tables [client.ID]")
     for table in tables:
-        if table not in _KEYS:
-            raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_KEYS)}, client.ID")
-    service, broker, operator, registry, policy = (_table(file, name, tables.get(name, {})) for name in _KEYS)
-    host, _, port = service["listen"].rpartition(":")
-    if not host or not port.isdigit():
-        raise BadConfig(f"{file}: service.listen: expected HOST:PORT")
-    try:
-        zone = ZoneInfo(service["timezone"])
-    except (ZoneInfoNotFoundError, ValueError):
-        raise BadConfig(f"{file}: service.timezone: expected a name like Europe/London") from None
-    if not all(isinstance(journal, str) for journal in registry["journals"]):
-        raise BadConfig(f"{file}: registry.journals: expected a list of files")
+        if table not in _RULES:
+            raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
+    said = {name: _table(file, name, rules, tables.get(name, {})) for name, rules in _RULES.items()}
+    service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
+    listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
+    certificates = registry.get("certificates")
     return Config(
-        Path(service["data_dir"]), host, int(port), zone,
-        broker["host"], broker["port"], Path(broker["ca_file"]), Path(broker["cert_file"]), Path(broker["key_file"]),
-        broker["client_id"], operator["kid"], Path(operator["key_file"]),
-        tuple(Path(journal) for journal in registry["journals"]),
-        Path(registry["certificates"]) if registry["certificates"] else None,
-        policy["second_person_above"], policy["max_power_w"], float(policy["gap_after_s"]),
-        float(policy["booked_every_s"]),
-        {client_id: _client(file, client_id, entry) for client_id, entry in clients.items()},
+        Path(service["data_dir"]), listen_host, listen_port, service.get("timezone", ZoneInfo("UTC")),
+        broker["host"], broker.get("port", 8883), Path(broker["ca_file"]), Path(broker["cert_file"]),
+        Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
+        tuple(Path(journal) for journal in registry.get("journals", [])),
+        None if certificates is None else Path(certificates),
+        clients=_clients(file, clients), **said["policy"],
     )  # fmt: skip
 
 
-def _table(file: Path, name: str, given: Any) -> dict[str, Any]:
+def _table(file: Path, name: str, rules: dict[str, Rule], given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise BadConfig(f"{file}: {name}: expected a table")
-    known = _KEYS[name]
-    for key in given:
-        if key not in known:
-            raise BadConfig(f"{file}: {name}.{key}: not one of {', '.join(known)}")
+    try:
+        return checked(rules, given)
+    except Unmet as unmet:
+        said = {"unknown": f"not one of {', '.join(rules)}", "missing": "is missing"}.get(unmet.kind)
+        raise BadConfig(f"{file}: {name}.{unmet.name}: {said or f'expected {unmet.expected}'}") from None
+
+
+def _clients(file: Path, given: Any) -> dict[str, ApiClient]:
+    if not isinstance(given, dict):
+        raise BadConfig(f"{file}: client: expected tables [client.ID]")
     found = {}
-    for key, (kind, default) in known.items():
-        value = given.get(key, default)
-        if value is _REQUIRED:
-            raise BadConfig(f"{file}: {name}.{key}: is missing")
-        if type(value) is not kind or (isinstance(value, int) and value < 0):
-            raise BadConfig(f"{file}: {name}.{key}: expected {_WORDS[kind]}")
-        found[key] = value
+    for client_id, entry in given.items():
+        said = _table(file, f"client.{client_id}", _CLIENT, entry)
+        found[client_id] = ApiClient(client_id, said.get("name") or client_id, said["secret_sha256"], said["roles"])
     return found
-
-
-_WORDS: dict[type, str] = {str: "a text", int: "a whole number from 0", list: "a list"}
-
-
-def _client(file: Path, client_id: str, entry: Any) -> ApiClient:
-    where = f"{file}: client.{client_id}"
-    if not isinstance(entry, dict) or set(entry) - {"name", "secret_sha256", "roles"}:
-        raise BadConfig(f"{where}: expected name, secret_sha256, roles")
-    secret, roles, name = entry.get("secret_sha256"), entry.get("roles"), entry.get("name", client_id)
-    if not isinstance(secret, str) or not _SHA256.match(secret):
-        raise BadConfig(f"{where}.secret_sha256: expected 64 hex digits (python -m deploy.headend secret makes one)")
-    if not isinstance(roles, list) or not roles or not set(roles) <= set(ROLES):
-        raise BadConfig(f"{where}.roles: expected some of {', '.join(ROLES)}")
-    if not isinstance(name, str):
-        raise BadConfig(f"{where}.name: expected a text")
-    return ApiClient(client_id, name, secret, frozenset(roles))

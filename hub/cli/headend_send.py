@@ -11,8 +11,8 @@ from typing import Any
 from hub.cli.common import FINE, PROBLEM, USAGE, complain
 from hub.cli.headend_watch import add_broker
 from hub.cli.words import pairs
-from hub.core.control.args import ARGS, check_args
 from hub.wire.printable import why
+from hub.wire.uplink.args import ARGS, check_args
 from hub.wire.uplink.command import ROLES
 
 _BYTES = {"cti"}

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
-from hub.core.control.args import BadArgs, check_args
 from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
@@ -51,6 +50,7 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
