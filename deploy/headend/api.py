@@ -31,7 +31,7 @@ from deploy.headend.control_point import ControlPoint, broken_chains, overview, 
 from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
-from deploy.headend.orders import Refusal
+from deploy.headend.orders import Refusal, spread_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
 from hub.headend.bookkeeper import Send
@@ -44,6 +44,7 @@ _CONSOLE = Path(__file__).with_name("console")
 _MOST_ROWS = 100_000
 _MAX_VALID_S = 86_400
 _ASK_S = 30.0
+_LEAST_SUMMED = 5  # households in a sum that anybody may see
 # What is unsafe to order through a form that people fill: the list of operators has its own procedure (two admins).
 OPS = tuple(op for op in ROLES if op not in ("trust", "trust.confirm", "booked", "resend"))
 
@@ -301,9 +302,9 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
         _known(db, hub)
         note_reading(client, "day.svg", f"{hub} {day}")
         from_s, to_s = day_of(day, config.timezone)
-        rows = readings_of(db, hub, "meter", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
+        rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
         limits = _limits_of(db, hub, from_s, to_s)
-        return Response(charts.day(list(rows), limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
+        return Response(charts.day(rows, limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
 
     @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: {}})
     def erase(client: Admin, db: Db, hub: HubName) -> dict[str, int]:
@@ -381,6 +382,21 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
             "answers": [{**dict(answer), "detail": json.loads(answer["detail"])} for answer in answers],
         }
 
+    @api.get("/v1/orders/{order_id}/spread.svg", tags=["orders"], responses={
+        409: {}, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
+    def spread_chart(
+        _: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
+    ) -> Response:
+        """How the order reached its hubs, second by second, and what they drew together."""
+        try:
+            spread = spread_of(db, order_id, seconds)
+        except Refusal as error:
+            raise HTTPException(409, str(error)) from None
+        hubs = db.execute("SELECT count(*) FROM order_hub WHERE order_id = ?", (order_id,)).fetchone()[0]
+        # Of a handful of households a sum tells too much for who may see the fleet only.
+        watts = spread.watts if hubs >= _LEAST_SUMMED else []
+        return Response(charts.spread(spread.obeyed, watts, hubs), media_type="image/svg+xml")
+
     @api.get("/v1/audit", tags=["access"])
     def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
         """Who did what, newest first: every order, every look at a household's consumption."""
@@ -430,7 +446,8 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
 
 # The console needs nothing from elsewhere, and nothing may be put into it.
 _CONSOLE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:;"
+    " frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }

@@ -70,7 +70,7 @@ class ControlPoint:
             self._note_event(received)
         elif received.kind == "receipts":
             receipt = decode_receipt(received.envelope.payload)
-            self._keep_receipt(received, receipt, payload)
+            self._keep_receipt(received, receipt, payload, t_ms)
             self.orders.heard(receipt, received.envelope.epoch, t_ms)
         return received
 
@@ -86,12 +86,12 @@ class ControlPoint:
         if event == "meter.replaced" and isinstance(last, dict) and isinstance(first, dict):
             self.usage.enter_exchange(received.hub, t_ms, last, first)
 
-    def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes) -> None:
+    def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes, t_ms: int) -> None:
         assert received.envelope is not None
         self._db.execute(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (received.hub, received.envelope.epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason,
-             receipt.prev, chain_hash(message)),
+             receipt.prev, chain_hash(message), t_ms),
         )  # fmt: skip
 
     def commit(self) -> None:

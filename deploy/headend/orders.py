@@ -5,18 +5,21 @@ import json
 import os
 import sqlite3
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploy.headend.registry import Registry
+from deploy.headend.usage import METER
 from hub.headend.bookkeeper import Send
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.wire.uplink.command import CTI_BYTES
+from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import FINAL, Receipt
 
 WAITING, SENT, WITHDRAWN = "waiting", "sent", "withdrawn"
 SILENT = "silent"
 _FIRST_AGAIN_S, _MOST_AGAIN_S = 10, 300
 _AT_ONCE = 200
+_BEFORE_MS = 60_000
 
 
 class Refusal(ValueError):
@@ -42,7 +45,8 @@ class Orders:
         order_id = uuid.uuid4().hex
         state = WAITING if len(hubs) > self._second_above else SENT
         self._db.execute(
-            "INSERT INTO grid_order VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
+            "INSERT INTO grid_order (id, op, args, target, hubs, made_ms, valid_s, exp_s, asked_by, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (order_id, op, to_json(args), json.dumps(target), len(hubs), t * 1000, valid_s, t + valid_s, client, state),
         )
         self._db.executemany(
@@ -77,6 +81,7 @@ class Orders:
 
     def _send(self, order_id: str, t: int) -> list[Send]:
         """Sign: one message for a group or for all, else one for each hub."""
+        self._db.execute("UPDATE grid_order SET sent_ms = ? WHERE id = ?", (t * 1000, order_id))
         op, args, target, valid_s = self._db.execute(
             "SELECT op, args, target, valid_s FROM grid_order WHERE id = ?", (order_id,)
         ).fetchone()
@@ -174,3 +179,39 @@ def to_json(value: Any) -> str:
 
 def _from_json(text: str) -> Any:
     return json.loads(text, object_hook=lambda d: bytes.fromhex(d["hex"]) if set(d) == {"hex"} else d)
+
+
+class Spread(NamedTuple):
+    """How an order reached its hubs: `obeyed`, how many had said so by so many seconds after it was sent; `watts`, what
+    those households drew together, from a minute before it."""
+
+    obeyed: list[tuple[float, int]]
+    watts: list[tuple[float, float]]
+
+
+def spread_of(db: sqlite3.Connection, order_id: str, seconds: int) -> Spread:
+    """Of an order that was sent; up to `seconds` after. Raises Refusal where there is no such order."""
+    row = db.execute("SELECT sent_ms FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+    if row is None or not row[0]:
+        raise Refusal(f"{order_id}: no such order, or it was not sent")
+    sent_ms = row[0]
+    firsts = db.execute(
+        "SELECT min(r.heard_ms) FROM order_message m JOIN receipt r ON r.cti = m.cti WHERE m.order_id = ?"
+        " AND r.status IN ('accepted', 'applied', 'partial', 'completed') GROUP BY r.hub ORDER BY 1",
+        (order_id,),
+    ).fetchall()
+    obeyed = [(max(0.0, (heard_ms - sent_ms) / 1000), count) for count, (heard_ms,) in enumerate(firsts, 1)]
+    latest: dict[int, float] = {}
+    watts: list[tuple[float, float]] = []
+    for series, t_ms, mantissa, exponent in db.execute(
+        "SELECT r.series, r.t_ms, r.mantissa, r.exponent FROM order_hub h JOIN series s ON s.hub = h.hub"
+        " AND s.client = ? AND s.quantity = 'power' JOIN reading r ON r.series = s.id"
+        " WHERE h.order_id = ? AND r.t_ms BETWEEN ? AND ? ORDER BY r.t_ms",
+        (METER, order_id, sent_ms - _BEFORE_MS, sent_ms + seconds * 1000),
+    ):
+        latest[series] = decimal_to_float(mantissa, exponent)
+        after_s = (t_ms - sent_ms) // 1000
+        if watts and watts[-1][0] == after_s:
+            watts.pop()
+        watts.append((after_s, sum(latest.values())))
+    return Spread(obeyed, watts)

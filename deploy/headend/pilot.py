@@ -196,7 +196,12 @@ class Pilot:
             f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
+        words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
+        self._wait("the real hub to let its home in", lambda: self._succeeds(words))
         _say("hubs", f"{self._hubs} simulated, one real ({REAL}) with an emulated home on a radio")
+
+    def _succeeds(self, words: list[str]) -> bool:
+        return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
     def _spawn(self, name: str, *arguments: str, program: str = sys.executable) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:

@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS event_time ON event (t_ms);
 -- What was asked, by whom; stored before anything of it is sent.
 CREATE TABLE IF NOT EXISTS grid_order (
   id TEXT PRIMARY KEY, op TEXT NOT NULL, args TEXT NOT NULL, target TEXT NOT NULL, hubs INTEGER NOT NULL,
-  made_ms INTEGER NOT NULL, valid_s INTEGER NOT NULL, exp_s INTEGER NOT NULL, asked_by TEXT NOT NULL,
+  made_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL DEFAULT 0, valid_s INTEGER NOT NULL, exp_s INTEGER NOT NULL, asked_by TEXT NOT NULL,
   approved_by TEXT NOT NULL DEFAULT '', state TEXT NOT NULL  -- waiting, sent, withdrawn
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS order_message (
@@ -62,8 +62,10 @@ CREATE INDEX IF NOT EXISTS order_hub_of_hub ON order_hub (hub);
 -- The chain of receipts of each hub, link by link (design 3.3: prev, i).
 CREATE TABLE IF NOT EXISTS receipt (
   hub TEXT NOT NULL, epoch INTEGER NOT NULL, i INTEGER NOT NULL, iat INTEGER NOT NULL, cti BLOB,
-  status TEXT NOT NULL, reason TEXT NOT NULL, prev BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (hub, epoch, i)
+  status TEXT NOT NULL, reason TEXT NOT NULL, prev BLOB NOT NULL, hash BLOB NOT NULL,
+  heard_ms INTEGER NOT NULL, PRIMARY KEY (hub, epoch, i)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
 
 -- Who did what: people and their programs.
 CREATE TABLE IF NOT EXISTS audit (

@@ -26,7 +26,8 @@ const post = async (path, body) => (await ask(path, { method: "POST", body: JSON
 function page(name) {
   main.replaceChildren(document.getElementById(name).content.cloneNode(true));
   for (const link of document.querySelectorAll("nav a")) {
-    const here = location.hash.startsWith(link.getAttribute("href"));
+    const at = location.hash.replace("#/hubs", "#/fleet");
+    const here = at.startsWith(link.getAttribute("href"));
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   return main;
@@ -191,6 +192,7 @@ function orderPage(id) {
     return button;
   }
   let waiting = null;
+  let looks = 0;
   async function look() {
     const order = await get(`/v1/orders/${id}`);
     here.querySelector("h2").textContent = `${say(order)}, for ${aim(order.target)}`;
@@ -216,6 +218,11 @@ function orderPage(id) {
       li.append(mark, `${n} ${status}`);
       return li;
     }));
+    if (!waiting && order.sent_ms && looks++ % 3 === 0) {
+      const seconds = Math.min(3600, Math.max(10, Math.ceil((Date.now() - order.sent_ms) / 1000)));
+      const svg = await (await ask(`/v1/orders/${id}/spread.svg?seconds=${seconds}`)).text();
+      draw(here.querySelector(".chart"), svg, "How the order reached its hubs");
+    }
     fill(here.querySelector("tbody"), order.answers.map((answer) => [
       link(answer.hub, `#/hubs/${answer.hub}`), cell(answer.status, tone(answer.status)), cell(answer.reason, "text"),
       `${answer.tries} times`, ago(answer.heard_ms),
@@ -225,6 +232,13 @@ function orderPage(id) {
   return every(1000, look);
 }
 
+function draw(figure, svg, label) {
+  const drawn = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
+  drawn.setAttribute("role", "img");
+  drawn.setAttribute("aria-label", label);
+  figure.replaceChildren(document.importNode(drawn, true));
+}
+
 function hubPage(name) {
   const here = page("hub");
   const form = here.querySelector("form");
@@ -232,10 +246,7 @@ function hubPage(name) {
   here.querySelector("h2").textContent = name;
   async function day() {
     const svg = await (await ask(`/v1/hubs/${name}/day.svg?day=${form.day.value}`)).text();
-    const drawn = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
-    drawn.setAttribute("role", "img");
-    drawn.setAttribute("aria-label", `Load of ${name} on ${form.day.value}`);
-    here.querySelector(".chart").replaceChildren(document.importNode(drawn, true));
+    draw(here.querySelector(".chart"), svg, `Load of ${name} on ${form.day.value}`);
     const halves = await get(`/v1/hubs/${name}/intervals?day=${form.day.value}`);
     const known = halves.filter((half) => half.energy_wh !== null);
     const others = halves.filter((half) => half.quality !== "measured").length;
