@@ -54,9 +54,6 @@ fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS
 headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
-	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
-
 image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)
 	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))
 

@@ -78,6 +78,7 @@ class Pilot:
         self._http_port = port or free_port()
         self._secrets: dict[str, str] = {}
         self._names: dict[int, str] = {}
+        self._hubs_began = 0.0
 
     @property
     def address(self) -> str:
@@ -173,6 +174,7 @@ class Pilot:
             return False
 
     def _start_hubs(self) -> None:
+        self._hubs_began = time.monotonic()
         if self._hubs:
             self._spawn(
                 "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
@@ -229,9 +231,11 @@ class Pilot:
     def tell(self) -> bool:
         """The story; True when nothing is missing and every hub answered."""
         wanted = self._hubs + 1
-        begun = time.monotonic()
         self._wait("all hubs to be online", lambda: self.desk.get("/v1/fleet")["online"] >= wanted, 180)
-        _say("online", f"{wanted} of {wanted} hubs after {time.monotonic() - begun:.1f} s; their sessions stay open")
+        _say(
+            "online",
+            f"{wanted} of {wanted} hubs after {time.monotonic() - self._hubs_began:.1f} s; their sessions stay open",
+        )
         self._wait("readings of each hub", lambda: self.desk.get("/v1/fleet")["readings"] >= 2 * wanted, 120)
         order = {
             "op": "limit",

@@ -65,7 +65,8 @@ def write(hubs: int, pack_s: float) -> dict[str, float]:
         point.close()
     return {
         "packs": len(messages), "readings": readings, "per_s": readings / spent_s,
-        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s, "settled_s": settled_s, "bytes_each": bytes_each,
+        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s, "settled_s": settled_s,
+        "bytes_each": bytes_each,
     }  # fmt: skip
 
 
@@ -165,7 +166,8 @@ def main() -> None:
     if arguments.reach:
         row = reach(arguments.reach)
         print(f"{row['hubs']:,} sessions open after {row['opened_s']:.1f} s;"
-              f" a limit obeyed by 50 / 95 / 99 / 100 % after {row['p50_s']:.2f} / {row['p95_s']:.2f} / {row['p99_s']:.2f} / {row['p100_s']:.2f} s")  # fmt: skip
+              f" a limit obeyed by 50 / 95 / 99 / 100 % after {row['p50_s']:.2f} / {row['p95_s']:.2f}"
+              f" / {row['p99_s']:.2f} / {row['p100_s']:.2f} s")  # fmt: skip
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB at most here")
 
 
