@@ -22,7 +22,7 @@ _MAX_KEPT = 5_000
 _READINGS = "readings"
 
 
-class Message(NamedTuple):
+class HubMessage(NamedTuple):
     """To be published at QoS 1."""
 
     topic: str
@@ -81,17 +81,17 @@ class SimulatedHub:
             "meters/all/commands",
         ]
 
-    def state(self, word: str, t: float) -> Message:
+    def state(self, word: str, t: float) -> HubMessage:
         """Retained; "offline" is the will."""
         said = {"state": word, "epoch": self._epoch, "boot": 1, "version": VERSION, "kid": self._signer.kid.hex(),
                 "t": int(t * 1000)}  # fmt: skip
-        return Message(f"meters/{self.hub}/state", json.dumps(said).encode(), True)
+        return HubMessage(f"meters/{self.hub}/state", json.dumps(said).encode(), True)
 
-    def started(self, t: float) -> list[Message]:
+    def started(self, t: float) -> list[HubMessage]:
         """The first words of a session."""
         return [self.state("online", t), self._event("uplink.up", {"host": "simulated", "protocol": "3.1.1"}, t)]
 
-    def due(self, t: float) -> list[Message]:
+    def due(self, t: float) -> list[HubMessage]:
         """What has to be said by now."""
         found = []
         for limit in [limit for limit in self._limits.values() if limit.ends_s <= t]:
@@ -109,7 +109,7 @@ class SimulatedHub:
             self._beats_at = t + self._heartbeat_s
             beat = {"t": int(t * 1000), "epoch": self._epoch, "n": {lane: n + 1 for lane, n in self._next.items()},
                     "b": dict(self._booked)}  # fmt: skip
-            found.append(Message(f"meters/{self.hub}/heartbeat", encode(beat)))
+            found.append(HubMessage(f"meters/{self.hub}/heartbeat", encode(beat)))
         return found
 
     def power_w(self, t: float) -> float:
@@ -130,7 +130,7 @@ class SimulatedHub:
             Reading("meter", "energy", t_ms, self._energy_mwh // 1000, 0),
         ]
 
-    def take(self, topic: str, payload: bytes, t: float) -> list[Message]:
+    def take(self, topic: str, payload: bytes, t: float) -> list[HubMessage]:
         """A command, or what claims to be one; strangers get no answer."""
         try:
             message = split_command(payload)
@@ -142,7 +142,7 @@ class SimulatedHub:
         except (BadCommand, BadEnvelope):
             return []
         if command.cti in self._answers:
-            return [Message(f"meters/{self.hub}/receipts", self._answers[command.cti])]
+            return [HubMessage(f"meters/{self.hub}/receipts", self._answers[command.cti])]
         digest = hashlib.sha256(payload).digest()
         reason = self._refusal(command, topic, t)
         if reason:
@@ -157,7 +157,7 @@ class SimulatedHub:
             return "expired"
         return "replayed" if command.ctr <= self._ctr.get(command.kid, -1) else ""
 
-    def _obey(self, command: Command, digest: bytes, t: float) -> Iterator[Message]:
+    def _obey(self, command: Command, digest: bytes, t: float) -> Iterator[HubMessage]:
         op, args = command.op, command.args
         if op == "limit":
             self._limits[command.cti] = _Limit(command, digest, float(args["watts"]), t + float(args["duration"]))
@@ -182,24 +182,24 @@ class SimulatedHub:
                 self.groups = list(args.get("set", {}).get("hub.groups", self.groups))
             yield self._receipt(command, digest, "completed", t)
 
-    def _send_again(self, command: Command, digest: bytes, t: float) -> Iterator[Message]:
+    def _send_again(self, command: Command, digest: bytes, t: float) -> Iterator[HubMessage]:
         args = command.args
         kept = self._kept.get(args["lane"], {}) if args["epoch"] == self._epoch else {}
         found = [number for number in kept if args["from"] <= number <= args["to"]]
         for number in found:
-            yield Message(f"meters/{self.hub}/{args['lane']}", kept[number])
+            yield HubMessage(f"meters/{self.hub}/{args['lane']}", kept[number])
         if found:
             yield self._receipt(command, digest, "completed", t)
         else:
             yield self._receipt(command, digest, "failed", t, reason="not-kept")
 
-    def _event(self, event: str, fields: dict[str, Any], t: float) -> Message:
+    def _event(self, event: str, fields: dict[str, Any], t: float) -> HubMessage:
         return self._seal("events", events.CONTENT_TYPE, events.encode_event(int(t * 1000), event, fields))
 
     def _receipt(
         self, command: Command, digest: bytes, status: str, t: float, detail: dict[str, Any] | None = None, *,
         reason: str = "",
-    ) -> Message:  # fmt: skip
+    ) -> HubMessage:  # fmt: skip
         self._i += 1
         said = receipts.Receipt(
             self.hub, int(t), command.cti, digest, status, reason, detail or {}, self._prev, self._i
@@ -211,11 +211,11 @@ class SimulatedHub:
             del self._answers[next(iter(self._answers))]
         return message
 
-    def _seal(self, lane: str, content_type: int | str, payload: bytes) -> Message:
+    def _seal(self, lane: str, content_type: int | str, payload: bytes) -> HubMessage:
         number = self._next[lane] = self._next.get(lane, 0) + 1
         message = seal(self._signer, self.hub, self._epoch, lane, number, content_type, payload)
         kept = self._kept[lane]
         kept[number] = message
         if len(kept) > _MAX_KEPT:
             del kept[next(iter(kept))]
-        return Message(f"meters/{self.hub}/{lane}", message)
+        return HubMessage(f"meters/{self.hub}/{lane}", message)

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.fleet.simulated_hub import Message, SimulatedHub
+from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from hub.wire.keys.identity import common_name
 from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
@@ -30,7 +30,7 @@ _LOOK_S = 0.1
 _RETRY_S = 5.0
 
 
-class Session:
+class SwarmSession:
     """One hub and its connection. The loop is the swarm's: it asks for the socket and gives it time."""
 
     def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, address: tuple[str, int]) -> None:
@@ -87,7 +87,7 @@ class Session:
         self._client.disconnect()
         self.serve(False)
 
-    def _publish(self, messages: list[Message]) -> None:
+    def _publish(self, messages: list[HubMessage]) -> None:
         for message in messages:
             self._client.publish(message.topic, message.payload, qos=1, retain=message.is_retained)
 
@@ -114,11 +114,11 @@ class Session:
 class Swarm:
     """`hubs` sessions and one loop."""
 
-    def __init__(self, sessions: list[Session], opened_a_second: float) -> None:
+    def __init__(self, sessions: list[SwarmSession], opened_a_second: float) -> None:
         self.sessions = sessions
         self._opened_a_second = opened_a_second
         self._selector = selectors.DefaultSelector()
-        self._known: dict[int, tuple[Session, Any, int]] = {}
+        self._known: dict[int, tuple[SwarmSession, Any, int]] = {}
         self.is_ending = False
 
     def run(self) -> None:
@@ -173,7 +173,7 @@ class Swarm:
 
 def make_session(
     ca_file: Path, cert_file: Path, operators: Operators, address: tuple[str, int], **pace: float
-) -> Session:
+) -> SwarmSession:
     """A hub by its certificate; the key lies beside it."""
     certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
     key_file = cert_file.with_suffix(".key")
@@ -182,7 +182,7 @@ def make_session(
     hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
     context = ssl.create_default_context(cafile=str(ca_file))
     context.load_cert_chain(cert_file, key_file)
-    return Session(hub, context, address)
+    return SwarmSession(hub, context, address)
 
 
 def main() -> int:

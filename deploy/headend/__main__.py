@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from deploy.headend.access import new_secret
-from deploy.headend.config import BadConfig, Config, load
+from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
 from hub.wire.printable import why
@@ -40,7 +40,7 @@ def operator_signer(file: Path) -> FileSigner:
     return FileSigner(key, b"")
 
 
-def serve(config: Config) -> int:
+def serve(config: HeadendConfig) -> int:
     """Run until SIGTERM or Ctrl-C."""
     import uvicorn
 
@@ -84,7 +84,7 @@ def openapi() -> dict[str, Any]:
     from deploy.headend.api import make_api
 
     nothing = Path("nothing")
-    config = Config(nothing, "", 0, ZoneInfo("UTC"), "", 0, nothing, nothing, nothing, "openapi", "", nothing)
+    config = HeadendConfig(nothing, "", 0, ZoneInfo("UTC"), "", 0, nothing, nothing, nothing, "openapi", "", nothing)
     signer = FileSigner(ed25519.Ed25519PrivateKey.generate(), b"")
     live = Live()
     return make_api(config, Service(config, signer, live.heard), live).openapi()

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.headend import charts
 from deploy.headend.access import TOKEN_S, Access
-from deploy.headend.config import ApiClient, Config
+from deploy.headend.config import ApiClient, HeadendConfig
 from deploy.headend.control_point import ControlPoint, broken_chains, overview, reader
 from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
@@ -34,7 +34,7 @@ from deploy.headend.metrics import metrics
 from deploy.headend.orders import Refusal, spread_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
-from hub.headend.bookkeeper import Send
+from hub.headend.bookkeeper import CommandToSend
 from hub.wire.uplink.args import check_args
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.reading import format_decimal, unit_of
@@ -105,17 +105,17 @@ class Hub(BaseModel):
     groups: list[str]
 
 
-class Token(BaseModel):
+class AccessToken(BaseModel):
     access_token: str
     token_type: Literal["bearer"] = "bearer"
     expires_in: int = TOKEN_S
 
 
-def make_api(config: Config, service: Service, live: Live) -> FastAPI:
+def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     """The application; `service` was started."""
     api = FastAPI(
         title="meterhub control point", version=VERSION, docs_url=None, redoc_url=None,
-        description="Usage, orders and the book of a fleet of hubs.",
+        description="HouseholdUsage, orders and the book of a fleet of hubs.",
     )  # fmt: skip
     access = Access(config.clients)
     scheme = OAuth2(flows={"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}}, auto_error=False)
@@ -151,7 +151,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
     Approver = Annotated[ApiClient, Depends(needs("approve"))]  # noqa: N806
     Admin = Annotated[ApiClient, Depends(needs("admin"))]  # noqa: N806
 
-    def ask(do: Callable[[ControlPoint], tuple[Any, list[Send]]]) -> Any:
+    def ask(do: Callable[[ControlPoint], tuple[Any, list[CommandToSend]]]) -> Any:
         try:
             return service.ask(do).result(_ASK_S)
         except Refusal as error:
@@ -166,7 +166,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
     def note_reading(client: ApiClient, action: str, detail: str) -> None:
         """Who looked at a household's consumption stands in the audit log."""
 
-        def do(point: ControlPoint) -> tuple[None, list[Send]]:
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
             point.note_deed(_utc_ms(), client.client_id, action, detail)
             return None, []
 
@@ -181,7 +181,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
         "grant_type": {"type": "string", "enum": ["client_credentials"]},
         "client_id": {"type": "string"}, "client_secret": {"type": "string"}}}  # fmt: skip
 
-    @api.post("/oauth/token", response_model=Token, tags=["access"], responses={400: {}, 401: {}}, openapi_extra={
+    @api.post("/oauth/token", response_model=AccessToken, tags=["access"], responses={400: {}, 401: {}}, openapi_extra={
         "requestBody": {"required": True, "content": {urlencoded: {"schema": form}}}})  # fmt: skip
     async def token(request: Request) -> Any:
         """A bearer token for an hour. The client names itself in the form or by HTTP Basic (RFC 6749, 2.3.1)."""
@@ -199,7 +199,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
         given = access.token_for(client_id, secret)
         if given is None:
             return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
-        return JSONResponse(Token(access_token=given).model_dump(), headers={"Cache-Control": "no-store"})
+        return JSONResponse(AccessToken(access_token=given).model_dump(), headers={"Cache-Control": "no-store"})
 
     @api.get("/v1/fleet", tags=["fleet"])
     def fleet(_: Fleet, db: Db) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
         """A household's consumption goes, on its request: readings, half-hours, and the packs they came in."""
         _known(db, hub)
 
-        def do(point: ControlPoint) -> tuple[int, list[Send]]:
+        def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
             gone = point.usage.erase(hub)
             point.note_deed(_utc_ms(), client.client_id, "erase", f"{hub}: {gone} readings")
             return gone, []
@@ -327,7 +327,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
         args = check_args(order.op, _with_bytes(order.args))
         target = order.target.one()
 
-        def do(point: ControlPoint) -> tuple[dict[str, Any], list[Send]]:
+        def do(point: ControlPoint) -> tuple[dict[str, Any], list[CommandToSend]]:
             t = int(time.time())
             order_id, sends = point.orders.give(order.op, args, target, order.valid_s, client.client_id, t)
             hubs = len(point.registry.members(target))
@@ -340,7 +340,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
     def approve(client: Approver, order_id: OrderId) -> dict[str, str]:
         """The second person's word: the order goes."""
 
-        def do(point: ControlPoint) -> tuple[None, list[Send]]:
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
             sends = point.orders.approve(order_id, client.client_id, int(time.time()))
             point.note_deed(_utc_ms(), client.client_id, "approve", order_id)
             return None, sends
@@ -352,7 +352,7 @@ def make_api(config: Config, service: Service, live: Live) -> FastAPI:
     def withdraw(client: Control, order_id: OrderId) -> dict[str, str]:
         """An order that still waits goes nowhere."""
 
-        def do(point: ControlPoint) -> tuple[None, list[Send]]:
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
             point.orders.withdraw(order_id)
             point.note_deed(_utc_ms(), client.client_id, "withdraw", order_id)
             return None, []

@@ -29,7 +29,7 @@ class ApiClient:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class HeadendConfig:
     """What headend.toml says. Durations in seconds, powers in watts."""
 
     data_dir: Path
@@ -106,7 +106,7 @@ _RULES: dict[str, dict[str, Rule]] = {
 _CLIENT: dict[str, Rule] = {"name": text(64), "secret_sha256": required(_digest), "roles": required(_roles)}
 
 
-def load(file: Path) -> Config:
+def load(file: Path) -> HeadendConfig:
     """Read and check the file. Raises BadConfig."""
     try:
         tables = tomllib.loads(file.read_text())
@@ -120,7 +120,7 @@ def load(file: Path) -> Config:
     service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
     listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
     certificates = registry.get("certificates")
-    return Config(
+    return HeadendConfig(
         Path(service["data_dir"]), listen_host, listen_port, service.get("timezone", ZoneInfo("UTC")),
         broker["host"], broker.get("port", 8883), Path(broker["ca_file"]), Path(broker["cert_file"]),
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),

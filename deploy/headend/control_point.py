@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deploy.headend.orders import Orders, to_json
+from deploy.headend.orders import GridOrders, to_json
 from deploy.headend.registry import Registry
-from deploy.headend.usage import Usage
+from deploy.headend.usage import HouseholdUsage
 from hub.headend.book import Book
-from hub.headend.bookkeeper import Bookkeeper, Send
+from hub.headend.bookkeeper import Bookkeeper, CommandToSend
 from hub.headend.command_signer import CommandSigner
 from hub.headend.inbox import Inbox, Received
 from hub.wire.uplink.envelope import FileSigner
@@ -42,8 +42,8 @@ class ControlPoint:
         self.registry = Registry(db, inbox)
         command_signer = CommandSigner(self.book, kid, signer)
         self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
-        self.usage = Usage(db, max_power_w)
-        self.orders = Orders(db, self.registry, command_signer, second_person_above)
+        self.usage = HouseholdUsage(db, max_power_w)
+        self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self._db = db
 
     def enrol(self, certificates: Iterable[bytes], source: str) -> int:
@@ -103,14 +103,14 @@ class ControlPoint:
         self.book.undo()
         self.usage.forget_cache()
 
-    def due(self, now: float, t: int) -> list[Send]:
+    def due(self, now: float, t: int) -> list[CommandToSend]:
         """What to publish now: orders that were not heard, `resend` for what is missing. `now`: monotonic seconds; `t`:
         UTC epoch seconds. Commit before it is published."""
         self.book.begin()
         self.usage.settle_stale(t * 1000)
         return [*self.orders.due(t), *self._bookkeeper.questions(now, t)]
 
-    def bookings(self, t: int) -> list[Send]:
+    def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for the hubs of whom more is in the book than they were told."""
         self.book.begin()
         return self._bookkeeper.bookings(t)

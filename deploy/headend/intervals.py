@@ -23,7 +23,7 @@ MEASURED, SUBSTITUTED, SUSPECT, MISSING = "measured", "substituted", "suspect", 
 _WORST = {MEASURED: 0, SUSPECT: 1, SUBSTITUTED: 2, MISSING: 3}
 
 
-class Point(NamedTuple):
+class RegisterPoint(NamedTuple):
     """What a register showed. `t_ms`: UTC epoch milliseconds; `energy_mwh`: milliwatt-hours, exact. `is_doubted`: the
     hub flagged the reading (clock not synchronised, implausible)."""
 
@@ -32,7 +32,7 @@ class Point(NamedTuple):
     is_doubted: bool = False
 
 
-class Exchange(NamedTuple):
+class MeterExchange(NamedTuple):
     """The meter was exchanged: what the old one's register showed last and the new one's first."""
 
     t_ms: int
@@ -58,7 +58,7 @@ class _Piece(NamedTuple):
 
 
 def settle(
-    points: Sequence[Point], exchanges: Iterable[Exchange], from_s: int, to_s: int, max_power_w: int
+    points: Sequence[RegisterPoint], exchanges: Iterable[MeterExchange], from_s: int, to_s: int, max_power_w: int
 ) -> list[Interval]:
     """The half-hours that begin in [from_s, to_s), both multiples of STEP_S. `points` in order of time; they should
     reach beyond both ends. `max_power_w`: more than the supply's fuse lets through."""
@@ -96,10 +96,10 @@ def _part(piece: _Piece, t_ms: int) -> int:
     return piece.used_mwh * (t_ms - piece.from_ms) // (piece.to_ms - piece.from_ms)
 
 
-def _without_slips(points: Sequence[Point], max_power_w: int) -> list[Point]:
+def _without_slips(points: Sequence[RegisterPoint], max_power_w: int) -> list[RegisterPoint]:
     """Leave out single points that the ones on either side contradict: a zero, or a jump, that was gone with the next
     telegram."""
-    kept: list[Point] = []
+    kept: list[RegisterPoint] = []
     for index, point in enumerate(points):
         if kept and point.t_ms <= kept[-1].t_ms:
             continue
@@ -113,12 +113,12 @@ def _without_slips(points: Sequence[Point], max_power_w: int) -> list[Point]:
     return kept
 
 
-def _is_possible(a: Point, b: Point, max_power_w: int) -> bool:
+def _is_possible(a: RegisterPoint, b: RegisterPoint, max_power_w: int) -> bool:
     """Could that much have been used between the two? W x ms = mWh x 3600."""
     return (b.energy_mwh - a.energy_mwh) * 3600 <= max_power_w * max(b.t_ms - a.t_ms, 60_000)
 
 
-def _pieces(points: list[Point], exchanges: list[Exchange], max_power_w: int) -> list[_Piece]:
+def _pieces(points: list[RegisterPoint], exchanges: list[MeterExchange], max_power_w: int) -> list[_Piece]:
     pieces: list[_Piece] = []
     for a, b in pairwise(points):
         swaps = [swap for swap in exchanges if a.t_ms < swap.t_ms <= b.t_ms]
@@ -142,13 +142,13 @@ def _pieces(points: list[Point], exchanges: list[Exchange], max_power_w: int) ->
     return pieces
 
 
-def _rolled_over(a: Point, b: Point, max_power_w: int) -> int | None:
+def _rolled_over(a: RegisterPoint, b: RegisterPoint, max_power_w: int) -> int | None:
     """A register of so many digits began again at 0: the only way in which less can be more (5 to 9 digits of kWh)."""
     for digits in range(5, 10):
         full = 10**digits * 1_000_000
         if a.energy_mwh < full:
             used = b.energy_mwh + full - a.energy_mwh
-            return used if _is_possible(Point(a.t_ms, 0), Point(b.t_ms, used), max_power_w) else None
+            return used if _is_possible(RegisterPoint(a.t_ms, 0), RegisterPoint(b.t_ms, used), max_power_w) else None
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from deploy.headend.registry import Registry
 from deploy.headend.usage import METER
-from hub.headend.bookkeeper import Send
+from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.wire.uplink.command import CTI_BYTES
 from hub.wire.uplink.reading import decimal_to_float
@@ -26,7 +26,7 @@ class Refusal(ValueError):
     """The order cannot be given, or not by this client; the text says why."""
 
 
-class Orders:
+class GridOrders:
     """Tables `grid_order`, `order_message`, `order_hub`. The caller opens and ends transactions, and publishes what is
     returned once the transaction is durable."""
 
@@ -38,7 +38,7 @@ class Orders:
 
     def give(
         self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int
-    ) -> tuple[str, list[Send]]:
+    ) -> tuple[str, list[CommandToSend]]:
         """A new order, and what to publish of it: nothing yet where a second person has to approve. `args` were
         checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
         hubs = self._registry.members(target)
@@ -54,7 +54,7 @@ class Orders:
         )
         return order_id, self._send(order_id, t) if state == SENT else []
 
-    def approve(self, order_id: str, client: str, t: int) -> list[Send]:
+    def approve(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
         """The second person's word. Raises Refusal."""
         row = self._waiting(order_id)
         if row["asked_by"] == client:
@@ -79,7 +79,7 @@ class Orders:
             raise Refusal(f"{order_id}: it does not wait for approval, it is {row[0]}")
         return {"asked_by": row[1], "valid_s": row[2]}
 
-    def _send(self, order_id: str, t: int) -> list[Send]:
+    def _send(self, order_id: str, t: int) -> list[CommandToSend]:
         """Sign: one message for a group or for all, else one for each hub."""
         self._db.execute("UPDATE grid_order SET sent_ms = ? WHERE id = ?", (t * 1000, order_id))
         op, args, target, valid_s = self._db.execute(
@@ -103,10 +103,10 @@ class Orders:
                 "UPDATE order_hub SET cti = ?, status = ?, tries = 1, next_s = ? WHERE order_id = ? AND hub = ?",
                 ((cti, SENT, t + _FIRST_AGAIN_S, order_id, hub) for hub in its_hubs),
             )
-            found.append(Send(topic, message, op, aud))
+            found.append(CommandToSend(topic, message, op, aud))
         return found
 
-    def due(self, t: int) -> list[Send]:
+    def due(self, t: int) -> list[CommandToSend]:
         """What has to be said again now, to each hub on its own topic: the same bytes, so a hub that has it answers
         with the receipt that it gave. Who said nothing until the end was silent."""
         rows = self._db.execute(
@@ -127,7 +127,7 @@ class Orders:
                 "UPDATE order_hub SET tries = tries + 1, next_s = ? WHERE order_id = ? AND hub = ?",
                 (min(t + wait_s, exp_s), order_id, hub),
             )
-            found.append(Send(topic_for(hub), message, op, hub))
+            found.append(CommandToSend(topic_for(hub), message, op, hub))
         return found
 
     def heard(self, receipt: Receipt, epoch: int, t_ms: int) -> bool:

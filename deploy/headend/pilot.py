@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.demo import end_with_parent
 from deploy.headend.access import new_secret
 from deploy.janitor import Janitor, end_groups
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import free_port
 from hub.wire.keys.operators import operator_entry
-from tests.harness.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = "MTR-PILOT-1"
@@ -92,7 +92,7 @@ class Pilot:
 
     def _make_keys(self) -> None:
         pki = self._pki = self._folder / "pki"
-        authority = Authority(pki)
+        authority = DevelopmentAuthority(pki)
         (pki / "hubs").mkdir()
         (pki / "real").mkdir()
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from deploy.headend.config import Config
+from deploy.headend.config import HeadendConfig
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.registry import certificates_of, issued_in
-from hub.headend.bookkeeper import Send
-from hub.headend.connection import Connection
+from hub.headend.bookkeeper import CommandToSend
+from hub.headend.connection import BrokerConnection
 from hub.headend.inbox import Received
 from hub.wire.printable import plain, why
 from hub.wire.uplink.envelope import FileSigner
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 
 class _Question(NamedTuple):
-    do: Callable[[ControlPoint], tuple[Any, list[Send]]]
+    do: Callable[[ControlPoint], tuple[Any, list[CommandToSend]]]
     answer: "Future[Any]"
 
 
 class Service:
     """Start it, `ask` it, stop it. `heard`: called in its thread for each message of a hub once it is durable."""
 
-    def __init__(self, config: Config, signer: FileSigner, heard: Callable[[Received], None]) -> None:
+    def __init__(self, config: HeadendConfig, signer: FileSigner, heard: Callable[[Received], None]) -> None:
         self._config = config
         self._signer = signer
         self._heard = heard
@@ -59,7 +59,7 @@ class Service:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def ask(self, do: Callable[[ControlPoint], tuple[T, list[Send]]]) -> "Future[T]":
+    def ask(self, do: Callable[[ControlPoint], tuple[T, list[CommandToSend]]]) -> "Future[T]":
         """Do it in a transaction; what it returns to be published goes once that is durable. The answer, or what was
         raised, is in the future."""
         answer: Future[T] = Future()
@@ -73,7 +73,7 @@ class Service:
                 config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
-            connection = Connection(
+            connection = BrokerConnection(
                 config.broker_host, config.broker_port, config.ca_file, config.cert_file, config.key_file,
                 config.client_id, acknowledges_late=True,
             )  # fmt: skip
@@ -95,8 +95,8 @@ class _Worker:
     """What lives in the thread: the only one that writes."""
 
     def __init__(
-        self, config: Config, point: ControlPoint, connection: Connection, questions: "queue.SimpleQueue[_Question]",
-        counts: dict[str, int], heard: Callable[[Received], None],
+        self, config: HeadendConfig, point: ControlPoint, connection: BrokerConnection,
+        questions: "queue.SimpleQueue[_Question]", counts: dict[str, int], heard: Callable[[Received], None],
     ) -> None:  # fmt: skip
         self._config, self._point, self._connection = config, point, connection
         self._questions, self._counts, self._heard = questions, counts, heard
@@ -179,7 +179,7 @@ class _Worker:
             else:
                 question.answer.set_result(answer)
 
-    def _publish(self, sends: list[Send]) -> None:
+    def _publish(self, sends: list[CommandToSend]) -> None:
         self._point.commit()
         for send in sends:
             self._connection.send(send.topic, send.message)

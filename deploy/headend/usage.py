@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from deploy.headend.intervals import STEP_S, STILL_S, Exchange, Interval, Point, settle
+from deploy.headend.intervals import STEP_S, STILL_S, Interval, MeterExchange, RegisterPoint, settle
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
 
 METER = "meter"
@@ -36,7 +36,7 @@ def to_mwh(mantissa: int, exponent: int) -> int:
     return int(mantissa * 10**scale) if scale >= 0 else int(mantissa // 10**-scale)
 
 
-class Usage:
+class HouseholdUsage:
     """Tables `series`, `reading`, `interval`, `exchange`. The caller opens and ends transactions."""
 
     def __init__(self, db: sqlite3.Connection, max_power_w: int) -> None:
@@ -101,7 +101,7 @@ class Usage:
         low, high = (from_ms // step_ms - 1) * step_ms, (to_ms // step_ms + 2) * step_ms
         first = self._edge(series, low, "<=", "DESC", low)
         points = [
-            Point(t, to_mwh(mantissa, exponent), bool(flags & (CLOCK_UNSYNCHRONISED | IMPLAUSIBLE)))
+            RegisterPoint(t, to_mwh(mantissa, exponent), bool(flags & (CLOCK_UNSYNCHRONISED | IMPLAUSIBLE)))
             for t, mantissa, exponent, flags in self._db.execute(
                 "SELECT t_ms, mantissa, exponent, flags FROM reading WHERE series = ? AND t_ms BETWEEN ? AND ?"
                 " ORDER BY t_ms",
@@ -112,7 +112,7 @@ class Usage:
             return
         hub, quantity = self._db.execute("SELECT hub, quantity FROM series WHERE id = ?", (series,)).fetchone()
         exchanges = [
-            Exchange(*row)
+            MeterExchange(*row)
             for row in self._db.execute(
                 "SELECT t_ms, last_mwh, first_mwh FROM exchange WHERE hub = ? AND quantity = ? ORDER BY t_ms",
                 (hub, quantity),

@@ -21,7 +21,7 @@ _CONNECT_S = 8.0
 _LITTLE_SPACE_BYTES = 64 * 1024 * 1024
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """What one check found. `severity`: "fine", "warning" or "error"; `remedy`: what to do, "" when it is fine."""
 
     check: str
@@ -30,116 +30,114 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") -> list[Finding]:
+def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") -> list[Check]:
     """Everything that can be found out. `status`: the running hub's, or None and why there is none."""
-    findings = [Finding("configuration", FINE, str(config.source))]
+    findings = [Check("configuration", FINE, str(config.source))]
     for name, check in CHECKS.items():
         try:
             findings += check(config, status)
         except Exception as error:  # a doctor that falls ill helps nobody
-            findings.append(Finding(name, ERROR, f"could not be checked: {error!r}", "send this to the maintainers"))
+            findings.append(Check(name, ERROR, f"could not be checked: {error!r}", "send this to the maintainers"))
     if status is None:
-        findings.append(Finding("daemon", ERROR, why_not, "systemctl start meterhub; journalctl -u meterhub"))
+        findings.append(Check("daemon", ERROR, why_not, "systemctl start meterhub; journalctl -u meterhub"))
     else:
         findings += daemon_findings(status)
     return findings
 
 
-def daemon_findings(status: dict[str, Any]) -> Iterable[Finding]:
+def daemon_findings(status: dict[str, Any]) -> Iterable[Check]:
     """What a running hub says of itself."""
-    yield Finding("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
+    yield Check("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
     for condition in status["conditions"]:
         severity = ERROR if condition["severity"] == "error" else WARNING
-        yield Finding(condition["code"], severity, condition["text"], condition["remedy"])
+        yield Check(condition["code"], severity, condition["text"], condition["remedy"])
 
 
-def _identity(config: Config, status: Any) -> Iterable[Finding]:
+def _identity(config: Config, status: Any) -> Iterable[Check]:
     from hub.app.startup_checks import present_identity
     from hub.wire.keys.pkcs11 import HardwareError
 
     try:
         identity = present_identity(config)[0]
     except HardwareError as error:
-        yield Finding("identity", ERROR, f"uplink.key_file: {error}", "look at the PKCS#11 module and its token")
+        yield Check("identity", ERROR, f"uplink.key_file: {error}", "look at the PKCS#11 module and its token")
         return
     except ConfigError as error:
         if status is not None and str(error).endswith(os.strerror(errno.EACCES)):
             # A field engineer may not read the key, and need not: the hub runs with it.
-            yield Finding("identity", FINE, f"{status['hub']}; its key is the hub's alone to read")
+            yield Check("identity", FINE, f"{status['hub']}; its key is the hub's alone to read")
             return
-        yield Finding("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
+        yield Check("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
         return
     begins, ends = identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc
     now = datetime.now(UTC)
     if begins <= now <= ends:
-        yield Finding("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
+        yield Check("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
     else:
         text = f"{identity.hub_id}: the certificate is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
-        yield Finding("identity", ERROR, text, f"check the clock (it says {now:%Y-%m-%d}), then renew the certificate")
+        yield Check("identity", ERROR, text, f"check the clock (it says {now:%Y-%m-%d}), then renew the certificate")
 
 
-def _operators(config: Config, _status: Any) -> Iterable[Finding]:
+def _operators(config: Config, _status: Any) -> Iterable[Check]:
     from hub.app.startup_checks import operators_of
 
     try:
         operators = operators_of(config)
     except ConfigError as error:
-        yield Finding("operators", ERROR, str(error), "mend the file: until then the hub obeys nobody in it")
+        yield Check("operators", ERROR, str(error), "mend the file: until then the hub obeys nobody in it")
         return
     if operators:
-        yield Finding(
-            "operators", FINE, ", ".join(f"{o.kid} ({', '.join(sorted(o.roles))})" for o in operators.values())
-        )
+        yield Check("operators", FINE, ", ".join(f"{o.kid} ({', '.join(sorted(o.roles))})" for o in operators.values()))
     else:
         remedy = f"put the utility's operators into {config.operators_file}"
-        yield Finding("operators", WARNING, "nobody may command this hub", remedy)
+        yield Check("operators", WARNING, "nobody may command this hub", remedy)
 
 
-def _clock(_config: Config, status: Any) -> Iterable[Finding]:
+def _clock(_config: Config, status: Any) -> Iterable[Check]:
     now = datetime.now(UTC)
     if status is not None and not status["process"]["clock_trusted"]:
         return  # the hub says so itself, with what to do
-    yield Finding("clock", FINE, f"{now:%Y-%m-%dT%H:%M:%SZ}")
+    yield Check("clock", FINE, f"{now:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def _storage(config: Config, _status: Any) -> Iterable[Finding]:
+def _storage(config: Config, _status: Any) -> Iterable[Check]:
     place = config.data_dir
     if not place.is_dir():
-        yield Finding("storage", ERROR, f"{place} is not a directory", "check hub.data_dir and that it is mounted")
+        yield Check("storage", ERROR, f"{place} is not a directory", "check hub.data_dir and that it is mounted")
         return
     free = shutil.disk_usage(place).free
     severity = WARNING if free < _LITTLE_SPACE_BYTES else FINE
     remedy = "free space there: the hub gives up old history first, then thins" if severity == WARNING else ""
-    yield Finding("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
+    yield Check("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
 
 
-def _ports(config: Config, _status: Any) -> Iterable[Finding]:
+def _ports(config: Config, _status: Any) -> Iterable[Check]:
     wanted = [("radio", config.radio.path)] if config.radio else []
     wanted += [("meter", config.meter.path)] if config.meter else []
     for name, path in wanted:
         if "://" in path:
             continue
         if os.path.exists(path):
-            yield Finding(f"{name}-port", FINE, path)
+            yield Check(f"{name}-port", FINE, path)
         else:
-            yield Finding(f"{name}-port", ERROR, f"{path} does not exist", f"check {name}.path and what is plugged in")
+            yield Check(f"{name}-port", ERROR, f"{path} does not exist", f"check {name}.path and what is plugged in")
 
 
-def _broker(config: Config, status: Any) -> Iterable[Finding]:
+def _broker(config: Config, status: Any) -> Iterable[Check]:
     if status is not None and status["uplink"]["state"] == "up":
-        yield Finding("broker", FINE, f"session with {status['uplink']['host']}")
+        yield Check("broker", FINE, f"session with {status['uplink']['host']}")
         return
     for host, port in config.uplink.hosts:
         yield try_broker(config, host, port)
 
 
-def try_broker(config: Config, host: str, port: int) -> Finding:
+def try_broker(config: Config, host: str, port: int) -> Check:
     """Look up the name, open TCP, shake hands in TLS with the hub's own certificate: the first that fails is told."""
     place = f"{host}:{port}"
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        return Finding(
+        return Check(
             "broker", ERROR, f"{place}: the name is not known: {error}", "check uplink.host and the DNS server"
         )
     from drivers.tls import client_context
@@ -154,21 +152,21 @@ def try_broker(config: Config, host: str, port: int) -> Finding:
             context.wrap_socket(sock, server_hostname=host) as tls,
         ):
             took_ms = (time.monotonic() - begun) * 1000
-            return Finding("broker", FINE, f"{place}: {tls.version()}, certificate accepted, {took_ms:.0f} ms")
+            return Check("broker", FINE, f"{place}: {tls.version()}, certificate accepted, {took_ms:.0f} ms")
     except ConfigError:
-        return Finding("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
+        return Check("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
     except ssl.SSLCertVerificationError as error:
         remedy = "compare the broker's certificate with uplink.ca_file and uplink.host; check the clock"
-        return Finding("broker", ERROR, f"{place}: its certificate is not accepted: {error.verify_message}", remedy)
+        return Check("broker", ERROR, f"{place}: its certificate is not accepted: {error.verify_message}", remedy)
     except ssl.SSLError as error:
         remedy = "is this the broker's TLS port? does the broker accept this hub's certificate?"
-        return Finding("broker", ERROR, f"{place}: TLS fails: {error.reason or error}", remedy)
+        return Check("broker", ERROR, f"{place}: TLS fails: {error.reason or error}", remedy)
     except OSError as error:
         remedy = "check the modem and its antenna, then uplink.host and uplink.port"
-        return Finding("broker", ERROR, f"{place}: {error.strerror or error}", remedy)
+        return Check("broker", ERROR, f"{place}: {error.strerror or error}", remedy)
 
 
-CHECKS: dict[str, Callable[[Config, Any], Iterable[Finding]]] = {
+CHECKS: dict[str, Callable[[Config, Any], Iterable[Check]]] = {
     "identity": _identity,
     "operators": _operators,
     "clock": _clock,

@@ -44,7 +44,7 @@ def _keep(arguments: argparse.Namespace) -> int:
     from hub.headend.book import Book
     from hub.headend.bookkeeper import Bookkeeper
     from hub.headend.command_signer import CommandSigner
-    from hub.headend.connection import Connection
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     try:
@@ -54,7 +54,7 @@ def _keep(arguments: argparse.Namespace) -> int:
             Inbox(arguments.hub_cert, has_ledger=False), book, CommandSigner(book, arguments.kid, key),
             gap_after_s=arguments.gap_after_s,
         )  # fmt: skip
-        connection = Connection(
+        connection = BrokerConnection(
             arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, arguments.client_id,
             acknowledges_late=True,
         )  # fmt: skip

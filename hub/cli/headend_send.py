@@ -52,7 +52,7 @@ def _send(arguments: argparse.Namespace) -> int:
     """Sign a command as an operator and publish it. With --wait: exit status 0 when the hub did it, 1 when not."""
     from hub.headend.archive import save
     from hub.headend.command_signer import topic_for
-    from hub.headend.connection import Connection
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     if arguments.op not in ROLES:
@@ -68,7 +68,9 @@ def _send(arguments: argparse.Namespace) -> int:
         return USAGE
     try:
         cti, message = _sign(arguments, args)
-        connection = Connection(arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, "")
+        connection = BrokerConnection(
+            arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, ""
+        )
         connection.start(["meters/+/receipts", "meters/+/answers"])
         topic = topic_for(arguments.to)
         connection.publish(topic, message, arguments.timeout_s)

@@ -15,7 +15,7 @@ _MAX_ASKED = 10_000  # numbers in one `resend`
 _AGAIN_AFTER_S = 300.0
 
 
-class Send(NamedTuple):
+class CommandToSend(NamedTuple):
     """A command to publish."""
 
     topic: str
@@ -68,7 +68,7 @@ class Bookkeeper:
         if received.fields.get("reason") == "not-kept":
             self.book.give_up(gap)
 
-    def questions(self, now: float, t: int) -> list[Send]:
+    def questions(self, now: float, t: int) -> list[CommandToSend]:
         """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
         gaps = self.book.gaps()
         self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
@@ -85,7 +85,7 @@ class Bookkeeper:
         self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
         return found
 
-    def bookings(self, t: int) -> list[Send]:
+    def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for every hub of whom more is booked than it was told."""
         found = []
         for hub in self.book.hubs():
@@ -95,5 +95,5 @@ class Bookkeeper:
                 found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
         return found
 
-    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> Send:
-        return Send(topic_for(hub), self._signer.sign(hub, op, args, cti=cti, t=t, valid_s=_VALID_S), op, hub)
+    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> CommandToSend:
+        return CommandToSend(topic_for(hub), self._signer.sign(hub, op, args, cti=cti, t=t, valid_s=_VALID_S), op, hub)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import ROOT, Hub
@@ -46,9 +46,9 @@ def test_a_healthy_hub_is_found_healthy_and_a_sick_one_names_its_illness(
 
 
 def test_a_broker_of_another_utility_is_told_from_one_that_is_away(
-    make_hub: Callable[..., Hub], authority: Authority, broker: Broker, tmp_path: Path
+    make_hub: Callable[..., Hub], authority: DevelopmentAuthority, broker: Broker, tmp_path: Path
 ) -> None:
-    stranger = Authority(tmp_path / "stranger")
+    stranger = DevelopmentAuthority(tmp_path / "stranger")
     hub = make_hub(uplink__ca_file=str(stranger.ca_file))
     found = findings(hub)["broker"]
     assert found["severity"] == "error" and "not accepted" in found["text"]

@@ -20,17 +20,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from deploy.fleet.simulated_hub import Message, SimulatedHub
+from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from deploy.headend.control_point import ControlPoint
-from deploy.pki import Authority
-from hub.headend.connection import Connection
+from deploy.local_broker import Broker
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import wait_for
+from hub.headend.connection import BrokerConnection
 from hub.headend.inbox import Inbox
 from hub.wire.keys.operators import operator_entry, parse_operators
 from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner, kid_of, split_sign1
 from hub.wire.uplink.receipt import decode_receipt
-from tests.harness.broker import Broker
-from tests.harness.waiting import wait_for
 
 _AT_ONCE = 500
 _START = 1_795_000_000
@@ -65,13 +65,13 @@ def write(hubs: int, pack_s: float) -> dict[str, float]:
         point.close()
     return {
         "packs": len(messages), "readings": readings, "per_s": readings / spent_s,
-        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s, "settled_s": settled_s,
-        "bytes_each": bytes_each,
+        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s,
+        "settled_s": settled_s, "bytes_each": bytes_each,
     }  # fmt: skip
 
 
-def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], list[Message]]:
-    authority = Authority(folder / "pki")
+def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], list[HubMessage]]:
+    authority = DevelopmentAuthority(folder / "pki")
     certificates, messages = {}, []
     for number in range(hubs):
         key = ec.generate_private_key(ec.SECP256R1())
@@ -94,7 +94,7 @@ def reach(hubs: int) -> dict[str, float]:
     """Seconds to open N sessions, and until a limit was obeyed by a share of them."""
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         place = Path(folder)
-        authority = Authority(place / "pki")
+        authority = DevelopmentAuthority(place / "pki")
         (place / "pki" / "hubs").mkdir()
         authority.issue("broker", hosts=["localhost"])
         authority.issue("headend")
@@ -104,7 +104,7 @@ def reach(hubs: int) -> dict[str, float]:
         (place / "operators.toml").write_text(operator_entry("op", key.public_key(), ["limit"], "Bench"))
         broker = Broker(place / "broker", authority, somebody=False, extra="max_inflight_messages 1000\n").start()
         pki = place / "pki"
-        connection = Connection(
+        connection = BrokerConnection(
             "localhost", broker.port, pki / "ca.pem", pki / "headend.pem", pki / "headend.key", "bench"
         )
         connection.start(["meters/+/receipts", "meters/+/state"])
@@ -121,7 +121,7 @@ def reach(hubs: int) -> dict[str, float]:
             broker.stop()
 
 
-def _reach(connection: Connection, hubs: int, key: ec.EllipticCurvePrivateKey) -> dict[str, float]:
+def _reach(connection: BrokerConnection, hubs: int, key: ec.EllipticCurvePrivateKey) -> dict[str, float]:
     online: set[str] = set()
     begun = time.monotonic()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
@@ -51,7 +51,7 @@ def measure(count: int = 10_000) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mh-stranger-"))
         folder = Path(name)
-        authority = Authority(folder / "pki")
+        authority = DevelopmentAuthority(folder / "pki")
         authority.issue("broker", hosts=["localhost"])
         for common_name, file in (("MTR-1", "hub"), ("headend", "headend"), ("stranger", "stranger")):
             authority.issue(common_name, file_name=file)
@@ -79,7 +79,7 @@ def measure(count: int = 10_000) -> list[dict[str, Any]]:
 
 
 def _one(
-    hub: Hub, control: ControlPoint, honest: Operator, broker: Broker, authority: Authority,
+    hub: Hub, control: ControlPoint, honest: Operator, broker: Broker, authority: DevelopmentAuthority,
     make: Callable[[int], bytes] | None, count: int,
 ) -> dict[str, Any]:  # fmt: skip
     messages = [] if make is None else [make(number) for number in range(count)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.order import EVERYTHING, Order
 from hub.wire.mqttsn.messages import Malformed, decode
 from hub.wire.mqttsn.v2.messages import decode2
@@ -85,7 +85,7 @@ class GatewayTarget:
         self.rng = rng
         self.now = 0.0
         self.config = GatewayConfig(
-            limits=Limits(
+            limits=GatewayLimits(
                 clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50, nameless=3
             ),
             publishes_per_s={"zigbee": 5.0},

@@ -19,7 +19,7 @@ MAX_AHEAD_S = 300.0  # design 3.3: how far a control point's clock may be ahead 
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class CommandRefused:
     """Not obeyed. `reason` is one of REASONS; `kid`: whose signature held, "" for nobody's, and then `cti` where it
     could be read."""
 
@@ -57,7 +57,7 @@ class Accepted:
     digest: bytes
 
 
-Verdict = Refused | AnsweredBefore | Accepted
+Verdict = CommandRefused | AnsweredBefore | Accepted
 
 REASONS = (
     "malformed", "unknown-kid", "bad-signature", "wrong-audience", "wrong-role", "operator-expired", "no-clock",
@@ -103,23 +103,23 @@ class Authority:
             sign1 = split_command(message)
             kid = kid_text(sign1.header)
         except ValueError as error:
-            return Refused("malformed", str(error), digest)
+            return CommandRefused("malformed", str(error), digest)
         operator = self.operators.get(kid)
         if operator is None:
-            return Refused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
+            return CommandRefused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
         try:
             verify(sign1, operator.public_key)
         except BadEnvelope as error:
-            return Refused("bad-signature", str(error), digest, unverified=sign1)
+            return CommandRefused("bad-signature", str(error), digest, unverified=sign1)
         try:
             command = read_claims(sign1)
         except BadCommand as error:
-            return Refused("malformed", str(error), digest, error.cti, kid)
+            return CommandRefused("malformed", str(error), digest, error.cti, kid)
         if self._is_answered(command.cti):
             return AnsweredBefore(command, digest)
         refusal = self._refusal(command, operator, t)
         if refusal is not None:
-            return Refused(*refusal, digest, command.cti, kid)
+            return CommandRefused(*refusal, digest, command.cti, kid)
         return Accepted(command, operator, digest)
 
     def _refusal(self, command: Command, operator: Operator, t: float | None) -> tuple[str, str] | None:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
-from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
+from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
 from hub.core.control.household import ORDER_S, Held, Household
-from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, Limits, decode_limit, step
+from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, LimitTable, decode_limit, step
 from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
     ANSWERED,
@@ -31,11 +31,11 @@ from hub.core.control.records import (
     LIMIT,
     OPERATORS_BEFORE,
     ORDER,
+    JobRequest,
     Journal,
-    Request,
     Step,
 )
-from hub.core.control.trial import OperatorBook, Trial
+from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
 from hub.core.records import (
@@ -95,9 +95,9 @@ class Controller:
     ) -> None:
         self.hub_id = hub_id
         self.random = random
-        self.limits = Limits()
+        self.limits = LimitTable()
         self.orders: dict[bytes, ApplianceOrder] = {}
-        self.jobs: dict[bytes, Request] = {}
+        self.jobs: dict[bytes, JobRequest] = {}
         self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
         self.floor_w = settings.floor_w
         self.household = Household(self._has_order, self._record_event, random)
@@ -107,7 +107,7 @@ class Controller:
         self.ctr: dict[str, int] = {}
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
-        self.trial = Trial(book)
+        self.trial = ListTrial(book)
         self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
@@ -221,7 +221,7 @@ class Controller:
             self.orders[bytes.fromhex(rest)] = decode_appliance_order(bytes.fromhex(rest), value)
         elif kind + "/" == JOB:
             kid, digest, op, args, is_for_many = decode_own(value)
-            self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
+            self.jobs[bytes.fromhex(rest)] = JobRequest(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
 
     # Commands
 
@@ -231,7 +231,7 @@ class Controller:
         verdict = self.authority.judge(message, self.utc(now))
         if isinstance(verdict, AnsweredBefore):
             return self._answer_again(verdict, now)
-        if isinstance(verdict, Refused):
+        if isinstance(verdict, CommandRefused):
             return self._refuse(verdict, now)
         return self._obey(verdict, now)
 
@@ -239,7 +239,7 @@ class Controller:
         """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
         self._ending.clear()
         digest = hashlib.sha256(message).digest()
-        return self._refuse(Refused("poison", "this hub ended more than once while it was in hand", digest), now)
+        return self._refuse(CommandRefused("poison", "this hub ended more than once while it was in hand", digest), now)
 
     def _obey(self, verdict: Accepted, now: float) -> Step:
         command = verdict.command
@@ -248,9 +248,9 @@ class Controller:
             operation = OPERATIONS[command.op](self, verdict, args, now)
             journal = operation.journal()
         except BadArgs as error:
-            return self._refuse(Refused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
         except Unable as error:
-            return self._refuse(Refused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
         self.counters["accepted"] += 1
         if journal:
             journal.kept[CTR + command.kid] = encode(command.ctr)
@@ -284,7 +284,7 @@ class Controller:
         self._unanswered += 1
         self.counters["unanswered"] += 1
 
-    def _refuse(self, refused: Refused, now: float) -> Step:
+    def _refuse(self, refused: CommandRefused, now: float) -> Step:
         self.counters[f"refused.{refused.reason}"] += 1
         if not self._may_answer(refused.kid, now):
             self._leave_unanswered()

@@ -73,7 +73,7 @@ def step(limit: Limit, event: str) -> tuple[Limit, str]:
     return replace(limit, state=state, told=status or limit.told), status
 
 
-class Limits:
+class LimitTable:
     """The limits that are not over. `now` is monotonic; `offset_s` = UTC - monotonic, as of when it was trusted."""
 
     def __init__(self) -> None:

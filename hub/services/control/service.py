@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from drivers.clock import monotonic
 from hub.core.control.controller import Controller
 from hub.core.control.household import LIMIT_SLOT
-from hub.core.control.records import Journal, Outcome, Request, Step
+from hub.core.control.records import JobRequest, Journal, Outcome, Step
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
@@ -36,14 +36,14 @@ _ON_RADIO = "zb-"  # ClientIds of appliances that speak no MQTT-SN (design 3.2)
 _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
-class Ledger(Protocol):
+class ControlStore(Protocol):
     """What it needs of the store."""
 
     def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
         """Make one step durable."""
 
 
-class Home(Protocol):
+class ControlledHome(Protocol):
     """What it needs of the home's loop. `flush()`: send and hand to the store what the gateway has ready."""
 
     gateway: Gateway
@@ -80,12 +80,12 @@ class ControlService:
     def __init__(
         self,
         controller: Controller,
-        store: Ledger,
-        home: Home,
+        store: ControlStore,
+        home: ControlledHome,
         health: Health,
         *,
         resend: Callable[[str, int, int, int], bool],
-        job: Callable[[Request], Awaitable[Outcome]],
+        job: Callable[[JobRequest], Awaitable[Outcome]],
         liveness: Liveness | None = None,
         in_hand: InHand | None = None,
     ) -> None:
@@ -205,12 +205,12 @@ class ControlService:
         if step.request is not None:
             self._begin(step.request)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: JobRequest) -> None:
         task = asyncio.create_task(self._run_job(request), name=f"job-{request.op}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run_job(self, request: Request) -> None:
+    async def _run_job(self, request: JobRequest) -> None:
         try:
             status, reason, detail, journal = await self._job(request)
         except Exception as error:

@@ -42,14 +42,14 @@ _FIXED_HEADER_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Will:
+class StateWill:
     topic: str
     payload: bytes
     retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Delivery:
     """What the broker sent. `mid`: what is to be acknowledged, 0 at QoS 0."""
 
     topic: str
@@ -69,9 +69,9 @@ class MqttSession:
         context: ResumingContext,
         keepalive_s: int,
         silence_s: float,
-        will: Will,
+        will: StateWill,
         published: Callable[[int, int], None],
-        received: Callable[[Message], None],
+        received: Callable[[Delivery], None],
         login: tuple[str, str | None] | None = None,
     ) -> None:
         """`login`: user name and password, for brokers that want them beside the certificate."""
@@ -108,7 +108,7 @@ class MqttSession:
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self.client = self._build(client_id, context, will)
 
-    def _build(self, client_id: str, context: ResumingContext, will: Will) -> mqtt.Client:
+    def _build(self, client_id: str, context: ResumingContext, will: StateWill) -> mqtt.Client:
         version = mqtt.MQTTv5 if self._is_5 else mqtt.MQTTv311
         # clean_session belongs to 3.1.1; 5 says clean_start at connect. False: the broker keeps commands for us.
         clean_session = None if self._is_5 else False
@@ -158,7 +158,7 @@ class MqttSession:
     def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
         topic, payload = message.topic, bytes(message.payload)
         self.tap("in", topic, payload)
-        self._received(Message(topic, payload, message.retain, message.mid if message.qos else 0))
+        self._received(Delivery(topic, payload, message.retain, message.mid if message.qos else 0))
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         future = self._subscribing.pop(mid, None)

@@ -8,10 +8,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from deploy.fleet.simulated_hub import Message, SimulatedHub
+from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from deploy.headend.control_point import ControlPoint
-from deploy.pki import Authority
-from hub.headend.bookkeeper import Send
+from deploy.pki import DevelopmentAuthority
+from hub.headend.bookkeeper import CommandToSend
 from hub.headend.inbox import Received
 from hub.wire.keys.operators import operator_entry, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
@@ -28,7 +28,7 @@ class Fleet:
         operators = parse_operators(operator_entry("op", key.public_key(), ["limit", "read", "admin", "price"], "Test"))
         self.signer = FileSigner(key, b"")
         self.policy = policy
-        self.authority = Authority(folder / "pki")
+        self.authority = DevelopmentAuthority(folder / "pki")
         self.hubs: dict[str, SimulatedHub] = {}
         self.certificates: dict[str, bytes] = {}
         for name in names:
@@ -38,7 +38,7 @@ class Fleet:
             assert isinstance(hub_key, ec.EllipticCurvePrivateKey)
             self.certificates[name] = certificate.public_bytes(Encoding.DER)
             self.hubs[name] = SimulatedHub(name, FileSigner(hub_key, kid_of(certificate)), operators, self.t)
-        self.drops: Callable[[Message | Send], bool] = lambda _message: False
+        self.drops: Callable[[HubMessage | CommandToSend], bool] = lambda _message: False
         self.received: list[Received] = []
         self.open()
 
@@ -51,14 +51,14 @@ class Fleet:
     def close(self) -> None:
         self.point.close()
 
-    def hear(self, messages: list[Message]) -> None:
+    def hear(self, messages: list[HubMessage]) -> None:
         """The control point takes what hubs say."""
         for message in messages:
             if not self.drops(message):
                 self.received.append(self.point.take(message.topic, message.payload, int(self.t * 1000)))
         self.point.commit()
 
-    def carry(self, sends: list[Send]) -> None:
+    def carry(self, sends: list[CommandToSend]) -> None:
         """Commands to the hubs that listen, and what these answer."""
         self.point.commit()
         for send in sends:

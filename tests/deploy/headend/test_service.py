@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.fleet.swarm import Swarm, make_session
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
-from deploy.pki import Authority
+from deploy.local_broker import Broker
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import free_port, wait_for
 from hub.wire.keys.operators import operator_entry, parse_operators
-from tests.harness.broker import Broker
-from tests.harness.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 HUBS = 4
@@ -34,7 +34,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         pki = folder / "pki"
-        authority = Authority(pki)
+        authority = DevelopmentAuthority(pki)
         (pki / "hubs").mkdir()
         authority.issue("broker", hosts=["localhost"])
         authority.issue("headend")

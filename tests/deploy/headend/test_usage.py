@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from deploy.headend.intervals import MEASURED, STEP_S, SUBSTITUTED, SUSPECT, day_of
-from deploy.headend.usage import Usage, intervals_of, readings_of, to_mwh
+from deploy.headend.usage import HouseholdUsage, intervals_of, readings_of, to_mwh
 from hub.headend.book import Book
 from hub.wire.uplink.reading import Reading
 
@@ -39,7 +39,7 @@ def known(book: Book, hours: int = 48) -> list[tuple[int, int, int | None, str]]
 
 
 def test_half_hours_appear_once_their_end_is_seen(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     for minute in range(121):
         usage.enter(HUB, [energy(minute * 60, 20 * minute)])
         usage.settle_stale(minute)
@@ -47,7 +47,7 @@ def test_half_hours_appear_once_their_end_is_seen(book: Book) -> None:
 
 
 def test_the_order_in_which_packs_come_does_not_matter(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     minutes = list(range(241))
     random.Random(4).shuffle(minutes)
     for minute in minutes:
@@ -57,7 +57,7 @@ def test_the_order_in_which_packs_come_does_not_matter(book: Book) -> None:
 
 
 def test_a_substitute_is_replaced_when_the_truth_comes_and_both_are_kept(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     usage.enter(HUB, [energy(minute * 60, 10 * minute) for minute in range(11)])
     usage.enter(HUB, [energy(minute * 60, 100 + 30 * (minute - 10)) for minute in range(80, 121)])
     usage.settle_stale(1)
@@ -71,7 +71,7 @@ def test_a_substitute_is_replaced_when_the_truth_comes_and_both_are_kept(book: B
 
 
 def test_readings_that_say_nothing_new_make_no_new_version(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     for _ in range(3):
         usage.enter(HUB, [energy(minute * 60, 20 * minute) for minute in range(61)])
         usage.settle_stale(1)
@@ -79,7 +79,7 @@ def test_readings_that_say_nothing_new_make_no_new_version(book: Book) -> None:
 
 
 def test_a_register_that_stands_still_is_suspect_after_a_day_also_pack_by_pack(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     for t in range(0, 26 * 3600 + 1, 600):
         usage.enter(HUB, [energy(t, 77)])
         usage.settle_stale(1)
@@ -88,7 +88,7 @@ def test_a_register_that_stands_still_is_suspect_after_a_day_also_pack_by_pack(b
 
 
 def test_an_exchange_in_an_event_after_the_fact_makes_the_half_hour_known(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     usage.enter(HUB, [energy(minute * 60, 5000 + 20 * minute) for minute in range(40)])
     usage.enter(HUB, [energy(minute * 60, 20 * (minute - 40)) for minute in range(41, 91)])
     usage.settle_stale(1)
@@ -99,7 +99,7 @@ def test_an_exchange_in_an_event_after_the_fact_makes_the_half_hour_known(book: 
 
 
 def test_nonsense_in_the_event_of_an_exchange_is_passed_over(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     usage.enter_exchange(HUB, 1, {"energy": [1], "x": 3}, {"energy": "1e9", "x": None})
     assert book.db.execute("SELECT count(*) FROM exchange").fetchone()[0] == 0
 
@@ -111,14 +111,14 @@ def test_registers_are_exact(mantissa: int, exponent: int, mwh: int) -> None:
 
 
 def test_readings_are_found_by_appliance_and_time(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     usage.enter(HUB, [energy(t, t) for t in range(10)] + [Reading("boiler", "power", START * 1000, 5, 0)])
     assert len(list(readings_of(book.db, HUB, "", "", START * 1000, (START + 5) * 1000, 100))) == 6
     assert [row.mantissa for row in readings_of(book.db, HUB, "boiler", "power", 0, 1 << 60, 100)] == [5]
 
 
 def test_a_day_of_25_hours_has_50_half_hours(book: Book) -> None:
-    usage = Usage(book.db, 24_000)
+    usage = HouseholdUsage(book.db, 24_000)
     from_s, to_s = day_of(date(2027, 10, 31), ZoneInfo("Europe/London"))
     usage.enter(HUB, [Reading("meter", "energy", t * 1000, (t - from_s) // 6, 0) for t in range(from_s, to_s + 1, 300)])
     usage.settle_stale(1)

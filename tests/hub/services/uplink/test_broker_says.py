@@ -336,9 +336,9 @@ def test_a_captive_portal_is_told_from_a_broker(make_house: Make, status: str) -
 def test_a_portal_with_a_certificate_of_its_own_gets_nothing(
     make_house: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from deploy.pki import Authority
+    from deploy.pki import DevelopmentAuthority
 
-    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    stranger = DevelopmentAuthority(tmp_path_factory.mktemp("stranger"))
     stranger.issue("broker", hosts=["localhost", "127.0.0.1"])
     broker = ScriptedBroker(stranger)
     house = make_house(broker.port)
