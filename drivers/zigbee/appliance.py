@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from drivers.zigbee import exceptions, zcl
+from drivers.zigbee import exceptions
 from drivers.zigbee.address import client_id_of
 from drivers.zigbee.channel import SPEAKS_S, Channel, Place, Reading
 from drivers.zigbee.ias import ZONE_STATUS, ZONE_TYPE, Zone, word_of
@@ -31,6 +31,7 @@ from drivers.zigbee.measures import (
     value_attributes,
 )
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
+from hub.wire.zigbee import zcl
 
 # Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0

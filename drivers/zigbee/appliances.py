@@ -13,7 +13,7 @@ from zigpy.zcl import Cluster
 from zigpy.zcl.foundation import Status
 
 from drivers.clock import monotonic
-from drivers.zigbee import asking, ias, zcl
+from drivers.zigbee import asking, ias
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
 from drivers.zigbee.appliance import PROFILES, Appliance, Shape
 from drivers.zigbee.application import Application, HubDevice
@@ -23,6 +23,7 @@ from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import Kept
 from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
+from hub.wire.zigbee import zcl
 
 log = logging.getLogger(__name__)
 

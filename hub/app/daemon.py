@@ -461,6 +461,7 @@ class Daemon:
             base.health.raise_condition("radio-unusable", repr(error)[:200])
             return
         self._radio = radio
+        self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
         self._tell_prices(radio)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.zigbee import exceptions, zcl
+from drivers.zigbee import exceptions
 from drivers.zigbee.appliance import Appliance, Shape
 from drivers.zigbee.budget import BURST, CALM_S, MUTED_ONE_IN_S, ONE_IN_S, Budget
 from drivers.zigbee.channel import Place, Reading
@@ -19,6 +19,7 @@ from drivers.zigbee.interviews import RETRY_S, Interviews
 from drivers.zigbee.kept import FILE, Kept
 from drivers.zigbee.register import MOST_WH_PER_H, Register
 from drivers.zigbee.scaling import bcd, doubt_of
+from hub.wire.zigbee import zcl
 
 ROOT = Path(__file__).resolve().parents[3]
 ELECTRICAL, METERING = Place(1, 0x0B04), Place(1, 0x0702)
