@@ -15,6 +15,7 @@ import pytest
 from deploy.pki import Authority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
+from tests.harness.disk import tmpfs
 from tests.harness.hub import ROOT, Hub
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
@@ -33,12 +34,14 @@ def test_a_healthy_hub_is_found_healthy_and_a_sick_one_names_its_illness(
     assert done.returncode == 0, done.stdout
     for check in ("configuration", "identity", "clock", "storage", "broker", "daemon"):
         assert f"ok       {check}" in done.stdout
-    assert "nobody may command this hub" in done.stdout
+    assert "nobody may command this hub" in done.stdout and done.stdout.count("nobody may command") == 1
     broker.kill()
     wait_for("the loss", lambda: hub.status()["uplink"]["state"] != "up")
     assert hub.cli("doctor").returncode == 1
-    sick = findings(hub)["broker"]
-    assert sick["severity"] == "error" and "refused" in sick["text"] and "modem" in sick["remedy"]
+    wait_for("its name", lambda: "uplink-unreachable" in hub.conditions())
+    sick = findings(hub)["uplink-unreachable"]
+    assert sick["severity"] == "error" and "refused" in sick["text"] and "modem" in sick["remedy"] and sick["why"]
+    assert not [check for check in findings(hub) if check != "uplink-unreachable" and check.startswith("uplink")]
     hub.stop()
     dead = findings(hub)["daemon"]
     assert dead["severity"] == "error" and "systemctl start" in dead["remedy"]
@@ -49,12 +52,37 @@ def test_a_broker_of_another_utility_is_told_from_one_that_is_away(
 ) -> None:
     stranger = Authority(tmp_path / "stranger")
     hub = make_hub(uplink__ca_file=str(stranger.ca_file))
-    found = findings(hub)["broker"]
+    found = findings(hub)["uplink-server-untrusted"]
     assert found["severity"] == "error" and "not accepted" in found["text"]
     away = make_hub(uplink__host="no-such-host.invalid")
-    assert "the name is not known" in findings(away)["broker"]["text"]
+    assert "cannot be resolved" in findings(away)["uplink-dns"]["text"]
     no_key = make_hub(uplink__key_file=str(tmp_path / "nothing"))
     assert findings(no_key)["identity"]["severity"] == "error"
+
+
+def test_a_stopped_hubs_doctor_hears_a_broker_that_refuses_after_the_handshake(
+    make_hub: Callable[..., Hub], authority: Authority, broker: Broker, tmp_path: Path
+) -> None:
+    """TLS 1.3 tells a client after the handshake that its certificate is not accepted; the handshake itself is fine."""
+    stranger = Authority(tmp_path / "stranger")
+    stranger.issue("MTR-1", file_name="hub")
+    pki = stranger.directory
+    hub = make_hub(uplink__cert_file=str(pki / "hub.pem"), uplink__key_file=str(pki / "hub.key"))
+    found = findings(hub)
+    assert "broker" not in found and found["uplink-refused"]["severity"] == "error", found
+    assert "in TLS" in found["uplink-refused"]["text"]
+    ours = make_hub()
+    assert "the broker lets this hub in" in findings(ours)["broker"]["text"]
+
+
+def test_a_stopped_hubs_doctor_finds_a_disk_that_nobody_may_write(make_hub: Callable[..., Hub], tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "disk", 4) as folder:
+        (folder / "data").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        hub = make_hub(hub__data_dir=str(folder / "data"))
+        assert findings(hub)["store-read-only"]["severity"] == "error"
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+        assert findings(hub)["storage"]["severity"] != "error"
 
 
 def test_a_bundle_answers_at_home_and_tells_nothing_of_the_home(
