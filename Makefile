@@ -48,7 +48,7 @@ powercut: setup-test  ## 10,000 images of what a power cut leaves, and a hundred
 bench: setup      ## the figures the README quotes
 	$(PY) -m tests.bench
 
-fuzz: setup       ## any octets at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
+fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)

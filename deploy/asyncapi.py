@@ -214,7 +214,7 @@ def command_schema() -> Json:
                 "args": {
                     "type": "object",
                     "additionalProperties": False,
-                    "required": [name for name, arg in args.items() if arg.required],
+                    "required": [name for name, arg in args.items() if arg.is_required],
                     "properties": {name: {} for name in args},
                 },
             },

@@ -1,7 +1,7 @@
 """Build what is flashed: `python deploy/build.py --board BOARD --version V --out DIR`.
 
 locked packages and wheels -> root file system -> squashfs with dm-verity -> initramfs -> signed FIT -> image of the
-medium, signed update, manifest, SBOM. Twice the same input gives twice the same octets (the update's signature and salt
+medium, signed update, manifest, SBOM. Twice the same input gives twice the same bytes (the update's signature and salt
 excepted: RAUC draws them anew). What comes out is described in deploy/README.md.
 """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.asyncapi import ARGUMENTS, readable
-from hub.app.config import DEFAULT_PATH, KEYS, REQUIRED, Config, MeterConfig, RadioConfig
+from hub.app.config import DEFAULT_PATH, KEYS, Config, MeterConfig, RadioConfig
 from hub.cli.main import VERBS, build_parser
 from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
@@ -171,23 +171,6 @@ def _table(headers: list[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# What is put to a rule to hear what it expects; the most particular answer counts.
-_PROBES: tuple[Any, ...] = (object(), "", [], ["#/#"], "#")
-_GENERAL = ("a non-empty string", "a list of non-empty strings")
-
-
-def expected(rule: Callable[[Any], Any]) -> str:
-    """What a rule of the configuration or of an argument expects, in its own words."""
-    said: list[str] = []
-    for probe in _PROBES:
-        try:
-            rule(probe)
-        except ValueError as error:
-            said.append(str(error))
-    particular = [text for text in said if text not in _GENERAL]
-    return (particular or said or ["anything"])[0]
-
-
 def _defaults() -> dict[str, Any]:
     """`table.key` -> its default, for the keys that have one."""
     names = {"hub_id": "hub.id", "forward_out": "forward.out", "slots_dir": "update.slots_dir"}
@@ -242,8 +225,8 @@ def configuration() -> str:
             (
                 (
                     f"`{key}`",
-                    expected(rule),
-                    "required" if key in REQUIRED.get(table, ()) else _plain(defaults.get(f"{table}.{key}")) or "none",
+                    rule.expected,
+                    "required" if rule.is_required else _plain(defaults.get(f"{table}.{key}")) or "none",
                     KEY_MEANINGS[f"{table}.{key}"],
                 )
                 for key, rule in rules.items()
@@ -310,8 +293,8 @@ def commands() -> str:
                 (
                     (
                         f"`{name}`",
-                        "required" if arg.required else "",
-                        expected(arg.rule),
+                        "required" if arg.is_required else "",
+                        arg.expected,
                         f"`{json.dumps(readable(ARGUMENTS[op][name]))}`" if name in ARGUMENTS[op] else "",
                     )
                     for name, arg in args.items()

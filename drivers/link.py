@@ -11,13 +11,13 @@ Arrived = Callable[[Datagrams], None]
 
 
 class Link(Protocol):
-    """One way to reach adapters. `name` is the first element of its peers; `max_octets` its longest message.
+    """One way to reach adapters. `name` is the first element of its peers; `max_bytes` its longest message.
 
     `is_up`: whether adapters can be heard now; `changed` is called, on the loop, when that changes.
     """
 
     name: str
-    max_octets: int | None
+    max_bytes: int | None
     is_up: bool
     changed: Callable[[bool], None]
 

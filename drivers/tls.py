@@ -1,4 +1,4 @@
-"""TLS to the broker: mutual, verified, resumed where the server allows it, its octets counted (P6, P8)."""
+"""TLS to the broker: mutual, verified, resumed where the server allows it, its bytes counted (P6, P8)."""
 
 import os
 import socket
@@ -8,28 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hub.core.uplink.traffic import Octets
+from hub.core.uplink.traffic import LineBytes
 from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
 
 # struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
 _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
-_TCP_INFO_OCTETS = 256
+_TCP_INFO_BYTES = 256
 
 
-def octets_of(sock: socket.socket) -> Octets:
+def line_bytes_of(sock: socket.socket) -> LineBytes:
     """Ask the kernel what a connection carried. Zeros where it does not tell."""
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_OCTETS)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
         out, into = struct.unpack_from("=II", info, _SEGMENTS)
         sent = struct.unpack_from("=Q", info, _BYTES_SENT)[0] if len(info) >= _BYTES_SENT + 8 else acked
-        return Octets(sent, acked, received, out, into)
+        return LineBytes(sent, acked, received, out, into)
     except (OSError, struct.error):
-        return Octets(0, 0, 0, 0, 0)
+        return LineBytes(0, 0, 0, 0, 0)
 
 
 class TlsSocket(ssl.SSLSocket):
-    """Before it closes it is asked for what only an open socket can tell: its octets and its session."""
+    """Before it closes it is asked for what only an open socket can tell: its bytes and its session."""
 
     before_close: "Callable[[TlsSocket], None] | None" = None
 
@@ -47,7 +47,7 @@ class ResumingContext(ssl.SSLContext):
     what each connection carried, also one whose handshake failed.
     """
 
-    count: Callable[[Octets], None] | None = None
+    count: Callable[[LineBytes], None] | None = None
 
     def prepare(self) -> None:
         """Make sockets of the kind that tells; once, after construction."""
@@ -75,7 +75,7 @@ class ResumingContext(ssl.SSLContext):
         if session is not None:
             self._sessions[sock.server_hostname] = session
         if self.count is not None:
-            self.count(octets_of(sock))
+            self.count(line_bytes_of(sock))
         self._open = None
 
     def settle(self) -> None:

@@ -22,10 +22,10 @@ _LOOK_EVERY_S = 1.0
 _HOLD_OFF_S, _HOLD_OFF_MAX_S = 1.0, 60.0
 _FORGET_AFTER_S = 600.0
 _PORTS_OF_A_HOST = 8  # held off one by one; beyond it the host is, whatever its port
-_MAX_DATAGRAM_OCTETS = 65535
+_MAX_DATAGRAM_BYTES = 65535
 _MAX_HOSTS_REMEMBERED = 4096
 # A thousand adapters that come back at once after a power cut must fit into the kernel's queue.
-_RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
+_RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 
 
 Network = IPv4Network | IPv6Network
@@ -39,7 +39,7 @@ class UdpLink:
     """
 
     name = "udp"
-    max_octets: int | None = None
+    max_bytes: int | None = None
     is_up = True  # a socket is always there
 
     def __init__(
@@ -79,7 +79,7 @@ class UdpLink:
         )[0]
         self._socket = socket.socket(family, kind, proto)
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_OCTETS)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         if self._broadcast is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._socket.bind(address)
@@ -91,7 +91,7 @@ class UdpLink:
         queue = self._queue
         for _ in range(_MAX_DATAGRAMS_PER_WAKE_UP):
             try:
-                data, address = receive(_MAX_DATAGRAM_OCTETS)
+                data, address = receive(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 break
             except OSError:  # an ICMP error that belongs to an earlier send: not this datagram's business

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from hub.wire.uplink.reading import Reading
 from store.database import Database, open_read_only
 from store.errors import StoreBusy, StoreCorrupt, StoreError, translate
-from store.history import Wanted, find_readings, finish, newest_events
+from store.history import ReadingsQuery, Wanted, find_readings, finish, newest_events
 from store.logview import LogView, note_unsealed
 from store.opening import DB_NAME
 from store.outbox import Outbox, Sealed
@@ -80,19 +80,9 @@ class OfflineStore:
         """The number of its last boot."""
         return self._view.boot
 
-    def readings(
-        self,
-        *,
-        client: str | None = None,
-        quantity: str | None = None,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> list[Reading]:
+    def readings(self, **query: Unpack[ReadingsQuery]) -> list[Reading]:
         """As `Store.readings`."""
-        wanted = Wanted(client, quantity, from_ms, to_ms, limit, newest_first)
-        return self._guard(lambda: finish(find_readings(self._view, wanted)))
+        return self._guard(lambda: finish(find_readings(self._view, Wanted(**query))))
 
     def events(self, limit: int) -> list[dict[str, Any]]:
         """As `Store.events`."""

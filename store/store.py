@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
@@ -15,7 +15,7 @@ from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
-from store.history import Wanted, find_readings, newest_events
+from store.history import ReadingsQuery, Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
 from store.logview import note_unsealed
 from store.opening import Place, check_folder
@@ -221,21 +221,11 @@ class Store:
 
     # --- questions
 
-    def readings(
-        self,
-        *,
-        client: str | None = None,
-        quantity: str | None = None,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> "Future[list[Reading]]":
-        """Readings of a time span (both ends included), sealed or not, in time order; with newest_first the newest
-        `limit`, newest first. Answered in slices, so adapters do not wait for it."""
+    def readings(self, **query: Unpack[ReadingsQuery]) -> "Future[list[Reading]]":
+        """The readings that a query asks for, sealed or not. Answered in slices, so adapters do not wait for it."""
 
         def start(engine: Engine) -> Generator[None, None, list[Reading]]:
-            return find_readings(engine, Wanted(client, quantity, from_ms, to_ms, limit, newest_first))
+            return find_readings(engine, Wanted(**query))
 
         future: Future[list[Reading]] = Future()
         if not self._put(Search(start, future)):

@@ -7,7 +7,7 @@ with an end too far away, is refused; a protected appliance is never restricted;
 
 from .appliance import Appliance
 
-MAX_ORDER_OCTETS = 96
+MAX_ORDER_BYTES = 96
 _MAX_DIGITS = 9  # of a number: more is nobody's power and nobody's patience
 _AGAIN_S = 1  # an appliance that did not do as it was told is told again
 
@@ -52,7 +52,7 @@ class Orders:
     def obey(self, order: bytes, now: int) -> bool:
         """Carry out an order. False: refused, and nothing has changed."""
         try:
-            if len(order) > MAX_ORDER_OCTETS:
+            if len(order) > MAX_ORDER_BYTES:
                 raise ValueError("too long")
             self._obey(order.decode().split(" "), now)
         except ValueError:  # also what is no UTF-8

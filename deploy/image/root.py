@@ -47,7 +47,7 @@ def unpack(board: Board, files: dict[Package, Path], target: Path, work: Path) -
         if package.section == "root":
             os.link(path, repository / path.name)
             fields = run(["dpkg-deb", "-f", path]).strip()
-            stanzas.append(f"{fields}\nFilename: ./{path.name}\nSize: {package.octets}\nSHA256: {package.sha256}\n")
+            stanzas.append(f"{fields}\nFilename: ./{path.name}\nSize: {package.size}\nSHA256: {package.sha256}\n")
             names.append(package.name)
     (repository / "Packages").write_text("\n".join(stanzas))
     mode = "root" if os.getuid() == 0 else "unshare"

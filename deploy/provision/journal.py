@@ -20,7 +20,7 @@ class Broken(Exception):
 
 
 def entries_of(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """`(entries, octets that are whole)`. A last line that a power cut tore is left out. Raises Broken."""
+    """`(entries, bytes that are whole)`. A last line that a power cut tore is left out. Raises Broken."""
     entries: list[dict[str, Any]] = []
     prev, whole = _FIRST, 0
     for line in data.splitlines(keepends=True):

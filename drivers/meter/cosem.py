@@ -100,7 +100,7 @@ def read_notification(data: bytes, ident: str = "") -> Pushed:
         raise Malformed
     reader.take(4)  # long invoke id and priority
     length = reader.length()
-    if length == 9:  # some meters put the tag of an octet string before its length
+    if length == 9:  # some meters put the tag of a byte string before its length
         length = reader.length()
     if length not in (0, 12):
         raise Malformed
@@ -209,5 +209,5 @@ def _by_position(body: list[Any]) -> Pushed:
 
 def _printed(value: Any) -> str:
     if isinstance(value, bytes):
-        return value.decode("ascii") if value and all(32 <= octet < 127 for octet in value) else value.hex().upper()
+        return value.decode("ascii") if value and all(32 <= byte < 127 for byte in value) else value.hex().upper()
     return "".join(character for character in str(value) if " " <= character <= "~").strip()[:64]

@@ -203,7 +203,7 @@ class Listener:
 
     def _is_text(self) -> bool:
         text = seven_bits(self._sample)
-        return sum(32 <= octet < 127 or octet in b"\r\n\t" for octet in text) >= 0.97 * len(text)
+        return sum(32 <= byte < 127 or byte in b"\r\n\t" for byte in text) >= 0.97 * len(text)
 
     def _has_marks(self) -> bool:
         """Whether there is something of a binary telegram in it, which a wrong parity, too, may leave in its place."""

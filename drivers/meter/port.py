@@ -15,12 +15,13 @@ from drivers.meter.listener import AUTO, Listener
 from drivers.meter.reader import MeterReader
 from drivers.meter.records import Found, Send
 from drivers.meter.state_file import StateFile
+from hub.core.backoff import Backoff, Pace
 
 log = logging.getLogger(__name__)
 
 MISSING, SILENT, UNREADABLE, GARBLED = "meter-missing", "meter-silent", "meter-unreadable", "meter-garbled"
 _SILENT_AFTER_S = 60.0
-_RETRY_S = (1.0, 30.0)
+_PACE = Pace(first_s=1.0, cap_s=30.0)
 _OVERDUE_S = 120.0  # four times what it waits at most
 _SAVE_EVERY_S = 3600.0
 
@@ -81,7 +82,7 @@ class MeterPort:
 
     async def run(self) -> None:
         """Until cancelled: open the port, read it, open it again when it went away."""
-        delay_s = _RETRY_S[0]
+        backoff = Backoff(_PACE, steady_s=_PACE.cap_s)
         try:
             while True:
                 began = monotonic()
@@ -93,8 +94,8 @@ class MeterPort:
                     log.exception("the meter's port met an error of its own")
                     self._lost(error)
                 self.alive(_OVERDUE_S)
-                delay_s = _RETRY_S[0] if monotonic() - began > _RETRY_S[1] else min(delay_s * 2, _RETRY_S[1])
-                await asyncio.sleep(delay_s)
+                backoff.lived(monotonic() - began)
+                await asyncio.sleep(backoff.next_delay_s())
         finally:
             self._save()
 

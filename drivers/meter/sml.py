@@ -127,14 +127,14 @@ class _Reader:
         if depth > _DEPTH or self._items > _MAX_ITEMS or self.place >= len(self._data):
             raise _Malformed
         begin = self.place
-        octet = self._data[begin]
-        kind, length = octet & 0x70, octet & 0x0F
-        while octet & 0x80:
+        byte = self._data[begin]
+        kind, length = byte & 0x70, byte & 0x0F
+        while byte & 0x80:
             self.place += 1
             if self.place >= len(self._data) or self.place - begin > 3:
                 raise _Malformed
-            octet = self._data[self.place]
-            length = length << 4 | octet & 0x0F
+            byte = self._data[self.place]
+            length = length << 4 | byte & 0x0F
         self.place += 1
         if kind == 0x70:
             return [self.read(depth + 1) for _ in range(min(length, _MAX_ITEMS))]
@@ -250,6 +250,6 @@ def _printed(value: bytes) -> str:
     if len(value) == 10 and value[0] in (0x09, 0x0A) and value[2:5].isalpha() and value[2:5].isascii():
         number = int.from_bytes(value[6:10], "big")
         return f"{value[1] & 0x0F}{value[2:5].decode('ascii')}{value[5]:02X}{number:08d}"
-    if value and all(32 <= octet < 127 for octet in value):
+    if value and all(32 <= byte < 127 for byte in value):
         return value.decode("ascii").strip()
     return value.hex().upper()

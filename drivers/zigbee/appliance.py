@@ -31,6 +31,7 @@ from drivers.zigbee.measures import (
     value_attributes,
 )
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
+from hub.core.backoff import Pace
 from hub.wire.zigbee import zcl
 
 # Every reported attribute comes four times an hour at least, every polled one more often.
@@ -225,10 +226,11 @@ class Appliance:
         """A question was put: when the next is due. One that gets no answer is put more and more seldom."""
         self._failures[place] = 0 if answered else self._failures.get(place, 0) + 1
         periods = [channel.measure.poll_s for channel in self._channels_of(place) if self._is_polled(channel, now)]
-        period_s = min(periods, default=_NOTHING_TO_POLL_S) * 2.0 ** min(self._failures[place], 10)
-        if self.is_sleepy:
-            period_s = max(period_s, _SLEEPY_POLL_S)
-        self._poll_at[place] = now + min(period_s, max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0))
+        pace = Pace(
+            max(min(periods, default=_NOTHING_TO_POLL_S), _SLEEPY_POLL_S if self.is_sleepy else 0.0),
+            max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0),
+        )
+        self._poll_at[place] = now + pace.ceiling_s(self._failures[place])
 
     def ask_soon(self, place: Place) -> None:
         """Something was ordered here: what became of it is asked at the next turn, unless a report says so."""

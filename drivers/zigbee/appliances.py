@@ -23,6 +23,7 @@ from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import Kept
 from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
+from hub.core.backoff import Pace
 from hub.wire.zigbee import zcl
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ TakeReading = Callable[[str, str, str], None]
 RecordEvent = Callable[[str, dict[str, Any]], Any]
 
 # A cluster that does not answer now (asleep, switched off at the wall) is tried again; the last one for good.
-RETRY_S = (2.0, 10.0, 60.0, 600.0, 3600.0)
+_PACE = Pace(first_s=2.0, cap_s=3600.0, factor=6.0)
+_RELEASE_AGAIN_S = 10.0
 _AT_A_TIME = 4  # half of what the radio takes
 _ORDER_TIMEOUT_S = 12.0
 # The air's budget for questions: one a second for all appliances together, and few of them without an answer yet.
@@ -209,7 +211,7 @@ class Appliances:
                     ]
             if not unread and not unconfigured:
                 break
-            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            await asyncio.sleep(_PACE.ceiling_s(tries))
             tries += 1
         if told_anew and not appliance.is_told:
             appliance.is_told = appliance.changed = True
@@ -523,7 +525,7 @@ class Appliances:
             except (ValueError, ConnectionError):
                 if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
                     return
-                self._limits[client_id] = loop.call_later(RETRY_S[1], self._let_go, client_id)
+                self._limits[client_id] = loop.call_later(_RELEASE_AGAIN_S, self._let_go, client_id)
 
         task = loop.create_task(release(), name=f"release-{client_id}")
         self._releases.add(task)

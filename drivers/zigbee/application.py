@@ -299,7 +299,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
     def packet_received(self, packet: t.ZigbeePacket) -> None:
         try:
             self._route(packet)
-        except Exception as error:  # octets from the air never raise into the serial protocol
+        except Exception as error:  # bytes from the air never raise into the serial protocol
             self.observer.count("malformed")
             log.debug("frame from %s: %r", packet.src, error)
 

@@ -13,7 +13,7 @@ from hub.wire.zigbee.zcl import Record
 
 f: Any = foundation  # zigpy's integers carry no annotations of their constructors
 
-# What fits one answer without fragments: five values of six octets, their ids, types and status (ZCL 2.5.2).
+# What fits one answer without fragments: five values of six bytes, their ids, types and status (ZCL 2.5.2).
 _AT_A_TIME = 5
 _IEEE_ADDRESS = 0xF0  # data type (ZCL 2.6.2)
 _CONFIGURED_AT_A_TIME = 3

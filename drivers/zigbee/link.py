@@ -28,7 +28,7 @@ from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Health, Supervisor
-from drivers.zigbee.tunnel import MAX_OCTETS, Tunnel
+from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
 
@@ -63,7 +63,7 @@ class ZigbeeLink:
     """
 
     name = "zigbee"
-    max_octets: int | None = MAX_OCTETS
+    max_bytes: int | None = MAX_BYTES
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ from drivers.clock import monotonic
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.application import Application
 from drivers.zigbee.delivery import HOUR_S, Resets
-from drivers.zigbee.recovery import MISSING, REFUSING, SILENT, Backoff, Radio, diagnose, is_reset, reason_of
+from drivers.zigbee.recovery import MISSING, PACE, REFUSING, SILENT, STEADY_S, Radio, diagnose, is_reset, reason_of
+from hub.core.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Supervisor:
         self._owner = owner
         self._health = health
         self._record_event = record_event
-        self._backoff = Backoff()
+        self._backoff = Backoff(PACE, steady_s=STEADY_S)
         self.radio = Radio()
         self.resets = 0
         self._gone = Resets()

@@ -15,7 +15,7 @@ from drivers.zigbee.outbox import Outbox
 log = logging.getLogger(__name__)
 
 # What fits one APS frame without fragmentation, network security and a source route of several hops counted.
-MAX_OCTETS = 60
+MAX_BYTES = 60
 EVERYBODY = "*"
 ATTEMPTS = 2  # MQTT-SN retransmits by itself
 _RETRY_DELAY_S = 0.1
@@ -104,7 +104,7 @@ class Tunnel:
         """Queue datagrams; never raises, never waits."""
         now = monotonic()
         for peer, data in datagrams:
-            if len(data) > MAX_OCTETS:
+            if len(data) > MAX_BYTES:
                 self.counters["too_long"] += 1
                 self.counters["dropped"] += 1
             else:

@@ -280,7 +280,7 @@ class Daemon:
         )
         updates = Updates(
             config.data_dir / "update", Slots(config.slots_dir), base.store, base.health, around,
-            max_octets=config.update_max_mb << 20, octets_per_s=config.update_kb_s * 1000,
+            max_bytes=config.update_max_mb << 20, bytes_per_s=config.update_kb_s * 1000,
             well_s=config.update_well_s, uplink_s=config.update_uplink_s, spread_s=config.update_spread_s, kept=kept,
         )  # fmt: skip
         updates.forget_unless(self._controller.jobs)

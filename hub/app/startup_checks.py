@@ -176,7 +176,7 @@ def gateway_config(config: Config) -> GatewayConfig:
     carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
     return GatewayConfig(
         predefined=PREDEFINED | config.predefined,
-        max_octets={"zigbee": 60},
+        max_bytes={"zigbee": 60},
         publishes_per_s=rates,
         broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
         forward_filters=config.forward_out,

@@ -53,9 +53,9 @@ def bundle(arguments: argparse.Namespace) -> int:
         complain(f"{path}: {error.strerror or error}; give another place with --out")
         return PROBLEM
     if arguments.json:
-        print_json({"file": str(path), "parts": sorted(parts), "octets": path.stat().st_size})
+        print_json({"file": str(path), "parts": sorted(parts), "bytes": path.stat().st_size})
     else:
-        say(f"{path}: {path.stat().st_size} octets; read it with: meterhub doctor --bundle {path}")
+        say(f"{path}: {path.stat().st_size} bytes; read it with: meterhub doctor --bundle {path}")
     return FINE
 
 

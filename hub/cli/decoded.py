@@ -34,12 +34,12 @@ class Decoder:
                 self._topics[client, int(topic_id)] = topic
 
     def decode(self, frame: dict[str, Any]) -> Said:
-        """Whatever is on the line is shown, not judged: a frame that says nothing we know is shown by its octets."""
+        """Whatever is on the line is shown, not judged: a frame that says nothing we know is shown by its bytes."""
         data = bytes.fromhex(frame["data"])
         kind = frame.get("kind", "mqtt" if frame["side"] == "uplink" else "mqtt-sn")
         try:
-            if frame["octets"] > len(data):
-                raise ValueError(f"cut off: {len(data)} of {frame['octets']} octets")
+            if frame["size"] > len(data):
+                raise ValueError(f"cut off: {len(data)} of {frame['bytes']} bytes")
             if kind == "zigbee":
                 return _zigbee(frame["aps"], data)
             if kind == "mqtt":
@@ -309,5 +309,5 @@ def _value(record: Any) -> Any:
         return record.text
     number = record.number
     if number is None:
-        return record.octets.hex()
+        return record.bytes.hex()
     return int(number) if number == int(number) else float(number)

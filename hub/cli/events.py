@@ -6,7 +6,7 @@ from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format
 from hub.cli.offline import ask_or_open
 from hub.cli.words import pairs
 
-_NOT_IN_LINE = ("t", "event", "x5c")  # a certificate of a thousand octets says nothing to a reader
+_NOT_IN_LINE = ("t", "event", "x5c")  # a certificate of a thousand bytes says nothing to a reader
 
 
 def register(subparsers: Subparsers) -> None:

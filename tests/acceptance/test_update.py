@@ -100,11 +100,11 @@ def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Flee
     assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
     # The next version brings only what is new.
     write_index(second := fleet.board.bundle("2.0.1"))
-    served, asked = fleet.server.octets, len(fleet.server.requests)
+    served, asked = fleet.server.sent_bytes, len(fleet.server.requests)
     cti = fleet.send(second, "2.0.1")
     fleet.wait_story(cti, "accepted", "applied", "completed")
-    cost = fleet.server.octets - served
-    assert cost < second.stat().st_size * 0.4, f"{cost} octets, in {len(fleet.server.requests) - asked} requests"
+    cost = fleet.server.sent_bytes - served
+    assert cost < second.stat().st_size * 0.4, f"{cost} bytes, in {len(fleet.server.requests) - asked} requests"
     assert fleet.board.boots == ["B", "A"] and (fleet.board.folder / "A/image").read_bytes().startswith(b"2.0.1")
     # Asked again, by a new command: it runs already.
     again = fleet.send(second, "2.0.1")

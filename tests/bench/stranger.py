@@ -1,6 +1,6 @@
 """What the worst stranger costs: 10,000 messages of each hostile kind on the hub's command topic, over a real broker.
 
-`python -m tests.bench.stranger [--count N]`: flash, uplink octets, and the delay of an honest operator's limit
+`python -m tests.bench.stranger [--count N]`: flash, uplink bytes, and the delay of an honest operator's limit
 meanwhile. The honest operator's own cost is in each row; the rows without a stranger say what it is.
 """
 
@@ -35,7 +35,7 @@ def kinds(grid: Operator, stranger: Operator) -> dict[str, Callable[[int], bytes
     forged = Operator(grid.kid)
     nested = dumps({1: -7, 3: 61, 4: b"x"}) + b"\x81" * 400
     return {
-        "octets that are nothing": lambda i: os.urandom(200),
+        "bytes that are nothing": lambda i: os.urandom(200),
         "nested CBOR": lambda i: b"\xd2\x84" + nested + i.to_bytes(4, "big"),
         "the longest, 16 KiB": lambda i: b"\xd2\x84\x59\x3f\xf0" + bytes(16_368) + i.to_bytes(4, "big"),
         "operators nobody knows": lambda i: stranger.command("limit", {"watts": 1, "duration": 60}),

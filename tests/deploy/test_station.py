@@ -171,7 +171,7 @@ def test_an_install_code_ends_in_its_crc() -> None:
 
 
 def pixels_of(png: bytes) -> memoryview:
-    """A PNG of one bit a pixel, as segno writes it (filters None and Up); grey octets of it."""
+    """A PNG of one bit a pixel, as segno writes it (filters None and Up); grey bytes of it."""
     at, data, width, height = 8, b"", 0, 0
     while at < len(png):
         size, kind = struct.unpack_from(">I4s", png, at)
@@ -287,7 +287,7 @@ def test_power_cuts_do_not_lock_a_tpm(tmp_path: Path, lot: Lot, chip: NetworkTpm
 def test_a_tpm_that_somebody_else_has_a_hand_on_is_told_in_a_line(lot: Lot, chip: NetworkTpm) -> None:
     tcti = chip.tcti("127.0.0.1")
     with opened(tcti) as tpm:
-        word = ctypes.create_string_buffer(b"\x05\x00owner")  # TPM2B_AUTH: a size, as the machine has it, and octets
+        word = ctypes.create_string_buffer(b"\x05\x00owner")  # TPM2B_AUTH: a size, as the machine has it, and bytes
         tpm.call("Esys_HierarchyChangeAuth", LOCKOUT, 0x0FF, 0xFFF, 0xFFF, word)
     done = lot.call(*_into(chip, "--serial", "MTR-0001"))
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr

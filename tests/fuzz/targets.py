@@ -15,7 +15,7 @@ CORPUS = Path(__file__).with_name("corpus")
 
 
 class Found(AssertionError):
-    """A target broke its promise; the octets that did it are in `data`."""
+    """A target broke its promise; the bytes that did it are in `data`."""
 
     def __init__(self, target: str, data: bytes, error: BaseException) -> None:
         super().__init__(f"{target}: {error!r} after {data[:2048].hex()}")
@@ -89,7 +89,7 @@ class GatewayTarget:
                 clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50, nameless=3
             ),
             publishes_per_s={"zigbee": 5.0},
-            max_octets={"zigbee": 60},
+            max_bytes={"zigbee": 60},
             forward_filters=("a/#",),
         )
         self.peers = [("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 2), ("zigbee", "0011223344556677")]
@@ -164,7 +164,7 @@ class GatewayTarget:
         assert core.pending_requests == len(core.completions) + sum(map(len, core.waiting.values()))
         for session in core.sessions.values():
             assert len(session.queue) <= limits.queued_per_client + 1, "one may be put back from the air"
-            assert session.queued_octets == sum(len(message.payload) for message in session.queue)
+            assert session.queued_bytes == sum(len(message.payload) for message in session.queue)
         translator = core.translator
         assert not translator.table.messages, "everything that was heard is taken up at once"
         assert len(translator.table.peers) <= 2 * self.config.limits.clients

@@ -34,7 +34,7 @@ class Board:
         self.hub: Hub | None = None
         self.boots: list[str] = []
         self.requests = 0
-        self.image_octets = 600_000
+        self.image_bytes = 600_000
         self.authority = Authority(folder / "signing", "bundle signing")
         shutil.copy(self.authority.ca_file, folder / "keyring.pem")
         for slot in "AB":
@@ -68,7 +68,7 @@ class Board:
         content.mkdir(exist_ok=True)
         # What all versions have in common, and what is this one's own.
         (content / "rootfs.img").write_bytes(
-            version.encode() + os.urandom(100_000) + random.Random(1).randbytes(self.image_octets)
+            version.encode() + os.urandom(100_000) + random.Random(1).randbytes(self.image_bytes)
         )
         (content / "manifest.raucm").write_text(
             f"[update]\ncompatible={compatible}\nversion={version}\n[bundle]\nformat=plain\n"

@@ -101,7 +101,7 @@ class Home:
         self._expect("done")
 
     def full(self, is_full: bool) -> None:
-        """Whether its medium takes another octet (RLIMIT_FSIZE; needs no root)."""
+        """Whether its medium takes another byte (RLIMIT_FSIZE; needs no root)."""
         assert self._process is not None
         hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (0 if is_full else hard, hard))

@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
-from deploy.image.disk import ENV_OCTETS
+from deploy.image.disk import ENV_BYTES
 from deploy.image.drop import put_drop
 from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
 from deploy.pki import Authority
@@ -179,7 +179,7 @@ class Site:
         return str(told[-1]["state"]) if told else ""
 
     def assert_nothing_missing(self) -> None:
-        """Every number of every lane is there, repeats are the same octets, receipts are a chain."""
+        """Every number of every lane is there, repeats are the same bytes, receipts are a chain."""
         wait_for("every number", lambda: not self.control_point.books.missing(), 60)
         with self.control_point.lock:
             assert not self.control_point.books.altered and not self.control_point.faults
@@ -213,7 +213,7 @@ class Site:
 
     def sealed_environment(self, variables: bytes, number: int) -> bytes:
         """U-Boot's environment as it lies on the medium: CRC-32, the flag that tells which copy is newer, the text."""
-        text = variables.ljust(ENV_OCTETS - 5, b"\0")
+        text = variables.ljust(ENV_BYTES - 5, b"\0")
         return zlib.crc32(text).to_bytes(4, "little") + bytes([number + 1]) + text
 
     def count_events(self, name: str) -> int:

@@ -45,14 +45,14 @@ VALID_2_0 = [message.encode() for message in MESSAGES_2_0]
 
 @st.composite
 def datagrams(draw: st.DrawFn) -> bytes:
-    """Sound messages, sound messages with octets changed, and noise; the Length mostly right."""
+    """Sound messages, sound messages with bytes changed, and noise; the Length mostly right."""
     data = bytearray(draw(st.sampled_from(draw(st.sampled_from((VALID, VALID_2_0))))))
     kind = draw(st.sampled_from(("sound", "sound", "changed", "noise")))
     if kind == "noise":
         data = bytearray(draw(st.binary(max_size=40)))
     elif kind == "changed":
-        for at, octet in draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 255)), max_size=4)):
-            data[at % len(data)] = octet
+        for at, byte in draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 255)), max_size=4)):
+            data[at % len(data)] = byte
         data += draw(st.binary(max_size=8))
         data[0] = len(data)
     return bytes(data)
@@ -107,7 +107,7 @@ class House:
             assert len(session.topics_by_id) <= limits.topics_per_client
             assert len(session.subscriptions) <= limits.subscriptions_per_client
             assert len(session.queue) <= limits.queued_per_client + 1  # and what came back from being in flight
-            assert session.queued_octets == sum(len(message.payload) for message in session.queue)
+            assert session.queued_bytes == sum(len(message.payload) for message in session.queue)
             assert {i: t for t, i in session.ids_by_topic.items()}.items() <= session.topics_by_id.items()
             if session.inflight is not None:
                 assert session.state in ("active", "awake")

@@ -40,7 +40,7 @@ def main(host: str, port: int = 10000, client_id: str = "room", period_s: int = 
         about=(("class", "room-sensor"), ("priority", 9)),
         period_s=period_s,
         sleep_s=sleep_s,
-        max_octets=255,
+        max_bytes=255,
     )
     try:
         import machine  # type: ignore[import-not-found]

@@ -268,7 +268,7 @@ class Controller:
         return Step(journal, apply, request=operation.request)
 
     def _answer_again(self, verdict: AnsweredBefore, now: float) -> Step:
-        """Its receipt is sent again: that costs no flash, and octets on the uplink only so often."""
+        """Its receipt is sent again: that costs no flash, and bytes on the uplink only so often."""
         self.counters["answered-before"] += 1
         said = self.answered.get(verdict.command.cti)
         if said is None or not self._may_answer("again " + verdict.command.kid, now):

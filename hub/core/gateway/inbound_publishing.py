@@ -40,7 +40,7 @@ from hub.wire.mqttsn.topics import (
 )
 from hub.wire.uplink.reading import BadReading, parse_payload
 
-_MAX_ALARM_OCTETS = 256
+_MAX_ALARM_BYTES = 256
 _MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
 _UNKNOWN = Route("", UNKNOWN)
 # A publish that goes no further: the return code, and the reason it is counted under.
@@ -53,7 +53,7 @@ _ABOUT = "about/"
 _new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
 
 HUB = "(hub)"  # who publishes what is the hub's own: no ClientId
-MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
+MAX_DATA_BYTES = 0xFFFF - 9  # of a PUBLISH: what a 3-byte Length leaves (section 5.2.1)
 
 
 class NoRoom(Exception):
@@ -255,7 +255,7 @@ class InboundPublishing:
         """An alarm becomes an event at once, or is refused: it is never told late, nor as one of many."""
         if not self._router.event_pace.admits_from("adapter.alarm", self._address(client_id), now):
             raise NoRoom("rate")
-        text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
+        text = payload[:_MAX_ALARM_BYTES].decode("utf-8", "replace")
         self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
 
     def _address(self, client_id: str) -> Address:
@@ -268,12 +268,12 @@ class InboundPublishing:
         if not payload or is_hub_only(topic):
             return ""
         if route.kind == ABOUT:  # one a client, whatever the others retain
-            return "about-too-long" if len(payload) > limits.about_octets else ""
+            return "about-too-long" if len(payload) > limits.about_bytes else ""
         old = router.retained.get(topic)
-        octets = router.retained_octets + len(payload) - (len(old[0]) if old else 0)
+        held_bytes = router.retained_bytes + len(payload) - (len(old[0]) if old else 0)
         is_new = old is None and topic not in router.retaining
         held = len(router.retained) - router.abouts + len(router.retaining)
-        if octets > limits.retained_octets or (is_new and held >= limits.retained):
+        if held_bytes > limits.retained_bytes or (is_new and held >= limits.retained):
             return "retained-full"
         session = router.sessions.get(client_id)
         of_sender = router.nameless_retained if session is None else session.retained
@@ -333,11 +333,11 @@ class InboundPublishing:
         old = router.retained.pop(topic, None)
         if old is not None:
             router.abouts -= is_about
-            router.retained_octets -= 0 if is_about else len(old[0])
+            router.retained_bytes -= 0 if is_about else len(old[0])
         if payload:
             router.retained[topic] = (payload, max(qos, 0))
             router.abouts += is_about
-            router.retained_octets += 0 if is_about else len(payload)
+            router.retained_bytes += 0 if is_about else len(payload)
 
     def restore_retained(self, topic: str, payload: bytes, qos: int) -> None:
         """Take up a retained message of the last run."""
@@ -391,7 +391,7 @@ class InboundPublishing:
 
         Raises ValueError when it is longer than a PUBLISH can be.
         """
-        if len(payload) > MAX_DATA_OCTETS or not topic:
+        if len(payload) > MAX_DATA_BYTES or not topic:
             raise ValueError("not a publish: no topic, or too long")
         publication = self.admit(HUB, Route(topic, PLAIN), payload, qos, retained, now)
         if qos > 0:

@@ -62,8 +62,8 @@ class OutboundPublishing:
             return
         limits, share = self._router.config.limits, self._router.addresses.share
         most = share(session, limits.queued_per_client, limits.queued_per_address)
-        most_octets = share(session, limits.queued_octets_per_client, limits.queued_octets_per_address)
-        while len(queue) > most or (session.queued_octets > most_octets and len(queue) > 1):
+        most_bytes = share(session, limits.queued_bytes_per_client, limits.queued_bytes_per_address)
+        while len(queue) > most or (session.queued_bytes > most_bytes and len(queue) > 1):
             # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
             # stays: it is only the PUBREL that the client waits for.
             index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
@@ -277,7 +277,7 @@ class OutboundPublishing:
         return True
 
     def send_again(self, session: Session, inflight: Inflight, now: float) -> None:
-        """The same octets as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
+        """The same bytes as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
         inflight.deadline = now + self._router.config.t_retry_s
         message = inflight.message
         if message is not None and message.order is not None:
@@ -297,7 +297,7 @@ class OutboundPublishing:
 
 
 def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
-    """How this client knows a topic: an id it subscribed by or registered, or the two octets themselves."""
+    """How this client knows a topic: an id it subscribed by or registered, or the two bytes themselves."""
     predefined = session.predefined_topics.get(topic)
     if predefined is not None:
         return TOPIC_PREDEFINED, predefined
@@ -344,11 +344,11 @@ def clear_queue(session: Session) -> None:
     """Forget everything that waits, or will wait once its commit is through, for a client whose session is clean."""
     session.inflight = None
     session.queue.clear()
-    session.queued_octets = 0
+    session.queued_bytes = 0
     session.first_seq = session.next_seq
 
 
 def with_dup(publish: bytes) -> bytes:
-    """The same PUBLISH with its DUP flag set; the Flags octet follows the 1- or 3-octet Length and the MsgType."""
+    """The same PUBLISH with its DUP flag set; the Flags byte follows the 1- or 3-byte Length and the MsgType."""
     at = 4 if publish[0] == 1 else 2
     return publish[:at] + bytes((publish[at] | _DUP,)) + publish[at + 1 :]

@@ -132,7 +132,7 @@ class Session:
         "predefined_topics",
         "quantities",
         "queue",
-        "queued_octets",
+        "queued_bytes",
         "retained",
         "reuses_msg_ids",
         "routes",
@@ -176,7 +176,7 @@ class Session:
         self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
         self.queue: deque[Message] = deque()
-        self.queued_octets = 0
+        self.queued_bytes = 0
         self.inflight: Inflight | None = None
         self.next_topic_id = 1
         self.next_msg_id = 1
@@ -197,20 +197,20 @@ class Session:
         """Whether the client has ever done more than connect."""
         return bool(self.seen or self.subscriptions or self.topics_by_id or self.stats.accepted)
 
-    # The queue, whose octets are counted as they come and go.
+    # The queue, whose bytes are counted as they come and go.
 
     def enqueue(self, message: Message) -> None:
         self.queue.append(message)
-        self.queued_octets += len(message.payload)
+        self.queued_bytes += len(message.payload)
 
     def put_first(self, message: Message) -> None:
         self.queue.appendleft(message)
-        self.queued_octets += len(message.payload)
+        self.queued_bytes += len(message.payload)
 
     def dequeue(self, index: int = 0) -> Message:
         message = self.queue[index]
         del self.queue[index]
-        self.queued_octets -= len(message.payload)
+        self.queued_bytes -= len(message.payload)
         return message
 
     def take_msg_id(self) -> int:

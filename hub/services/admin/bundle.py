@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
-_MAX_OCTETS = 64 * 1024 * 1024  # of one member: a bundle is small, and a crafted one must not fill the laptop
+_MAX_BYTES = 64 * 1024 * 1024  # of one member: a bundle is small, and a crafted one must not fill the laptop
 _SUFFIX = ".json"
 
 # What says, or lets one work out, what the home draws or does. Wherever it stands, it is left out.
@@ -68,7 +68,7 @@ def read_bundle(path: Path) -> dict[str, Any]:
             for entry in tar:
                 if not entry.isfile() or not entry.name.endswith(_SUFFIX):
                     continue
-                if entry.size > _MAX_OCTETS:
+                if entry.size > _MAX_BYTES:
                     raise BadBundle(f"{path}: {entry.name} is larger than any bundle of ours")
                 member = tar.extractfile(entry)
                 assert member is not None  # it is a file

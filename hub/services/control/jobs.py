@@ -21,7 +21,7 @@ MAX_READINGS, READINGS_PER_PACK = 40_000, 4000
 MAX_RESENT = 10_000
 _RADIO_WAIT_S = 30.0
 _EVENTS_IN_BUNDLE = 200
-_ANSWER_OCTETS = 180_000
+_ANSWER_BYTES = 180_000
 
 
 class Report(Protocol):
@@ -127,10 +127,10 @@ class Jobs:
         if what == "bundle":
             found["events"] = await report.events({"limit": _EVENTS_IN_BUNDLE})
         payload = json.dumps(found, default=str, separators=(",", ":")).encode()
-        if len(payload) > _ANSWER_OCTETS:
-            return "failed", "too-large", {"octets": len(payload)}, None
+        if len(payload) > _ANSWER_BYTES:
+            return "failed", "too-large", {"bytes": len(payload)}, None
         journal = Journal(answers=[Answer("application/json", payload, {ANSWERS_CTI: request.cti})])
-        return "completed", "", {"what": what, "octets": len(payload)}, journal
+        return "completed", "", {"what": what, "bytes": len(payload)}, journal
 
     async def _switch(self, request: Request) -> Outcome:
         """Switch a ZCL appliance on. It is never switched off: it could not come back by itself (promise P4)."""

@@ -176,7 +176,7 @@ class ControlService:
             step = self._judge(message)
         except Exception:
             # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
-            log.exception("internal error while judging a command of %d octets", len(message))
+            log.exception("internal error while judging a command of %d bytes", len(message))
             self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
             acknowledge()
             return
@@ -193,7 +193,7 @@ class ControlService:
         if self._in_hand is None:
             return self.controller.command(message, monotonic())
         if self._in_hand.is_poison(message):
-            log.error("a command of %d octets ended this hub more than once: it is refused", len(message))
+            log.error("a command of %d bytes ended this hub more than once: it is refused", len(message))
             return self.controller.poison(message, monotonic())
         step = self.controller.command(message, monotonic())
         self._in_hand.done()

@@ -16,10 +16,10 @@ from hub.services.home.bridge import Bridge
 
 _ROWS = 2000
 # A pack is larger than a frame of the home; cut off, it could not be decoded.
-_OCTETS_A_FRAME = 64 * 1024
-_OCTETS_KEPT = 1024 * 1024
+_BYTES_A_FRAME = 64 * 1024
+_BYTES_KEPT = 1024 * 1024
 _ROWS_AN_ANSWER = 500
-_OCTETS_AN_ANSWER = 256 * 1024
+_BYTES_AN_ANSWER = 256 * 1024
 LOOKED_S = 5.0
 
 MQTT_SN, MQTT, ZIGBEE = "mqtt-sn", "mqtt", "zigbee"
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     way: str
     kind: str
     where: str
-    octets: int
+    size: int
     data: bytes  # its beginning
     aps: dict[str, int] | None = None
 
@@ -57,7 +57,7 @@ class Tracer:
         self.radio: Tapped | None = None  # once there is one
         self._bridge = bridge
         self._frames: deque[Frame] = deque()
-        self._octets = 0
+        self._bytes = 0
         self._number = 0
         self._until = float("-inf")
 
@@ -75,10 +75,10 @@ class Tracer:
         fresh = [frame for frame in self._frames if frame.number > after]
         first = fresh[0].number if fresh else self._number + 1
         found: list[Frame] = []
-        octets = 0
+        size = 0
         for frame in fresh[:_ROWS_AN_ANSWER]:
-            octets += len(frame.data)
-            if found and octets > _OCTETS_AN_ANSWER:
+            size += len(frame.data)
+            if found and size > _BYTES_AN_ANSWER:
                 break
             found.append(frame)
         sessions = {_text(session.peer): session for session in self._bridge.gateway.sessions()}
@@ -98,7 +98,7 @@ class Tracer:
         if self.radio is not None:
             self.radio.tap = None
         self._frames.clear()
-        self._octets = 0
+        self._bytes = 0
 
     def _han(self, way: str, datagrams: Datagrams) -> None:
         for peer, data in datagrams:
@@ -115,11 +115,11 @@ class Tracer:
 
     def _keep(self, side: str, way: str, kind: str, where: str, data: bytes, aps: dict[str, int] | None = None) -> None:
         self._number += 1
-        kept = data[:_OCTETS_A_FRAME]
+        kept = data[:_BYTES_A_FRAME]
         self._frames.append(Frame(self._number, utc_ms(), side, way, kind, where, len(data), kept, aps))
-        self._octets += len(kept)
-        while len(self._frames) > _ROWS or self._octets > _OCTETS_KEPT:
-            self._octets -= len(self._frames.popleft().data)
+        self._bytes += len(kept)
+        while len(self._frames) > _ROWS or self._bytes > _BYTES_KEPT:
+            self._bytes -= len(self._frames.popleft().data)
 
 
 def _client_of(frame: Frame, sessions: dict[str, Session]) -> str:

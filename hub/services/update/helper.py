@@ -18,7 +18,7 @@ REQUEST, ANSWER = "request.json", "answer.json"
 INSTALL_TIMEOUT_S = 3600.0
 _QUICK_TIMEOUT_S = 120.0
 _MAX_REQUEST = 4096
-_TEXT_OCTETS = 600
+_TEXT_BYTES = 600
 
 
 class Failed(Exception):
@@ -48,7 +48,7 @@ def serve_one(here: Place) -> bool:
     except KeyError:
         answer |= {"ok": False, "text": f"no such verb; one of {', '.join(_VERBS)}"}
     except (Failed, OSError, ValueError) as error:
-        answer |= {"ok": False, "text": str(error)[-_TEXT_OCTETS:]}
+        answer |= {"ok": False, "text": str(error)[-_TEXT_BYTES:]}
     fresh = here.folder / f".{ANSWER}"
     fresh.unlink(missing_ok=True)
     fresh.write_text(json.dumps(answer))

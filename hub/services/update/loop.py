@@ -61,8 +61,8 @@ class Updates:
         health: Health,
         hub: HubAround,
         *,
-        max_octets: int,
-        octets_per_s: float,
+        max_bytes: int,
+        bytes_per_s: float,
         well_s: float,
         uplink_s: float,
         spread_s: float = 0.0,
@@ -74,7 +74,7 @@ class Updates:
         self._health = health
         self._well_s, self._uplink_s, self._spread_s = well_s, uplink_s, spread_s
         self._hub = hub
-        self._download = Download(folder, hub.context, hub.random, max_octets=max_octets, octets_per_s=octets_per_s)
+        self._download = Download(folder, hub.context, hub.random, max_bytes=max_bytes, bytes_per_s=bytes_per_s)
         self._download.moved = self._moved
         self._give_way = asyncio.Event()
         self._told = -1  # percent

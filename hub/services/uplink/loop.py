@@ -16,8 +16,8 @@ from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL
-from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, Backoff, ShortSessions, first_delay_s
-from hub.core.uplink.traffic import Octets, Traffic
+from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
+from hub.core.uplink.traffic import LineBytes, Traffic
 from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
@@ -98,7 +98,7 @@ class Uplink:
         self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
-        self._backoff = Backoff(random_source, config.retry_cap_s)
+        self._reconnect = ReconnectPolicy(random_source, config.retry_cap_s)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
@@ -151,8 +151,8 @@ class Uplink:
         self._falls_back, self._wants_retained = False, True
         self._context, self._host_at = None, self._first_host()
         self._closed_on.clear()
-        self._backoff.connected_for(float("inf"))
-        self._backoff.cap_s = config.retry_cap_s
+        self._reconnect.backoff.reset()
+        self._reconnect.backoff.cap_s = config.retry_cap_s
         self.sessions_before = self._status.sessions
         self._reconfigured.set()
         if self._session is not None:
@@ -188,24 +188,24 @@ class Uplink:
         """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
-        self._count_octets()
+        self._count_bytes()
         next_s = max(0.0, self._next_at - monotonic()) if self._status.state in ("waiting", "stopped") else None
         next_attempt = {"next_attempt_s": None if next_s is None else round(next_s, 1)}
         return {**self._status.as_dict(self._rtt_ms), **next_attempt, "traffic": self.traffic.as_dict(utc_ms())}
 
-    def _count_octets(self) -> None:
-        octets = self._session.octets() if self._session is not None else None
-        if octets is not None:
-            self._carried(octets)
+    def _count_bytes(self) -> None:
+        line_bytes = self._session.line_bytes() if self._session is not None else None
+        if line_bytes is not None:
+            self._carried(line_bytes)
 
-    def _carried(self, octets: Octets) -> None:
+    def _carried(self, line_bytes: LineBytes) -> None:
         t_ms = utc_ms()
-        self.traffic.carried(octets, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
+        self.traffic.carried(line_bytes, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
         if monotonic() - self._traffic_saved_at > _TRAFFIC_SAVED_S:
             self._save_traffic()
 
-    def _connection_over(self, octets: Octets) -> None:
-        self._carried(octets)
+    def _connection_over(self, line_bytes: LineBytes) -> None:
+        self._carried(line_bytes)
         self.traffic.ended()
 
     def _save_traffic(self) -> None:
@@ -231,7 +231,7 @@ class Uplink:
             self._health.clear_condition(*_CONDITIONS)
             self._health.raise_condition(condition_of(failure.kind), str(failure))
             self._status.down(failure, utc_ms())
-            delay_s = self._backoff.delay_s(failure.kind)
+            delay_s = self._reconnect.delay_s(failure.kind)
             self._next_at = monotonic() + delay_s
             log.info("uplink: %s; next attempt in %.1f s", failure, delay_s)
             await self._pause(delay_s)
@@ -276,7 +276,7 @@ class Uplink:
         finally:
             self._sender = None
             await session.close()
-            self._backoff.connected_for(monotonic() - connected_at)
+            self._reconnect.backoff.lived(monotonic() - connected_at)
         return self._recognised(self._redirected(over), monotonic() - connected_at, session)
 
     def _recognised(self, failure: UplinkFailure, lived_s: float, session: MqttSession) -> UplinkFailure:

@@ -19,9 +19,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from drivers.threads import in_thread
-from drivers.tls import ResumingContext, octets_of
+from drivers.tls import ResumingContext, line_bytes_of
 from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
-from hub.core.uplink.traffic import Octets
+from hub.core.uplink.traffic import LineBytes
 from hub.services.uplink.failure import UplinkFailure, failure_of
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ SILENCE_S = 30.0
 OVERDUE_SILENCES = 10
 _MISC_PERIOD_S = 5.0
 _NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
-_FIXED_HEADER_OCTETS = 5
+_FIXED_HEADER_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ class MqttSession:
         self._unanswered: dict[int, float] = {}  # message id: when it was sent
         self._aliases: dict[str, int] = {}
         self._alias_maximum = 0
-        self._life: tuple[Octets, float] = (Octets(0, 0, 0, 0, 0), self._loop.time())
+        self._life: tuple[LineBytes, float] = (LineBytes(0, 0, 0, 0, 0), self._loop.time())
         self.receive_maximum = 65535
         self.keeps_retained = True
         self._maximum_qos = 2
         self.has_answered = False  # the broker took something in this session
-        self.maximum_packet_octets = _NO_LIMIT
+        self.maximum_packet_bytes = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
         self.ended_by_us = False
@@ -137,7 +137,7 @@ class MqttSession:
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
-        self.maximum_packet_octets = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
+        self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
         self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
         self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
         self.keeps_retained = bool(getattr(properties, "RetainAvailable", 1))
@@ -224,9 +224,9 @@ class MqttSession:
         """How many more messages the broker takes before it answers one (MQTT 5 section 3.3.4)."""
         return self.receive_maximum - len(self._unanswered)
 
-    def octets(self) -> Octets | None:
+    def line_bytes(self) -> LineBytes | None:
         """What this connection carried so far; None when it is closed."""
-        return None if self._socket is None else octets_of(self._socket)
+        return None if self._socket is None else line_bytes_of(self._socket)
 
     async def _open(self, host: str, port: int) -> None:
         options: dict[str, Any] = {}
@@ -276,14 +276,14 @@ class MqttSession:
     def _read(self) -> None:
         try:
             while self.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._acknowledge_octets()
+                self._acknowledge_bytes()
                 # What TLS has already decrypted wakes no selector, so it is read now.
                 if self._socket is None or not self._socket.pending():
                     return
         except Exception as error:
             self._break(error)
 
-    def _acknowledge_octets(self) -> None:
+    def _acknowledge_bytes(self) -> None:
         # A broker that has Nagle's algorithm on (mosquitto, by default) holds a load limit back until what it sent
         # before is acknowledged, and the kernel would take 40 ms for that. Linux forgets this setting: each time anew.
         if self._socket is not None:
@@ -307,7 +307,7 @@ class MqttSession:
     def _listen_for_life(self) -> None:
         """End a connection that is half open (something is unanswered, and the line is silent altogether), or whose
         broker has forgotten a message."""
-        now, carried = self._loop.time(), self.octets()
+        now, carried = self._loop.time(), self.line_bytes()
         if carried is None:
             return
         oldest = next(iter(self._unanswered.values()), now)
@@ -326,7 +326,7 @@ class MqttSession:
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Whether the broker takes a packet of this size (MQTT 5 section 3.2.2.3.6)."""
-        return len(payload) + len(topic) + _FIXED_HEADER_OCTETS + 16 <= self.maximum_packet_octets
+        return len(payload) + len(topic) + _FIXED_HEADER_BYTES + 16 <= self.maximum_packet_bytes
 
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, alias: bool = False, expiry_s: float = 0

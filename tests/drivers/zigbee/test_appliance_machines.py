@@ -15,7 +15,7 @@ from drivers.zigbee.budget import BURST, CALM_S, MUTED_ONE_IN_S, ONE_IN_S, Budge
 from drivers.zigbee.channel import Place, Reading
 from drivers.zigbee.delivery import UNSTABLE_RESETS, UNSTABLE_WITHIN_S, Deliveries, Resets
 from drivers.zigbee.ias import Zone
-from drivers.zigbee.interviews import RETRY_S, Interviews
+from drivers.zigbee.interviews import PACE, Interviews
 from drivers.zigbee.kept import FILE, Kept
 from drivers.zigbee.register import MOST_WH_PER_H, Register
 from drivers.zigbee.scaling import bcd, doubt_of
@@ -26,12 +26,12 @@ ELECTRICAL, METERING = Place(1, 0x0B04), Place(1, 0x0702)
 SHAPE = {1: Shape(0x0104, 0x51, frozenset((0x0000, 0x0006, 0x0702, 0x0B04)))}
 
 
-def uint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x20 + octets - 1, value.to_bytes(octets, "little"))
+def uint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x20 + size - 1, value.to_bytes(size, "little"))
 
 
-def sint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x28 + octets - 1, value.to_bytes(octets, "little", signed=True))
+def sint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x28 + size - 1, value.to_bytes(size, "little", signed=True))
 
 
 def plug(**described: Any) -> Appliance:
@@ -163,7 +163,7 @@ def test_alarms_are_told_when_they_begin_and_when_they_end() -> None:
 def test_interviews_are_owed_until_they_succeed() -> None:
     interviews = Interviews()
     assert interviews.failed("a", 0.0) and not interviews.failed("a", 10.0)
-    assert interviews.take_due(10.0) == [] and interviews.take_due(10.0 + RETRY_S[1]) == ["a"]
+    assert interviews.take_due(10.0) == [] and interviews.take_due(10.0 + PACE.ceiling_s(1)) == ["a"]
     assert interviews.failing() == ["a"]
     interviews.succeeded("a")
     assert interviews.failing() == [] and interviews.failed("a", 99.0), "a new trouble is told"

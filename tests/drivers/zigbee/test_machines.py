@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from drivers.zigbee.duplicates import KEPT, WINDOW_S, Duplicates
 from drivers.zigbee.members import FILE, Members
 from drivers.zigbee.outbox import IN_FLIGHT_LIMIT, QUEUE_LIMIT, STALE_S, Outbox
-from drivers.zigbee.recovery import EVENTS, FIRST_DELAY_S, LAST_DELAY_S, STATES, STEADY_S, Backoff, Radio, diagnose
+from drivers.zigbee.recovery import EVENTS, STATES, Radio, diagnose
 from drivers.zigbee.scaling import scale_of
 from drivers.zigbee.strangers import ASK_PERIOD_S, HELD_FRAMES, REFUSED_PERIOD_S, STRANGERS_LIMIT, Strangers
 from hub.wire.uplink.reading import parse_decimal
@@ -85,16 +85,6 @@ def test_the_radio_is_always_in_a_state_it_can_leave(state: str, event: str) -> 
     after = radio.on(event)
     assert after in STATES
     assert radio.on("stop") == "off" and radio.on("start") == "starting" and radio.on("up") == "up"
-
-
-def test_patience_grows_and_is_forgotten_after_a_steady_life() -> None:
-    backoff = Backoff()
-    delays = [backoff.next_delay_s() for _ in range(12)]
-    assert delays[0] == FIRST_DELAY_S and delays[-1] == LAST_DELAY_S and delays == sorted(delays)
-    backoff.lived(STEADY_S - 1)
-    assert backoff.next_delay_s() == LAST_DELAY_S
-    backoff.lived(STEADY_S)
-    assert backoff.next_delay_s() == FIRST_DELAY_S
 
 
 def test_a_missing_port_and_a_silent_radio_are_told_apart() -> None:

@@ -42,16 +42,16 @@ _HIDDEN = 0  # the MsgId of a REGISTER that the client did not send: no 2.0 pack
 
 _CONNECT_1_2, _PUBLISH_1_2 = 0x04, 0x0C
 
-# Of a peer that is not known to speak 2.0: packet types, with the fewest octets behind the header, that no 1.2 client
-# sends. 1.2's SEARCHGW, WILLMSGREQ, PUBREC, PUBREL and PINGRESP have the same numbers and fewer octets; so has 2.0's
+# Of a peer that is not known to speak 2.0: packet types, with the fewest bytes behind the header, that no 1.2 client
+# sends. 1.2's SEARCHGW, WILLMSGREQ, PUBREC, PUBREL and PINGRESP have the same numbers and fewer bytes; so has 2.0's
 # SEARCHGW without network information, which goes unserved. SUBSCRIBE (0x12) is looked at more closely.
 _FEWEST = {0x01: 8, 0x03: 3, 0x08: 5, 0x0F: 4, 0x10: 4, 0x11: 3, 0x13: 7, 0x12: 3, 0x17: 1, 0xFC: 4, 0xFE: 4, 0xFF: 16}
 _STRAYS = (0x03, 0x08, 0x0F, 0x10, 0x11, 0x13, 0xFF)  # they need a Virtual Connection, or its loss to be told
-_NODE = 20  # octets of a forwarder's address field that are taken
+_NODE = 20  # bytes of a forwarder's address field that are taken
 
 
-def _type_and_octets(data: bytes) -> tuple[int, int]:
-    """The packet type, and how many octets follow it."""
+def _type_and_size(data: bytes) -> tuple[int, int]:
+    """The packet type, and how many bytes follow it."""
     if data[0] != 1:
         return data[1], len(data) - 2
     return (data[3], len(data) - 4) if len(data) > 3 else (-1, 0)
@@ -92,25 +92,25 @@ class Inbound:
         if len(data) < 2:
             return False
         if self._peers.peers and peer in self._peers.peers:
-            kind, octets = _type_and_octets(data)
-            if kind != _CONNECT_1_2 or octets < 5 or data[1 - octets] != 1:  # a PUBACK has at most 3
+            kind, size = _type_and_size(data)
+            if kind != _CONNECT_1_2 or size < 5 or data[1 - size] != 1:  # a PUBACK has at most 3
                 return True
             self._peers.clients.pop(self._peers.peers.pop(peer).client_id, None)  # from now on it speaks 1.2
             return False
-        if data[1] == _PUBLISH_1_2 and data[0] != 1:  # nine in ten; a PUBLISH has at least 5 octets
+        if data[1] == _PUBLISH_1_2 and data[0] != 1:  # nine in ten; a PUBLISH has at least 5 bytes
             return len(data) == 4 and self._peers.session_at(peer) is None
-        kind, octets = _type_and_octets(data)
+        kind, size = _type_and_size(data)
         fewest = _FEWEST.get(kind)
-        return fewest is not None and octets >= fewest and self._is_2_0(peer, data, kind, octets)
+        return fewest is not None and size >= fewest and self._is_2_0(peer, data, kind, size)
 
-    def _is_2_0(self, peer: Peer, data: bytes, kind: int, octets: int) -> bool:
+    def _is_2_0(self, peer: Peer, data: bytes, kind: int, size: int) -> bool:
         if kind == 0xFE:
             # Connection Encapsulation fills its Length; 1.2's Length ends before the inner message.
             return data[0] in (1, len(data))
         if kind == 0x12:
-            # PUBWOS or a 1.2 SUBSCRIBE: a name has 1.2's reserved type; with an alias 1.2 has exactly 5 octets.
-            flags = data[-octets] & ~0x10
-            return self._peers.session_at(peer) is None and (flags == 3 or (flags == 1 and octets != 5))
+            # PUBWOS or a 1.2 SUBSCRIBE: a name has 1.2's reserved type; with an alias 1.2 has exactly 5 bytes.
+            flags = data[-size] & ~0x10
+            return self._peers.session_at(peer) is None and (flags == 3 or (flags == 1 and size != 5))
         return kind not in _STRAYS or self._peers.session_at(peer) is None
 
     def hear(self, peer: Peer, data: bytes, now: float) -> None:
@@ -188,7 +188,7 @@ class Inbound:
         return True
 
     def on_pubwos(self, peer: Peer, message: v2.PubWos, now: float) -> None:
-        """3.6.1, 1.2's QoS -1; by name only where that is a predefined or two-octet one, it need not be served."""
+        """3.6.1, 1.2's QoS -1; by name only where that is a predefined or two-byte one, it need not be served."""
         session = self._peers.session_at(peer)
         client_id = session.client_id if session is not None else ""
         topic_id_type, topic_id = v1.TOPIC_PREDEFINED, message.topic
@@ -281,9 +281,9 @@ class Inbound:
             return v1.TOPIC_PREDEFINED, alias
         if session is not None and topic in session.ids_by_topic:
             return v1.TOPIC_NORMAL, session.ids_by_topic[topic]
-        octets = topic.encode()
-        if len(octets) == 2 and short_topic(octets[0] << 8 | octets[1]) is not None and not has_wildcard(topic):
-            return v1.TOPIC_SHORT, octets[0] << 8 | octets[1]
+        raw = topic.encode()
+        if len(raw) == 2 and short_topic(raw[0] << 8 | raw[1]) is not None and not has_wildcard(topic):
+            return v1.TOPIC_SHORT, raw[0] << 8 | raw[1]
         return None
 
     def on_puback(self, peer: Peer, state: PeerState, message: v2.PubAck, data: bytes) -> None:

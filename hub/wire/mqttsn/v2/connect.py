@@ -14,8 +14,8 @@ from hub.wire.mqttsn.v2.fields import (
     Reader,
     Will,
     qos_at,
-    reason_octets,
-    topic_octets,
+    reason_bytes,
+    topic_bytes,
     topic_type_of,
 )
 
@@ -65,9 +65,9 @@ class Connect(Message):
         if self.session_expiry_s is not None:
             body += pack(">I", self.session_expiry_s)
         if will is not None:
-            body += topic_octets(will.topic) + pack(">H", len(will.payload)) + will.payload
+            body += topic_bytes(will.topic) + pack(">H", len(will.payload)) + will.payload
         if authentication is not None:
-            body += _authentication_octets(authentication)
+            body += _authentication_bytes(authentication)
         return body + self.client_id.encode()
 
     @classmethod
@@ -97,7 +97,7 @@ def _will(reader: Reader, flags: int) -> Will:
     return Will(topic_type, topic, reader.take(reader.integer(2)), qos, flags & 0x10 != 0)
 
 
-def _authentication_octets(authentication: Authentication) -> bytes:
+def _authentication_bytes(authentication: Authentication) -> bytes:
     method = authentication.method.encode()
     return bytes((len(method),)) + method + pack(">H", len(authentication.data)) + authentication.data
 
@@ -135,7 +135,7 @@ class ConnAck(Message):
         if self.keep_alive_s is not None:
             body += pack(">H", self.keep_alive_s)
         if self.authentication is not None:
-            body += _authentication_octets(self.authentication)
+            body += _authentication_bytes(self.authentication)
         return body + self.assigned_client_id.encode()
 
     @classmethod
@@ -218,7 +218,7 @@ class Disconnect(Message):
             body += pack(">H", self.packet_id)
         if self.session_expiry_s is not None:
             body += pack(">I", self.session_expiry_s)
-        return body + reason_octets(self.reason_code) + self.reason.encode()
+        return body + reason_bytes(self.reason_code) + self.reason.encode()
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -265,7 +265,7 @@ class SleepResp(Message):
 
     def _body(self) -> bytes:
         sleep_s = b"" if self.sleep_s is None else pack(">I", self.sleep_s)
-        return pack(">BH", self.sleep_s is not None, self.packet_id) + sleep_s + reason_octets(self.reason_code)
+        return pack(">BH", self.sleep_s is not None, self.packet_id) + sleep_s + reason_bytes(self.reason_code)
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:

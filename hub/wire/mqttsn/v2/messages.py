@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MQTT-SN 2.0 packets <-> octets (OASIS Committee Specification Draft 01 of 14 August 2026, chapters 2 and 3).
+"""MQTT-SN 2.0 packets <-> bytes (OASIS Committee Specification Draft 01 of 14 August 2026, chapters 2 and 3).
 
-No state, no clock, no I/O; for CPython only. `decode2` raises `Malformed` and nothing else, whatever the octets.
+No state, no clock, no I/O; for CPython only. `decode2` raises `Malformed` and nothing else, whatever the bytes.
 Each layout stands in a figure of the draft and in at least one independent codec; where they disagree the class says
 so (only DISCONNECT). MQTT-SN-2.0.md lists the sources. Reserved flags that are not 0 and a Packet Identifier of 0 are
 malformed, as the draft demands; reason codes and the contents of names are left to the machines to judge.
@@ -9,7 +9,7 @@ malformed, as the draft demands; reason codes and the contents of names are left
 
 from struct import pack
 
-from hub.wire.mqttsn.fields import OCTETS, long_header
+from hub.wire.mqttsn.fields import BYTES, long_header
 from hub.wire.mqttsn.fields import Malformed as Malformed
 from hub.wire.mqttsn.fields import Message as Message
 from hub.wire.mqttsn.v2.connect import Auth as Auth
@@ -32,8 +32,8 @@ from hub.wire.mqttsn.v2.fields import (
     Topic,
     alias_type_of,
     qos_at,
-    reason_octets,
-    topic_octets,
+    reason_bytes,
+    topic_bytes,
     topic_type_of,
 )
 from hub.wire.mqttsn.v2.fields import Authentication as Authentication
@@ -72,7 +72,7 @@ class _AliasAck(Message):
     def _body(self) -> bytes:
         alias = b"" if self.alias is None else pack(">H", self.alias)
         flags = self.topic_type | (self.alias is not None) << 2
-        return pack(">BH", flags, self.packet_id) + alias + reason_octets(self.reason_code)
+        return pack(">BH", flags, self.packet_id) + alias + reason_bytes(self.reason_code)
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -118,7 +118,7 @@ class Publish(Message):
     def _body(self) -> bytes:
         flags = self.dup << 7 | self.qos << 5 | self.retain << 4 | self.topic_type
         packet_id = pack(">H", self.packet_id) if self.qos else b""
-        return bytes((flags,)) + packet_id + topic_octets(self.topic) + self.data
+        return bytes((flags,)) + packet_id + topic_bytes(self.topic) + self.data
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -141,7 +141,7 @@ class PubWos(Message):
         self.topic_type, self.topic, self.data, self.retain = topic_type, topic, data, retain
 
     def _body(self) -> bytes:
-        return bytes((self.retain << 4 | self.topic_type,)) + topic_octets(self.topic) + self.data
+        return bytes((self.retain << 4 | self.topic_type,)) + topic_bytes(self.topic) + self.data
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -244,7 +244,7 @@ class Connection(Message):
         self.client_id, self.packet = client_id, packet
 
     def _body(self) -> bytes:
-        return topic_octets(self.client_id) + self.packet
+        return topic_bytes(self.client_id) + self.packet
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -255,11 +255,11 @@ class Connection(Message):
 class Protection(Message):
     """3.17, Protection Encapsulation, not looked into: see MQTT-SN-2.0.md."""
 
-    FIELDS = __slots__ = ("octets",)
-    TAIL = OCTETS
+    FIELDS = __slots__ = ("raw",)
+    TAIL = BYTES
 
-    def __init__(self, octets: bytes) -> None:
-        self.octets = octets
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
 
 
 class PubAck(Ack):
@@ -296,7 +296,7 @@ class SearchGw(Message):
     """3.20.2; network: whatever the network below needs, or nothing."""
 
     FIELDS = __slots__ = ("network",)
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, network: bytes = b"") -> None:
         self.network = network
@@ -307,7 +307,7 @@ class GwInfo(Message):
 
     FIELDS = __slots__ = ("gw_id", "gw_add")
     LAYOUT = ">B"
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, gw_id: int, gw_add: bytes = b"") -> None:
         self.gw_id, self.gw_add = gw_id, gw_add

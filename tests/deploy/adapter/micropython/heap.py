@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On MicroPython: the octets of heap that the adapter takes, in steps: the MQTT-SN half, the rest, one in service."""
+"""On MicroPython: the bytes of heap that the adapter takes, in steps: the MQTT-SN half, the rest, one in service."""
 
 import gc
 

@@ -71,7 +71,7 @@ def header(**changes: Any) -> bytes:
 
 
 def raw(payload: bytes | None = None, protected: bytes | None = None, key: Any = LIMITER) -> bytes:
-    """Signed properly over octets that no honest encoder writes."""
+    """Signed properly over bytes that no honest encoder writes."""
     head, _, body, _ = cbor2.loads(signed()).value
     head = head if protected is None else protected
     body = body if payload is None else payload
@@ -80,7 +80,7 @@ def raw(payload: bytes | None = None, protected: bytes | None = None, key: Any =
 
 
 def shared_references(levels: int) -> bytes:
-    """Nested arrays of references to one another: few octets that stand for 2^levels (CBOR tags 28 and 29)."""
+    """Nested arrays of references to one another: few bytes that stand for 2^levels (CBOR tags 28 and 29)."""
     item = b"\xd8\x1c\x81\x00"
     for level in range(levels):
         reference = b"\xd8\x1d" + (bytes((level,)) if level < 24 else bytes((0x18, level)))
@@ -109,7 +109,7 @@ UNENCODABLE: list[tuple[str, bytes, str]] = [
     ("labels not in order", raw(protected=b"\xa3" + TYPE + ALG + KID), "malformed"),
     ("a claim twice", raw(payload=claims_with(b"\x64args\xa0")), "malformed"),
     ("alg -7.0", raw(protected=b"\xa3\x01\xf9\xc7\x00" + TYPE + KID), "malformed"),
-    ("alg in two octets", raw(protected=b"\xa3\x01\x38\x06" + TYPE + KID), "malformed"),
+    ("alg in two bytes", raw(protected=b"\xa3\x01\x38\x06" + TYPE + KID), "malformed"),
     ("content type 61.0", raw(protected=b"\xa3" + ALG + b"\x03\xf9\x53\xa0" + KID), "malformed"),
     ("a header of indefinite length", raw(protected=b"\xbf" + ALG + TYPE + KID + b"\xff"), "malformed"),
     ("claims of indefinite length", raw(payload=b"\xbf\x01\x61a\xff"), "malformed"),
@@ -149,11 +149,11 @@ def nested(depth: int) -> bytes:
 HOSTILE: list[tuple[str, bytes, str]] = [
     ("nothing", b"", "malformed"),
     ("zeros", bytes(100), "malformed"),
-    ("random octets", bytes(range(256)), "malformed"),
+    ("random bytes", bytes(range(256)), "malformed"),
     ("truncated by one", signed()[:-1], "malformed"),
     ("half of it", signed()[: len(signed()) // 2], "malformed"),
     ("twice in one message", signed() * 2, "malformed"),
-    ("trailing octet", signed() + b"\x00", "malformed"),
+    ("trailing byte", signed() + b"\x00", "malformed"),
     ("huge", signed(args={"x": "y" * MAX_COMMAND_BYTES}), "malformed"),
     ("deep CBOR", nested(15_000), "malformed"),
     ("deep CBOR as payload", raw(payload=nested(15_000)), "malformed"),
@@ -302,7 +302,7 @@ def test_any_bytes_are_refused(data: bytes) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_one_changed_octet_is_never_obeyed(at: int, by: int) -> None:
+def test_one_changed_byte_is_never_obeyed(at: int, by: int) -> None:
     data = bytearray(signed())
     data[at % len(data)] ^= by
     assert not isinstance(authority().judge(bytes(data), T), Accepted)

@@ -59,7 +59,7 @@ def test_stray_acknowledgements_change_nothing() -> None:
 
 
 def test_a_dropped_head_does_not_lend_its_topic_id_to_the_next() -> None:
-    play = Playbook(max_octets={"udp": 60}).connects()
+    play = Playbook(max_bytes={"udp": 60}).connects()
     play.subscribes("#", 1)
     play.publishes("x/y", b"1").says(Register(1, 1, "x/y"))
     play.gateway.sessions()[0].dequeue()  # as the queue's bound would
@@ -144,7 +144,7 @@ def test_qos_1_is_sent_again_after_a_restart_with_dup_and_the_same_id() -> None:
 
 
 def test_too_long_for_the_link_is_dropped_silently() -> None:
-    play = Playbook(max_octets={"udp": 60}).connects(duration_s=0)
+    play = Playbook(max_bytes={"udp": 60}).connects(duration_s=0)
     play.subscribes("x/#", 1)
     play.publishes("x/" + "y" * 60, b"1").publishes("x/y", bytes(60)).says(Register(2, 2, "x/y"))
     play.hears("a", RegAck(2, 2, 0)).says_nothing()

@@ -145,7 +145,7 @@ def test_a_limit_that_is_cleared_again_and_again_is_refused_and_stays_as_it_was(
 
 
 def test_a_full_table_of_retained_messages_refuses_and_passes_nothing_on() -> None:
-    play = Playbook(limits=Limits(retained=3, retained_octets=100)).connects().connects("b", "display")
+    play = Playbook(limits=Limits(retained=3, retained_bytes=100)).connects().connects("b", "display")
     play.subscribes("x/+", 1, "b")
     for number, name in enumerate(("aa", "bb", "cc", "dd"), 1):
         short = int.from_bytes(name.encode(), "big")
@@ -155,7 +155,7 @@ def test_a_full_table_of_retained_messages_refuses_and_passes_nothing_on() -> No
     assert play.gateway.sessions()[0].stats.refused == {"retained-full": 1}
     assert "retained-full" in play.gateway.pressures(play.now)
     aa, dd = (int.from_bytes(name, "big") for name in (b"aa", b"dd"))
-    play.forget().hears("a", Publish(2, aa, 9, bytes(99), 1, True)).says(PubAck(aa, 9, 1))  # too many octets in all
+    play.forget().hears("a", Publish(2, aa, 9, bytes(99), 1, True)).says(PubAck(aa, 9, 1))  # too many bytes in all
     play.hears("a", Publish(2, aa, 10, b"", 1, True)).says(PubAck(aa, 10, 0))  # an empty one makes place
     play.hears("a", Publish(2, dd, 11, b"1", 1, True)).says(PubAck(dd, 11, 0))
     # What an appliance is finds a place whatever others retain, and so does what the hub has to say; a reading is kept.

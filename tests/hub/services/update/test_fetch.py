@@ -1,6 +1,5 @@
 """A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
 
-import http.client
 import random
 import ssl
 import threading
@@ -14,15 +13,15 @@ from hypothesis import strategies as st
 
 from deploy.pki import Authority
 from deploy.update_index import cuts, index_of
-from drivers.https import HttpsConnection
+from drivers.https import HttpsClient, HttpsFault
 from drivers.tls import client_context
 from hub.core.update.chunk_index import (  # fmt: skip
     BadIndex,
     Chunk,
+    bytes_to_get,
     decode_index,
     encode_index,
     from_offset,
-    octets_to_get,
     plan,
 )
 from hub.services.update.delta import NotThisWay, fetch_delta
@@ -62,8 +61,8 @@ class Client:
     def context(self, name: str = "hub") -> ssl.SSLContext:
         return client_context(self.pki.ca_file, self.pki.directory / f"{name}.pem", self.pki.directory / f"{name}.key")
 
-    def _progress(self, octets: int, size: int | None) -> None:
-        self.told.append((octets, size))
+    def _progress(self, have: int, size: int | None) -> None:
+        self.told.append((have, size))
 
     def fetch(self, name: str = "b", bounds: Bounds = BOUNDS) -> None:
         fetch(self.server.url(name), self.context(), self.part, bounds, self.stop, self._progress)
@@ -108,7 +107,7 @@ def test_it_stops_when_it_is_told_and_keeps_to_its_pace(client: Client) -> None:
     client.stop.set()
     with pytest.raises(Interrupted, match="told to stop"):
         client.fetch(bounds=Bounds(1 << 21, 1000.0))
-    assert client.part.stat().st_size <= 32_768, "a thousand octets a second: it would have waited after the first"
+    assert client.part.stat().st_size <= 32_768, "a thousand bytes a second: it would have waited after the first"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +136,13 @@ def test_what_a_server_says_is_understood(client: Client, status: int, kind: typ
 
 
 @pytest.mark.parametrize(
-    "octets", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
+    "raw", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
 )
-def test_a_server_that_talks_nonsense_is_interrupted(client: Client, octets: bytes) -> None:
+def test_a_server_that_talks_nonsense_is_interrupted(client: Client, raw: bytes) -> None:
     client.part.write_bytes(DATA[:1000])
 
     def answer(handler: BaseHTTPRequestHandler) -> bool:
-        handler.wfile.write(octets)
+        handler.wfile.write(raw)
         handler.close_connection = True
         return True
 
@@ -181,8 +180,8 @@ def test_only_what_is_new_is_fetched_and_a_broken_line_costs_no_more(client: Cli
         client.fetch_delta()
     client.fetch_delta()
     assert client.part.read_bytes() == NEXT
-    new = octets_to_get(plan(decode_index(index_of(NEXT)), decode_index(index_of(DATA))))
-    assert 60_000 < new < len(NEXT) / 2 and client.server.octets == new + 2 * len(index_of(NEXT))
+    new = bytes_to_get(plan(decode_index(index_of(NEXT)), decode_index(index_of(DATA))))
+    assert 60_000 < new < len(NEXT) / 2 and client.server.sent_bytes == new + 2 * len(index_of(NEXT))
     assert decode_index(client.part.with_name("x.part.idx").read_bytes()) == decode_index(index_of(NEXT))
 
 
@@ -223,20 +222,20 @@ def test_a_plan_makes_the_new_file_wherever_it_is_resumed(new: list[bytes], data
         assert piece.offset == len(made)
         made += source[at : at + piece.length]
     assert made == wanted
-    assert octets_to_get(pieces) == sum(len(part) for part in new if part not in base)
+    assert bytes_to_get(pieces) == sum(len(part) for part in new if part not in base)
 
 
 def test_chunks_are_found_again_where_something_moved() -> None:
     moved = b"a longer beginning" * 100 + DATA
-    assert octets_to_get(plan(decode_index(index_of(moved)), decode_index(index_of(DATA)))) < 0.15 * len(DATA)
+    assert bytes_to_get(plan(decode_index(index_of(moved)), decode_index(index_of(DATA)))) < 0.15 * len(DATA)
     assert sum(length for _, length in cuts(DATA)) == len(DATA) and list(cuts(b"")) == []
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_an_index_or_told(data: bytes) -> None:
-    for octets in (data, b"MHX1" + data):
+def test_any_bytes_are_an_index_or_told(data: bytes) -> None:
+    for raw in (data, b"MHX1" + data):
         try:
-            chunks = decode_index(octets)
+            chunks = decode_index(raw)
         except BadIndex:
             continue
         assert all(chunk.length > 0 for chunk in chunks)
@@ -287,14 +286,14 @@ def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, ser
         return True
 
     server.fault = trickles
-    connection = HttpsConnection("localhost", server.port, timeout=0.5, context=client.context())
     try:
-        connection.request("GET", "/b")
-        with pytest.raises((OSError, http.client.HTTPException)):
-            connection.getresponse()
+        with (
+            HttpsClient(f"https://localhost:{server.port}/b", client.context(), timeout_s=0.5) as asked,
+            pytest.raises((OSError, HttpsFault)),
+        ):
+            asked.request("GET", asked.path)
     finally:
         ended.set()
-        connection.close()
 
 
 def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> None:

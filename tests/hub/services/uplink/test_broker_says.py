@@ -98,7 +98,7 @@ def test_packet_ids_begin_anew_and_mark_the_right_message_2_2_1(make_house: Make
 
 
 @pytest.mark.parametrize(
-    ("name", "octets"),
+    ("name", "raw"),
     [
         ("a QoS of 3", wire.packet(wire.PUBLISH, b"\x00\x01a\x00\x01\x00", 0x06)),
         ("a PUBLISH with a broken property", wire.packet(wire.PUBLISH, b"\x00\x01a\x00\x01\x02\xff\xff", 0x02)),
@@ -108,9 +108,9 @@ def test_packet_ids_begin_anew_and_mark_the_right_message_2_2_1(make_house: Make
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_exception_inside_paho_ends_the_session_for_all_to_see(
-    make_house: Make, scripted: Scripted, name: str, octets: bytes
+    make_house: Make, scripted: Scripted, name: str, raw: bytes
 ) -> None:
-    broker = scripted(Script(at_once=octets), Script())
+    broker = scripted(Script(at_once=raw), Script())
     house = make_house(broker.port)
     wait_for(f"a new connection after {name}", lambda: broker.connections > 1)
     house.wait_state("up")

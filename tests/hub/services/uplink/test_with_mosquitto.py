@@ -58,7 +58,7 @@ def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> 
     assert house.status()["tls"]["version"] == "TLSv1.3"
     # What comes down is the handshake and a few acknowledgements; what goes up depends on what is sent once more.
     second = proxy.bytes_down - first
-    assert second < 0.75 * first, f"{first} octets for a full handshake, {second} for a resumed one"
+    assert second < 0.75 * first, f"{first} bytes for a full handshake, {second} for a resumed one"
 
 
 def test_after_a_failed_attempt_the_handshake_is_a_full_one(make_house: Make, proxy: Proxy) -> None:
@@ -86,7 +86,7 @@ def test_a_hub_that_booted_waits_its_turn_and_one_that_was_started_anew_does_not
     booted.stop()  # fails by itself when the loop does not end
 
 
-def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
+def test_bytes_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
     kept = tmp_path / "traffic.json"
     house = make_house(proxy.port, traffic_file=kept)
     house.wait_state("up")
@@ -97,7 +97,7 @@ def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: 
     assert up > 2000 and down > 500
     proxy.reset()
     wait_for("the second session", lambda: house.status()["sessions"] == 2)
-    wait_for("its octets", lambda: _counted(house)[0] >= proxy.bytes_up > up)
+    wait_for("its bytes", lambda: _counted(house)[0] >= proxy.bytes_up > up)
     # What was on its way when the line was reset was paid for, and never came.
     wait_for("nothing but that to be between", lambda: _counted(house)[0] - proxy.bytes_up < 1000)
     up, down = _counted(house)

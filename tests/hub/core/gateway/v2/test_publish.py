@@ -52,7 +52,7 @@ def test_publish_by_topic_name(topic: str) -> None:
     assert talk.store.values(topic.rpartition("/")[2]) == [42, 42]
 
 
-def test_two_octets_are_a_name_too() -> None:
+def test_two_bytes_are_a_name_too() -> None:
     talk = Talk2().speaks2().connects("a", "plug-1")
     talk.hears("a", v1.Subscribe(v1.TOPIC_NORMAL, "ab", 5, 0)).says(("a", v1.SubAck(1, 5, 0)))
     talk.hears("n", Publish(TOPIC_NAME, "ab", 0, b"x")).says(("a", v1.Publish(v1.TOPIC_NORMAL, 1, 0, b"x")))

@@ -297,7 +297,7 @@ def test_silence_is_tolerated_for_half_as_long_again(keep_alive_s: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=24)), max_size=8), st.booleans())
-def test_hostile_octets(bodies: list[tuple[int, bytes]], is_known: bool) -> None:
+def test_hostile_bytes(bodies: list[tuple[int, bytes]], is_known: bool) -> None:
     """Whatever comes, to a stranger or a client: nothing is raised, and every answer is a 2.0 or 1.2 message."""
     talk = Talk2()
     if is_known:
