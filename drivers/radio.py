@@ -1,13 +1,35 @@
 """What a radio is to the rest of the hub, beyond being a link: what may be asked of it without knowing its
 libraries."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from drivers.link import Link
 
 
+class ApsFrame(NamedTuple):
+    """One APS data frame (Zigbee R22, 2.2.5). `ieee`: the device's address, 16 hex digits, "" where it is not known;
+    `nwk`: its network address, or a broadcast's; `hub_ep`, `device_ep`: endpoints."""
+
+    ieee: str
+    nwk: int
+    pan_id: int
+    profile: int
+    cluster: int
+    hub_ep: int
+    device_ep: int
+    counter: int
+    data: bytes
+
+
+# Whoever looks at the frames: called with "in" or "out" and the frame.
+FrameTap = Callable[[str, ApsFrame], None]
+
+
 class Radio(Link, Protocol):
     """A link whose devices join, report by themselves and can be looked at. Errors of the asker are ValueError."""
+
+    tap: FrameTap | None  # what is no MQTT-SN: ZCL and ZDO
 
     async def permit(self, duration_s: int, ieee: str | None = None, install_code: str | None = None) -> None:
         """Let devices join for a while."""

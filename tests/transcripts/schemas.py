@@ -78,7 +78,7 @@ SCHEMAS: dict[str, Json] = {
         state=TEXT, protocol=maybe(TEXT), ident=maybe(TEXT), telegrams=WHOLE, bad=WHOLE, doubtful=WHOLE,
         quantities=by_name(TEXT), registers=by_name(record(value=TEXT, unit=TEXT)),
     ),
-    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT)),
+    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT, why=TEXT)),
 }  # fmt: skip
 
 

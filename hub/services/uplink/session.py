@@ -102,7 +102,7 @@ class MqttSession:
         self.maximum_packet_bytes = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
-        self._ended_by_us = False
+        self.ended_by_us = False
         self.tls: dict[str, object] = {}
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
@@ -258,7 +258,7 @@ class MqttSession:
             if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
                 raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
             ended = self._ended.result()
-            if ended.kind != LOST or self._ended_by_us:
+            if ended.kind != LOST or self.ended_by_us:
                 raise ended
             raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
         code, reference = self._connack.result()
@@ -385,7 +385,7 @@ class MqttSession:
 
     def end(self, why: str) -> None:
         """Let the connection be over; `close` then says goodbye to the broker."""
-        self._ended_by_us = not self._ended.done()
+        self.ended_by_us = not self._ended.done()
         self._end(why)
 
     async def ended(self) -> UplinkFailure:
