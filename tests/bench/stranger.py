@@ -1,11 +1,11 @@
 """What the worst stranger costs: 10,000 messages of each hostile kind on the hub's command topic, over a real broker.
 
-`python -m tests.bench.stranger [--count N] [--rounds N] [--share]`: octets of flash and of uplink that the hub spends
-on them, its processor time for each message, and the delay of an honest operator's limits meanwhile, from the control
-point's publish to the receipt's arrival. Costs and delays are measured in runs of their own, so that a row's flash and
-uplink are the stranger's alone. The hub has a core of its own, as it has a machine of its own; broker, sender and
-control point share the other. `--share`: everything on all cores. Beside it the same delay where a bare peer takes the
-hub's place, that judges nothing and keeps nothing: what is not the hub's.
+`python -m tests.bench.stranger [--count N] [--rounds N] [--a-second N] [--share]`: octets of flash and of uplink that
+the hub spends on them, its processor time for each message, and the delay of an honest operator's limits meanwhile,
+from the control point's publish to the receipt's arrival. Costs and delays are measured in runs of their own, so that a
+row's flash and uplink are the stranger's alone. The hub has a core of its own, as it has a machine of its own; broker,
+sender and control point share the other. `--share`: everything on all cores. Beside it the same delay where a bare peer
+takes the hub's place, that judges nothing and keeps nothing: what is not the hub's.
 
 The honest operator sends a limit each 25 ms, whether or not the one before was answered: who waits does not send less.
 """
@@ -42,6 +42,7 @@ _CANCEL_EVERY = 8  # an operator holds 16 limits at most
 _AS_DEPLOYED = "set_tcp_nodelay true\nautosave_on_changes false\nautosave_interval 1800\nlog_type none\n"
 _TOPIC, _BARE_TOPIC = "meters/MTR-1/commands", "meters/bare/commands"
 _COSTS = ("seconds", "flash_bytes", "uplink_bytes", "cpu_us", "rss_bytes")
+_BURST = 20
 _HONEST = "honest-operator"
 
 
@@ -79,14 +80,18 @@ def _connected(pki: Path, port: int, name: str) -> mqtt.Client:
     return client
 
 
-def _strange(pki: Path, port: int, topic: str, messages: list[bytes], retain: bool, ready: Event, begin: Event) -> None:
-    """A process of its own: as fast as the broker takes them."""
+def _strange(
+    pki: Path, port: int, topic: str, messages: list[bytes], retain: bool, a_second: float, ready: Event, begin: Event
+) -> None:
+    """A process of its own. `a_second` 0: as fast as the broker takes them."""
     client = _connected(pki, port, "stranger")
     wait_for("the stranger's session", client.is_connected)
     ready.set()
     begin.wait()
-    last = None
-    for message in messages:
+    last, begun = None, time.monotonic()
+    for number, message in enumerate(messages):
+        if a_second and number % _BURST == 0:
+            time.sleep(max(0.0, begun + number / a_second - time.monotonic()))
         last = client.publish(topic, message, qos=1, retain=retain)
     if last is not None:
         last.wait_for_publish(600)
@@ -183,7 +188,10 @@ class _ControlPoint:
 class _Bench:
     """A hub, a broker, an honest operator; strangers come and go."""
 
-    def __init__(self, hub: Hub, broker: Broker, pki: Path, control: _ControlPoint, honest: Operator) -> None:
+    def __init__(
+        self, hub: Hub, broker: Broker, pki: Path, control: _ControlPoint, honest: Operator, a_second: float
+    ) -> None:
+        self._a_second = a_second
         self._hub, self._broker, self._pki = hub, broker, pki
         self._control, self._honest = control, honest
 
@@ -229,7 +237,7 @@ class _Bench:
     @contextmanager
     def _stranger(self, topic: str, messages: list[bytes], retain: bool) -> Iterator[multiprocessing.Process]:
         ready, begin = multiprocessing.Event(), multiprocessing.Event()
-        arguments = (self._pki, self._broker.port, topic, messages, retain, ready, begin)
+        arguments = (self._pki, self._broker.port, topic, messages, retain, self._a_second, ready, begin)
         sender = multiprocessing.Process(target=_strange, args=arguments, daemon=True)
         sender.start()
         assert ready.wait(60)
@@ -243,7 +251,9 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(count: int = 10_000, rounds: int = 3, *, share: bool = False) -> Iterator[dict[str, Any]]:
+def measure(
+    count: int = 10_000, rounds: int = 3, a_second: float = 2_000, *, share: bool = False
+) -> Iterator[dict[str, Any]]:
     """One row a kind; the first, without a stranger, says what an honest operator is used to."""
     cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
@@ -281,7 +291,7 @@ def measure(count: int = 10_000, rounds: int = 3, *, share: bool = False) -> Ite
         assert ready.wait(60) and bare.pid is not None
         if len(cores) > 1 and not share:
             os.sched_setaffinity(bare.pid, cores[:1])
-        bench = _Bench(hub, broker, authority.directory, control, honest)
+        bench = _Bench(hub, broker, authority.directory, control, honest, a_second)
         for kind, make in {"nothing": None, **kinds(grid, stranger)}.items():
             messages = [] if make is None else [make(number) for number in range(count)]
             retain = kind == "retained ones"
@@ -303,11 +313,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.stranger", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--a-second", type=float, default=2_000, help="0: as fast as the broker takes them")
     parser.add_argument("--share", action="store_true", help="hub, broker and senders on the same cores")
     args = parser.parse_args()
     print("| messages | flash | uplink | hub's CPU each | a second | an honest receipt, p50 / p99 | of a bare echo |")
     print("|---|---|---|---|---|---|---|")
-    for row in measure(args.count, args.rounds, share=args.share):
+    for row in measure(args.count, args.rounds, args.a_second, share=args.share):
         rate = f"{args.count / row['seconds']:,.0f}" if row["seconds"] else "-"
         print(
             f"| {row['kind']} | {row['flash_bytes'] / 1000:.0f} kB | {row['uplink_bytes'] / 1000:.1f} kB | "

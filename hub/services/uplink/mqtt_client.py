@@ -16,7 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 _TYPE, _PUBLISH_QOS_1, _QOS = 0xF0, 0x32, 0x06
-_PUBACK = 0x40
+_PUBACK, _ZERO = 0x40, bytearray(1)
 _SUCCESS = ReasonCode(PacketTypes.PUBACK, identifier=0)
 _NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
@@ -48,7 +48,7 @@ class MqttClient(mqtt.Client):
 
     def _packet_handle(self) -> MQTTErrorCode:
         first, packet = self._in_packet["command"], self._in_packet["packet"]
-        if first == _PUBACK and (len(packet) == 2 or (len(packet) == 3 and packet[2] == 0)):
+        if first == _PUBACK and (len(packet) == 2 or (self._protocol == mqtt.MQTTv5 and packet[2:] == _ZERO)):
             return self._puback(int.from_bytes(packet[:2], "big"))
         if first & (_TYPE | _QOS) == _PUBLISH_QOS_1 and self._protocol == mqtt.MQTTv5:
             topic_end = 2 + int.from_bytes(packet[:2], "big")
