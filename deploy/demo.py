@@ -176,7 +176,7 @@ class Parts:
             child.poll()
 
 
-class ControlPoint:
+class DemoControlPoint:
     """What the utility holds: each message verified and booked, each reading, each receipt in its chain."""
 
     def __init__(self, parts: Parts) -> None:
@@ -235,7 +235,7 @@ class ControlPoint:
     def missing(self, status: dict[str, Any]) -> int:
         """How many messages that the hub has numbered are not here."""
         for lane, row in status["queue"].items():
-            self.inbox.announced[Lane(HUB_ID, status["epoch"], lane)] = row["next"]
+            self.inbox.announced.note(Lane(HUB_ID, status["epoch"], lane), row["next"])
         return sum(high - low + 1 for ranges in self.inbox.missing().values() for low, high in ranges)
 
     def lanes(self) -> str:
@@ -261,7 +261,7 @@ class Demo:
         screen.line(screen.colour("meterhub: a hub, an emulated home, a broker and a control point, live", "bold"))
         screen.section("1  The parts")
         parts.start_broker(embedded=embedded)
-        self.control_point = ControlPoint(parts)
+        self.control_point = DemoControlPoint(parts)
         self.control_point.start()
         self._wait("the control point to connect", lambda: not self.control_point.connection.notices.empty())
         parts.start_radio()

@@ -128,6 +128,8 @@ if [ "$want" = check ] || [ "$want" = test ]; then
 fi
 if [ "$want" = test ]; then
     lacks mosquitto has mosquitto
+    # Captures are judged by Wireshark's own dissectors.
+    lacks tshark has tshark
     # Writes are recorded by strace, to see what a power cut would leave of them.
     lacks strace has strace
     lacks e2fsprogs has mkfs.ext4

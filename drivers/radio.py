@@ -1,7 +1,8 @@
 """What a radio is to the rest of the hub, beyond being a link: what may be asked of it without knowing its
 libraries."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from drivers.link import Link
 
@@ -9,8 +10,29 @@ if TYPE_CHECKING:
     from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
 
 
+class ApsFrame(NamedTuple):
+    """One APS data frame (Zigbee R22, 2.2.5). `ieee`: the device's address, 16 hex digits, "" where it is not known;
+    `nwk`: its network address, or a broadcast's; `hub_ep`, `device_ep`: endpoints."""
+
+    ieee: str
+    nwk: int
+    pan_id: int
+    profile: int
+    cluster: int
+    hub_ep: int
+    device_ep: int
+    counter: int
+    data: bytes
+
+
+# Whoever looks at the frames: called with "in" or "out" and the frame.
+FrameTap = Callable[[str, ApsFrame], None]
+
+
 class Radio(Link, Protocol):
     """A link whose devices join, report by themselves and can be looked at. Errors of the asker are ValueError."""
+
+    tap: FrameTap | None  # what is no MQTT-SN: ZCL and ZDO
 
     def status(self) -> "RadioAnswer":
         """Its figures."""

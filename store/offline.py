@@ -11,7 +11,7 @@ from hub.wire.uplink.reading import Reading
 from store.database import Database, open_read_only
 from store.errors import StoreBusy, StoreCorrupt, StoreError, translate
 from store.history import ReadingsQuery, Wanted, find_readings, finish, newest_events
-from store.logview import LogView
+from store.logview import LogView, note_unsealed
 from store.opening import DB_NAME
 from store.outbox import Outbox, Sealed
 from store.queries import LANES
@@ -103,5 +103,5 @@ class OfflineStore:
         """As `Store.queue_status`."""
         utc_ms = time.time_ns() // 1_000_000
         status = self._guard(lambda: {lane: self._outbox.status(lane, utc_ms) for lane in LANES})
-        status["readings"]["unsealed"] = self._view.unsealed
+        note_unsealed(status["readings"], self._view, utc_ms)
         return cast("QueueAnswer", status)

@@ -17,6 +17,7 @@ from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
 from store.history import ReadingsQuery, Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Note, Search, Stop
+from store.logview import note_unsealed
 from store.opening import StorePlace, check_folder
 from store.outbox import Sealed, SealFunction, check_lane, row_id
 from store.queries import LANES
@@ -244,6 +245,10 @@ class Store:
         nothing: dict[str, float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
         return self._ask(_queue_status, without={lane: dict(nothing, unsealed=0) for lane in LANES})
 
+    def try_to_write(self) -> "Future[None]":
+        """Write what is there once more, durably: whether the medium takes anything. The future has the error."""
+        return self._ask(lambda engine: engine.save_clock(), writes=True)
+
     def status(self) -> "StoreFigures":
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
         commits, refused, errors, last_error, salvaged, epoch, boot; readings thinned and forwards dropped for want of
@@ -272,5 +277,5 @@ def _size(path: Path) -> int:
 def _queue_status(engine: Engine) -> "QueueAnswer":
     utc_ms = engine.utc_ms()
     status = {lane: engine.outbox.status(lane, utc_ms) for lane in LANES}
-    status["readings"]["unsealed"] = engine.unsealed
+    note_unsealed(status["readings"], engine, utc_ms)
     return cast("QueueAnswer", status)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drivers.zigbee import exceptions, zcl
+from drivers.zigbee import exceptions
 from drivers.zigbee.address import client_id_of
 from drivers.zigbee.channel import Channel, ClusterPlace, ZclReading
 from drivers.zigbee.contradictions import Contradictions
@@ -33,6 +33,7 @@ from drivers.zigbee.measures import (
 )
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
 from hub.core.backoff import Pace
+from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
     from hub.wire.admin import AdapterRow

@@ -14,7 +14,7 @@ from zigpy.zcl.foundation import Status
 
 from drivers.clock import monotonic
 from drivers.conditions import ConditionTable
-from drivers.zigbee import asking, ias, zcl
+from drivers.zigbee import asking, ias
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
 from drivers.zigbee.appliance import PROFILES, Shape, ZclAppliance
 from drivers.zigbee.application import Application, HubDevice
@@ -25,6 +25,7 @@ from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import AppliancesFile
 from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
 from hub.core.backoff import Pace
+from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
     from hub.wire.admin import AdapterRow

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from zigpy.zcl import foundation
 
 from drivers.zigbee.appliance import Configuration
-from drivers.zigbee.zcl import Record
+from hub.wire.zigbee.zcl import Record
 
 f: Any = foundation  # zigpy's integers carry no annotations of their constructors
 

@@ -6,9 +6,9 @@ Where they do not fit, some scale is another; which, nobody can tell: none is gi
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from drivers.zigbee import zcl
 from drivers.zigbee.channel import SPEAKS_S, Channel
 from drivers.zigbee.exceptions import Pair
+from hub.wire.zigbee import zcl
 
 _PHASES = ("", ".b", ".c")
 # Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not. On one

@@ -15,7 +15,8 @@ from zigpy.util import convert_install_code
 from drivers.clock import monotonic
 from drivers.conditions import ConditionTable
 from drivers.link import Arrived, Datagrams
-from drivers.zigbee import service, zcl
+from drivers.radio import ApsFrame, FrameTap
+from drivers.zigbee import service
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
@@ -30,6 +31,7 @@ from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
 from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
+from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
     from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
@@ -79,6 +81,7 @@ class ZigbeeLink:
         self.reading: Callable[[str, str, str], None] = lambda *_reading: None
         self.observed: Callable[[list[Change]], None] = lambda changes: None
         self.changed: Callable[[bool], None] = lambda is_up: None
+        self.tap: FrameTap | None = None
         self.is_up = False
         self._config = config
         self._data_dir = data_dir
@@ -450,6 +453,25 @@ class ZigbeeLink:
         if is_poor != self._is_poor:
             self._is_poor = is_poor
             self._health.set_condition("radio-undelivered", is_poor)
+
+    def frame(self, way: str, packet: t.ZigbeePacket, device: ZigbeeDevice | None) -> None:
+        if self.tap is None or self.preset.carries(packet):  # the tunnel's are seen as messages, by the bridge
+            return
+        application = self._supervisor.application
+        far, is_in = (packet.src, True) if way == "in" else (packet.dst, False)
+        assert far is not None
+        frame = ApsFrame(
+            ieee="" if device is None else hex_of(device.ieee),
+            nwk=int(far.address) if isinstance(far.address, int) else 0xFFFE,
+            pan_id=0xFFFF if application is None else int(application.state.network_info.pan_id),
+            profile=int(packet.profile_id),
+            cluster=int(packet.cluster_id),
+            hub_ep=int((packet.dst_ep if is_in else packet.src_ep) or 0),
+            device_ep=int((packet.src_ep if is_in else packet.dst_ep) or 0),
+            counter=int(packet.tsn or 0),
+            data=packet.data.serialize(),
+        )
+        self.tap(way, frame)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

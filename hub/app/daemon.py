@@ -23,7 +23,14 @@ from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
 from hub.app.config import Config, ConfigError, override
-from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, meter_keys, present_identity
+from hub.app.startup_checks import (
+    OperatorFile,
+    control_settings,
+    gateway_config,
+    meter_keys,
+    present_identity,
+    stamp_or_none,
+)
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
@@ -227,6 +234,7 @@ class Daemon:
     def _restored_controller(self, state: dict[str, bytes]) -> Controller:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         base, config, now = self._base, self._config, monotonic()
+        self._operators_stamp = stamp_or_none(config.operators_file)
         book = OperatorFile(config)
         kept = state.pop(OPERATORS, None)
         controller = Controller(
@@ -370,7 +378,9 @@ class Daemon:
             set_clock=self._control.set_clock,
             operators=lambda: self._controller.authority.operators,
             trial_until=lambda: self._controller.trial.until,
+            operators_changed=lambda: stamp_or_none(self._config.operators_file) != self._operators_stamp,
             internal_errors=lambda: base.bridge.internal_errors,
+            sessions=base.bridge.gateway.sessions,
             pressures=base.bridge.pressures,
             is_radio_up=self._is_radio_up,
             probe=self._admin.probe,
@@ -395,9 +405,12 @@ class Daemon:
 
     def reload(self) -> "ReloadAnswer":
         """Read the operators' file again. Raises ConfigError."""
+        stamp = stamp_or_none(self._config.operators_file)
         operators = OperatorFile(self._config).read(self._controller.trial.kept)
+        self._operators_stamp = stamp
         self._control.use_operators(operators)
         self._base.health.clear_condition("operators-unreadable")
+        self._supervision.look.set()
         return {"operators": sorted(operators)}
 
     # Life
@@ -464,6 +477,7 @@ class Daemon:
             base.health.raise_condition("radio-unusable", repr(error)[:200])
             return
         self._radio = radio
+        self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
         self._tell_prices(radio)
 

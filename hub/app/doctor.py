@@ -7,31 +7,35 @@ findings, too, so that one command shows all that is known.
 import errno
 import os
 import shutil
-import socket
-import ssl
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from hub.app.config import Config, ConfigError
+from hub.core.health import CONDITIONS, text_of, without_consequences
 
 FINE, WARNING, ERROR = "fine", "warning", "error"
-_CONNECT_S = 8.0
+_NO_SPACE_BYTES = 256 * 1024
 _LITTLE_SPACE_BYTES = 64 * 1024 * 1024
 
 
 class Check(NamedTuple):
-    """What one check found. `severity`: "fine", "warning" or "error"; `remedy`: what to do, "" when it is fine."""
+    """What one check found. `check`: its name, or the code of a condition; `severity`: "fine", "warning" or "error";
+    `remedy`: what to do, `why`: why it matters, "" when it is fine."""
 
     check: str
     severity: str
     text: str
     remedy: str = ""
+    why: str = ""
 
 
 def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") -> list[Check]:
-    """Everything that can be found out. `status`: the running hub's, or None and why there is none."""
+    """Everything that can be found out. `status`: the running hub's, or None and why there is none.
+
+    What is wrong stands once, under its code of hub/core/health.py where it has one, and hides what follows from it,
+    whoever found which.
+    """
     findings = [Check("configuration", FINE, str(config.source))]
     for name, check in CHECKS.items():
         try:
@@ -42,15 +46,35 @@ def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") ->
         findings.append(Check("daemon", ERROR, why_not, "systemctl start meterhub; journalctl -u meterhub"))
     else:
         findings += daemon_findings(status)
-    return findings
+    return _once(findings)
+
+
+def _once(findings: list[Check]) -> list[Check]:
+    """Each condition once, as the running hub has it where it has it, and no consequence of another."""
+    last = {finding.check: finding for finding in findings if finding.severity != FINE}
+    shown = set(without_consequences(list(last)))
+    kept = [f for f in findings if f.severity == FINE or (f.check in shown and last[f.check] is f)]
+    troubled = {_SUBJECTS.get(code.partition("-")[0], code) for code in shown}
+    # A check that was fine in itself is not, where the hub knows better.
+    return [finding for finding in kept if finding.severity != FINE or finding.check not in troubled]
+
+
+_SUBJECTS = {"uplink": "broker", "certificate": "identity", "operators": "operators", "store": "storage"}
+
+
+def condition(code: str, detail: str = "", remedy: str = "") -> Check:
+    """A finding that is a condition of the table."""
+    kind = CONDITIONS[code]
+    severity = ERROR if kind.severity == "error" else WARNING
+    return Check(code, severity, text_of(code, detail), remedy or kind.remedy, kind.why)
 
 
 def daemon_findings(status: dict[str, Any]) -> Iterable[Check]:
     """What a running hub says of itself."""
     yield Check("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
-    for condition in status["conditions"]:
-        severity = ERROR if condition["severity"] == "error" else WARNING
-        yield Check(condition["code"], severity, condition["text"], condition["remedy"])
+    for row in status["conditions"]:
+        severity = ERROR if row["severity"] == "error" else WARNING
+        yield Check(row["code"], severity, row["text"], row["remedy"], row.get("why", ""))
 
 
 def _identity(config: Config, status: Any) -> Iterable[Check]:
@@ -71,11 +95,12 @@ def _identity(config: Config, status: Any) -> Iterable[Check]:
         return
     begins, ends = identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc
     now = datetime.now(UTC)
-    if begins <= now <= ends:
-        yield Check("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
+    if now > ends:
+        yield condition("certificate-expired", f"on {ends:%Y-%m-%d}; the clock says {now:%Y-%m-%d}")
+    elif now < begins:
+        yield condition("certificate-not-yet-valid", f"from {begins:%Y-%m-%d}; the clock says {now:%Y-%m-%d}")
     else:
-        text = f"{identity.hub_id}: the certificate is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
-        yield Check("identity", ERROR, text, f"check the clock (it says {now:%Y-%m-%d}), then renew the certificate")
+        yield Check("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
 
 
 def _operators(config: Config, _status: Any) -> Iterable[Check]:
@@ -84,13 +109,12 @@ def _operators(config: Config, _status: Any) -> Iterable[Check]:
     try:
         operators = operators_of(config)
     except ConfigError as error:
-        yield Check("operators", ERROR, str(error), "mend the file: until then the hub obeys nobody in it")
+        yield condition("operators-unreadable", str(error))
         return
     if operators:
         yield Check("operators", FINE, ", ".join(f"{o.kid} ({', '.join(sorted(o.roles))})" for o in operators.values()))
     else:
-        remedy = f"put the utility's operators into {config.operators_file}"
-        yield Check("operators", WARNING, "nobody may command this hub", remedy)
+        yield condition("operators-none", str(config.operators_file))
 
 
 def _clock(_config: Config, status: Any) -> Iterable[Check]:
@@ -105,7 +129,13 @@ def _storage(config: Config, _status: Any) -> Iterable[Check]:
     if not place.is_dir():
         yield Check("storage", ERROR, f"{place} is not a directory", "check hub.data_dir and that it is mounted")
         return
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        yield condition("store-read-only", str(place))
+        return
     free = shutil.disk_usage(place).free
+    if free < _NO_SPACE_BYTES:
+        yield condition("store-full", f"{free // 1024} KiB are free in {place}")
+        return
     severity = WARNING if free < _LITTLE_SPACE_BYTES else FINE
     remedy = "free space there: the hub gives up old history first, then thins" if severity == WARNING else ""
     yield Check("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
@@ -120,50 +150,41 @@ def _ports(config: Config, _status: Any) -> Iterable[Check]:
         if os.path.exists(path):
             yield Check(f"{name}-port", FINE, path)
         else:
-            yield Check(f"{name}-port", ERROR, f"{path} does not exist", f"check {name}.path and what is plugged in")
+            yield condition(f"{name}-missing", f"{path} does not exist")
 
 
 def _broker(config: Config, status: Any) -> Iterable[Check]:
-    if status is not None and status["uplink"]["state"] == "up":
-        yield Check("broker", FINE, f"session with {status['uplink']['host']}")
+    if status is None:
+        for host, port in config.uplink.hosts:
+            yield try_broker(config, host, port)
         return
-    for host, port in config.uplink.hosts:
-        yield try_broker(config, host, port)
+    # A broker serves a name once: what the running hub hears of it is in its conditions, and nobody else tries.
+    uplink = status["uplink"]
+    if uplink["state"] == "up":
+        yield Check("broker", FINE, f"session with {uplink['host']}")
+    else:
+        yield Check("broker", FINE, f"{uplink['host'] or 'no host yet'}: {uplink['state']}")
 
 
 def try_broker(config: Config, host: str, port: int) -> Check:
-    """Look up the name, open TCP, shake hands in TLS with the hub's own certificate: the first that fails is told."""
+    """Open a session as the hub would, and close it: the first step that fails is told."""
+    from hub.app.startup_checks import present_identity
+    from hub.services.uplink.attempt import attempt
+    from hub.services.uplink.failure import UplinkFailure
+    from hub.services.uplink.status import condition_of
+
     place = f"{host}:{port}"
     try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return Check(
-            "broker", ERROR, f"{place}: the name is not known: {error}", "check uplink.host and the DNS server"
-        )
-    from drivers.tls import client_context
-    from hub.app.startup_checks import present_identity
-
-    begun = time.monotonic()
-    try:
-        _, cert_file, key_file = present_identity(config)  # a renewed certificate is beside the configured one
-        context = client_context(config.uplink.ca_file, cert_file, key_file, config.uplink.crl_file)
-        with (
-            socket.create_connection((host, port), _CONNECT_S) as sock,
-            context.wrap_socket(sock, server_hostname=host) as tls,
-        ):
-            took_ms = (time.monotonic() - begun) * 1000
-            return Check("broker", FINE, f"{place}: {tls.version()}, certificate accepted, {took_ms:.0f} ms")
+        identity, *files = present_identity(config)  # a renewed certificate is beside the configured one
+        agreed = attempt(config.uplink, identity.hub_id, (files[0], files[1]), host, port)
+        return Check("broker", FINE, agreed)
     except ConfigError:
         return Check("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
-    except ssl.SSLCertVerificationError as error:
-        remedy = "compare the broker's certificate with uplink.ca_file and uplink.host; check the clock"
-        return Check("broker", ERROR, f"{place}: its certificate is not accepted: {error.verify_message}", remedy)
-    except ssl.SSLError as error:
-        remedy = "is this the broker's TLS port? does the broker accept this hub's certificate?"
-        return Check("broker", ERROR, f"{place}: TLS fails: {error.reason or error}", remedy)
-    except OSError as error:
-        remedy = "check the modem and its antenna, then uplink.host and uplink.port"
-        return Check("broker", ERROR, f"{place}: {error.strerror or error}", remedy)
+    except UplinkFailure as failure:
+        text = str(failure)
+        return condition(condition_of(failure.kind), text if host in text else f"{place}: {text}")
+    except OSError as error:  # of the certificate files; ssl.SSLError is one
+        return condition("uplink-refused", f"the hub's own certificate files: {error}")
 
 
 CHECKS: dict[str, Callable[[Config, Any], Iterable[Check]]] = {

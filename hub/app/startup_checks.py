@@ -130,6 +130,15 @@ class OperatorFile:
         return operators_of(self._config, item)
 
 
+def stamp_or_none(file: Path) -> tuple[int, int] | None:
+    """Differs when the file was changed; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def _operators_file(config: Config) -> tuple[str, bytes]:
     try:
         data = config.operators_file.read_bytes()

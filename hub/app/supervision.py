@@ -15,12 +15,14 @@ from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
 from drivers.flash import FlashLife
 from drivers.systemd import notify, watchdog_interval_s
+from hub.core.gateway import session as states
+from hub.core.gateway.session import Session
 from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.services.identity.expiry import Expiry
 from hub.wire.keys.operators import Operators
 from hub.wire.printable import plain
-from store import Store, StoreFailing, StoreFull, StoreReadOnly
+from store import Store, StoreError, StoreFailing, StoreFull, StoreReadOnly
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ _CLOCK_PERIOD_S = 30.0
 _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
+_MANY_STARTS = 3
+_ROOM_BYTES = 256 * 1024
+_MISSED_AFTER_S = _OLD_AFTER_S = 86400.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
 PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
 STARTS_FILE = "starts"
@@ -81,7 +86,9 @@ class Watched:
     set_clock: Callable[[float, bool], None]
     operators: Callable[[], Operators]
     trial_until: Callable[[], float | None]
+    operators_changed: Callable[[], bool]
     internal_errors: Callable[[], int]
+    sessions: Callable[[], list[Session]]
     pressures: Callable[[], dict[str, str]]
     is_radio_up: Callable[[], bool]
     probe: Callable[[], Awaitable[None]]
@@ -107,9 +114,12 @@ class Supervision:
             hub.set_clock(hub.clock.offset_ms() / 1000, trusted)
             hub.health.set_condition("clock-untrusted", not trusted)
             self._check_operators(utc_ms() / 1000, trusted)
+            self._check_adapters()
             await hub.expiry.look(hub.certificate(), utc_ms() / 1000, trusted)
             self._check_store()
-            self._forget_starts()
+            await self._check_queue()
+            await self._try_custody()
+            self._look_at_starts()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.look.wait(), 2.0 if hub.health.conditions() else _CLOCK_PERIOD_S)
 
@@ -150,14 +160,57 @@ class Supervision:
             for operator in operators.values()
             if operator.not_after is not None and trusted and t > operator.not_after - OPERATOR_WARNED_S
         ]
+        health.set_condition("operators-not-loaded", self._hub.operators_changed())
         health.set_condition("operator-expires-soon", bool(ending), plain(", ".join(ending)))
         until = self._hub.trial_until()
         health.set_condition("operators-on-trial", until is not None, "" if until is None else f"until {until:.0f}")
 
-    def _forget_starts(self) -> None:
-        if monotonic() - self._hub.started_at >= _LIVED_S:
-            with suppress(OSError):
-                (self._hub.run_dir / STARTS_FILE).unlink(missing_ok=True)
+    def _check_adapters(self) -> None:
+        """Who was in the home and is not heard any more. Who said goodbye, or was forgotten, is missed by nobody."""
+        health, now = self._hub.health, monotonic()
+        present = [session for session in self._hub.sessions() if session.state != states.DISCONNECTED]
+        lost = [session for session in present if session.state == states.LOST]
+        is_all = bool(lost) and len(lost) == len(present)
+        health.set_condition("adapters-silent", is_all, f"{len(lost)} of {len(present)}")
+        gone = [session.client_id for session in lost if now - session.last_heard > _MISSED_AFTER_S]
+        health.set_condition("adapter-silent", bool(gone), plain(", ".join(gone)))
+
+    async def _check_queue(self) -> None:
+        """How old the oldest reading is, wherever it waits."""
+        try:
+            lanes = await asyncio.wrap_future(self._hub.store.queue_status())
+        except StoreError:
+            return  # it is told of already
+        oldest_s = float(lanes["readings"]["oldest_s"])
+        days = f"{oldest_s / 86400:.1f} days"
+        self._hub.health.set_condition("readings-old", oldest_s > _OLD_AFTER_S, f"the oldest for {days}")
+
+    async def _try_custody(self) -> None:
+        """Whether a medium that took nothing takes something again: nobody may be asking it to."""
+        hub = self._hub
+        if not hub.store.epoch or not any(hub.health.holds(code) for code in _UNWRITABLE):
+            return
+        with suppress(OSError):
+            around = os.statvfs(hub.data_dir)
+            if hub.health.holds("store-full") and around.f_bavail * around.f_frsize < _ROOM_BYTES:
+                return  # a small write may find room, a reading's none
+        try:
+            await asyncio.wrap_future(hub.store.try_to_write())
+        except StoreError as error:
+            note_custody(hub.health, error, hub.data_dir)
+        else:
+            note_custody(hub.health, None, hub.data_dir)
+
+    def _look_at_starts(self) -> None:
+        """The unit counts how often it had to start the hub; a life of ten minutes ends the count."""
+        hub, file = self._hub, self._hub.run_dir / STARTS_FILE
+        starts = 0
+        with suppress(OSError, ValueError):
+            if monotonic() - hub.started_at >= _LIVED_S:
+                file.unlink(missing_ok=True)
+            else:
+                starts = int(file.read_text())
+        hub.health.set_condition("hub-restarts", starts >= _MANY_STARTS, f"{starts} times")
 
     async def feed_watchdog(self) -> None:
         """Fed from the loop that serves the home, and only while all others live: the uplink's and control's by their

@@ -101,6 +101,19 @@ def format_bytes(count: float) -> str:
     raise AssertionError
 
 
+def duration(seconds: float) -> str:
+    """As people say it, two units at most: `45 s`, `3 min 20 s`, `2 d 4 h`."""
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts[:2])
+
+
 def complain(text: str) -> None:
     """One line for the operator, on standard error."""
     print(f"meterhub: {one_line(text)}", file=sys.stderr)

@@ -30,6 +30,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     else:
         for finding in findings:
             say(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
+            if finding.why:
+                say(f"{'':23} {finding.why}")
             if finding.remedy:
                 say(f"{'':23} what to do: {finding.remedy}")
     return PROBLEM if any(finding.severity == ERROR for finding in findings) else FINE

@@ -9,6 +9,7 @@ from hub.cli.common import (
     Subparsers,
     add_bundle_option,
     add_verb,
+    duration,
     format_bytes,
     format_time,
     print_json,
@@ -38,6 +39,8 @@ def _print(answer: dict[str, Any]) -> None:
     since = f" since {format_time(uplink['since'] * 1000)}" if uplink["since"] else ""
     rtt = f", {uplink['rtt_ms']} ms" if uplink["rtt_ms"] is not None else ""
     say(f"uplink   {uplink['state']}{since}  {uplink['host'] or '-'} MQTT {uplink['protocol'] or '-'}{rtt}")
+    if uplink.get("next_attempt_s") is not None:
+        say(f"         the next attempt in {duration(uplink['next_attempt_s'])}; last: {uplink['last_error'] or '-'}")
     lanes = ", ".join(f"{lane} {figures['pending']}" for lane, figures in answer["queue"].items())
     say(f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
     say(
@@ -56,4 +59,6 @@ def _print(answer: dict[str, Any]) -> None:
         say(f"update   {update['version']}: {update['state']}{percent}  {update['reason']} {update['text']}".rstrip())
     for condition in answer["conditions"]:
         say(f"{condition['severity'].upper():8} {condition['text']}")
+        if condition.get("why"):
+            say(f"         {condition['why']}")
         say(f"         what to do: {condition['remedy']}")

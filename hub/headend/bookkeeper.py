@@ -5,10 +5,10 @@ import os
 from typing import NamedTuple
 
 from hub.headend.book import Book, Gap
+from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Altered, Lane
-from hub.wire.uplink.command import CTI_BYTES, Command, sign_command
-from hub.wire.uplink.envelope import FileSigner
+from hub.wire.uplink.command import CTI_BYTES
 
 _VALID_S = 600
 _MAX_ASKED = 10_000  # numbers in one `resend`
@@ -25,14 +25,13 @@ class CommandToSend(NamedTuple):
 
 
 class Bookkeeper:
-    """`kid` and `signer`: an operator with the role `read`."""
+    """`signer`: of an operator with the role `read`. What is missing is asked for once it was missing `gap_after_s`."""
 
-    def __init__(self, inbox: Inbox, book: Book, kid: str, signer: FileSigner, *, gap_after_s: float) -> None:
+    def __init__(self, inbox: Inbox, book: Book, signer: CommandSigner, *, gap_after_s: float) -> None:
         self._inbox = inbox
         self.book = book
         for hub, certificate in book.certificates():
             inbox.trust(hub, certificate)
-        self._kid = kid
         self._signer = signer
         self._gap_after_s = gap_after_s
         self._gap_since: dict[Gap, float] = {}
@@ -97,6 +96,4 @@ class Bookkeeper:
         return found
 
     def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> CommandToSend:
-        ctr = self.book.next_ctr(self._kid, t * 1000)
-        command = Command(self._kid, hub, t + _VALID_S, None, t, cti, ctr, op, args)
-        return CommandToSend(f"meters/{hub}/commands", sign_command(self._signer, command), op, hub)
+        return CommandToSend(topic_for(hub), self._signer.sign(hub, op, args, cti=cti, t=t, valid_s=_VALID_S), op, hub)

@@ -83,8 +83,9 @@ class UplinkFigures(TypedDict):
 
 
 class UplinkAnswer(UplinkFigures):
-    """The session, and what it carried."""
+    """The session, when the next attempt is, and what it carried."""
 
+    next_attempt_s: float | None
     traffic: TrafficFigures
 
 
@@ -382,24 +383,29 @@ class LimitsAnswer(ControlFigures):
 
 
 class FrameRow(TypedDict):
-    """A frame on either side; `data`: its beginning, hexadecimal; `size`: of all of it, bytes."""
+    """A frame on either side; `kind`: what `data`, its beginning in hexadecimal, is; `size`: of all of it, bytes;
+    `aps`: the header of a Zigbee frame."""
 
     number: int
     t_ms: int
     side: Literal["han", "uplink"]
     way: Literal["in", "out"]
+    kind: Literal["mqtt-sn", "mqtt", "zigbee"]
     where: str
     size: int
     data: str
+    aps: Counters | None
     client: str
 
 
 class TraceAnswer(TypedDict):
-    """Frames after the one that was named; `missed`: how many are gone; `next`: what to ask for then."""
+    """Frames after the one that was named; `missed`: how many are gone; `next`: what to ask for then; `topics`: the
+    topic ids that the frames' clients registered, by client."""
 
     frames: list[FrameRow]
     missed: int
     next: int
+    topics: dict[str, dict[str, str]]
 
 
 class ClientAnswer(TypedDict):

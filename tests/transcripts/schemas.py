@@ -51,7 +51,7 @@ SCHEMAS: dict[str, Json] = {
     **{verb: answer(_DOCUMENT["properties"][question]) for verb, question in _QUESTIONS.items()},
     "uplink": answer({"$ref": "#/$defs/UplinkAnswer"}),
     "radio info": answer({"$ref": "#/$defs/RadioAnswer"}),
-    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT)),
+    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT, why=TEXT)),
 }
 for _verb in ("readings", "events"):
     SCHEMAS[_verb]["minItems"] = 1

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
-from hub.core.control.args import BadArgs, check_args
-from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, CommandRefused
+from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
 from hub.core.control.household import ORDER_S, Held, Household
@@ -51,6 +50,7 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
@@ -228,10 +228,21 @@ class Controller:
 
     # Commands
 
-    def command(self, message: bytes, now: float) -> Step:
+    def open(self, message: bytes, now: float) -> Claimed | Step:
+        """In whose name a message comes, and where it is nobody's, what comes of that. Nothing in it raises.
+
+        It may be asked at any time, also while another step is on its way to the disk: nothing that a step depends on
+        is looked at or changed.
+        """
+        opened = self.authority.open(message)
+        return self._refuse(opened, now) if isinstance(opened, CommandRefused) else opened
+
+    def command(self, message: bytes | Claimed, now: float) -> Step:
         """Judge a command, once the one before was applied, and say what it comes to. Nothing in it raises."""
         self._ending.clear()
-        verdict = self.authority.judge(message, self.utc(now))
+        t = self.utc(now)
+        authority = self.authority
+        verdict = authority.judge(message, t) if isinstance(message, bytes) else authority.judge_claimed(message, t)
         if isinstance(verdict, AnsweredBefore):
             return self._answer_again(verdict, now)
         if isinstance(verdict, CommandRefused):
@@ -240,7 +251,6 @@ class Controller:
 
     def poison(self, message: bytes, now: float) -> Step:
         """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
-        self._ending.clear()
         digest = hashlib.sha256(message).digest()
         return self._refuse(CommandRefused("poison", "this hub ended more than once while it was in hand", digest), now)
 

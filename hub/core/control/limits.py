@@ -30,7 +30,6 @@ LIFE: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 MAX_LIMITS, MAX_LIMITS_EACH = 64, 16
-MAX_DURATION_S = 7 * 86400.0
 MAX_AHEAD_S = 31 * 86400.0
 IMPORT, EXPORT = "import", "export"  # EEBUS LPC and LPP
 

@@ -86,6 +86,11 @@ class Step:
     resend: list[tuple[int, int]] = field(default_factory=list)
     request: JobRequest | None = None
 
+    @property
+    def is_nothing(self) -> bool:
+        """It changes nothing and nobody is told."""
+        return self.apply is _nothing and not self.journal and not self.resend and self.request is None
+
 
 FAIRNESS = "fairness"
 # The store writes it, as CBOR null, when it starts a new epoch for want of the old one's database or part of it:

@@ -33,6 +33,8 @@ PACES: dict[str, Pace] = {
     "uplink-redirected": _pace(30, 600, 0),
     # Somebody else connects under our name (0x8E): each quick return would throw the other out again.
     "uplink-taken-over": _pace(60, 1800, 30),
+    # It lets us in, and closes at the first message: that will not change by the second.
+    "uplink-ends-at-message": _pace(60, 1800, 30),
     # Something answers that is no broker: a captive portal lets go when it likes.
     "uplink-portal": _pace(30, 600, 10),
     # The other protocol version is worth one try at once; then it is an ordinary refusal.
@@ -74,12 +76,20 @@ SHORT_IN_A_ROW = 4
 
 
 class ShortSessions:
-    """Sessions that a broker opened, served and closed again soon, without a reason: a name that two clients have."""
+    """Sessions that a broker opened and closed again soon, without a reason; each kind in a row is a pattern.
+
+    Served in between: a name that two clients have. Without one answer to what the hub said: a broker that does not say
+    no to a message, but closes (an access list that denies every publish).
+    """
 
     def __init__(self) -> None:
-        self._in_a_row = 0
+        self._served = self._unserved = 0
 
-    def ended(self, lived_s: float, *, is_mute: bool) -> bool:
-        """A session has ended; True when this has become a pattern."""
-        self._in_a_row = self._in_a_row + 1 if is_mute and lived_s < SHORT_S else 0
-        return self._in_a_row >= SHORT_IN_A_ROW
+    def ended(self, lived_s: float, *, is_mute: bool, was_served: bool) -> str:
+        """A session has ended: the condition that this has become, or "". `was_served`: a message was answered."""
+        is_short = is_mute and lived_s < SHORT_S
+        self._served = self._served + 1 if is_short and was_served else 0
+        self._unserved = self._unserved + 1 if is_short and not was_served else 0
+        if self._served >= SHORT_IN_A_ROW:
+            return "uplink-taken-over"
+        return "uplink-ends-at-message" if self._unserved >= SHORT_IN_A_ROW else ""

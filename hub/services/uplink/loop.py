@@ -16,9 +16,10 @@ from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL
-from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, ReconnectPolicy, ShortSessions, first_delay_s
+from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
 from hub.core.uplink.traffic import LineBytes, Traffic
 from hub.core.uplink.window import Position, Rebooking
+from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
 from hub.services.uplink.session import SILENCE_S, Delivery, MqttSession, StateWill
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What ended sessions that were well opened: it holds until one has lived.
+_OF_SESSIONS = ("uplink-taken-over", "uplink-ends-at-message")
 _CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
 _GOODBYE_S = 1.0
 _TRAFFIC_SAVED_S = 3600.0
@@ -121,6 +124,7 @@ class Uplink:
         self._rebooking = Rebooking(config.booked_within_s)
         self._rtt_ms: float | None = None
         self._session: MqttSession | None = None
+        self._next_at = monotonic()  # of the next attempt, while there is no session
         self._silence_s = silence_s
         self._renewal = renewal
         if renewal is not None:
@@ -188,7 +192,12 @@ class Uplink:
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
         self._count_bytes()
-        return {**self._status.as_dict(self._rtt_ms), "traffic": self.traffic.as_dict(utc_ms())}
+        next_s = max(0.0, self._next_at - monotonic()) if self._status.state in ("waiting", "stopped") else None
+        return {
+            **self._status.as_dict(self._rtt_ms),
+            "next_attempt_s": None if next_s is None else round(next_s, 1),
+            "traffic": self.traffic.as_dict(utc_ms()),
+        }
 
     def _count_bytes(self) -> None:
         line_bytes = self._session.line_bytes() if self._session is not None else None
@@ -218,6 +227,7 @@ class Uplink:
         delay_s = first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random)
         if delay_s > 0:
             self.has_tried.set()  # not now, and for some time
+        self._next_at = monotonic() + delay_s
         await self._pause(delay_s)
         while not self._stopping.is_set():
             failure = await self._try_once()
@@ -228,6 +238,7 @@ class Uplink:
             self._health.raise_condition(condition_of(failure.kind), str(failure))
             self._status.down(failure, utc_ms())
             delay_s = self._reconnect.delay_s(failure.kind)
+            self._next_at = monotonic() + delay_s
             log.info("uplink: %s; next attempt in %.1f s", failure, delay_s)
             await self._pause(delay_s)
         self._status.stopped(utc_ms())
@@ -275,12 +286,14 @@ class Uplink:
         return self._recognised(self._redirected(over), monotonic() - connected_at, session)
 
     def _recognised(self, failure: UplinkFailure, lived_s: float, session: MqttSession) -> UplinkFailure:
-        """Many brokers close without a word where another client comes under the same name: known by its pattern."""
-        is_mute = failure.kind == LOST and not session.ended_in_order and session.has_answered
-        if not self._short.ended(lived_s, is_mute=is_mute) or self._stopping.is_set():
+        """Many brokers close without a word where another client comes under the same name, or where they refuse a
+        message: known by the pattern."""
+        is_mute = failure.kind == LOST and not session.ended_in_order and not session.ended_by_us
+        kind = self._short.ended(lived_s, is_mute=is_mute, was_served=session.has_answered)
+        if not kind or self._stopping.is_set():
             return failure
         text = f"{SHORT_IN_A_ROW} sessions in a row were closed without a reason, the last after {lived_s:.0f} s"
-        return UplinkFailure("uplink-taken-over", f"{text}: {failure}")
+        return UplinkFailure(kind, f"{text}: {failure}")
 
     def _redirected(self, failure: UplinkFailure) -> UplinkFailure:
         """Go where the broker says that hubs are served, if the utility has configured that host: what else a broker
@@ -317,7 +330,19 @@ class Uplink:
         return UplinkFailure("uplink-lost", repr(error))
 
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
-        self._health.clear_condition(*_CONDITIONS)
+        # A session that was opened proves nothing yet where sessions were opened and ended before: see `_proved`.
+        self._health.clear_condition(*(code for code in _CONDITIONS if code not in _OF_SESSIONS))
+        proof = asyncio.get_running_loop().call_later(SHORT_S, self._proved)
+        try:
+            return await self._serve_proved(session, host)
+        finally:
+            proof.cancel()
+
+    def _proved(self) -> None:
+        """This session lives."""
+        self._health.clear_condition(*_OF_SESSIONS)
+
+    async def _serve_proved(self, session: MqttSession, host: str) -> UplinkFailure:
         if self._renewal is not None:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
@@ -422,23 +447,12 @@ class Uplink:
             keepalive_s=self._config.keepalive_s,
             silence_s=self._silence_s,
             will=StateWill(self._topic("state"), self._state("offline"), self._wants_retained),
-            login=self._login(),
+            login=login_of(self._config),
             published=self._published,
             received=lambda message: self._received(session, message),
         )
         session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
-
-    def _login(self) -> tuple[str, str | None] | None:
-        config = self._config
-        if config.username is None:
-            return None
-        if config.password_file is None:
-            return config.username, None
-        try:
-            return config.username, config.password_file.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UplinkFailure("uplink-refused", f"uplink.password_file: {why(error)}") from None
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""

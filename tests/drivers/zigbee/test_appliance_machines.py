@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.zigbee import exceptions, zcl
+from drivers.zigbee import exceptions
 from drivers.zigbee.appliance import Shape, ZclAppliance
 from drivers.zigbee.budget import BURST, CALM_S, MUTED_ONE_IN_S, ONE_IN_S, ReportBudget
 from drivers.zigbee.channel import ClusterPlace, ZclReading
@@ -19,6 +19,7 @@ from drivers.zigbee.interviews import PACE, Interviews
 from drivers.zigbee.kept import FILE, AppliancesFile
 from drivers.zigbee.register import MOST_WH_PER_H, EnergyRegister
 from drivers.zigbee.scaling import bcd, doubt_of
+from hub.wire.zigbee import zcl
 
 ROOT = Path(__file__).resolve().parents[3]
 ELECTRICAL, METERING = ClusterPlace(1, 0x0B04), ClusterPlace(1, 0x0702)
