@@ -27,6 +27,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.hub import Hub
 from tests.harness.memory import scratch

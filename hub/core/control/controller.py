@@ -50,6 +50,7 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
