@@ -11,12 +11,13 @@ Counters = dict[str, int]
 
 
 class ConditionRow(TypedDict):
-    """Something that is wrong now; `severity` says how much (docs/reference/conditions.md)."""
+    """Something that is wrong now; `severity` says how much, `why` why it matters (docs/reference/conditions.md)."""
 
     code: str
     severity: Literal["error", "warning"]
     text: str
     remedy: str
+    why: str
 
 
 class LaneFigures(TypedDict):
