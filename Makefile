@@ -3,12 +3,14 @@ PY := .venv/bin/python
 SECONDS ?=
 # cosmic-ray brings thirty packages that nothing else here wants: they have a place of their own.
 MUTANTS := .cache/mutants
+TARGET := .cache/target
+TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend
+.PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -36,6 +38,10 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 	try $(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS)); \
 	try $(PY) -m pytest -m "not slow" $(WHOLE_HUBS); \
 	exit $$status
+
+test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
+	@deploy/target.sh $(TARGET)
+	$(TARGET)/bin/python -m pytest -m "not slow" $(TESTS)
 
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
