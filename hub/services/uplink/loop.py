@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from drivers.clock import monotonic, utc_ms
-from drivers.names import Names
+from drivers.host_names import HostNames
 from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
@@ -102,7 +102,7 @@ class Uplink:
         self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
-        self._names = Names()
+        self._names = HostNames()
         self._reconnect = ReconnectPolicy(random_source, config.retry_cap_s)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None

@@ -18,7 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from drivers.names import Names
+from drivers.host_names import HostNames
 from drivers.threads import in_thread
 from drivers.tls import ResumingContext, TlsSocket, line_bytes_of
 from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
@@ -85,12 +85,12 @@ class MqttSession:
         published: Callable[[int, int], None],
         received: Callable[[Delivery], None],
         login: tuple[str, str | None] | None = None,
-        names: Names | None = None,
+        names: HostNames | None = None,
         name_within_s: float = NAME_WITHIN_S,
     ) -> None:
         """`login`: user name and password, for brokers that want them beside the certificate. `names`: of those who
         connect again and again; `name_within_s`: how long the broker's name may take to be found."""
-        self._names, self._name_within_s = names or Names(), name_within_s
+        self._names, self._name_within_s = names or HostNames(), name_within_s
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
         self._asked_keepalive_s = keepalive_s

@@ -8,7 +8,7 @@ from typing import Any
 from drivers.threads import in_thread
 
 
-class Names:
+class HostNames:
     """Questions to the system's resolver. `ask(host, port)`: as socket.getaddrinfo, which blocks."""
 
     def __init__(self, ask: Callable[[str, int], Any] = socket.getaddrinfo) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drivers.names import Names
+from drivers.host_names import HostNames
 
 
 def test_a_resolver_that_never_answers_is_told_and_asked_once() -> None:
@@ -19,7 +19,7 @@ def test_a_resolver_that_never_answers_is_told_and_asked_once() -> None:
         return []
 
     async def story() -> None:
-        names = Names(ask)
+        names = HostNames(ask)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await names.find("broker.example", 8883, 0.05)
@@ -40,7 +40,7 @@ def test_a_name_that_is_not_there_is_an_error_of_its_own() -> None:
 
     async def story() -> None:
         with pytest.raises(socket.gaierror):
-            await Names(ask).find("nowhere.invalid", 1, 30.0)
-        await Names().find("127.0.0.1", 1, 30.0)
+            await HostNames(ask).find("nowhere.invalid", 1, 30.0)
+        await HostNames().find("127.0.0.1", 1, 30.0)
 
     asyncio.run(story())
