@@ -26,7 +26,7 @@ from tests.brokers.kinds import KINDS, ForeignBroker
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 
-SHORT = ("mosquitto", "amqtt")
+SHORT = ("mosquitto", "aedes")
 HUB, POWER = "MTR-1", 0x0001
 
 
