@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from deploy import admin_schema
 from deploy.asyncapi import ARGUMENTS, readable
 from hub.app.config import DEFAULT_PATH, KEYS, Config, MeterConfig, RadioConfig
 from hub.cli.main import VERBS, build_parser
@@ -352,6 +353,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "commands.md": commands,
     "command-line.md": command_line,
+    "admin-socket.json": admin_schema.text,
 }
 
 
