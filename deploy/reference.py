@@ -246,9 +246,16 @@ def conditions() -> str:
         "A warning: it will not, or not well. A condition hides while one that causes it holds.\n\n"
     )
     return text + _table(
-        ["code", "", "what is wrong", "what to do", "hides behind"],
+        ["code", "", "what is wrong", "why it matters", "what to do", "hides behind"],
         (
-            (f"`{code}`", kind.severity, kind.title, kind.remedy, ", ".join(f"`{cause}`" for cause in kind.depends_on))
+            (
+                f"`{code}`",
+                kind.severity,
+                kind.title,
+                kind.why,
+                kind.remedy,
+                ", ".join(f"`{cause}`" for cause in kind.depends_on),
+            )
             for code, kind in CONDITIONS.items()
         ),
     )

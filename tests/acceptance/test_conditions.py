@@ -7,20 +7,25 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from deploy.pki import Authority
 from tests.harness.board import Board
 from tests.harness.clock import Clock
 from tests.harness.control_point import ControlPoint
+from tests.harness.est_server import EstServer, certs_only
 from tests.harness.failing_disk import FailingDisk
 from tests.harness.folders import folder_until_exit
 from tests.harness.hub import Hub
 from tests.harness.operator import Operator, cti_of, write_operators
+from tests.harness.radio import Radio
 from tests.harness.scripted_broker import Script, ScriptedBroker, disconnect
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import wait_for
@@ -428,6 +433,127 @@ def test_a_boot_loader_that_is_not_told(make_timed: Make, clock: Clock, tmp_path
 def connect(client_id: str) -> bytes:
     body = struct.pack(">BBBH", 0x04, 0x04, 1, 60) + client_id.encode()
     return bytes((len(body) + 2 - 1,)) + body
+
+
+@pytest.mark.slow
+@pytest.mark.condition("adapters-full")
+def test_no_place_for_another_adapter(make_timed: Make, clock: Clock) -> None:
+    hub = make_timed().start()
+    number = 0
+
+    def more() -> dict[str, str]:
+        """Some hundred adapters, each at an address of its own."""
+        nonlocal number
+        for _ in range(10):
+            sockets = []
+            for _ in range(50):
+                number += 1
+                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.settimeout(20)
+                sock.bind((f"127.1.{number // 250}.{1 + number % 250}", 0))
+                sock.sendto(connect(f"x{number}"), ("127.0.0.1", hub.udp_port))
+                sockets.append(sock)
+            for sock in sockets:
+                sock.recv(100)
+                sock.close()
+        return hub.conditions()
+
+    wait_came("adapters-full", more, timeout_s=200)
+    wait_went("adapters-full", later(hub, clock, 350))
+
+
+@pytest.mark.condition("store-worn")
+@pytest.mark.skipif(os.geteuid() != 0, reason="what a disk says of itself is in sysfs: showing another takes root")
+def test_a_flash_near_its_end(make_timed: Make, clock: Clock, tmp_path: Path) -> None:
+    hub = make_timed()
+    hub.data_dir.mkdir()
+    number = os.stat(hub.data_dir).st_dev
+    device = tmp_path / "block" / f"{os.major(number)}:{os.minor(number)}" / "device"
+    device.mkdir(parents=True)
+    (device / "life_time").write_text("0x01 0x0a\n")
+    own_sysfs = f'mount --bind {tmp_path / "block"} /sys/dev/block && exec "$0" "$@"'
+    hub.within = ["unshare", "--mount", "sh", "-c", own_sysfs]
+    hub.start()
+    wait_came("store-worn", hub.conditions)
+    (device / "life_time").write_text("0x01 0x02\n")  # another board's
+    wait_went("store-worn", later(hub, clock, 0.6 * DAY_S))
+
+
+@pytest.mark.condition("radio-unstable")
+def test_a_radio_that_resets_again_and_again(make_timed: Make, clock: Clock) -> None:
+    radio = Radio([]).start()
+    try:
+        hub = make_timed(radio__path=str(radio.path)).start()
+
+        def is_up() -> bool:
+            return bool(hub.status()["radio"]["state"] == "up")
+
+        for resets in range(1, 5):
+            wait_for("the radio", is_up)
+            radio.do("reset")
+            wait_for("the reset to be seen", lambda n=resets: hub.status()["radio"]["resets"] >= n)  # type: ignore[misc]
+        wait_came("radio-unstable", hub.conditions)
+        wait_for("the radio", is_up)
+        clock.pass_time(1300)
+        wait_went("radio-unstable", hub.conditions)
+    finally:
+        radio.close()
+
+
+def zcl_device(**cluster: object) -> dict[str, object]:
+    return {
+        "kind": "zcl", "ieee": "000d6f0000000001", "name": "thing", "manufacturer": "M", "model": "T",
+        "endpoints": {"1": {"in": {"0x0000": {}, **cluster}}},
+    }  # fmt: skip
+
+
+@pytest.mark.condition("adapter-babbles")
+def test_an_appliance_that_talks_without_end(make_timed: Make, clock: Clock) -> None:
+    habits = {"report_s": 0.02, "unasked": True}
+    radio = Radio([zcl_device(**{"0x0006": {"0x0000": ["10", 1]}}) | {"habits": habits}]).start()
+    try:
+        hub = make_timed(radio__path=str(radio.path)).start()
+        wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+        hub.ask("radio.permit", duration_s=60)
+        wait_came("adapter-babbles", hub.conditions, timeout_s=100)
+        radio.do("set", device="thing", powered=False)
+        wait_went("adapter-babbles", later(hub, clock, 60))
+    finally:
+        radio.close()
+
+
+@pytest.mark.condition("adapter-withheld")
+def test_an_appliance_whose_scale_is_not_known(make_timed: Make, clock: Clock) -> None:
+    """A divisor of nothing; then its firmware says what it is."""
+    metering = {"0x0000": ["25", 5000], "0x0300": ["30", 0], "0x0301": ["22", 1], "0x0302": ["22", 0]}
+    radio = Radio([zcl_device(**{"0x0702": metering}) | {"habits": {"report_s": 1}}]).start()
+    try:
+        hub = make_timed(radio__path=str(radio.path)).start()
+        wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
+        hub.ask("radio.permit", duration_s=60)
+        wait_came("adapter-withheld", hub.conditions, timeout_s=100)
+        assert hub.cli("radio", "remove", "000d6f0000000001").returncode == 0
+        wait_went("adapter-withheld", later(hub, clock, 20))
+    finally:
+        radio.close()
+
+
+@pytest.mark.condition("certificate-not-renewed")
+def test_a_certificate_that_is_not_renewed_and_then_is(make_timed: Make, clock: Clock, authority: Authority) -> None:
+    authority.issue("MTR-1", file_name="hub", begins_in=timedelta(days=-700), ends_in=timedelta(days=21))
+    is_well = threading.Event()
+
+    def answer(request: x509.CertificateSigningRequest) -> tuple[int, bytes]:
+        return (200, certs_only(authority.certify(request))) if is_well.is_set() else (500, b"sorry")
+
+    est = EstServer(authority, answer=answer)
+    try:
+        hub = make_timed(uplink__est_url=est.url).start()
+        wait_came("certificate-not-renewed", later(hub, clock, 3600))
+        is_well.set()
+        wait_went("certificate-not-renewed", later(hub, clock, 3600))
+    finally:
+        est.close()
 
 
 @pytest.mark.condition("adapters-crowded")
