@@ -6,7 +6,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
 WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs
+.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -50,6 +50,9 @@ bench: setup      ## the figures the README quotes
 
 fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
+	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)
 	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))

@@ -19,11 +19,11 @@ from typing import Any
 from deploy.asyncapi import ARGUMENTS, readable
 from hub.app.config import DEFAULT_PATH, KEYS, Config, MeterConfig, RadioConfig
 from hub.cli.main import VERBS, build_parser
-from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
 from hub.core.health import CONDITIONS
 from hub.core.uplink.config import UplinkConfig
 from hub.services.control.settings import CHANGEABLE
+from hub.wire.uplink.args import ARGS
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.event import EVENTS
 from hub.wire.uplink.receipt import STATUSES

@@ -14,6 +14,8 @@ from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
 # struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
 _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
 _TCP_INFO_BYTES = 256
+_RECORD = _READ_AHEAD = 16_384  # RFC 8446 section 5.1: what a record holds
+_MOST_UNSENT = 1 << 20
 
 
 def line_bytes_of(sock: socket.socket) -> LineBytes:
@@ -29,11 +31,64 @@ def line_bytes_of(sock: socket.socket) -> LineBytes:
 
 
 class TlsSocket(ssl.SSLSocket):
-    """Before it closes it is asked for what only an open socket can tell: its bytes and its session."""
+    """Before it closes it is asked for what only an open socket can tell: its bytes and its session.
+
+    After `buffer()` it reads ahead, and keeps what is sent until `flush()`: who reads a byte at a time, or sends a
+    packet at a time, then pays one call of TLS, and one record on the line, for many. Not blocking, from then on.
+    """
 
     before_close: "Callable[[TlsSocket], None] | None" = None
+    is_dry = True  # nothing more was there at the last look
+    _is_buffered = False
+    _ahead = b""
+    _ahead_at = 0
+    _unsent: bytearray
+
+    def buffer(self) -> None:
+        """Read ahead and gather writes from now on."""
+        self._unsent = bytearray()
+        self._is_buffered = True
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """As of a socket; SSLWantReadError while nothing is there."""
+        if not self._is_buffered:
+            return super().recv(buflen, flags)
+        at = self._ahead_at
+        if at >= len(self._ahead):
+            self.is_dry = True
+            self._ahead, at = super().recv(_READ_AHEAD), 0  # what it raises leaves the buffer as it was: empty
+            self.is_dry = False
+        self._ahead_at = at + buflen
+        return self._ahead[at : at + buflen]
+
+    def pending(self) -> int:
+        """LineBytes that can be read without waiting for the line."""
+        return max(0, len(self._ahead) - self._ahead_at) + super().pending()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As of a socket; buffered: all of it is taken, and goes with `flush()`."""
+        if not self._is_buffered:
+            return super().send(data, flags)
+        if len(self._unsent) >= _MOST_UNSENT:
+            self.flush()
+        self._unsent += data
+        return len(data)
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._is_buffered and bool(self._unsent)
+
+    def flush(self) -> None:
+        """Send what was kept. Raises SSLWantWriteError where the line takes no more now: to be asked again then."""
+        while self.has_unsent:
+            # OpenSSL wants a record that it could not send offered again: the same bytes, and they are still first.
+            del self._unsent[: super().send(bytes(self._unsent[:_RECORD]))]
 
     def close(self) -> None:
+        try:
+            self.flush()
+        except (OSError, ValueError):
+            pass  # it ends either way
         before_close, self.before_close = self.before_close, None
         if before_close is not None:
             before_close(self)

@@ -16,7 +16,7 @@ from hub.wire.uplink.event import encode_event
 from store.engine import Engine, Group, OwnEvent
 from store.errors import StoreCorrupt, StoreError, StoreFull, StoreUnwritable, translate
 from store.meter import WriteMeter
-from store.opening import Place, note_closed, open_engine, set_aside
+from store.opening import StorePlace, note_closed, open_engine, set_aside
 from store.reserve_file import Ballast
 
 RETRY_S = 30.0
@@ -32,10 +32,10 @@ NEVER = float("inf")
 QUICK_S = 0.002
 
 
-class Keeper:
+class Recovery:
     """The engine and what cures it. Belongs to the writer thread."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StorePlace) -> None:
         self.place = place
         self.engine: Engine | None = None
         self.epoch = self.boot = 0  # of the engine; while there is none, of the last one

@@ -16,13 +16,13 @@ from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
 from store.history import ReadingsQuery, Wanted, find_readings, newest_events
-from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
+from store.jobs import Call, Commit, Done, Job, Note, Search, Stop
 from store.logview import note_unsealed
-from store.opening import Place, check_folder
+from store.opening import StorePlace, check_folder
 from store.outbox import Sealed, SealFunction, check_lane, row_id
 from store.queries import LANES
 from store.space import MIB, make_budget
-from store.write_budget import Pace
+from store.write_budget import WriteBudget
 from store.writer import Writer
 
 
@@ -59,8 +59,8 @@ class Store:
         self.restored: list[Restored] = []
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
-        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
-        pace = Pace(group_window_s, daily_write_mb * MIB)
+        self._place = StorePlace(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
+        pace = WriteBudget(group_window_s, daily_write_mb * MIB)
         self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the Stop
@@ -145,12 +145,12 @@ class Store:
         """Record an event of the hub's own at once. Never raises; waits in memory (256 at most) while there is no
         space."""
         now_ms = self._mono_ms()
-        self._put(Notice(lambda keeper: keeper.add_own_event(event, dict(fields), now_ms)))
+        self._put(Note(lambda keeper: keeper.add_own_event(event, dict(fields), now_ms)))
 
     def set_clock(self, offset_ms: int, trusted: bool) -> None:
         """UTC milliseconds = monotonic milliseconds + offset_ms, for everything taken in this boot, also before. A
         trusted clock is not replaced by an untrusted one."""
-        self._put(Notice(lambda keeper: keeper.take_clock(offset_ms, trusted)))
+        self._put(Note(lambda keeper: keeper.take_clock(offset_ms, trusted)))
 
     # --- lanes
 

@@ -102,6 +102,18 @@ OUTSIDE: list[tuple[str, tuple[str, ...], str]] = [
     ("hub/cli", ("zigpy", "bellows"), "a CLI verb must not cost 35 MB"),
     ("tests/emulators/ezsp", ("zigpy", "bellows", "serialx"), "a peer built from its host's library proves nothing"),
     ("hub", ("tests", "deploy"), "the product does not need its tests"),
+    (
+        "deploy/headend",
+        ("hub.app", "hub.cli", "hub.bench", "hub.services", "hub.core", "store", "drivers"),
+        "a control point knows the formats and the control point's library; it is no hub",
+    ),
+    ("drivers", ("tests", "deploy"), "nor does a driver"),
+    ("store", ("tests", "deploy"), "nor the store"),
+    (
+        "deploy",
+        ("tests",),
+        "what is shipped is whole without them; the demonstration runs its home as a program",
+    ),
 ]
 # Only drivers/zigbee may know the radio stack's types.
 _RADIO_STACK = ("zigpy", "bellows", "serialx")

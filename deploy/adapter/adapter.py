@@ -10,7 +10,7 @@ import json
 
 from hub.core.adapter.client import Client
 
-from .appliance import Appliance
+from .appliance import AdapterAppliance
 from .orders import Orders
 from .readings import Ring, payload_of, to_mantissa, to_text
 
@@ -31,7 +31,7 @@ _AGAIN_S = 60  # a refused subscription
 _REWRITE_S = 60
 
 
-class Report:
+class AdapterReport:
     """What the hub is told when it changes: only the newest value counts."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Adapter:
     """
 
     def __init__(
-        self, client_id: str, appliance: Appliance, getrandbits: "Random", *,
+        self, client_id: str, appliance: AdapterAppliance, getrandbits: "Random", *,
         about: "tuple[tuple[str, object], ...]" = (), protected: bool = False, period_s: int = 60, sleep_s: int = 0,
         max_bytes: int = 60, capacity: int = 480, longest_order_s: int = 86400, keepalive_s: int = 60,
         t_retry_s: int = 10, n_retry: int = 4,
@@ -81,7 +81,7 @@ class Adapter:
         self._period_s, self._sleep_s = period_s, sleep_s
         # The hub calls it lost when the wake-up and all its repetitions came too late.
         self._sleep_duration_s = min(65535, sleep_s + t_retry_s * (n_retry + 1))
-        self._reports = {STATE: Report(), LIMIT: Report()}
+        self._reports = {STATE: AdapterReport(), LIMIT: AdapterReport()}
         self._word: Word | None = None
         self._next_at: int | None = None  # the next attempt to connect, or the next wake-up
         self._sample_at: int | None = None

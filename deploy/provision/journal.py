@@ -40,7 +40,7 @@ def entries_of(data: bytes) -> tuple[list[dict[str, Any]], int]:
     return entries, whole
 
 
-class Journal:
+class StationJournal:
     """Appends to a file that nobody else writes. Raises Broken or OSError."""
 
     def __init__(self, path: Path) -> None:

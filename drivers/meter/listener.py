@@ -12,12 +12,12 @@ from drivers.meter.checks import seven_bits
 from drivers.meter.cipher import Keys
 from drivers.meter.dlms import Dlms
 from drivers.meter.iec62056 import Iec62056
-from drivers.meter.records import Bad, Found, Framer, Send, SetLine
+from drivers.meter.records import Bad, Found, Framer, SendBytes, SetLine
 from drivers.meter.sml import Sml
 from drivers.meter.telegrams import Telegrams
 from drivers.meter.tic import Tic
 
-Action = Send | SetLine
+Action = SendBytes | SetLine
 
 AUTO = "auto"
 PROTOCOLS = (AUTO, "p1", "iec62056-21", "sml", "dlms")

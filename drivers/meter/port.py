@@ -5,15 +5,16 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import serial
 
 from drivers.clock import monotonic
+from drivers.conditions import ConditionTable
 from drivers.meter.cipher import Keys
 from drivers.meter.listener import AUTO, Listener
 from drivers.meter.reader import MeterReader
-from drivers.meter.records import Found, Send
+from drivers.meter.records import Found, SendBytes
 from drivers.meter.state_file import StateFile
 from hub.core.backoff import Backoff, Pace
 
@@ -24,13 +25,6 @@ _SILENT_AFTER_S = 60.0
 _PACE = Pace(first_s=1.0, cap_s=30.0)
 _OVERDUE_S = 120.0  # four times what it waits at most
 _SAVE_EVERY_S = 3600.0
-
-
-class Health(Protocol):
-    """What the port needs of the health table."""
-
-    def raise_condition(self, code: str, detail: str = "") -> None: ...
-    def clear_condition(self, *codes: str) -> None: ...
 
 
 class MeterPort:
@@ -46,7 +40,7 @@ class MeterPort:
         self,
         path: str,
         protocol: str,
-        health: Health,
+        health: ConditionTable,
         record_event: Callable[[str, dict[str, Any]], Any],
         *,
         reading: Callable[[str, str, str, int], None],
@@ -158,7 +152,7 @@ class MeterPort:
     def _act(self) -> None:
         assert self._serial is not None and self._listener is not None
         for action in self._listener.take_actions():
-            if isinstance(action, Send):
+            if isinstance(action, SendBytes):
                 self._serial.write(action.data)
             else:
                 self._serial.baudrate = action.baudrate

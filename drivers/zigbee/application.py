@@ -22,7 +22,7 @@ from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
 from drivers.zigbee.address import hex_of, ieee_of
-from drivers.zigbee.channel import Place
+from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import (
     FIRST_RESERVED_NWK,
@@ -90,7 +90,7 @@ class Observer(Protocol):
     def question(self, packet: t.ZigbeePacket) -> None:
         """A device asks for the price or the time."""
 
-    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+    def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         """A device reports, or one of its IAS zones speaks."""
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
@@ -367,7 +367,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         elif header.wants_default_response:
             self._answer(packet, zcl.default_response(header))
         if not self._duplicates.is_duplicate(hex_of(device.ieee), packet.tsn or 0, data, now):
-            self.observer.spontaneous(device, Place(int(packet.src_ep), int(packet.cluster_id)), header, body)
+            self.observer.spontaneous(device, ClusterPlace(int(packet.src_ep), int(packet.cluster_id)), header, body)
         return True
 
     def _answer(self, packet: t.ZigbeePacket, data: bytes) -> None:

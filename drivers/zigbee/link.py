@@ -13,13 +13,14 @@ from zigpy.device import ZigbeeDevice
 from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
+from drivers.conditions import ConditionTable
 from drivers.link import Arrived, Datagrams
 from drivers.radio import ApsFrame, FrameTap
 from drivers.zigbee import service
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
-from drivers.zigbee.channel import Place
+from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
 from drivers.zigbee.loads import Loads
@@ -27,7 +28,7 @@ from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
-from drivers.zigbee.supervisor import Health, Supervisor
+from drivers.zigbee.supervisor import Supervisor
 from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
@@ -69,7 +70,7 @@ class ZigbeeLink:
         self,
         config: RadioSettings,
         data_dir: Path,
-        health: Health,
+        health: ConditionTable,
         record_event: Callable[[str, dict[str, Any]], Any],
         utc: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -434,7 +435,7 @@ class ZigbeeLink:
     def question(self, packet: t.ZigbeePacket) -> None:
         self._displays.question(packet)
 
-    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+    def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         self._appliances.spontaneous(device, place, header, body)
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:

@@ -33,7 +33,7 @@ PACE = Pace(first_s=0.2, cap_s=1.5)
 STEADY_S = 10.0
 
 
-class Radio:
+class RadioState:
     """Where the radio is in its life."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
 from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import Preset
-from drivers.zigbee.outbox import Outbox
+from drivers.zigbee.outbox import AirQueue
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Tunnel:
         self._arrived: Arrived | None = None
         self._arrivals: Datagrams = []
         self._duplicates = Duplicates()
-        self._outbox = Outbox()
+        self._outbox = AirQueue()
         self._air: Air | None = None
         self._sending: set[asyncio.Task[None]] = set()
 

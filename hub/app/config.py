@@ -247,7 +247,7 @@ _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "contro
 
 def load_config(path: Path) -> Config:
     """Read and check a configuration file. Raises ConfigError, with one line for the operator."""
-    return _Reader(path).read(_document(path))
+    return _ConfigReader(path).read(_document(path))
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
@@ -258,7 +258,7 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         if name in ("uplink.host", "uplink.hosts"):
             document.get("uplink", {}).pop("hosts" if key == "host" else "host", None)
         document.setdefault(table, {})[key] = value
-    return _Reader(config.source).read(document)
+    return _ConfigReader(config.source).read(document)
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {text}") from None
 
 
-class _Reader:
+class _ConfigReader:
     """Checks one document; keeps the file's name for the messages."""
 
     def __init__(self, path: Path) -> None:

@@ -80,7 +80,7 @@ _PAST_THE_END_S = 366 * 86400.0  # a certificate may be over; ten years over is 
 Present = tuple[Identity, Path, Path]
 
 
-class Meter(Protocol):
+class MeterReaderPort(Protocol):
     """The meter's port, whose libraries are imported only where there is one."""
 
     async def run(self) -> None: ...
@@ -90,7 +90,7 @@ class Meter(Protocol):
     def details(self) -> dict[str, Any]: ...
 
 
-class Base:
+class Foundation:
     """What everything else stands on: the store, opened, and the home, served. `present`: the identity that counts, and
     the files of its certificate and key."""
 
@@ -200,9 +200,9 @@ class Base:
 
 
 class Daemon:
-    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT). `state`: `Base.control_state()`."""
+    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT). `state`: `Foundation.control_state()`."""
 
-    def __init__(self, base: Base, state: dict[str, bytes]) -> None:
+    def __init__(self, base: Foundation, state: dict[str, bytes]) -> None:
         self._base = base
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = False
@@ -333,7 +333,7 @@ class Daemon:
         base.store.on_change = on_change
         return uplink
 
-    def _make_meter(self) -> "Meter":
+    def _make_meter(self) -> "MeterReaderPort":
         from drivers.meter.port import MeterPort  # a hub without a port to the meter does without pyserial
 
         base, config = self._base, self._config
@@ -554,7 +554,7 @@ class Daemon:
         await self._admin.close()
 
 
-async def close(base: Base) -> None:
+async def close(base: Foundation) -> None:
     """The home and the store go last: what is on its way there still gets there."""
     log.info("stopping")
     await base.bridge.close()
@@ -570,7 +570,7 @@ def _import_zigbee() -> Any:
 
 
 async def _run(config: Config, present: Present) -> int:
-    base = Base(config, present)
+    base = Foundation(config, present)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, base.stopping.set)

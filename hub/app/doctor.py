@@ -19,7 +19,7 @@ _NO_SPACE_BYTES = 256 * 1024
 _LITTLE_SPACE_BYTES = 64 * 1024 * 1024
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """What one check found. `check`: its name, or the code of a condition; `severity`: "fine", "warning" or "error";
     `remedy`: what to do, `why`: why it matters, "" when it is fine."""
 
@@ -30,26 +30,26 @@ class Finding(NamedTuple):
     why: str = ""
 
 
-def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") -> list[Finding]:
+def examine(config: Config, status: dict[str, Any] | None, why_not: str = "") -> list[Check]:
     """Everything that can be found out. `status`: the running hub's, or None and why there is none.
 
     What is wrong stands once, under its code of hub/core/health.py where it has one, and hides what follows from it,
     whoever found which.
     """
-    findings = [Finding("configuration", FINE, str(config.source))]
+    findings = [Check("configuration", FINE, str(config.source))]
     for name, check in CHECKS.items():
         try:
             findings += check(config, status)
         except Exception as error:  # a doctor that falls ill helps nobody
-            findings.append(Finding(name, ERROR, f"could not be checked: {error!r}", "send this to the maintainers"))
+            findings.append(Check(name, ERROR, f"could not be checked: {error!r}", "send this to the maintainers"))
     if status is None:
-        findings.append(Finding("daemon", ERROR, why_not, "systemctl start meterhub; journalctl -u meterhub"))
+        findings.append(Check("daemon", ERROR, why_not, "systemctl start meterhub; journalctl -u meterhub"))
     else:
         findings += daemon_findings(status)
     return _once(findings)
 
 
-def _once(findings: list[Finding]) -> list[Finding]:
+def _once(findings: list[Check]) -> list[Check]:
     """Each condition once, as the running hub has it where it has it, and no consequence of another."""
     last = {finding.check: finding for finding in findings if finding.severity != FINE}
     shown = set(without_consequences(list(last)))
@@ -62,36 +62,36 @@ def _once(findings: list[Finding]) -> list[Finding]:
 _SUBJECTS = {"uplink": "broker", "certificate": "identity", "operators": "operators", "store": "storage"}
 
 
-def condition(code: str, detail: str = "", remedy: str = "") -> Finding:
+def condition(code: str, detail: str = "", remedy: str = "") -> Check:
     """A finding that is a condition of the table."""
     kind = CONDITIONS[code]
     severity = ERROR if kind.severity == "error" else WARNING
-    return Finding(code, severity, text_of(code, detail), remedy or kind.remedy, kind.why)
+    return Check(code, severity, text_of(code, detail), remedy or kind.remedy, kind.why)
 
 
-def daemon_findings(status: dict[str, Any]) -> Iterable[Finding]:
+def daemon_findings(status: dict[str, Any]) -> Iterable[Check]:
     """What a running hub says of itself."""
-    yield Finding("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
+    yield Check("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
     for row in status["conditions"]:
         severity = ERROR if row["severity"] == "error" else WARNING
-        yield Finding(row["code"], severity, row["text"], row["remedy"], row.get("why", ""))
+        yield Check(row["code"], severity, row["text"], row["remedy"], row.get("why", ""))
 
 
-def _identity(config: Config, status: Any) -> Iterable[Finding]:
+def _identity(config: Config, status: Any) -> Iterable[Check]:
     from hub.app.startup_checks import present_identity
     from hub.wire.keys.pkcs11 import HardwareError
 
     try:
         identity = present_identity(config)[0]
     except HardwareError as error:
-        yield Finding("identity", ERROR, f"uplink.key_file: {error}", "look at the PKCS#11 module and its token")
+        yield Check("identity", ERROR, f"uplink.key_file: {error}", "look at the PKCS#11 module and its token")
         return
     except ConfigError as error:
         if status is not None and str(error).endswith(os.strerror(errno.EACCES)):
             # A field engineer may not read the key, and need not: the hub runs with it.
-            yield Finding("identity", FINE, f"{status['hub']}; its key is the hub's alone to read")
+            yield Check("identity", FINE, f"{status['hub']}; its key is the hub's alone to read")
             return
-        yield Finding("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
+        yield Check("identity", ERROR, str(error), "give the hub its certificate, its key and the utility's CA")
         return
     begins, ends = identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc
     now = datetime.now(UTC)
@@ -100,10 +100,10 @@ def _identity(config: Config, status: Any) -> Iterable[Finding]:
     elif now < begins:
         yield condition("certificate-not-yet-valid", f"from {begins:%Y-%m-%d}; the clock says {now:%Y-%m-%d}")
     else:
-        yield Finding("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
+        yield Check("identity", FINE, f"{identity.hub_id}, certificate valid until {ends:%Y-%m-%d}")
 
 
-def _operators(config: Config, _status: Any) -> Iterable[Finding]:
+def _operators(config: Config, _status: Any) -> Iterable[Check]:
     from hub.app.startup_checks import operators_of
 
     try:
@@ -112,24 +112,22 @@ def _operators(config: Config, _status: Any) -> Iterable[Finding]:
         yield condition("operators-unreadable", str(error))
         return
     if operators:
-        yield Finding(
-            "operators", FINE, ", ".join(f"{o.kid} ({', '.join(sorted(o.roles))})" for o in operators.values())
-        )
+        yield Check("operators", FINE, ", ".join(f"{o.kid} ({', '.join(sorted(o.roles))})" for o in operators.values()))
     else:
         yield condition("operators-none", str(config.operators_file))
 
 
-def _clock(_config: Config, status: Any) -> Iterable[Finding]:
+def _clock(_config: Config, status: Any) -> Iterable[Check]:
     now = datetime.now(UTC)
     if status is not None and not status["process"]["clock_trusted"]:
         return  # the hub says so itself, with what to do
-    yield Finding("clock", FINE, f"{now:%Y-%m-%dT%H:%M:%SZ}")
+    yield Check("clock", FINE, f"{now:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def _storage(config: Config, _status: Any) -> Iterable[Finding]:
+def _storage(config: Config, _status: Any) -> Iterable[Check]:
     place = config.data_dir
     if not place.is_dir():
-        yield Finding("storage", ERROR, f"{place} is not a directory", "check hub.data_dir and that it is mounted")
+        yield Check("storage", ERROR, f"{place} is not a directory", "check hub.data_dir and that it is mounted")
         return
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         yield condition("store-read-only", str(place))
@@ -140,22 +138,22 @@ def _storage(config: Config, _status: Any) -> Iterable[Finding]:
         return
     severity = WARNING if free < _LITTLE_SPACE_BYTES else FINE
     remedy = "free space there: the hub gives up old history first, then thins" if severity == WARNING else ""
-    yield Finding("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
+    yield Check("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
 
 
-def _ports(config: Config, _status: Any) -> Iterable[Finding]:
+def _ports(config: Config, _status: Any) -> Iterable[Check]:
     wanted = [("radio", config.radio.path)] if config.radio else []
     wanted += [("meter", config.meter.path)] if config.meter else []
     for name, path in wanted:
         if "://" in path:
             continue
         if os.path.exists(path):
-            yield Finding(f"{name}-port", FINE, path)
+            yield Check(f"{name}-port", FINE, path)
         else:
             yield condition(f"{name}-missing", f"{path} does not exist")
 
 
-def _broker(config: Config, status: Any) -> Iterable[Finding]:
+def _broker(config: Config, status: Any) -> Iterable[Check]:
     if status is None:
         for host, port in config.uplink.hosts:
             yield try_broker(config, host, port)
@@ -163,12 +161,12 @@ def _broker(config: Config, status: Any) -> Iterable[Finding]:
     # A broker serves a name once: what the running hub hears of it is in its conditions, and nobody else tries.
     uplink = status["uplink"]
     if uplink["state"] == "up":
-        yield Finding("broker", FINE, f"session with {uplink['host']}")
+        yield Check("broker", FINE, f"session with {uplink['host']}")
     else:
-        yield Finding("broker", FINE, f"{uplink['host'] or 'no host yet'}: {uplink['state']}")
+        yield Check("broker", FINE, f"{uplink['host'] or 'no host yet'}: {uplink['state']}")
 
 
-def try_broker(config: Config, host: str, port: int) -> Finding:
+def try_broker(config: Config, host: str, port: int) -> Check:
     """Open a session as the hub would, and close it: the first step that fails is told."""
     from hub.app.startup_checks import present_identity
     from hub.services.uplink.attempt import attempt
@@ -179,9 +177,9 @@ def try_broker(config: Config, host: str, port: int) -> Finding:
     try:
         identity, *files = present_identity(config)  # a renewed certificate is beside the configured one
         agreed = attempt(config.uplink, identity.hub_id, (files[0], files[1]), host, port)
-        return Finding("broker", FINE, agreed)
+        return Check("broker", FINE, agreed)
     except ConfigError:
-        return Finding("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
+        return Check("broker", WARNING, f"{place}: not tried without an identity", "see above: identity")
     except UplinkFailure as failure:
         text = str(failure)
         return condition(condition_of(failure.kind), text if host in text else f"{place}: {text}")
@@ -189,7 +187,7 @@ def try_broker(config: Config, host: str, port: int) -> Finding:
         return condition("uplink-refused", f"the hub's own certificate files: {error}")
 
 
-CHECKS: dict[str, Callable[[Config, Any], Iterable[Finding]]] = {
+CHECKS: dict[str, Callable[[Config, Any], Iterable[Check]]] = {
     "identity": _identity,
     "operators": _operators,
     "clock": _clock,

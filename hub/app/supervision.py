@@ -13,7 +13,7 @@ from cryptography.x509 import Certificate
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
-from drivers.flash import life_used_percent
+from drivers.flash import FlashLife
 from drivers.systemd import notify, watchdog_interval_s
 from hub.core.gateway import session as states
 from hub.core.gateway.session import Session
@@ -104,6 +104,7 @@ class Supervision:
         self._hub = watched
         self._salvaged = self._errors = 0
         self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
+        self._flash = FlashLife(watched.data_dir)
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -147,7 +148,7 @@ class Supervision:
         commit_ms = status["commit_ms"]
         is_slow = bool(hub.store.epoch and status["commits"] >= _KNOWN_AFTER and commit_ms > slow_ms)
         health.set_condition("store-slow", is_slow, f"{commit_ms / 1000:.1f} s a commit")
-        worn = life_used_percent(hub.data_dir)
+        worn = self._flash.used_percent(monotonic())
         is_worn = worn is not None and worn >= _WORN_PERCENT
         health.set_condition("store-worn", is_worn, f"{worn} % of it is used, by its own register")
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")

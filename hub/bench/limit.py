@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.bench.load import connect
 from hub.bench.peer import LocalBroker
-from hub.headend.connection import Connection
+from hub.headend.connection import BrokerConnection
 from hub.services.admin.client import NoDaemon, ask
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.command import Command, sign_command
@@ -107,7 +107,7 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
         hub = _start_hub(directory, broker.port, udp_port, operator)
         try:
             home = Adapters(udp_port, adapters, readings_per_s)
-            control_point = Connection(
+            control_point = BrokerConnection(
                 "127.0.0.1", broker.port, directory / "broker.pem", directory / "headend.pem",
                 directory / "headend.key", "",
             )  # fmt: skip
@@ -133,7 +133,7 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
     }
 
 
-def _limit_times(control_point: Connection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
+def _limit_times(control_point: BrokerConnection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
     times = []
     for number in range(commands):
         message = _command(signer, number, START_W - number * STEP_W)
@@ -145,7 +145,7 @@ def _limit_times(control_point: Connection, home: Adapters, signer: FileSigner, 
     return times
 
 
-def _echo_times(control_point: Connection, count: int) -> list[float]:
+def _echo_times(control_point: BrokerConnection, count: int) -> list[float]:
     times = []
     for _ in range(count):
         begun = time.monotonic()

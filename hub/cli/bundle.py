@@ -11,7 +11,7 @@ from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, comp
 from hub.cli.offline import ask_or_open
 from hub.cli.redacted import blackened, redacted, secrets_of
 from hub.services.admin.bundle import FORMAT, write_bundle
-from hub.services.admin.client import NoDaemon, Refused
+from hub.services.admin.client import NoDaemon, RequestRefused
 from hub.wire.printable import why
 from hub.wire.version import VERSION
 
@@ -32,12 +32,12 @@ def bundle(arguments: argparse.Namespace) -> int:
     for name in ("status", "adapters", "limits"):
         try:
             parts[name] = ask_daemon(arguments, name)
-        except (NoDaemon, Refused) as error:
+        except (NoDaemon, RequestRefused) as error:
             absent = str(error)
     for name, query in (("queue", lambda view: view.queue_status()), ("events", lambda view: view.events(_EVENTS))):
         try:
             parts[name] = ask_or_open(arguments, name, query, limit=_EVENTS)
-        except (NoDaemon, Refused) as error:
+        except (NoDaemon, RequestRefused) as error:
             complain(f"without {name}: {error}")
     parts["doctor"] = [finding._asdict() for finding in examine(config, parts.get("status"), absent)]
     hub = parts.get("status", {}).get("hub", "unknown")

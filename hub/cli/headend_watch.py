@@ -44,12 +44,12 @@ def add_broker(parser: argparse.ArgumentParser, key_option: str) -> None:
 
 def _watch(arguments: argparse.Namespace) -> int:
     """Connect as the control point, verify every signature, print readings as they come, tell of any missing number."""
-    from hub.headend.connection import Connection
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     try:
         inbox = Inbox(arguments.hub_cert, from_start=arguments.from_start)
-        connection = Connection(
+        connection = BrokerConnection(
             arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, arguments.client_id
         )
         connection.start(["meters/#"])

@@ -12,7 +12,7 @@ from importlib import import_module
 from hub.app.config import ConfigError
 from hub.cli.common import NO_DAEMON, PROBLEM, USAGE, complain
 from hub.services.admin.bundle import BadBundle
-from hub.services.admin.client import NoDaemon, Refused
+from hub.services.admin.client import NoDaemon, RequestRefused
 from hub.wire.version import VERSION
 
 # name: (module, summary). Each module has `register(subparsers)`.
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoDaemon as error:
         complain(str(error))
         return NO_DAEMON
-    except Refused as error:
+    except RequestRefused as error:
         complain(str(error))
         return PROBLEM
     except BrokenPipeError:  # `meterhub readings | head`

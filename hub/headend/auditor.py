@@ -9,7 +9,7 @@ from hub.wire.uplink.receipt import FINAL, Receipt, broken_links, decode_receipt
 
 
 @dataclass(slots=True)
-class Finding:
+class Audit:
     """What an audit found. `missing`: inclusive ranges of numbers by lane; `broken`: indices by hub at which a chain of
     receipts does not fit; `open_commands`: commands that were taken and have no final receipt yet; `silent_commands`:
     commands that nobody answered at all."""
@@ -34,7 +34,7 @@ class Auditor:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._finding = Finding()
+        self._finding = Audit()
         self._chains: dict[str, dict[int, tuple[Receipt, bytes]]] = {}
         self._commands: dict[bytes, Command] = {}
 
@@ -58,7 +58,7 @@ class Auditor:
         elif received.is_new and received.kind == "readings":
             self._finding.readings += len(received.readings)
 
-    def conclude(self) -> Finding:
+    def conclude(self) -> Audit:
         """What was found."""
         finding = self._finding
         finding.missing = self._inbox.missing()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.disk import tmpfs
@@ -47,9 +47,9 @@ def test_a_healthy_hub_is_found_healthy_and_a_sick_one_names_its_illness(
 
 
 def test_a_broker_of_another_utility_is_told_from_one_that_is_away(
-    make_hub: Callable[..., Hub], authority: Authority, broker: Broker, tmp_path: Path
+    make_hub: Callable[..., Hub], authority: DevelopmentAuthority, broker: Broker, tmp_path: Path
 ) -> None:
-    stranger = Authority(tmp_path / "stranger")
+    stranger = DevelopmentAuthority(tmp_path / "stranger")
     hub = make_hub(uplink__ca_file=str(stranger.ca_file))
     found = findings(hub)["uplink-server-untrusted"]
     assert found["severity"] == "error" and "not accepted" in found["text"]
@@ -60,10 +60,10 @@ def test_a_broker_of_another_utility_is_told_from_one_that_is_away(
 
 
 def test_a_stopped_hubs_doctor_hears_a_broker_that_refuses_after_the_handshake(
-    make_hub: Callable[..., Hub], authority: Authority, broker: Broker, tmp_path: Path
+    make_hub: Callable[..., Hub], authority: DevelopmentAuthority, broker: Broker, tmp_path: Path
 ) -> None:
     """TLS 1.3 tells a client after the handshake that its certificate is not accepted; the handshake itself is fine."""
-    stranger = Authority(tmp_path / "stranger")
+    stranger = DevelopmentAuthority(tmp_path / "stranger")
     stranger.issue("MTR-1", file_name="hub")
     pki = stranger.directory
     hub = make_hub(uplink__cert_file=str(pki / "hub.pem"), uplink__key_file=str(pki / "hub.key"))

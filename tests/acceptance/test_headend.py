@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.headend.archive import load
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
@@ -22,7 +22,7 @@ from tests.harness.waiting import wait_for
 class Desk:
     """An operator's desk: one directory, one key."""
 
-    def __init__(self, directory: Path, authority: Authority, broker: Broker) -> None:
+    def __init__(self, directory: Path, authority: DevelopmentAuthority, broker: Broker) -> None:
         self.directory = directory
         self.pki = authority.directory
         self.port = broker.port
@@ -49,7 +49,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, authority: Authority, broker: Broker) -> Desk:
+def desk(tmp_path: Path, authority: DevelopmentAuthority, broker: Broker) -> Desk:
     desk = Desk(tmp_path, authority, broker)
     made = desk.run("keygen", "grid", "--roles", "limit,price,read,field,admin", "--out", str(tmp_path))
     assert made.returncode == 0, made.stderr

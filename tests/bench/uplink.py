@@ -14,7 +14,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.bench.uplink import bench_uplink
 from hub.core.records import Batch, Sample
 from hub.wire.uplink.pack import deflate_pack, encode_pack
@@ -46,7 +46,7 @@ def measure_bytes(
 ) -> list[dict[str, Any]]:
     """One row a pack length, then the JSON form; bytes up and down per reading as the proxy counts them."""
     place = folder_until_exit("meterhub-bench-", None)
-    authority = Authority(place / "pki")
+    authority = DevelopmentAuthority(place / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")
@@ -97,7 +97,7 @@ def _packs(house: House, proxy: Proxy, span_s: int, every_s: int, packs: int, de
     }
 
 
-def _json(authority: Authority, proxy: Proxy, count: int) -> dict[str, Any]:
+def _json(authority: DevelopmentAuthority, proxy: Proxy, count: int) -> dict[str, Any]:
     """What many gateways do: each reading a publish of its own, QoS 1, on a topic that names it."""
     pki = authority.directory
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "json-gateway")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy import asyncapi
-from hub.core.control.args import ARGS, check_args
+from hub.wire.uplink.args import ARGS, check_args
 from hub.wire.uplink.command import ROLES, parse_command
 from tests.harness.npm import install
 

@@ -20,8 +20,8 @@ import zxingcpp
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from deploy.pki import Authority
-from deploy.provision.journal import Journal, entries_of
+from deploy.pki import DevelopmentAuthority
+from deploy.provision.journal import StationJournal, entries_of
 from deploy.provision.label import crc16, install_code
 from deploy.provision.tpm import LOCKOUT, Guard, opened
 from hub.wire.keys.pkcs11 import make_uri, to_pem, uri_of
@@ -93,12 +93,12 @@ def test_runs_that_are_killed_are_gone_on_from(lot: Lot) -> None:
 
 @pytest.mark.parametrize("cut", ["{", '{"n":1', "\x00\x00\x00\x00"])
 def test_a_line_that_the_power_cut_in_half_is_left_out(tmp_path: Path, cut: str) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = StationJournal(tmp_path / "journal")
     journal.add("allocated", serial="A")
     journal.close()
     with (tmp_path / "journal").open("a") as file:
         file.write(cut)
-    journal = Journal(tmp_path / "journal")
+    journal = StationJournal(tmp_path / "journal")
     journal.add("completed", serial="A")
     journal.close()
     entries, _ = entries_of((tmp_path / "journal").read_bytes())
@@ -119,11 +119,11 @@ def test_an_audit_sees_what_was_changed_afterwards(lot: Lot, what: str) -> None:
     elif what == "shortened":
         lines.pop()
     elif what == "certificate":
-        stranger, _ = Authority(lot.folder / "stranger").issue("MTR-1")
+        stranger, _ = DevelopmentAuthority(lot.folder / "stranger").issue("MTR-1")
         shutil.copy(stranger, lot.device("MTR-1") / "etc-meterhub/hub.pem")
     else:
         file.write_bytes(b"")
-        forged = Journal(file)  # a whole chain, by somebody who has not the authority's key
+        forged = StationJournal(file)  # a whole chain, by somebody who has not the authority's key
         for line in lines:
             entry = json.loads(line)
             fields = {key: entry[key] for key in entry if key not in ("n", "t", "what", "prev")}
@@ -205,7 +205,7 @@ class Fitted:
     def __init__(self, lot: Lot, serial: str, folder: Path) -> None:
         self.device = device = lot.device(serial)
         self.etc = etc = device / "etc-meterhub"
-        authority = Authority(folder / "pki")
+        authority = DevelopmentAuthority(folder / "pki")
         authority.issue("broker", hosts=["localhost"])
         with authority.ca_file.open("ab") as file:  # the broker knows the manufacturer's devices
             file.write((lot.folder / "ca.pem").read_bytes())

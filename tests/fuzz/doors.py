@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
-from hub.core.control.args import BadArgs, check_args
 from hub.core.control.classes import Profile, read_about
 from hub.services.identity.est import BadEnrolment, certificate_of
 from hub.services.update.fetch import Hopeless, check_url
 from hub.wire.keys.operators import BadOperators, parse_operators
 from hub.wire.mqttsn.topics import is_topic_filter, matches, route_for
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import BadCbor, decode, encode
 from hub.wire.uplink.command import BadCommand, parse_command
 from hub.wire.uplink.envelope import BadEnvelope, open_envelope, split_sign1

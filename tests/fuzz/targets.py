@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.order import EVERYTHING, Order
 from hub.wire.mqttsn.messages import Malformed, decode
 from hub.wire.mqttsn.v2.messages import decode2
@@ -85,7 +85,7 @@ class GatewayTarget:
         self.rng = rng
         self.now = 0.0
         self.config = GatewayConfig(
-            limits=Limits(
+            limits=GatewayLimits(
                 clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50, nameless=3
             ),
             publishes_per_s={"zigbee": 5.0},
@@ -160,7 +160,11 @@ class GatewayTarget:
         assert len(core.sessions) <= self.most_sessions
         assert len(core._timers) <= 4 * len(core.sessions) + 100
         limits = self.config.limits
-        assert len(core.nameless) <= limits.nameless and len(core.retained) <= limits.retained
+        assert len(core.nameless) <= limits.nameless
+        # What an appliance says of itself has its place beside the others': one for each that is there.
+        assert core.abouts == sum(topic.startswith("about/") for topic in core.retained)
+        assert core.abouts <= self.most_sessions + limits.nameless
+        assert len(core.retained) - core.abouts <= limits.retained
         assert core.pending_requests == len(core.completions) + sum(map(len, core.waiting.values()))
         for session in core.sessions.values():
             assert len(session.queue) <= limits.queued_per_client + 1, "one may be put back from the air"

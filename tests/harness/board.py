@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.hub import ROOT, Hub
 
 COMPATIBLE = "meterhub-test"
@@ -35,7 +35,7 @@ class Board:
         self.boots: list[str] = []
         self.requests = 0
         self.image_bytes = 600_000
-        self.authority = Authority(folder / "signing", "bundle signing")
+        self.authority = DevelopmentAuthority(folder / "signing", "bundle signing")
         shutil.copy(self.authority.ca_file, folder / "keyring.pem")
         for slot in "AB":
             (folder / slot).mkdir()
@@ -62,7 +62,7 @@ class Board:
         fresh.write_text(json.dumps(before | values))
         fresh.replace(file)
 
-    def bundle(self, version: str, *, compatible: str = COMPATIBLE, signer: Authority | None = None) -> Path:
+    def bundle(self, version: str, *, compatible: str = COMPATIBLE, signer: DevelopmentAuthority | None = None) -> Path:
         """A bundle, signed by this board's authority or another; its image begins with the version."""
         content = self.folder / f"content-{version}-{compatible}"
         content.mkdir(exist_ok=True)

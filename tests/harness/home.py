@@ -14,7 +14,7 @@ from typing import Any
 
 from drivers.udp import UdpLink
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.services.home.bridge import Bridge
 from store import Store
 
@@ -35,7 +35,7 @@ def config_of(settings: dict[str, Any]) -> GatewayConfig:
     """The machine's settings as TOML and JSON have them."""
     changed = dict(settings)
     if "limits" in changed:
-        changed["limits"] = Limits(**changed["limits"])
+        changed["limits"] = GatewayLimits(**changed["limits"])
     if "broadcast_links" in changed:
         changed["broadcast_links"] = tuple(changed["broadcast_links"])
     return GatewayConfig(**changed)

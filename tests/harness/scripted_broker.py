@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 
@@ -112,7 +112,7 @@ class Publish(NamedTuple):
 class ScriptedBroker:
     """Connection n follows script n, the last one serves all that follow. `server`: its certificate's file stem."""
 
-    def __init__(self, authority: Authority, *scripts: Script, server: str = "broker") -> None:
+    def __init__(self, authority: DevelopmentAuthority, *scripts: Script, server: str = "broker") -> None:
         self.scripts = scripts or (Script(),)
         self.heard: list[Heard] = []
         self.unanswered: dict[int, int] = {}  # connection: the most PUBLISHes that it had unanswered at one time

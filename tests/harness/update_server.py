@@ -7,14 +7,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 
 
 class UpdateServer:
     """Serves `files` by name. `cuts`: after how many bytes each of the next answers breaks off; `fault(handler)`, if
     given, may answer itself and return True; `delay_s` before each 64 KiB; `ranges` False: it knows none."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: DevelopmentAuthority) -> None:
         self.files: dict[str, bytes] = {}
         self.cuts: list[int] = []
         self.fault: Callable[[BaseHTTPRequestHandler], bool] | None = None

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from deploy.image.disk import ENV_BYTES
 from deploy.image.drop import put_drop
 from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.lot import Lot
@@ -52,7 +52,7 @@ class Site:
         self.machine: Machine = machine_of(build, folder / "board")
         self.machine.make()
         self.clock = TimeServer()
-        self.authority = Authority(folder / "utility", "utility")
+        self.authority = DevelopmentAuthority(folder / "utility", "utility")
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
         self.authority.issue("headend")
         self.broker = Broker(folder / "broker", self.authority)

@@ -9,13 +9,13 @@ import random
 import sys
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import Appliance
+from deploy.adapter.appliance import AdapterAppliance
 from deploy.adapter.udp_main import run
 
 NOMINAL_W = 2000
 
 
-class WaterHeater(Appliance):
+class WaterHeater(AdapterAppliance):
     """Replace the bodies: a dimmer's duty cycle, a metering chip's registers."""
 
     def __init__(self) -> None:

@@ -11,13 +11,13 @@ import random
 import sys
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import BATTERY, TEMPERATURE, Appliance
+from deploy.adapter.appliance import BATTERY, TEMPERATURE, AdapterAppliance
 from deploy.adapter.udp_main import run
 
 OWN_CHOICE_CEL = 20.5
 
 
-class Room(Appliance):
+class Room(AdapterAppliance):
     """Replace the bodies: a sensor on I2C, a motor valve, an ADC at the battery."""
 
     SETTABLE = ("temperature",)

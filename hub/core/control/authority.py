@@ -15,11 +15,12 @@ from hub.wire.printable import quoted
 from hub.wire.uplink.command import ROLES, BadCommand, Command, kid_text, read_claims, split_command
 from hub.wire.uplink.envelope import BadEnvelope, Sign1, verify
 
+_MAX_GENUINE = 256
 MAX_AHEAD_S = 300.0  # design 3.3: how far a control point's clock may be ahead of ours
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class CommandRefused:
     """Not obeyed. `reason` is one of REASONS; `kid`: whose signature held, "" for nobody's, and then `cti` where it
     could be read."""
 
@@ -41,6 +42,16 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message in the name of an operator that is known. Whether it is its own is not known yet."""
+
+    message: bytes
+    sign1: Sign1
+    kid: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredBefore:
     """This cti has been answered: its receipt is sent again, nothing is done twice."""
 
@@ -57,7 +68,7 @@ class Accepted:
     digest: bytes
 
 
-Verdict = Refused | AnsweredBefore | Accepted
+Verdict = CommandRefused | AnsweredBefore | Accepted
 
 REASONS = (
     "malformed", "unknown-kid", "bad-signature", "wrong-audience", "wrong-role", "operator-expired", "no-clock",
@@ -87,39 +98,66 @@ class Authority:
         self._is_answered = is_answered
         # UTC epoch seconds: what was issued earlier may have been obeyed by this hub before it forgot its counters.
         self.not_before = float("-inf")
+        # SHA-256 of messages whose signature held, the oldest first: who repeats one by the thousand is not to cost a
+        # verification each time. They are judged anew all the same.
+        self._genuine: dict[bytes, None] = {}
 
     def use(self, operators: Operators) -> None:
         """Other operators from now on."""
         self.operators = operators
+        self._genuine.clear()
+
+    def _remember_genuine(self, digest: bytes) -> None:
+        if len(self._genuine) >= _MAX_GENUINE:
+            del self._genuine[next(iter(self._genuine))]
+        self._genuine[digest] = None
 
     def use_groups(self, groups: tuple[str, ...]) -> None:
         """Other fleet groups from now on."""
         self._audiences = {self._hub_id, "all", *(f"group:{group}" for group in groups)}
 
-    def judge(self, message: bytes, t: float | None) -> Verdict:
-        """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
+    def open(self, message: bytes) -> Claimed | CommandRefused:
+        """In whose name it comes: size, form and key. Cheap, and what fails here need not be waited for."""
         digest = hashlib.sha256(message).digest()
         try:
             sign1 = split_command(message)
             kid = kid_text(sign1.header)
         except ValueError as error:
-            return Refused("malformed", str(error), digest)
+            return CommandRefused("malformed", str(error), digest)
+        if kid not in self.operators:
+            return self._unknown(kid, digest, sign1)
+        return Claimed(message, sign1, kid, digest)
+
+    @staticmethod
+    def _unknown(kid: str, digest: bytes, sign1: Sign1) -> CommandRefused:
+        return CommandRefused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
+
+    def judge(self, message: bytes, t: float | None) -> Verdict:
+        """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
+        opened = self.open(message)
+        return opened if isinstance(opened, CommandRefused) else self.judge_claimed(opened, t)
+
+    def judge_claimed(self, claimed: Claimed, t: float | None) -> Verdict:
+        """Judge what `open` let pass; it may have waited since, and its operator be gone."""
+        sign1, kid, digest = claimed.sign1, claimed.kid, claimed.digest
         operator = self.operators.get(kid)
         if operator is None:
-            return Refused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
-        try:
-            verify(sign1, operator.public_key)
-        except BadEnvelope as error:
-            return Refused("bad-signature", str(error), digest, unverified=sign1)
+            return self._unknown(kid, digest, sign1)
+        if digest not in self._genuine:
+            try:
+                verify(sign1, operator.public_key)
+            except BadEnvelope as error:
+                return CommandRefused("bad-signature", str(error), digest, unverified=sign1)
+            self._remember_genuine(digest)
         try:
             command = read_claims(sign1)
         except BadCommand as error:
-            return Refused("malformed", str(error), digest, error.cti, kid)
+            return CommandRefused("malformed", str(error), digest, error.cti, kid)
         if self._is_answered(command.cti):
             return AnsweredBefore(command, digest)
         refusal = self._refusal(command, operator, t)
         if refusal is not None:
-            return Refused(*refusal, digest, command.cti, kid)
+            return CommandRefused(*refusal, digest, command.cti, kid)
         return Accepted(command, operator, digest)
 
     def _refusal(self, command: Command, operator: Operator, t: float | None) -> tuple[str, str] | None:

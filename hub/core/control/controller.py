@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
-from hub.core.control.args import BadArgs, check_args
-from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Refused
+from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
 from hub.core.control.household import ORDER_S, Held, Household
-from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, Limits, decode_limit, step
+from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, LimitTable, decode_limit, step
 from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
     ANSWERED,
@@ -32,11 +31,11 @@ from hub.core.control.records import (
     LIMIT,
     OPERATORS_BEFORE,
     ORDER,
+    JobRequest,
     Journal,
-    Request,
     Step,
 )
-from hub.core.control.trial import OperatorBook, Trial
+from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
 from hub.core.records import (
@@ -51,6 +50,7 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
@@ -95,9 +95,9 @@ class Controller:
     ) -> None:
         self.hub_id = hub_id
         self.random = random
-        self.limits = Limits()
+        self.limits = LimitTable()
         self.orders: dict[bytes, ApplianceOrder] = {}
-        self.jobs: dict[bytes, Request] = {}
+        self.jobs: dict[bytes, JobRequest] = {}
         self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
         self.floor_w = settings.floor_w
         self.household = Household(self._has_order, self._record_event, random)
@@ -107,7 +107,7 @@ class Controller:
         self.ctr: dict[str, int] = {}
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
-        self.trial = Trial(book)
+        self.trial = ListTrial(book)
         self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
@@ -221,25 +221,35 @@ class Controller:
             self.orders[bytes.fromhex(rest)] = decode_appliance_order(bytes.fromhex(rest), value)
         elif kind + "/" == JOB:
             kid, digest, op, args, is_for_many = decode_own(value)
-            self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
+            self.jobs[bytes.fromhex(rest)] = JobRequest(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
 
     # Commands
 
-    def command(self, message: bytes, now: float) -> Step:
+    def open(self, message: bytes, now: float) -> Claimed | Step:
+        """In whose name a message comes, and where it is nobody's, what comes of that. Nothing in it raises.
+
+        It may be asked at any time, also while another step is on its way to the disk: nothing that a step depends on
+        is looked at or changed.
+        """
+        opened = self.authority.open(message)
+        return self._refuse(opened, now) if isinstance(opened, CommandRefused) else opened
+
+    def command(self, message: bytes | Claimed, now: float) -> Step:
         """Judge a command, once the one before was applied, and say what it comes to. Nothing in it raises."""
         self._ending.clear()
-        verdict = self.authority.judge(message, self.utc(now))
+        t = self.utc(now)
+        authority = self.authority
+        verdict = authority.judge(message, t) if isinstance(message, bytes) else authority.judge_claimed(message, t)
         if isinstance(verdict, AnsweredBefore):
             return self._answer_again(verdict, now)
-        if isinstance(verdict, Refused):
+        if isinstance(verdict, CommandRefused):
             return self._refuse(verdict, now)
         return self._obey(verdict, now)
 
     def poison(self, message: bytes, now: float) -> Step:
         """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
-        self._ending.clear()
         digest = hashlib.sha256(message).digest()
-        return self._refuse(Refused("poison", "this hub ended more than once while it was in hand", digest), now)
+        return self._refuse(CommandRefused("poison", "this hub ended more than once while it was in hand", digest), now)
 
     def _obey(self, verdict: Accepted, now: float) -> Step:
         command = verdict.command
@@ -248,9 +258,9 @@ class Controller:
             operation = OPERATIONS[command.op](self, verdict, args, now)
             journal = operation.journal()
         except BadArgs as error:
-            return self._refuse(Refused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
         except Unable as error:
-            return self._refuse(Refused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
         self.counters["accepted"] += 1
         if journal:
             journal.kept[CTR + command.kid] = encode(command.ctr)
@@ -284,7 +294,7 @@ class Controller:
         self._unanswered += 1
         self.counters["unanswered"] += 1
 
-    def _refuse(self, refused: Refused, now: float) -> Step:
+    def _refuse(self, refused: CommandRefused, now: float) -> Step:
         self.counters[f"refused.{refused.reason}"] += 1
         if not self._may_answer(refused.kid, now):
             self._leave_unanswered()

@@ -6,7 +6,7 @@ from hub.wire.mqttsn.topics import PREDEFINED
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GatewayLimits:
     """Counts and bytes; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
     clients: int = 5000
@@ -57,7 +57,7 @@ class GatewayConfig:
     # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
     broadcast_links: tuple[str, ...] = ()
     forward_filters: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: GatewayLimits = field(default_factory=GatewayLimits)
 
 
 def tolerated_silence_s(duration_s: int) -> float:

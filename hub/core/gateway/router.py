@@ -15,7 +15,7 @@ from hub.core.gateway.adapter_events import EventPace
 from hub.core.gateway.addresses import Addresses
 from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
 from hub.core.gateway.resync import Key, key_of, resync
-from hub.core.gateway.session import Message, SeenEntry, Session
+from hub.core.gateway.session import QueuedMessage, SeenEntry, Session
 from hub.core.gateway.v2.translator import Translator
 from hub.core.order import Order
 from hub.core.records import Batch, Change, EventRecorded, Peer, SessionRemoved
@@ -36,7 +36,7 @@ class Publication(NamedTuple):
     payload: bytes
     qos: int
     retain: bool
-    deliveries: tuple[tuple[Session, Message], ...]
+    deliveries: tuple[tuple[Session, QueuedMessage], ...]
 
 
 class Completion:

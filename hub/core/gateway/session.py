@@ -44,7 +44,7 @@ MAX_SEEN = 32
 RELEASED_TOPIC = ""
 
 
-class Message(NamedTuple):
+class QueuedMessage(NamedTuple):
     """A message on its way to a client; `seq` is None when it is not kept across a restart (QoS 0)."""
 
     seq: int | None
@@ -78,7 +78,9 @@ class Inflight:
 
     __slots__ = ("awaits", "datagram", "deadline", "found", "message", "msg_id", "topic", "topic_id", "tries")
 
-    def __init__(self, message: Message | None, awaits: str, msg_id: int, datagram: bytes, deadline: float) -> None:
+    def __init__(
+        self, message: QueuedMessage | None, awaits: str, msg_id: int, datagram: bytes, deadline: float
+    ) -> None:
         self.message = message
         # "regack" | "puback" | "pubrec" | "pubcomp"; "release" from the PUBREC until it is durable
         self.awaits = awaits
@@ -175,7 +177,7 @@ class Session:
         self.last_msg_id = 0
         self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
-        self.queue: deque[Message] = deque()
+        self.queue: deque[QueuedMessage] = deque()
         self.queued_bytes = 0
         self.inflight: Inflight | None = None
         self.next_topic_id = 1
@@ -199,15 +201,15 @@ class Session:
 
     # The queue, whose bytes are counted as they come and go.
 
-    def enqueue(self, message: Message) -> None:
+    def enqueue(self, message: QueuedMessage) -> None:
         self.queue.append(message)
         self.queued_bytes += len(message.payload)
 
-    def put_first(self, message: Message) -> None:
+    def put_first(self, message: QueuedMessage) -> None:
         self.queue.appendleft(message)
         self.queued_bytes += len(message.payload)
 
-    def dequeue(self, index: int = 0) -> Message:
+    def dequeue(self, index: int = 0) -> QueuedMessage:
         message = self.queue[index]
         del self.queue[index]
         self.queued_bytes -= len(message.payload)

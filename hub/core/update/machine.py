@@ -149,7 +149,7 @@ def version_key(version: str) -> tuple[Any, ...]:
     return (*numbers, *[0] * (4 - len(numbers)), not early, words)
 
 
-class Trial:
+class SlotTrial:
     """Whether the new slot is to be kept. `look` is called now and then with what is seen.
 
     Locally well: kept at once if the uplink was away before the update, too: an outage of the network must not undo it.

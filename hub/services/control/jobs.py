@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from drivers.radio import Radio
-from hub.core.control.records import Answer, Journal, Outcome, Request
+from hub.core.control.records import Answer, JobRequest, Journal, Outcome
 from hub.wire.uplink.envelope import ANSWERS_CTI
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
@@ -24,7 +24,7 @@ _EVENTS_IN_BUNDLE = 200
 _ANSWER_BYTES = 180_000
 
 
-class Report(Protocol):
+class Diagnosis(Protocol):
     """What `diagnose` tells."""
 
     async def status(self, _request: dict[str, Any]) -> dict[str, Any]: ...
@@ -41,12 +41,12 @@ class Jobs:
     def __init__(
         self,
         store: Store,
-        report: Report,
+        report: Diagnosis,
         radio: Callable[[], Radio | None],
         *,
         send_again: Callable[[str, int, int, int], bool],
         config: Callable[[bytes, dict[str, Any]], Awaitable[Outcome]],
-        update: Callable[[Request], Awaitable[Outcome]],
+        update: Callable[[JobRequest], Awaitable[Outcome]],
         deflate: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class Jobs:
         self._send_again = send_again
         self._change_config = config
         self._deflate = deflate
-        self._table: dict[str, Callable[[Request], Awaitable[Outcome]]] = {
+        self._table: dict[str, Callable[[JobRequest], Awaitable[Outcome]]] = {
             "read": self._read,
             "resend": self._resend,
             "permit": self._permit,
@@ -65,11 +65,11 @@ class Jobs:
             "update": update,
         }
 
-    async def run(self, request: Request) -> Outcome:
+    async def run(self, request: JobRequest) -> Outcome:
         """Do what a command asks for."""
         return await self._table[request.op](request)
 
-    async def _read(self, request: Request) -> Outcome:
+    async def _read(self, request: JobRequest) -> Outcome:
         args = request.args
         found = await asyncio.wrap_future(
             self._store.readings(
@@ -93,7 +93,7 @@ class Jobs:
             detail["upto"] = found[-1].t_ms / 1000  # where to ask on
         return "completed", "" if complete else "truncated", detail, journal
 
-    async def _resend(self, request: Request) -> Outcome:
+    async def _resend(self, request: JobRequest) -> Outcome:
         args = request.args
         lane, epoch, first = args["lane"], args["epoch"], args["from"]
         last = min(args["to"], first + MAX_RESENT - 1)
@@ -106,7 +106,7 @@ class Jobs:
             return "failed", "no-session", {"text": "the session ended meanwhile; ask again"}, None
         return "completed", "" if last == args["to"] else "truncated", {"from": first, "to": last}, None
 
-    async def _permit(self, request: Request) -> Outcome:
+    async def _permit(self, request: JobRequest) -> Outcome:
         args = request.args
         radio = self._radio()
         if radio is None:
@@ -119,7 +119,7 @@ class Jobs:
             return "failed", "radio", {"text": str(error)[:200]}, None
         return "completed", "", {"duration": args["duration"]}, None
 
-    async def _diagnose(self, request: Request) -> Outcome:
+    async def _diagnose(self, request: JobRequest) -> Outcome:
         what, report = request.args["what"], self._report
         found: dict[str, Any] = {"status": await report.status({})}
         if what != "status":
@@ -132,7 +132,7 @@ class Jobs:
         journal = Journal(answers=[Answer("application/json", payload, {ANSWERS_CTI: request.cti})])
         return "completed", "", {"what": what, "bytes": len(payload)}, journal
 
-    async def _switch(self, request: Request) -> Outcome:
+    async def _switch(self, request: JobRequest) -> Outcome:
         """Switch a ZCL appliance on. It is never switched off: it could not come back by itself (promise P4)."""
         radio = self._radio()
         if radio is None:
@@ -143,5 +143,5 @@ class Jobs:
             return "failed", "radio", {"text": str(error)[:200]}, None
         return "completed", "", {}, None
 
-    async def _config(self, request: Request) -> Outcome:
+    async def _config(self, request: JobRequest) -> Outcome:
         return await self._change_config(request.cti, request.args["set"])

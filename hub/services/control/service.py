@@ -13,9 +13,11 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from drivers.clock import monotonic
+from hub.core.control.authority import Claimed
+from hub.core.control.command_queue import CommandQueue
 from hub.core.control.controller import Controller
 from hub.core.control.household import LIMIT_SLOT
-from hub.core.control.records import Journal, Outcome, Request, Step
+from hub.core.control.records import JobRequest, Journal, Outcome, Step
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
@@ -28,22 +30,21 @@ from store import Sealed
 
 log = logging.getLogger(__name__)
 
-# Beyond it a command is left unacknowledged: the broker brings it again with the next connection.
-MAX_WAITING = 256
+_AT_ONCE = 8
 RETRY_S = 5.0
 _TOLD = ("adapter.joined", "adapter.left", "adapter.lost")  # what the journal says of the home
 _ON_RADIO = "zb-"  # ClientIds of appliances that speak no MQTT-SN (design 3.2)
 _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
-class Ledger(Protocol):
+class ControlStore(Protocol):
     """What it needs of the store."""
 
     def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
         """Make one step durable."""
 
 
-class Home(Protocol):
+class ControlledHome(Protocol):
     """What it needs of the home's loop. `flush()`: send and hand to the store what the gateway has ready."""
 
     gateway: Gateway
@@ -80,12 +81,12 @@ class ControlService:
     def __init__(
         self,
         controller: Controller,
-        store: Ledger,
-        home: Home,
+        store: ControlStore,
+        home: ControlledHome,
         health: Health,
         *,
         resend: Callable[[str, int, int, int], bool],
-        job: Callable[[Request], Awaitable[Outcome]],
+        job: Callable[[JobRequest], Awaitable[Outcome]],
         liveness: Liveness | None = None,
         in_hand: InHand | None = None,
     ) -> None:
@@ -98,26 +99,52 @@ class ControlService:
         self._vitals = liveness or Liveness(monotonic)
         self._in_hand = in_hand
         self._wake = asyncio.Event()
-        self._commands: deque[tuple[bytes, Callable[[], None]]] = deque()
+        self._inbox: CommandQueue[tuple[Claimed, Callable[[], None]]] = CommandQueue()
         self._entries: deque[_Entry] = deque()
         self._has_entries = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._holder: Holder | None = None
         self._held: dict[str, Order] = {}  # of appliances on the radio: the newest order, until it is carried out
-        self.counters = {"commands": 0, "dropped": 0}
+        self.counters = {"commands": 0}
         self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
 
     # Input
 
     def command(self, message: bytes, acknowledge: Callable[[], None]) -> None:
-        """A message of a command topic. `acknowledge` is called once it is durable what became of it."""
+        """A message of a command topic. `acknowledge` is called once it is durable what became of it.
+
+        What comes in nobody's name is refused here and now, whatever else is under way; the rest waits for its turn.
+        """
         self.counters["commands"] += 1
-        if len(self._commands) >= MAX_WAITING:
-            self.counters["dropped"] += 1
+        try:
+            opened = self._open(message)
+        except Exception:
+            self._fault(message)
+            acknowledge()
             return
-        self._commands.append((message, acknowledge))
-        self._wake.set()
+        if isinstance(opened, Claimed):
+            self._inbox.put(opened.kid, (opened, acknowledge))
+            self._wake.set()
+        elif opened.is_nothing:
+            acknowledge()
+        else:
+            self._durable(opened.journal).add_done_callback(lambda _done: acknowledge())
+
+    def _open(self, message: bytes) -> Claimed | Step:
+        if self._in_hand is None:
+            return self.controller.open(message, monotonic())
+        if self._in_hand.is_poison(message):
+            log.error("a command of %d bytes ended this hub more than once: it is refused", len(message))
+            return self.controller.poison(message, monotonic())
+        opened = self.controller.open(message, monotonic())
+        self._in_hand.done()
+        return opened
+
+    def _fault(self, message: bytes) -> None:
+        # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
+        log.exception("internal error while judging a command of %d bytes", len(message))
+        self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
 
     def observed(self, samples: list[Sample], changes: list[Change]) -> None:
         """What the gateway took up; called by the bridge as it hands it to the store."""
@@ -157,8 +184,8 @@ class ControlService:
                 self._wake.clear()
                 self._guard(self.controller.handle_timer)
                 self._flush()
-                if self._commands:
-                    await self._take(*self._commands.popleft())
+                if self._inbox:
+                    await self._take_some()
                     continue
                 try:
                     delay_s = self.controller.get_timer(monotonic()) - monotonic()
@@ -170,16 +197,26 @@ class ControlService:
             for task in [writing, *self._running]:
                 task.cancel()
 
-    async def _take(self, message: bytes, acknowledge: Callable[[], None]) -> None:
+    async def _take_some(self) -> None:
+        """Judge what waits until one of them comes to something: what is refused without a word changes nothing, so
+        that time need not be looked at after each. The home has its turn in between."""
+        for _ in range(_AT_ONCE):
+            if not self._inbox or await self._take(*self._inbox.take()):
+                break
+        await asyncio.sleep(0)
+
+    async def _take(self, claimed: Claimed, acknowledge: Callable[[], None]) -> bool:
+        """Judge one; False: it came to nothing, and nobody is told."""
         self._vitals.expect("control", _SLACK_S)
         try:
-            step = self._judge(message)
+            step = self._judge(claimed)
         except Exception:
-            # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
-            log.exception("internal error while judging a command of %d bytes", len(message))
-            self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
+            self._fault(claimed.message)
             acknowledge()
-            return
+            return True
+        if step.is_nothing:
+            acknowledge()
+            return False
         if step.journal:
             self._vitals.expect("control", math.inf)  # the journal's loop answers for it
             await self._durable(step.journal)
@@ -188,14 +225,14 @@ class ControlService:
         acknowledge()
         self._flush()
         self._follow(step)
+        return True
 
-    def _judge(self, message: bytes) -> Step:
+    def _judge(self, claimed: Claimed) -> Step:
         if self._in_hand is None:
-            return self.controller.command(message, monotonic())
-        if self._in_hand.is_poison(message):
-            log.error("a command of %d bytes ended this hub more than once: it is refused", len(message))
-            return self.controller.poison(message, monotonic())
-        step = self.controller.command(message, monotonic())
+            return self.controller.command(claimed, monotonic())
+        if self._in_hand.is_poison(claimed.message):
+            return self.controller.poison(claimed.message, monotonic())
+        step = self.controller.command(claimed, monotonic())
         self._in_hand.done()
         return step
 
@@ -205,12 +242,12 @@ class ControlService:
         if step.request is not None:
             self._begin(step.request)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: JobRequest) -> None:
         task = asyncio.create_task(self._run_job(request), name=f"job-{request.op}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run_job(self, request: Request) -> None:
+    async def _run_job(self, request: JobRequest) -> None:
         try:
             status, reason, detail, journal = await self._job(request)
         except Exception as error:

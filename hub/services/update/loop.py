@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from drivers.clock import monotonic
 from drivers.threads import in_thread
-from hub.core.control.records import Journal, Outcome, Request
+from hub.core.control.records import JobRequest, Journal, Outcome
 from hub.core.health import Health
 from hub.core.update import machine
-from hub.core.update.machine import Trial, Unfit, Update, decode_update, step
+from hub.core.update.machine import SlotTrial, Unfit, Update, decode_update, step
 from hub.services.update.download import BUNDLE, Download
 from hub.services.update.slots import Slots, SlotsError
 from hub.wire.uplink.cbor import decode_own, encode
@@ -120,7 +120,7 @@ class Updates:
 
     # The job
 
-    async def run(self, request: Request) -> Outcome:
+    async def run(self, request: JobRequest) -> Outcome:
         """Carry out, or go on with, what a command asked for."""
         if request.cti in self._superseded:
             return "superseded", "", {}, None
@@ -186,7 +186,7 @@ class Updates:
             act.cancel()
             way.cancel()
 
-    def _outcome(self, request: Request, update: Update) -> Outcome:
+    def _outcome(self, request: JobRequest, update: Update) -> Outcome:
         detail = {"version": update.version}
         if update.state == machine.SUPERSEDED:
             return "superseded", "", detail, None
@@ -296,7 +296,7 @@ class Updates:
         system = await self._slots.ask("status")
         if str(system["booted"]) == update.slot:
             return "old slot", {"text": update.text or "the new slot came up and did not stay up"}
-        trial = Trial(update.was_up, self._well_s, self._uplink_s, monotonic())
+        trial = SlotTrial(update.was_up, self._well_s, self._uplink_s, monotonic())
         while True:
             local_fault = self._hub.local_fault(update.was_radio_up)
             verdict = trial.look(local_fault, self._hub.is_up(), monotonic())

@@ -9,7 +9,7 @@ from drivers.tls import client_context
 from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import REFUSED
 from hub.services.uplink.failure import UplinkFailure
-from hub.services.uplink.session import MqttSession, Will
+from hub.services.uplink.session import MqttSession, StateWill
 from hub.wire.printable import why
 
 _PATIENCE_S = 20.0
@@ -40,7 +40,7 @@ def attempt(config: UplinkConfig, hub_id: str, files: tuple[Path, Path], host: s
             silence_s=_PATIENCE_S, login=login_of(config), published=lambda mid, reason: None,
             # What the broker kept for the hub is not acknowledged: it comes again, to the hub.
             received=lambda message: None,
-            will=Will(f"{config.topic_prefix}meters/{hub_id}/state", b"", retain=False),
+            will=StateWill(f"{config.topic_prefix}meters/{hub_id}/state", b"", retain=False),
         )  # fmt: skip
         try:
             async with asyncio.timeout(_PATIENCE_S):

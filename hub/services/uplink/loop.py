@@ -22,7 +22,7 @@ from hub.core.uplink.window import Position, Rebooking
 from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
-from hub.services.uplink.session import SILENCE_S, Message, MqttSession, Will
+from hub.services.uplink.session import SILENCE_S, Delivery, MqttSession, StateWill
 from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
 from hub.wire.printable import why
@@ -41,7 +41,7 @@ _ATTEMPT_S, _SLACK_S = 300.0, 60.0
 _FILTERS_AT_ONCE = 8  # of a SUBSCRIBE: what AWS IoT takes
 
 
-class Renewal(Protocol):
+class ShownCertificate(Protocol):
     """What the uplink asks of whoever renews the hub's certificate. `waits`: another one is to be shown first."""
 
     new_to_show: Callable[[], None]
@@ -80,7 +80,7 @@ class Uplink:
         groups: Sequence[str] = (),
         traffic_file: Path | None = None,
         silence_s: float = SILENCE_S,
-        renewal: Renewal | None = None,
+        renewal: ShownCertificate | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
         liveness: Liveness | None = None,
         random_source: Callable[[], float] = random.random,
@@ -401,7 +401,7 @@ class Uplink:
             self._closed_on.update(asked)
         self._suspected = key
 
-    def _received(self, session: MqttSession, message: Message) -> None:
+    def _received(self, session: MqttSession, message: Delivery) -> None:
         """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
         there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
         if message.is_retained or message.topic not in self._command_topics:
@@ -440,7 +440,7 @@ class Uplink:
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
             silence_s=self._silence_s,
-            will=Will(self._topic("state"), self._state("offline"), self._wants_retained),
+            will=StateWill(self._topic("state"), self._state("offline"), self._wants_retained),
             login=login_of(self._config),
             published=self._published,
             received=lambda message: self._received(session, message),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import POWER, Appliance
+from deploy.adapter.appliance import POWER, AdapterAppliance
 from hub.wire.mqttsn import messages
 from tests.hub.core.gateway.playbook import ModelStore, Playbook
 
@@ -18,7 +18,7 @@ CLIENT = "heater"
 LINK_BYTES = 60
 
 
-class Recorder(Appliance):
+class Recorder(AdapterAppliance):
     """Remembers what it was told; can be broken."""
 
     SETTABLE = ("temperature",)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from drivers.zigbee.duplicates import KEPT, WINDOW_S, Duplicates
 from drivers.zigbee.members import FILE, Members
-from drivers.zigbee.outbox import IN_FLIGHT_LIMIT, QUEUE_LIMIT, STALE_S, Outbox
-from drivers.zigbee.recovery import EVENTS, STATES, Radio, diagnose
+from drivers.zigbee.outbox import IN_FLIGHT_LIMIT, QUEUE_LIMIT, STALE_S, AirQueue
+from drivers.zigbee.recovery import EVENTS, STATES, RadioState, diagnose
 from drivers.zigbee.scaling import scale_of
 from drivers.zigbee.strangers import ASK_PERIOD_S, HELD_FRAMES, REFUSED_PERIOD_S, STRANGERS_LIMIT, Strangers
 from hub.wire.uplink.reading import parse_decimal
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_devices_take_turns_and_keep_their_order() -> None:
-    outbox = Outbox()
+    outbox = AirQueue()
     for n in range(3):
         for address in "ab":
             outbox.put(address, bytes((n,)), 0.0)
@@ -34,7 +34,7 @@ def test_devices_take_turns_and_keep_their_order() -> None:
 
 
 def test_what_waits_is_bounded_in_number_time_and_frames_under_way() -> None:
-    outbox = Outbox()
+    outbox = AirQueue()
     for n in range(QUEUE_LIMIT + 5):
         outbox.put("a", bytes((n,)), 0.0)
     assert outbox.dropped == 5 and outbox.take(0.0) == ("a", b"\5")
@@ -80,7 +80,7 @@ def test_duplicates_are_recognised_for_a_while() -> None:
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(STATES, EVENTS)))
 def test_the_radio_is_always_in_a_state_it_can_leave(state: str, event: str) -> None:
-    radio = Radio()
+    radio = RadioState()
     radio.state = state
     after = radio.on(event)
     assert after in STATES

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hub.app.config import KEYS
-from hub.core.control.args import ARGS, BadArgs, check_args
 from hub.wire.schema import Rule, Unmet, checked, flag, number, one_of, required, rule, text, whole
+from hub.wire.uplink.args import ARGS, BadArgs, check_args
 
 _RULES = {"name": required(text(4)), "share": number(0, 1, "a share"), "is_on": flag}
 

@@ -20,7 +20,7 @@ class Gone:
 class ByName(NamedTuple):
     """Not a message: a PUBLISH by topic name, once a REGISTER ahead of it has given the name an id."""
 
-    publish: messages.Publish
+    publish: messages.PublishV2
     dup: bool
 
 
@@ -60,7 +60,7 @@ class PeerState:
         self.id_changes = 0
 
     @classmethod
-    def of(cls, message: messages.Connect, now: float) -> "PeerState":
+    def of(cls, message: messages.ConnectV2, now: float) -> "PeerState":
         state = cls(message.client_id, now)
         state.max_packet_size = message.max_packet_size
         state.session_expiry_s = message.session_expiry_s or 0

@@ -42,13 +42,13 @@ class PeerTable:
 
     def deny(self, peer: Peer, message: v2.Message) -> None:
         """There is no Virtual Connection: the client learns it at once, unless it only takes its leave."""
-        if type(message) is not v2.Disconnect:
+        if type(message) is not v2.DisconnectV2:
             packet_id = getattr(message, "packet_id", 0)
-            self.answer(peer, v2.Disconnect(NO_VIRTUAL_CONNECTION, packet_id=packet_id))
+            self.answer(peer, v2.DisconnectV2(NO_VIRTUAL_CONNECTION, packet_id=packet_id))
 
     def fail(self, peer: Peer, reason_code: int) -> None:
         """End a Virtual Connection in error (4.12.1): the client is told, its will is published."""
-        self.answer(peer, v2.Disconnect(reason_code))
+        self.answer(peer, v2.DisconnectV2(reason_code))
         state = self.peers.get(peer)
         if state is not None and self.session_at(peer) is not None:
             state.ended_at = state.last_heard

@@ -20,7 +20,7 @@ from hub.wire.mqttsn.v2.fields import (
 )
 
 
-class Connect(Message):
+class ConnectV2(Message):
     """3.1; session_expiry_s and awake_messages: None = not carried. Another version's CONNECT has only packet_id."""
 
     FIELDS = __slots__ = (
@@ -102,7 +102,7 @@ def _authentication_bytes(authentication: Authentication) -> bytes:
     return bytes((len(method),)) + method + pack(">H", len(authentication.data)) + authentication.data
 
 
-class ConnAck(Message):
+class ConnAckV2(Message):
     """3.2; assigned_client_id is empty when the client named itself."""
 
     FIELDS = __slots__ = (
@@ -169,13 +169,13 @@ class Auth(Message):
         return cls(reader.packet_id(), reader.integer(1), reader.text(reader.integer(1)), reader.rest())
 
 
-class PingReq(PacketId):
+class PingReqV2(PacketId):
     """3.11: keep-alive, or out of sleep a wish for what is buffered."""
 
     __slots__ = ()
 
 
-class PingResp(Message):
+class PingRespV2(Message):
     """3.12; remaining: Application Messages still buffered, 255 = more than can be said, None = not carried."""
 
     FIELDS = __slots__ = ("packet_id", "remaining")
@@ -195,7 +195,7 @@ class PingResp(Message):
         return cls(packet_id, remaining)
 
 
-class Disconnect(Message):
+class DisconnectV2(Message):
     """3.13; packet_id 0 and session_expiry_s None: not carried. It never has an answer.
 
     Figure 3-23 puts the Session Expiry Interval before the Reason Code, the text (3.13.4, 3.13.5) lists them the other

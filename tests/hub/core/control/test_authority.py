@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.control.authority import REASONS, Accepted, AnsweredBefore, Authority, Refused
+from hub.core.control.authority import REASONS, Accepted, AnsweredBefore, Authority, CommandRefused
 from hub.wire.keys.operators import BadOperators, Operator, Operators, parse_operators, refusal_of_list
 from hub.wire.uplink.command import MAX_COMMAND_BYTES, ROLES, BadCommand, Command, parse_command, sign_command
 from hub.wire.uplink.envelope import FileSigner
@@ -133,7 +133,7 @@ def test_what_is_not_the_contracts_cbor_is_refused_in_no_time(message: bytes, re
     verdict = authority().judge(message, T)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(verdict, Refused) and verdict.reason == reason, verdict
+    assert isinstance(verdict, CommandRefused) and verdict.reason == reason, verdict
     assert len(verdict.text) < 300 and verdict.text.isprintable()
     assert peak < 40 * len(message) + 200_000
 
@@ -235,7 +235,7 @@ HOSTILE: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("message", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
 def test_a_hostile_command_is_refused_for_its_reason(message: bytes, reason: str) -> None:
     verdict = authority().judge(message, T)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, CommandRefused)
     assert verdict.reason == reason, verdict.text
     assert verdict.reason in REASONS and verdict.text
     assert not verdict.kid or reason not in ("unknown-kid", "bad-signature")
@@ -272,10 +272,10 @@ def test_the_checks_come_in_the_contracts_order() -> None:
         {"iat": T},
     ):
         verdict = authority().judge(signed(command, STRANGER if len(seen) < 2 else LIMITER), T)
-        seen.append(verdict.reason if isinstance(verdict, Refused) else type(verdict).__name__)
+        seen.append(verdict.reason if isinstance(verdict, CommandRefused) else type(verdict).__name__)
         command = replace(command, **mend)
     verdict = authority().judge(signed(command), T)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, CommandRefused)
     assert [*seen, verdict.reason] == [
         "unknown-kid", "bad-signature", "AnsweredBefore", "wrong-audience", "wrong-role", "expired", "from-the-future",
         "replayed",
@@ -288,17 +288,17 @@ def test_what_was_answered_is_answered_again() -> None:
 
 def test_without_a_clock_nothing_is_obeyed() -> None:
     verdict = authority().judge(signed(), None)
-    assert isinstance(verdict, Refused) and verdict.reason == "no-clock"
+    assert isinstance(verdict, CommandRefused) and verdict.reason == "no-clock"
 
 
 def test_an_operator_whose_time_is_over_commands_nothing() -> None:
     verdict = authority().judge(signed(kid="admin", key=ADMIN, op="trust", exp=T + 5000), T + 1001)
-    assert isinstance(verdict, Refused) and verdict.reason == "operator-expired"
+    assert isinstance(verdict, CommandRefused) and verdict.reason == "operator-expired"
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(data: bytes) -> None:
-    assert isinstance(authority().judge(data, T), Refused)
+    assert isinstance(authority().judge(data, T), CommandRefused)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from hub.core.gateway.limits import Limits
+from hub.core.gateway.limits import GatewayLimits
 from hub.core.records import SessionChanged
 from hub.wire.mqttsn.messages import (
     ConnAck,
@@ -28,7 +28,7 @@ POWER = 0x0001
 
 
 def limited(**limits: int) -> Playbook:
-    return Playbook(limits=Limits(**limits)).connects(duration_s=0)
+    return Playbook(limits=GatewayLimits(**limits)).connects(duration_s=0)
 
 
 def test_clients() -> None:
@@ -41,7 +41,7 @@ def test_clients() -> None:
 
 
 def test_sessions_that_came_back_over_the_limit_make_place_too() -> None:
-    play = Playbook(limits=Limits(clients=2))
+    play = Playbook(limits=GatewayLimits(clients=2))
     for number in range(4):  # as a store has it that refused their removals before the hub died
         name = f"plug-{number}"
         play.store.sessions[name] = SessionChanged(name, ("udp", "x", number), "lost", True, 60, "", b"", 0, False)
@@ -51,7 +51,7 @@ def test_sessions_that_came_back_over_the_limit_make_place_too() -> None:
 
 
 def test_a_clean_session_makes_place_before_a_kept_one() -> None:
-    play = Playbook(limits=Limits(clients=2)).connects("a", "kept", clean=False).connects("b", "clean")
+    play = Playbook(limits=GatewayLimits(clients=2)).connects("a", "kept", clean=False).connects("b", "clean")
     play.hears("a", Disconnect()).waits(10).hears("b", Disconnect()).forget().connects("c", "new")
     assert [s.client_id for s in play.gateway.sessions()] == ["kept", "new"]
     play.connects("d", "newer")
@@ -87,7 +87,7 @@ def test_quantities_of_a_client_whatever_its_clean_sessions_have_forgotten() -> 
 
 
 def test_a_will_is_no_way_around_that_bound() -> None:
-    play = Playbook(limits=Limits(quantities_per_client=1)).connects(duration_s=60)
+    play = Playbook(limits=GatewayLimits(quantities_per_client=1)).connects(duration_s=60)
     play.hears("a", Publish(PREDEFINED, 1, 0, b"5", 0))
     play.hears("a", WillTopicUpd("readings/other", 0, False), WillMsgUpd(b"1"))
     play.waits(1000)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from deploy.update_index import cuts, index_of
 from drivers.https import HttpsClient, HttpsFault
 from drivers.tls import client_context
@@ -34,15 +34,15 @@ BOUNDS = Bounds(1 << 21, 0)
 
 
 @pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    authority = Authority(tmp_path_factory.mktemp("pki"))
+def pki(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
+    authority = DevelopmentAuthority(tmp_path_factory.mktemp("pki"))
     authority.issue("broker", hosts=["localhost"])
     authority.issue("MTR-1", file_name="hub")
     return authority
 
 
 @pytest.fixture
-def server(pki: Authority) -> Iterator[UpdateServer]:
+def server(pki: DevelopmentAuthority) -> Iterator[UpdateServer]:
     server = UpdateServer(pki)
     server.files = {"/b": DATA, "/next": NEXT, "/next.idx": index_of(NEXT)}
     yield server
@@ -52,7 +52,7 @@ def server(pki: Authority) -> Iterator[UpdateServer]:
 class Client:
     """One download into a folder, as often as it is asked to go on."""
 
-    def __init__(self, folder: Path, pki: Authority, server: UpdateServer) -> None:
+    def __init__(self, folder: Path, pki: DevelopmentAuthority, server: UpdateServer) -> None:
         self.folder, self.server, self.pki = folder, server, pki
         self.part, self.base = folder / "x.part", folder / "base.raucb"
         self.told: list[tuple[int, int | None]] = []
@@ -77,7 +77,7 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path: Path, pki: Authority, server: UpdateServer) -> Client:
+def client(tmp_path: Path, pki: DevelopmentAuthority, server: UpdateServer) -> Client:
     return Client(tmp_path, pki, server)
 
 
@@ -158,8 +158,8 @@ def test_bounds_are_kept(client: Client) -> None:
     assert caught.value.reason == "too-large" and not client.part.exists()
 
 
-def test_a_server_of_another_authority_is_not_asked(client: Client, tmp_path: Path, pki: Authority) -> None:
-    other = Authority(tmp_path / "other")
+def test_a_server_of_another_authority_is_not_asked(client: Client, tmp_path: Path, pki: DevelopmentAuthority) -> None:
+    other = DevelopmentAuthority(tmp_path / "other")
     other.issue("broker", hosts=["localhost"])
     rogue = UpdateServer(other)
     try:
@@ -187,7 +187,7 @@ def test_only_what_is_new_is_fetched_and_a_broken_line_costs_no_more(client: Cli
 
 @pytest.mark.parametrize("what", ["no index", "garbage", "too large", "short base", "no ranges", "stranger", "no base"])
 def test_whatever_is_amiss_the_whole_bundle_is_the_way(
-    client: Client, what: str, tmp_path: Path, pki: Authority
+    client: Client, what: str, tmp_path: Path, pki: DevelopmentAuthority
 ) -> None:
     client.has_base(DATA[:1000] if what == "short base" else DATA)
     bounds = Bounds(1000, 0) if what == "too large" else BOUNDS
@@ -273,7 +273,7 @@ def test_a_server_that_says_continue_without_end_does_not_hold_the_thread(client
         ended.set()
 
 
-def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, server: UpdateServer) -> None:
+def test_headers_that_never_end_are_given_up(pki: DevelopmentAuthority, client: Client, server: UpdateServer) -> None:
     ended = threading.Event()
 
     def trickles(handler: BaseHTTPRequestHandler) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.bench.peer import self_signed
 from hub.bench.uplink import BenchFailed, bench_uplink, verify
 from hub.core.uplink.traffic import HEADER_BYTES, LineBytes, Traffic
@@ -81,7 +81,7 @@ def test_the_benchmark_notices_a_missing_message(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hub_and_proxy(tmp_path: Path, authority: Authority) -> "tuple[Hub, Proxy, Callable[[], None]]":
+def hub_and_proxy(tmp_path: Path, authority: DevelopmentAuthority) -> "tuple[Hub, Proxy, Callable[[], None]]":
     broker = Broker(tmp_path / "broker", authority).start()
     proxy = Proxy(broker.port)
     hub = Hub(tmp_path / "hub", authority, proxy.port)

@@ -31,7 +31,8 @@ def test_connect_keeps_what_the_broker_holds_for_us_3_1_2(make_house: Make, scri
     assert keepalive_s == 77
     known, _ = wire.parse_properties(body[10:])
     assert known[wire.SESSION_EXPIRY] == 7 * DAY_S, "absent, the session would end with the connection"
-    assert 1 <= int(known[wire.RECEIVE_MAXIMUM]) <= 64, "commands are judged a few at a time"
+    assert 1 <= int(known[wire.RECEIVE_MAXIMUM]) <= 1024, "what waits to be judged is held in memory"
+    assert 16_384 < int(known[wire.MAXIMUM_PACKET_SIZE]) <= 65_536, "a command has 16 KiB at most"
 
 
 def test_connect_of_3_1_1_keeps_the_session_too(make_house: Make, scripted: Scripted) -> None:
@@ -336,9 +337,9 @@ def test_a_captive_portal_is_told_from_a_broker(make_house: Make, status: str) -
 def test_a_portal_with_a_certificate_of_its_own_gets_nothing(
     make_house: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from deploy.pki import Authority
+    from deploy.pki import DevelopmentAuthority
 
-    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    stranger = DevelopmentAuthority(tmp_path_factory.mktemp("stranger"))
     stranger.issue("broker", hosts=["localhost", "127.0.0.1"])
     broker = ScriptedBroker(stranger)
     house = make_house(broker.port)

@@ -55,3 +55,39 @@ def test_what_is_retained_or_comes_on_another_topic_is_no_command(
     wait_for("both commands", lambda: house.commands == [b"for us"] * 2)
     wait_for("every PUBACK: or the broker sends them for ever", lambda: broker.count(wire.PUBACK) == 8)
     assert house.status()["strays"] == 6
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_pubacks_go_in_the_order_of_their_messages(make_house: Make, scripted: Scripted, protocol: str) -> None:
+    """MQTT 5 section 4.6. The second is done first, and waits."""
+    commands = [
+        publish(b"meters/MTR-1/commands", payload, mid, protocol) for mid, payload in ((7, b"hold"), (8, b"go"))
+    ]
+    broker = scripted(Script(connack() if protocol == "5" else connack_3(), at_once=b"".join(commands)))
+    house = make_house(broker.port, protocol=protocol)
+    wait_for("both", lambda: len(house.commands) == 2)
+    house.event(1)
+    house.wait_drained()
+    assert broker.count(wire.PUBACK) == 0
+    house.let_go()
+    wait_for("both PUBACKs", lambda: broker.count(wire.PUBACK) == 2)
+    assert [heard.body[:2] for heard in broker.heard if heard.kind == wire.PUBACK] == [b"\x00\x07", b"\x00\x08"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_that_heeds_no_receive_maximum_waits(make_house: Make, scripted: Scripted, protocol: str) -> None:
+    """What the hub holds unacknowledged is bounded by not reading on, and nothing of it is lost."""
+    count, octets = 1500, 2000
+    commands = [publish(b"meters/MTR-1/commands", b"hold".ljust(octets), mid, protocol) for mid in range(1, count + 1)]
+    broker = scripted(Script(connack() if protocol == "5" else connack_3(), at_once=b"".join(commands)))
+    house = make_house(broker.port, protocol=protocol)
+    most = (1 << 20) // octets + 1
+    wait_for("as many as it takes", lambda: len(house.commands) >= most - 10)
+    house.event(1)
+    house.status()  # it lives, and has read what it would
+    assert len(house.commands) <= most
+    while len(house.commands) < count or house.held:
+        house.let_go()
+    wait_for("every PUBACK", lambda: broker.count(wire.PUBACK) == count)
+    mids = [int.from_bytes(heard.body[:2], "big") for heard in broker.heard if heard.kind == wire.PUBACK]
+    assert mids == list(range(1, count + 1))

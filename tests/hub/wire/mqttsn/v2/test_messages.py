@@ -45,7 +45,7 @@ def test_the_vectors_leave_no_packet_out() -> None:
 
 def test_a_connect_with_every_field() -> None:
     """Figure 3-1: will flags behind the flags, then the fixed fields, then the optional ones, the ClientId last."""
-    packet = messages.Connect(
+    packet = messages.ConnectV2(
         "n-1", 60, 7, False, 86400, 200, messages.Will(messages.TOPIC_NAME, "alarm/n-1", b"gone", 1, True),
         messages.Authentication("PSK", b"\xaa\xbb"), 5, True, True,
     )  # fmt: skip
@@ -59,7 +59,7 @@ def test_a_connect_with_every_field() -> None:
 
 @pytest.mark.parametrize(("data", "head"), [(251, "ff03"), (252, "01010203")])
 def test_length_grows_to_three_bytes_at_256(data: int, head: str) -> None:
-    packet = messages.Publish(messages.PREDEFINED_ALIAS, 1, 0, bytes(data - 1))
+    packet = messages.PublishV2(messages.PREDEFINED_ALIAS, 1, 0, bytes(data - 1))
     raw = packet.encode()
     if len(raw) > 255:
         assert raw.hex().startswith(head)
@@ -67,7 +67,7 @@ def test_length_grows_to_three_bytes_at_256(data: int, head: str) -> None:
 
 
 def test_a_long_length_on_a_short_packet_is_understood() -> None:
-    assert messages.decode2(bytes.fromhex("0100060c1234")) == messages.PingReq(0x1234)
+    assert messages.decode2(bytes.fromhex("0100060c1234")) == messages.PingReqV2(0x1234)
 
 
 @given(st.binary(max_size=40))

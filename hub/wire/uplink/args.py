@@ -5,11 +5,11 @@ A table: op -> argument -> rule (hub/wire/schema.py). An argument that the table
 
 from typing import Any
 
-from hub.core.control.limits import MAX_DURATION_S
 from hub.wire.printable import quoted
 from hub.wire.schema import Rule, Unmet, checked, flag, number, one_of, required, rule, text, whole
 from hub.wire.uplink.envelope import LANES
 
+MAX_DURATION_S = 7 * 86_400.0  # of a limit, a price, a forecast
 MAX_STEPS = 1000
 MAX_SWITCH_S = 86_400.0
 MAX_APPROVALS = 16

@@ -1,0 +1,135 @@
+"""The socket under paho: it reads ahead and gathers writes, and loses nothing by it."""
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.pki import Authority
+from drivers.tls import TlsSocket, client_context
+from tests.harness.waiting import wait_for
+
+
+class Peer:
+    """A server with one connection; sends in small records, reads what comes."""
+
+    def __init__(self, authority: Authority) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca_file))
+        context.load_cert_chain(authority.directory / "broker.pem", authority.directory / "broker.key")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._context = context
+        self.got = bytearray()
+        self.records = 0
+        self.may_read, self.accepted = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        raw, _ = self._listener.accept()
+        self.sock = self._context.wrap_socket(raw, server_side=True)
+        self.accepted.set()
+        self.may_read.wait(60)
+        try:
+            while octets := self.sock.recv(65_536):  # one record at a time
+                self.records += 1
+                self.got += octets
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._listener.close()
+        self.sock.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[TlsSocket, Peer]]:
+    authority = Authority(tmp_path / "pki")
+    authority.issue("broker", hosts=["localhost"])
+    authority.issue("MTR-1", file_name="hub")
+    peer = Peer(authority)
+    context = client_context(authority.ca_file, tmp_path / "pki/hub.pem", tmp_path / "pki/hub.key")
+    sock = context.wrap_socket(socket.create_connection(("127.0.0.1", peer.port)), server_hostname="localhost")
+    assert isinstance(sock, TlsSocket) and peer.accepted.wait(60)
+    sock.setblocking(False)
+    yield sock, peer
+    sock.close()
+    peer.close()
+
+
+def octet_by_octet(sock: TlsSocket, count: int) -> bytes:
+    got = bytearray()
+
+    def more() -> bool:
+        try:
+            got.extend(sock.recv(1))
+        except ssl.SSLWantReadError:
+            assert sock.is_dry
+        return len(got) == count
+
+    wait_for("the octets", more, period_s=0)
+    return bytes(got)
+
+
+def test_who_reads_an_octet_at_a_time_gets_them_all(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    octets = os.urandom(3 * 16_384 + 7)
+    sock.buffer()
+    for at in range(0, len(octets), 1000):
+        peer.sock.sendall(octets[at : at + 1000])
+    assert octet_by_octet(sock, len(octets)) == octets
+    assert sock.pending() == 0
+    with pytest.raises(ssl.SSLWantReadError):
+        sock.recv(1)
+    peer.sock.sendall(b"once more")
+    assert octet_by_octet(sock, 1) == b"o"
+    assert sock.pending() == len(b"nce more")
+
+
+def test_what_is_written_in_one_turn_is_one_record(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    for _ in range(100):
+        assert sock.send(b"four") == 4
+    assert sock.has_unsent
+    sock.flush()
+    assert not sock.has_unsent
+    peer.may_read.set()
+    wait_for("all of it", lambda: bytes(peer.got) == b"four" * 100)
+    assert peer.records == 1
+
+
+def test_what_a_full_line_does_not_take_goes_later_and_in_order(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    octets = os.urandom(900_000)
+    sent = 0
+    with pytest.raises(ssl.SSLWantWriteError):  # a peer that reads nothing
+        while True:
+            sock.send(octets[:100_000])
+            sent += 100_000
+            sock.flush()
+    peer.may_read.set()
+
+    def flushed() -> bool:
+        try:
+            sock.flush()
+        except ssl.SSLWantWriteError:
+            return False
+        return True
+
+    wait_for("the line to take it", flushed)
+    wait_for("all of it", lambda: len(peer.got) == sent)
+    assert bytes(peer.got) == octets[:100_000] * (sent // 100_000)
+
+
+def test_what_was_written_last_goes_before_the_end(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    sock.send(b"goodbye")
+    sock.close()
+    peer.may_read.set()
+    wait_for("the last word", lambda: bytes(peer.got) == b"goodbye")

@@ -1,0 +1,151 @@
+"""The control loop under a flood: who is refused on arrival, who waits for whom."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+from drivers.clock import monotonic, utc_ms
+from hub.core.control.command_queue import CommandQueue
+from hub.core.control.controller import Controller, ControlSettings
+from hub.core.control.records import Journal
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig
+from hub.core.health import Health
+from hub.services.control.service import ControlService
+from hub.wire.keys.operators import parse_operators
+from store import Sealed
+from tests.harness.operator import Operator, cti_of
+from tests.hub.core.control.desk import Book
+
+
+class Disk:
+    """A store whose commits are done when it is told so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Journal, Future[list[Sealed]]]] = []
+        self.receipts: list[tuple[bytes | None, str]] = []
+
+    def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
+        done: Future[list[Sealed]] = Future()
+        self.waiting.append((journal, done))
+        return done
+
+    def go(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for journal, done in waiting:
+            self.receipts += [(receipt.re, receipt.status) for receipt in journal.receipts]
+            done.set_result([Sealed("receipts", 1, n, 0, b"") for n, _ in enumerate(journal.receipts, 1)])
+
+
+class Home:
+    """A home without appliances."""
+
+    def __init__(self) -> None:
+        self.gateway = Gateway(GatewayConfig(), monotonic())
+
+    def flush(self) -> None:
+        pass
+
+
+def run(scene: Callable[[ControlService, Disk], Coroutine[Any, Any, None]], *operators: Operator) -> None:
+    """Play a scene with a control service whose clock is trusted."""
+
+    async def play() -> None:
+        book = Book("\n".join(operator.toml for operator in operators))
+        settings = ControlSettings()
+        control = Controller("MTR-1", book.read(None), monotonic(), settings=settings, random=random.random, book=book)
+        control.set_clock(utc_ms() / 1000 - monotonic(), True, monotonic())
+        disk = Disk()
+
+        async def job(request: Any) -> Any:
+            raise AssertionError(request)
+
+        service = ControlService(control, disk, Home(), Health(), resend=lambda *_: True, job=job)
+        running = asyncio.create_task(service.run())
+        try:
+            await scene(service, disk)
+        finally:
+            running.cancel()
+
+    asyncio.run(play())
+
+
+async def until(what: str, condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(what)
+
+
+def test_strangers_are_refused_while_a_commit_is_on_its_way() -> None:
+    grid, stranger = Operator("grid"), Operator("nobody")
+
+    async def scene(service: ControlService, disk: Disk) -> None:
+        acknowledged: list[str] = []
+        service.command(grid.command("limit", {"watts": 3000, "duration": 60}), lambda: acknowledged.append("grid"))
+        await until("the commit", lambda: len(disk.waiting) == 1)
+        for _ in range(300):
+            message = stranger.command("limit", {"watts": 1, "duration": 60})
+            service.command(message, lambda: acknowledged.append("stranger"))
+            service.command(b"\xd2\x84", lambda: acknowledged.append("nothing"))
+        # Twenty are worth an answer, and wait for the disk as every answer does; the rest waits for nobody.
+        assert len(acknowledged) == 600 - 20
+        assert "grid" not in acknowledged
+        disk.go()
+        await until("the limit", lambda: "grid" in acknowledged)
+        await until("their receipts on the way", lambda: bool(disk.waiting))
+
+    run(scene, grid)
+
+
+def test_a_flood_in_one_operators_name_makes_no_other_wait() -> None:
+    grid, honest = Operator("grid"), Operator("honest")
+    forger = Operator("grid")
+
+    async def scene(service: ControlService, disk: Disk) -> None:
+        judged: list[str] = []
+        for _ in range(500):
+            service.command(forger.command("limit", {"watts": 1, "duration": 60}), lambda: judged.append("forged"))
+        limit = honest.command("limit", {"watts": 3000, "duration": 60})
+        service.command(limit, lambda: judged.append("honest"))
+        genuine = grid.command("limit", {"watts": 4000, "duration": 60})
+        service.command(genuine, lambda: judged.append("grid"))
+        while len(judged) < 502:
+            disk.go()
+            await asyncio.sleep(0)
+        assert judged.index("honest") < 5, "behind one or two of the flood, for it came in another's name"
+        assert judged[-1] == "grid", "the operator whose name is used waits, and is heard"
+        disk.go()
+        await until("both accepted", lambda: {cti_of(limit), cti_of(genuine)} <= {re for re, _ in disk.receipts})
+
+    run(scene, grid, honest)
+
+
+def test_an_operator_removed_while_its_command_waits_is_a_stranger() -> None:
+    grid, honest = Operator("grid"), Operator("honest")
+
+    async def scene(service: ControlService, disk: Disk) -> None:
+        answered: list[bytes] = []
+        late = grid.command("limit", {"watts": 1, "duration": 60})
+        service.command(late, lambda: answered.append(late))
+        service.use_operators(parse_operators(honest.toml))
+        for _ in range(20):
+            disk.go()
+            await asyncio.sleep(0.001)
+        assert (cti_of(late), "refused") in disk.receipts
+        assert answered == [late]
+
+    run(scene, grid, honest)
+
+
+def test_the_inbox_keeps_the_order_of_each_and_turns_between_them() -> None:
+    inbox: CommandQueue[int] = CommandQueue()
+    for kid, item in (("a", 1), ("a", 2), ("a", 3), ("b", 10), ("c", 20), ("b", 11)):
+        inbox.put(kid, item)
+    taken = []
+    while inbox:
+        taken.append(inbox.take())
+    assert taken == [1, 10, 20, 2, 11, 3]
