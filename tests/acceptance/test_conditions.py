@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.board import Board
 from tests.harness.clock import Clock
 from tests.harness.control_point import ControlPoint
@@ -91,7 +91,7 @@ def test_a_wall_clock_that_is_wrong(make_timed: Make, clock: Clock) -> None:
 
 @pytest.mark.condition("certificate-expires-soon")
 @pytest.mark.condition("operator-expires-soon")
-def test_what_is_about_to_end(make_timed: Make, clock: Clock, tmp_path: Path, authority: Authority) -> None:
+def test_what_is_about_to_end(make_timed: Make, clock: Clock, tmp_path: Path, authority: DevelopmentAuthority) -> None:
     file = write_operators(tmp_path / "operators.toml", Operator("grid"))
     lasting = file.read_text()
     ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 100 * DAY_S))
@@ -172,7 +172,7 @@ def test_a_control_point_without_a_book(
 
 
 @pytest.mark.condition("readings-old")
-def test_readings_that_wait_for_days(make_timed: Make, clock: Clock, authority: Authority) -> None:
+def test_readings_that_wait_for_days(make_timed: Make, clock: Clock, authority: DevelopmentAuthority) -> None:
     """Behind a session that is well in all but that nothing gets through."""
     broker = ScriptedBroker(authority, Script(puback=None), Script())
     hub = make_timed(uplink__port=broker.port, uplink__pack_interval_s=86400).start()
@@ -239,7 +239,7 @@ def test_a_hub_that_is_started_again_and_again(make_timed: Make, clock: Clock) -
     ],
 )  # fmt: skip
 def test_what_ends_every_session(
-    make_timed: Make, clock: Clock, authority: Authority, script: Script, condition: str
+    make_timed: Make, clock: Clock, authority: DevelopmentAuthority, script: Script, condition: str
 ) -> None:
     """A broker that denies each publish by closing; a second hub with the same key. A session that lives ends it."""
     broker = ScriptedBroker(authority, *[script] * 5, Script())
@@ -539,7 +539,9 @@ def test_an_appliance_whose_scale_is_not_known(make_timed: Make, clock: Clock) -
 
 
 @pytest.mark.condition("certificate-not-renewed")
-def test_a_certificate_that_is_not_renewed_and_then_is(make_timed: Make, clock: Clock, authority: Authority) -> None:
+def test_a_certificate_that_is_not_renewed_and_then_is(
+    make_timed: Make, clock: Clock, authority: DevelopmentAuthority
+) -> None:
     authority.issue("MTR-1", file_name="hub", begins_in=timedelta(days=-700), ends_in=timedelta(days=21))
     is_well = threading.Event()
 

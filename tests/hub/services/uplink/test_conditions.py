@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.scripted_broker import Portal, Script, ScriptedBroker, connack, disconnect
@@ -42,7 +42,7 @@ def test_a_name_that_is_not_known(make_house: Make, scripted: Scripted) -> None:
 
 
 @pytest.mark.condition("uplink-unreachable")
-def test_nobody_at_its_address(make_house: Make, tmp_path: Path, authority: Authority) -> None:
+def test_nobody_at_its_address(make_house: Make, tmp_path: Path, authority: DevelopmentAuthority) -> None:
     port = free_port()
     house = make_house(port, **PAUSE)
     house.wait_condition("uplink-unreachable")
@@ -57,7 +57,7 @@ def test_nobody_at_its_address(make_house: Make, tmp_path: Path, authority: Auth
 def test_a_server_of_another_authority(
     make_house: Make, scripted: Scripted, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    stranger = DevelopmentAuthority(tmp_path_factory.mktemp("stranger"))
     stranger.issue("broker", hosts=["localhost", "127.0.0.1"])
     other = ScriptedBroker(stranger)
     hosts = in_turn(("localhost", other.port), ("localhost", scripted().port))
