@@ -99,7 +99,8 @@ def test_nothing_of_the_home_is_in_it(home: Hub, bundle: Path) -> None:
     assert network_key is not None, network[:300]
     planted = (
         WATTS, WATTS[:4], str(METER_W).encode(), b"4.321", b"1239", PASSWORD.encode(), PIN.encode(), NAME.encode(),
-        b"eudora", str(number).encode(), b"PRIVATE KEY", key.encode(), network_key[1].encode(), b"power_w", b"household_w",
+        b"eudora", str(number).encode(), b"PRIVATE KEY", key.encode(), network_key[1].encode(),
+        b"power_w", b"household_w",
     )  # fmt: skip
     assert all(str(row["value"]).encode() not in raw for row in registers.values() if len(str(row["value"])) > 4)
     for secret in planted:
