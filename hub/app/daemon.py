@@ -376,6 +376,7 @@ class Daemon:
             meter=self._meter,
             start_anew=base.start_anew,
             reload=self.reload,
+            changes=lambda: self._settings.changes,
         )
 
     def _watched(self) -> Watched:

@@ -68,3 +68,4 @@ class Asked:
     meter: Meter | None
     start_anew: Callable[[], None]
     reload: Callable[[], dict[str, Any]]
+    changes: Callable[[], dict[str, Any]]  # settings that commands have set
