@@ -85,6 +85,7 @@ golden: setup-test ## the command line's transcripts (tests/transcripts) written
 docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.yaml, written anew from the code
 	$(PY) -m deploy.reference
 	$(PY) -m deploy.asyncapi
+	$(PY) -m deploy.shell_pages
 	$(PY) -m tests.emulators.page
 
 lock:             ## resolve the locked packages anew
