@@ -8,9 +8,9 @@ TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
-WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
+WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend
+.PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -59,6 +59,10 @@ bench: setup      ## the figures the README quotes
 fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
+brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto, nats, RabbitMQ, aedes, amqtt
+	@deploy/setup.sh brokers
+	$(PY) -m pytest -m "slow or not slow" -v tests/brokers
+
 headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
@@ -81,6 +85,7 @@ golden: setup-test ## the command line's transcripts (tests/transcripts) written
 docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.yaml, written anew from the code
 	$(PY) -m deploy.reference
 	$(PY) -m deploy.asyncapi
+	$(PY) -m deploy.shell_pages
 	$(PY) -m tests.emulators.page
 
 lock:             ## resolve the locked packages anew

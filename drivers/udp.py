@@ -198,5 +198,6 @@ class UdpLink:
 
     def status(self) -> dict[str, Any]:
         """Counters; `flooding`: the hosts that were held off within the last ten minutes."""
-        flooding = sorted({host for host, _ in self._held_off})
+        now = asyncio.get_running_loop().time()
+        flooding = sorted({host for (host, _), held in self._held_off.items() if now - held[0] < _FORGET_AFTER_S})
         return {**self._counters, **({"flooding": flooding} if flooding else {})}

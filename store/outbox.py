@@ -243,7 +243,7 @@ class Outbox:
         else:
             older = self._db.one(f"sealed_count/{lane}", (mark, first))
             count = (older[0] if older else 0) + self.next[lane] - 1
-        oldest = self._db.one(f"sealed_oldest/{lane}", (mark,))
+        oldest = self._db.one("pack_oldest" if lane == "readings" else f"sealed_oldest/{lane}", (mark,))
         return count - len(self._beyond[lane]), time_of(oldest[0]) if oldest else None
 
     def status(self, lane: str, utc_ms: int) -> "LaneFigures":

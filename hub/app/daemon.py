@@ -76,6 +76,8 @@ log = logging.getLogger(__name__)
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 _UPLINK_FIRST_S = 10.0
+_LINK_AGAIN_S = 5.0
+_RADIO_AGAIN_S = 300.0
 _PAST_THE_END_S = 366 * 86400.0  # a certificate may be over; ten years over is a wrong clock
 
 Present = tuple[Identity, Path, Path]
@@ -109,6 +111,7 @@ class Foundation:
             ceiling_ms=int((certificate.not_valid_after_utc.timestamp() + _PAST_THE_END_S) * 1000),
         )
         self.store = self._open_store()
+        self.unusable: list[Link] = []  # ways into the home that could not be opened yet
         self.bridge = Bridge(self._gateway(), self.store)
         self.bridge.custody_changed = lambda error: note_custody(self.health, error, config.data_dir)
 
@@ -157,12 +160,27 @@ class Foundation:
             links.append(UdpLink(*config.udp_listen, broadcast=config.udp_advertise, networks=config.udp_networks))
         await self.bridge.start()
         for link in links:
-            try:
-                await self.bridge.add_link(link)
-            except OSError as error:
-                # The rest of the home is served; an address that is taken or gone is the engineer's to see.
-                self.health.raise_condition("link-unusable", f"{link.name}: {error}")
-                log.error("%s: %s", link.name, error)
+            if not await self._add(link):
+                self.unusable.append(link)
+
+    async def _add(self, link: Link) -> bool:
+        try:
+            await self.bridge.add_link(link)
+        except Exception as error:  # OSError, or whatever a library thinks of
+            # The rest of the home is served; an address that is taken or gone is the engineer's to see.
+            self.health.raise_condition("link-unusable", f"{link.name}: {error}")
+            log.error("%s: %s", link.name, error)
+            return False
+        return True
+
+    async def open_what_was_not(self) -> None:
+        """Try the links again that could not be opened: an interface comes late, another program ends. One of the hub's
+        loops."""
+        while self.unusable:
+            await asyncio.sleep(_LINK_AGAIN_S)
+            self.unusable = [link for link in self.unusable if not await self._add(link)]
+        self.health.clear_condition("link-unusable")
+        await asyncio.Event().wait()
 
     async def control_state(self) -> dict[str, bytes]:
         """What the store kept of control and of the services."""
@@ -361,6 +379,7 @@ class Daemon:
             meter=self._meter,
             start_anew=base.start_anew,
             reload=self.reload,
+            changes=lambda: self._settings.changes,
         )
 
     def _watched(self) -> Watched:
@@ -425,8 +444,14 @@ class Daemon:
                 base.identity.hub_id, VERSION, base.store.epoch, base.store.boot,
             )  # fmt: skip
             notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
-            await self._start_radio()
+            is_radio_there = await self._start_radio()
             give_back_memory()
+            while not is_radio_there:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(base.stopping.wait(), _RADIO_AGAIN_S)
+                if base.stopping.is_set():
+                    break
+                is_radio_there = await self._start_radio()
             await base.stopping.wait()
         finally:
             notify("STOPPING=1")
@@ -443,20 +468,23 @@ class Daemon:
         self._spawn(self._uplink.run(), "uplink")
         if config.uplink.est_url is not None:
             self._spawn(self._renewal.run(), "renewal")
+        if base.unusable:
+            self._spawn(base.open_what_was_not(), "links")
         self._spawn(self._updates.mark_good(), "slots")
         self._spawn(self._supervision.watch(), "watch")
         self._spawn(self._supervision.feed_watchdog(), "watchdog")
         if self._meter is not None:
             self._spawn(self._meter.run(), "meter")
 
-    async def _start_radio(self) -> None:
+    async def _start_radio(self) -> bool:
+        """False: its software does not load, now."""
         base = self._base
         if self._config.radio is None:
-            return
+            return True
         base.health.raise_condition("radio-starting")
         await self._let_uplink_go_first()
         if base.stopping.is_set():
-            return
+            return True
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         try:
             zigbee = await asyncio.to_thread(_import_zigbee)
@@ -475,11 +503,14 @@ class Daemon:
             self._radio_failed = True
             base.health.clear_condition("radio-starting")
             base.health.raise_condition("radio-unusable", repr(error)[:200])
-            return
+            return False
+        self._radio_failed = False
+        base.health.clear_condition("radio-unusable")
         self._radio = radio
         self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
         self._tell_prices(radio)
+        return True
 
     async def _let_uplink_go_first(self) -> None:
         """On a small ARM the import below and a first TLS handshake take twice as long beside each other."""

@@ -31,6 +31,8 @@ _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
 _MANY_STARTS = 3
+_WITHOUT_AN_END = ("store-salvaged", "internal-error")
+_TOLD_S = 86400.0
 _ROOM_BYTES = 256 * 1024
 _MISSED_AFTER_S = _OLD_AFTER_S = 86400.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
@@ -100,6 +102,8 @@ class Supervision:
 
     def __init__(self, watched: Watched) -> None:
         self._hub = watched
+        self._salvaged = self._errors = 0
+        self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
         self._flash = FlashLife(watched.data_dir)
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
@@ -135,7 +139,9 @@ class Supervision:
             log.critical("the hub starts anew: its database could not be opened before, and can be now")
             hub.start_anew()
         health, status = hub.health, hub.store.status()
-        health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")
+        if status["salvaged"] > self._salvaged:
+            self._salvaged = status["salvaged"]
+            health.raise_condition("store-salvaged", "see the event store.salvaged")
         if not hub.store.epoch:  # there is no database yet
             note_custody(health, hub.store.trouble, hub.data_dir)
         slow_ms = _SLOW_MS[1] if health.holds("store-slow") else _SLOW_MS[0]
@@ -150,7 +156,20 @@ class Supervision:
         for code in PRESSURES:
             health.set_condition(code, code in felt, felt.get(code, ""))
         errors = hub.internal_errors()
-        health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+        if errors > self._errors:
+            self._errors = errors
+            health.raise_condition("internal-error", f"{errors} in the gateway; see the journal")
+        for code in _WITHOUT_AN_END:
+            self._let_pass(code)
+
+    def _let_pass(self, code: str) -> None:
+        """What happened, and is over, is told for a day after it happened last."""
+        times, now = self._hub.health.times_raised(code), monotonic()
+        known, since = self._told.get(code, (0, now))
+        if times != known:
+            self._told[code] = (times, now)
+        elif now - since > _TOLD_S:
+            self._hub.health.clear_condition(code)
 
     def _check_operators(self, t: float, trusted: bool) -> None:
         """Who may command, and for how long still: an operator whose time ends unseen cannot be replaced from afar."""

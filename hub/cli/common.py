@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,23 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     widths = [max(len(header), *(len(row[at]) for row in texts), 0) for at, header in enumerate(headers)]
     for line in ([*headers], *texts):
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def paged(lines: int) -> Iterator[None]:
+    """What is printed within goes through a pager ($PAGER, else less) where it is longer than the terminal is high."""
+    height = shutil.get_terminal_size().lines
+    pager = os.environ.get("PAGER", "less")
+    if lines < height or not (sys.stdout.isatty() and sys.stdin.isatty()) or not shutil.which(pager.split(" ")[0]):
+        yield
+        return
+    import subprocess
+
+    environment = {"LESS": "-FRSX", "LESSSECURE": "1", **os.environ}  # no shell, no other file out of a pager
+    with subprocess.Popen(pager.split(" "), stdin=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), redirect_stdout(process.stdin):
+            yield
 
 
 def format_time(t_ms: float) -> str:

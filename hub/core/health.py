@@ -508,6 +508,7 @@ class Health:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._details: dict[str, str] = {}
+        self._raised: dict[str, int] = {}
 
     def raise_condition(self, code: str, detail: str = "") -> None:
         """Say that a condition of the table holds; again with another detail replaces the detail."""
@@ -515,6 +516,7 @@ class Health:
             raise KeyError(f"{code} is not in hub/health.py")
         with self._lock:
             self._details[code] = detail
+            self._raised[code] = self._raised.get(code, 0) + 1
 
     def clear_condition(self, *codes: str) -> None:
         with self._lock:
@@ -531,6 +533,11 @@ class Health:
         """Whether a condition is there now."""
         with self._lock:
             return code in self._details
+
+    def times_raised(self, code: str) -> int:
+        """How often it was raised so far: who has it go after a while sees by this that it was raised again."""
+        with self._lock:
+            return self._raised.get(code, 0)
 
     def conditions(self) -> list[Condition]:
         """What holds, errors first, in the table's order; consequences of another condition are left out."""

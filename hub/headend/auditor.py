@@ -20,6 +20,7 @@ class Audit:
     broken: dict[str, list[int]] = field(default_factory=dict)
     open_commands: list[tuple[str, bytes, str]] = field(default_factory=list)  # (hub, cti, last status)
     silent_commands: list[Command] = field(default_factory=list)
+    first_receipts: dict[str, int] = field(default_factory=dict)  # index of the first that is there, by hub
     receipts: int = 0
     readings: int = 0
 
@@ -65,6 +66,7 @@ class Auditor:
         answered: set[bytes] = set()
         for hub, chain in self._chains.items():
             ordered = [chain[i] for i in sorted(chain)]
+            finding.first_receipts[hub] = min(chain)
             if broken := broken_links(ordered):
                 finding.broken[hub] = broken
             last: dict[bytes, str] = {}

@@ -457,6 +457,12 @@ class ReloadAnswer(TypedDict):
     operators: list[str]
 
 
+class ConfigAnswer(TypedDict):
+    """`changed`: the settings that a command set, by `table.key`: they are not the file's any more."""
+
+    changed: dict[str, Any]
+
+
 # An event is its own map (docs/reference/events.md), with what the store knows of it.
 class EventRow(TypedDict):
     t: int
@@ -485,6 +491,7 @@ ANSWERS: dict[str, Any] = {
     "radio.remove": RemoveAnswer,
     "factory_reset": ResetAnswer,
     "reload": ReloadAnswer,
+    "config": ConfigAnswer,
 }
 # What more than a named field may stand in.
 OPEN = (EventRow,)

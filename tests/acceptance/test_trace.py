@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.pki import DevelopmentAuthority
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import ROOT, Hub
 from tests.harness.operator import Operator, write_operators
@@ -67,7 +68,6 @@ class Talk:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
-    from deploy.pki import DevelopmentAuthority
     from tests.harness.broker import Broker
 
     folder = tmp_path_factory.mktemp("trace")

@@ -46,12 +46,13 @@ class Hub:
         self.config.write_text(_toml(tables))
         self._process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}  # beside this process's own
+        self.within: list[str] = []  # a command that it is started by
         self.log_file = directory / "hub.log"
 
     def start(self, wait: bool = True) -> "Hub":
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hub", "run", "--verbose", "--config", str(self.config)],
+                [*self.within, sys.executable, "-m", "hub", "run", "--verbose", "--config", str(self.config)],
                 cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env},
             )  # fmt: skip
         if wait:

@@ -89,3 +89,4 @@ class Asked:
     meter: Meter | None
     start_anew: Callable[[], None]
     reload: Callable[[], "ReloadAnswer"]
+    changes: Callable[[], dict[str, Any]]  # settings that commands have set

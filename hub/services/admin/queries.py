@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AdapterRow,
         ClientAnswer,
         ConditionRow,
+        ConfigAnswer,
         EventRow,
         HanFigures,
         LimitsAnswer,
@@ -80,6 +81,7 @@ class Queries:
             "radio.remove": lambda request: self._radio().remove(str(request.get("ieee"))),
             "factory_reset": self.factory_reset,
             "reload": self.reload,
+            "config": self.config,
         }
 
     async def status(self, _request: dict[str, Any]) -> "StatusAnswer":
@@ -199,6 +201,10 @@ class Queries:
             raise ValueError("duration: expected 1 to 254 seconds")
         await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
+
+    async def config(self, _request: dict[str, Any]) -> "ConfigAnswer":
+        """Which settings are not the file's any more, since a command set them."""
+        return {"changed": self._hub.changes()}
 
     async def reload(self, _request: dict[str, Any]) -> "ReloadAnswer":
         """Read the operators' file again. A mistake in it is the asker's: ConfigError is a ValueError."""
