@@ -32,6 +32,7 @@ from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
 from deploy.headend.orders import Refusal, spread_of
+from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
 from hub.headend.bookkeeper import CommandToSend
@@ -78,6 +79,19 @@ class NewOrder(BaseModel):
     args: dict[str, Any] = {}
     target: Target
     valid_s: int = Field(300, ge=10, le=_MAX_VALID_S, description="how long it may be obeyed, and is said again")
+
+
+class NewRollout(BaseModel):
+    """An update or a configuration in waves."""
+
+    model_config = ConfigDict(extra="forbid")
+    op: Literal["update", "config"]
+    args: dict[str, Any]
+    target: Target
+    wave_hubs: int = Field(10, ge=1, le=1_000_000, description="hubs in a wave")
+    success_share: float = Field(0.9, gt=0, le=1, description="of a wave, that starts the next")
+    error_share: float = Field(0.05, ge=0, lt=1, description="of all that were asked, beyond which it stops")
+    valid_s: int = Field(3600, ge=10, le=_MAX_VALID_S)
 
 
 class Made(BaseModel):
@@ -396,6 +410,37 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         # Of a handful of households a sum tells too much for who may see the fleet only.
         watts = spread.watts if hubs >= _LEAST_SUMMED else []
         return Response(charts.spread(spread.obeyed, watts, hubs), media_type="image/svg+xml")
+
+    @api.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: {}})
+    def begin_rollout(client: Control, rollout: NewRollout) -> dict[str, str]:
+        """Start one; it goes on by itself, wave by wave, until it is done or stopped."""
+        args, target = check_args(rollout.op, _with_bytes(rollout.args)), rollout.target.one()
+        rule = rollout.model_dump(include={"wave_hubs", "success_share", "error_share", "valid_s"})
+
+        def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+            t = int(time.time())
+            rollout_id = point.rollouts.begin(rollout.op, args, target, client.client_id, t, **rule)
+            point.note_deed(_utc_ms(), client.client_id, "rollout", f"{rollout_id} {rollout.op}")
+            return rollout_id, []
+
+        return {"id": ask(do)}
+
+    @api.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={409: {}})
+    def change_rollout(client: Control, order_id: OrderId, action: Literal["pause", "resume"]) -> dict[str, str]:
+        """Pause it; or go on, also after it stopped: who did not do it is asked again."""
+
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+            getattr(point.rollouts, action)(order_id)
+            point.note_deed(_utc_ms(), client.client_id, f"rollout {action}", order_id)
+            return None, []
+
+        ask(do)
+        return {"state": "running" if action == "resume" else "paused"}
+
+    @api.get("/v1/rollouts", tags=["roll-outs"])
+    def rollouts(_: Fleet, db: Db) -> list[dict[str, Any]]:
+        """Roll-outs, newest first, with how many hubs are where."""
+        return rollouts_of(db)
 
     @api.get("/v1/audit", tags=["access"])
     def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 from hub.services.admin.queries import CHANGES, Queries
 
 # Neither changes anything nor hands out a key.
-READS = {"config", 
+READS = {"config",
     "status", "adapters", "queue", "readings", "events", "limits", "meter", "trace", "radio.scan", "radio.map",
 }  # fmt: skip
 
