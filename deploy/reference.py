@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from deploy import admin_schema
 from deploy.asyncapi import ARGUMENTS, readable
 from hub.app.config import DEFAULT_PATH, KEYS
 from hub.app.key_words import KEY_MEANINGS, defaults
@@ -282,6 +283,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "commands.md": commands,
     "command-line.md": command_line,
+    "admin-socket.json": admin_schema.text,
 }
 
 

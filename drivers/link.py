@@ -1,6 +1,6 @@
 """What a driver that carries MQTT-SN is to the bridge: a link."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 # A transport address, the link's name first; see hub/core/records.py.
@@ -30,5 +30,5 @@ class Link(Protocol):
     async def close(self) -> None:
         """Stop, and give back what was taken."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Mapping[str, Any]:
         """Figures for `meterhub status`."""

@@ -2,9 +2,12 @@
 libraries."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from drivers.link import Link
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
 
 
 class ApsFrame(NamedTuple):
@@ -31,6 +34,9 @@ class Radio(Link, Protocol):
 
     tap: FrameTap | None  # what is no MQTT-SN: ZCL and ZDO
 
+    def status(self) -> "RadioAnswer":
+        """Its figures."""
+
     async def permit(self, duration_s: int, ieee: str | None = None, install_code: str | None = None) -> None:
         """Let devices join for a while."""
 
@@ -42,22 +48,22 @@ class Radio(Link, Protocol):
     ) -> float | None:
         """Hold a ZCL appliance to a power for so long; None lets go. What it is held to, in W."""
 
-    async def scan(self) -> list[dict[str, Any]]:
+    async def scan(self) -> "list[ChannelRow]":
         """Energy on each channel."""
 
-    async def draw(self) -> list[dict[str, Any]]:
+    async def draw(self) -> "list[NeighbourRow]":
         """Who hears whom how well."""
 
     async def back_up(self) -> dict[str, Any]:
         """The network, as the Open Coordinator Backup has it."""
 
-    async def restore(self, document: Any) -> dict[str, Any]:
+    async def restore(self, document: Any) -> "RestoreAnswer":
         """Take up a network from its backup."""
 
-    async def remove(self, ieee: str) -> dict[str, Any]:
+    async def remove(self, ieee: str) -> "RemoveAnswer":
         """Take a device off the network for good."""
 
-    def appliances(self) -> list[dict[str, Any]]:
+    def appliances(self) -> "list[AdapterRow]":
         """What reports by itself, a row each for `meterhub adapters`."""
 
     def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:

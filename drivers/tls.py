@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drivers.durable_file import write_whole
 from hub.core.uplink.traffic import LineBytes
 from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
 
@@ -173,7 +174,7 @@ def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None
     # OpenSSL's provider takes a URI in a PEM file alone; this one exists for as long as it is being read.
     descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, to_pem(uri))
+        write_whole(descriptor, to_pem(uri))
         context.load_cert_chain(cert_file, f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)

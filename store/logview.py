@@ -1,14 +1,19 @@
 """What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
 this, and so does the offline view of a stopped hub."""
 
+from typing import TYPE_CHECKING
+
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED
 from store.database import Database
 from store.errors import StoreCorrupt
 from store.logbody import LogRow, Names, decode_row
 from store.outbox import load_marks
 
+if TYPE_CHECKING:
+    from hub.wire.admin import LaneFigures
 
-def note_unsealed(readings: dict[str, int | float], view: "LogView", utc_ms: int) -> None:
+
+def note_unsealed(readings: "LaneFigures", view: "LogView", utc_ms: int) -> None:
     """Add to the status of lane readings what waits to be sealed: how many, and how old the oldest of all is."""
     readings["unsealed"] = view.unsealed
     oldest_ms = view.oldest_unsealed_ms()

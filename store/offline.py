@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from hub.wire.uplink.reading import Reading
 from store.database import Database, open_read_only
@@ -15,6 +15,9 @@ from store.logview import LogView, note_unsealed
 from store.opening import DB_NAME
 from store.outbox import Outbox, Sealed
 from store.queries import LANES
+
+if TYPE_CHECKING:
+    from hub.wire.admin import QueueAnswer
 
 T = TypeVar("T")
 
@@ -96,9 +99,9 @@ class OfflineStore:
         """As `Store.sealed_range`."""
         return self._guard(lambda: self._outbox.between(lane, epoch, first, last))
 
-    def queue_status(self) -> dict[str, dict[str, int | float]]:
+    def queue_status(self) -> "QueueAnswer":
         """As `Store.queue_status`."""
         utc_ms = time.time_ns() // 1_000_000
         status = self._guard(lambda: {lane: self._outbox.status(lane, utc_ms) for lane in LANES})
         note_unsealed(status["readings"], self._view, utc_ms)
-        return status
+        return cast("QueueAnswer", status)

@@ -25,7 +25,7 @@ _WANTED_S = 2.0
 _EVENT_TRIES = 20
 MAX_OWN_EVENTS = 256
 # Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
-_SALVAGE_EVERY_S = 60.0
+SALVAGE_EVERY_S = 60.0
 NEVER = float("inf")
 # A commit that takes less than this is cheaper made at once than handed to another thread (which costs 0.2 ms), and
 # keeps the home's loop no longer than one busy wake-up does. Flash that fsyncs in 5 ms never comes below it.
@@ -131,8 +131,8 @@ class Recovery:
 
     def recover(self, reason: str) -> bool:
         """Set the damaged database aside and go on with what could be salvaged. False when that was just done."""
-        now_s = time.monotonic()
-        if now_s - self._salvaged_at < _SALVAGE_EVERY_S:
+        now_s = self.place.now_ms() / 1000
+        if now_s - self._salvaged_at < SALVAGE_EVERY_S:
             return False
         self._salvaged_at = now_s
         if self.engine is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
@@ -24,6 +24,9 @@ from store.queries import LANES
 from store.space import MIB, make_budget
 from store.write_budget import WriteBudget
 from store.writer import Writer
+
+if TYPE_CHECKING:
+    from hub.wire.admin import QueueAnswer, StoreFigures
 
 
 def _utc_ms() -> int:
@@ -236,23 +239,24 @@ class Store:
         """The newest `limit` events, oldest of them first: their maps, with `epoch` and `number` added."""
         return self._ask(lambda engine: newest_events(engine.db, limit))
 
-    def queue_status(self) -> "Future[dict[str, dict[str, int | float]]]":
+    def queue_status(self) -> "Future[QueueAnswer]":
         """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number, "acknowledged", "booked": up to which
         number}}`; readings also have "unsealed"."""
-        nothing: dict[str, int | float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
+        nothing: dict[str, float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
         return self._ask(_queue_status, without={lane: dict(nothing, unsealed=0) for lane in LANES})
 
     def try_to_write(self) -> "Future[None]":
         """Write what is there once more, durably: whether the medium takes anything. The future has the error."""
         return self._ask(lambda engine: engine.save_clock(), writes=True)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "StoreFigures":
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
         commits, refused, errors, last_error, salvaged, epoch, boot; readings thinned and forwards dropped for want of
         space; window_s and stretched (store/write_budget.py)."""
         names = ("hub.db", "hub.db-wal", "ballast")
         sizes = [_size(self._place.data_dir / name) for name in names]
-        return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
+        said = {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
+        return cast("StoreFigures", said)
 
     def _ask(
         self, act: Callable[[Engine], Any], *, news: tuple[str, ...] = (), writes: bool = False, without: Any = None
@@ -270,8 +274,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _queue_status(engine: Engine) -> dict[str, dict[str, int | float]]:
+def _queue_status(engine: Engine) -> "QueueAnswer":
     utc_ms = engine.utc_ms()
     status = {lane: engine.outbox.status(lane, utc_ms) for lane in LANES}
     note_unsealed(status["readings"], engine, utc_ms)
-    return status
+    return cast("QueueAnswer", status)

@@ -46,9 +46,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hub/core/update": ("hub/core", "hub/wire/uplink"),
     # 3: files, the radio, the line; drivers and store never meet
     "drivers": ("hub/wire", "hub/wire/keys", "hub/wire/uplink", "hub/core", "hub/core/uplink"),
-    "drivers/meter": ("drivers", "hub/wire/uplink", "hub/core"),
+    "drivers/meter": ("drivers", "hub/wire", "hub/wire/uplink", "hub/core"),
     "drivers/zigbee": ("drivers", "hub/wire", "hub/wire/uplink", "hub/wire/zigbee", "hub/core"),
-    "store": ("hub/wire/uplink", "hub/core", "hub/core/control"),
+    "store": ("hub/wire", "hub/wire/uplink", "hub/core", "hub/core/control"),
     # 4: loops; they meet in the store and nowhere else
     **dict.fromkeys(_SERVICES, _BELOW_SERVICES),
     # 5: the only place that constructs

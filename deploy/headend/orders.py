@@ -143,6 +143,8 @@ class GridOrders:
         order_id, op, args, known_epoch, known_i = row
         if known_i is not None and (known_epoch, known_i) >= (epoch, receipt.i):
             return True  # an older one that came late
+        if (receipt.status, receipt.reason) == ("refused", "replayed") and self._sign_anew(order_id, receipt, t_ms):
+            return True
         # A hub that listens to a group we did not know it to be in has its line too.
         self._db.execute(
             "INSERT INTO order_hub (order_id, hub, cti, status, reason, detail, receipt_epoch, receipt_i, heard_ms)"
@@ -164,6 +166,26 @@ class GridOrders:
         groups = _from_json(args).get("set", {}).get("hub.groups") if op == "config" else None
         if groups is not None and receipt.status in ("applied", "completed"):
             self._registry.set_groups(receipt.hub, [str(name) for name in groups])
+        return True
+
+    def _sign_anew(self, order_id: str, receipt: Receipt, t_ms: int) -> bool:
+        """A broker lost the order, and one of ours with a higher counter came first. The hub says that it did not do
+        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that."""
+        row = self._db.execute(
+            "SELECT o.op, o.args, o.exp_s FROM grid_order o JOIN order_hub h ON h.order_id = o.id"
+            " WHERE o.id = ? AND h.hub = ? AND h.cti = ? AND h.status = 'sent'",
+            (order_id, receipt.hub, receipt.re),
+        ).fetchone()
+        t = t_ms // 1000
+        if row is None or row[2] - t < 1:
+            return False
+        cti = os.urandom(CTI_BYTES)
+        message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        topic = topic_for(receipt.hub)
+        self._db.execute("INSERT INTO order_message VALUES (?, ?, ?, ?)", (cti, order_id, topic, message))
+        self._db.execute(
+            "UPDATE order_hub SET cti = ?, next_s = ? WHERE order_id = ? AND hub = ?", (cti, t, order_id, receipt.hub)
+        )
         return True
 
 

@@ -20,9 +20,10 @@ CREATE TABLE IF NOT EXISTS series (
   id INTEGER PRIMARY KEY, hub TEXT NOT NULL, client TEXT NOT NULL, quantity TEXT NOT NULL,
   UNIQUE (hub, client, quantity)
 );
+-- The value belongs to the key: an adapter may say two things in one millisecond.
 CREATE TABLE IF NOT EXISTS reading (
   series INTEGER NOT NULL, t_ms INTEGER NOT NULL, mantissa INTEGER NOT NULL, exponent INTEGER NOT NULL,
-  flags INTEGER NOT NULL, PRIMARY KEY (series, t_ms)
+  flags INTEGER NOT NULL, PRIMARY KEY (series, t_ms, mantissa, exponent)
 ) WITHOUT ROWID;
 -- Half-hours. A version is never changed: what comes late makes the next one.
 CREATE TABLE IF NOT EXISTS interval (

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from drivers.durable_file import write_whole
+
 _FIRST = "0" * 64
 
 
@@ -77,7 +79,7 @@ class StationJournal:
             "prev": self._prev,
         }
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-        os.write(self._descriptor, line)
+        write_whole(self._descriptor, line)
         os.fsync(self._descriptor)
         self._prev, self._count = hashlib.sha256(line).hexdigest(), self._count + 1
         self._take(entry)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import serial
 
@@ -17,6 +17,9 @@ from drivers.meter.reader import MeterReader
 from drivers.meter.records import Found, SendBytes
 from drivers.meter.state_file import StateFile
 from hub.core.backoff import Backoff, Pace
+
+if TYPE_CHECKING:
+    from hub.wire.admin import MeterAnswer, MeterFigures
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +240,7 @@ class MeterPort:
         is_seven = self._meter.protocol in ("iec62056-21", "tic") and line.parity == "N"
         return f"{self._listener.rates()} {'7E1' if is_seven else f'8{line.parity}1'}"
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "MeterFigures":
         """Figures for `meterhub status`."""
         if self._serial is None:
             state = "missing"
@@ -251,11 +254,12 @@ class MeterPort:
         last_s = None if self._heard_at is None else round(monotonic() - self._heard_at, 1)
         protocol = self._meter.protocol or self._protocol
         figures = self._meter.figures()
-        return {
+        said = {
             "state": state, "protocol": protocol, "configured": self._protocol, "line": self._line(), "last_s": last_s,
             "unreadable": self._unreadable, **figures,
         }  # fmt: skip
+        return cast("MeterFigures", said)
 
-    def details(self) -> dict[str, Any]:
+    def details(self) -> "MeterAnswer":
         """All that the meter says, for the engineer in front of it (`meterhub meter`); not for a support bundle."""
-        return {**self.status(), "path": self._path, **self._meter.details()}
+        return cast("MeterAnswer", {**self.status(), "path": self._path, **self._meter.details()})

@@ -6,7 +6,7 @@ value whose scale is not known, or cannot be true, is withheld and said (promise
 
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drivers.zigbee import exceptions
 from drivers.zigbee.address import client_id_of
@@ -34,6 +34,9 @@ from drivers.zigbee.measures import (
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
 from hub.core.backoff import Pace
 from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow
 
 # Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0
@@ -527,7 +530,7 @@ class ZclAppliance:
         lost_after_s = LOST_AFTER_S if not self.is_sleepy else 12 * LOST_AFTER_S
         return "active" if now - self._heard_at < lost_after_s else "lost"
 
-    def row(self, now: float) -> dict[str, Any]:
+    def row(self, now: float) -> "AdapterRow":
         """A row for `meterhub adapters`, with the columns of an MQTT-SN session and a few of its own."""
         limit = self.exceptions.limit
         wanted = [channel for channel in self.channels.values() if self._is_wanted(channel, now)]

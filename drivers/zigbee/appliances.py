@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zigpy import types as t
 from zigpy.device import ZigbeeDevice
@@ -26,6 +26,9 @@ from drivers.zigbee.kept import AppliancesFile
 from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
 from hub.core.backoff import Pace
 from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow
 
 log = logging.getLogger(__name__)
 
@@ -455,7 +458,7 @@ class Appliances:
 
     # Questions and orders
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> "list[AdapterRow]":
         """One row an appliance, with the columns of an MQTT-SN session."""
         now = monotonic()
         rows = []
@@ -463,7 +466,8 @@ class Appliances:
             if appliance.places:
                 device, budget = self._devices.get(ieee), self._budgets[ieee]
                 radio = {"lqi": getattr(device, "lqi", None), "rssi": getattr(device, "rssi", None)}
-                rows.append(appliance.row(now) | radio | {"muted": budget.is_muted(now), "dropped": budget.dropped})
+                more = {**radio, "muted": budget.is_muted(now), "dropped": budget.dropped}
+                rows.append(cast("AdapterRow", {**appliance.row(now), **more}))
         return rows
 
     async def switch(self, client_id: str, on: bool) -> None:

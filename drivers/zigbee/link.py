@@ -5,7 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
@@ -32,6 +32,9 @@ from drivers.zigbee.supervisor import Supervisor
 from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +137,10 @@ class ZigbeeLink:
             await asyncio.wait({self._saving})
         await self._appliances.close()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "RadioAnswer":
         figures = self._tunnel.status()
         figures["dropped"] += self._counts["refused"] + self._counts["malformed"] + self._dropped_of_strangers()
-        return {
+        said = {
             "state": self._supervisor.radio.state,
             **self._supervisor.network,
             "resets": self._supervisor.resets,
@@ -151,6 +154,7 @@ class ZigbeeLink:
             "displays": dict(self._displays.counters),
             "devices": self._devices(),
         }
+        return cast("RadioAnswer", said)
 
     # What else the daemon asks for
 
@@ -173,7 +177,7 @@ class ZigbeeLink:
             self._open_until = _SHUT
             raise ValueError(f"the radio did not open the network: {error!r}") from error
 
-    def appliances(self) -> list[dict[str, Any]]:
+    def appliances(self) -> "list[AdapterRow]":
         """Rows for `meterhub adapters`: the devices that speak ZCL and no MQTT-SN."""
         return self._appliances.rows()
 
@@ -205,11 +209,11 @@ class ZigbeeLink:
         """
         await self._loads.hold(client_id, share, duration_s)
 
-    async def scan(self) -> list[dict[str, Any]]:
+    async def scan(self) -> "list[ChannelRow]":
         """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
         return await service.scan(self._application())
 
-    async def draw(self) -> list[dict[str, Any]]:
+    async def draw(self) -> "list[NeighbourRow]":
         """Who hears whom."""
         return await service.draw(self._application())
 
@@ -217,7 +221,7 @@ class ZigbeeLink:
         """The network, keys included."""
         return await service.back_up(self._application())
 
-    async def restore(self, document: Any) -> dict[str, Any]:
+    async def restore(self, document: Any) -> "RestoreAnswer":
         """Put a network that was backed up into this radio; its devices are let in. Raises ValueError for no backup."""
         backup = service.read_backup(document)
         application = self._application()
@@ -333,7 +337,7 @@ class ZigbeeLink:
         if backup is not None:
             await service.restore(application, backup)
 
-    async def remove(self, ieee: str) -> dict[str, Any]:
+    async def remove(self, ieee: str) -> "RemoveAnswer":
         """Take a device off the network for good: it is told to leave, and is no member. Raises ValueError."""
         application = self._application()
         device = application.device_of(ieee)

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
@@ -68,6 +68,9 @@ from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
 from store import Store, StoreError, factory_reset, owner
 
+if TYPE_CHECKING:
+    from hub.wire.admin import MeterAnswer, MeterFigures, ReloadAnswer
+
 log = logging.getLogger(__name__)
 
 _STORE_CLOSE_S = 3.0
@@ -85,9 +88,9 @@ class MeterReaderPort(Protocol):
 
     async def run(self) -> None: ...
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> "MeterFigures": ...
 
-    def details(self) -> dict[str, Any]: ...
+    def details(self) -> "MeterAnswer": ...
 
 
 class Foundation:
@@ -419,7 +422,7 @@ class Daemon:
             log.error("%s", error)
             self._base.health.raise_condition("operators-unreadable", str(error))
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> "ReloadAnswer":
         """Read the operators' file again. Raises ConfigError."""
         stamp = stamp_or_none(self._config.operators_file)
         operators = OperatorFile(self._config).read(self._controller.trial.kept)

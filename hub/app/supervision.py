@@ -236,11 +236,11 @@ class Supervision:
         own word, the writer and the admin socket by asking them as an engineer would."""
         interval_s = watchdog_interval_s()
         while True:
-            stuck = self._hub.liveness.overdue()
-            try:
-                await self._hub.probe()
-            except (OSError, TimeoutError, ValueError) as error:
-                stuck.append(f"admin socket or store ({error!r})")
+            stuck = self._hub.liveness.stuck()
+            # Twice: the machine may have slept over the first.
+            fault = await self._probe() and await self._probe()
+            if fault:
+                stuck.append(fault)
             self._hub.health.set_condition("loop-stuck", bool(stuck), ", ".join(stuck))
             if stuck:
                 log.critical("the watchdog is not fed: %s", ", ".join(stuck))
@@ -248,9 +248,17 @@ class Supervision:
                 notify("WATCHDOG=1")
             await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
 
+    async def _probe(self) -> str:
+        """What is wrong with admin socket or store, "" for nothing."""
+        try:
+            await self._hub.probe()
+        except (OSError, TimeoutError, ValueError) as error:
+            return f"admin socket or store ({error!r})"
+        return ""
+
     def local_fault(self, with_radio: bool) -> str:
         """What is wrong with the hub itself, "" for nothing. An outage outside is no local fault."""
-        if stuck := self._hub.liveness.overdue():
+        if stuck := self._hub.liveness.stuck():
             return f"stuck: {', '.join(stuck)}"
         failing = [it for it in self._hub.health.conditions() if it.code in _LOCAL]
         if failing:

@@ -68,7 +68,6 @@ class Talk:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
-
     from tests.harness.broker import Broker
 
     folder = tmp_path_factory.mktemp("trace")

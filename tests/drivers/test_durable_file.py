@@ -40,3 +40,13 @@ def test_a_disk_that_fails_leaves_the_old_one(tmp_path: Path, error: int) -> Non
     )
     assert done.returncode == 1 and "OSError" in done.stderr
     assert file.read_bytes() == b"one"
+
+
+def test_a_disk_that_takes_a_part_of_each_write_gets_the_rest(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    disk = FailingDisk(tmp_path, home)
+    disk.shorten(7)
+    code = "import sys, pathlib as p, drivers.durable_file as d; d.replace_file(p.Path(sys.argv[1]), b'x' * 99)"
+    subprocess.run([sys.executable, "-c", code, str(home / "a")], env={**os.environ, **disk.env}, check=True)
+    assert (home / "a").read_bytes() == b"x" * 99

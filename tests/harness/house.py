@@ -152,7 +152,8 @@ class House:
 
     def pending(self) -> int:
         lanes = self.store.queue_status().result(DEFAULT_TIMEOUT_S)
-        return int(sum(row["pending"] for row in lanes.values()) + lanes["readings"]["unsealed"])
+        rows = (lanes["readings"], lanes["events"], lanes["receipts"], lanes["answers"])
+        return sum(row["pending"] for row in rows) + lanes["readings"].get("unsealed", 0)
 
     def wait_drained(self) -> None:
         wait_for("an empty queue", lambda: self.pending() == 0)

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
@@ -54,6 +54,9 @@ from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
+
+if TYPE_CHECKING:
+    from hub.wire.admin import LimitFigures
 
 # A flood must not become a flood of signed receipts. What nobody signed has one budget: twenty, and then one a minute;
 # what an operator signed has one for each: as many, and then six.
@@ -587,7 +590,7 @@ class Controller:
     def _report(self, limit: Limit, now: float) -> dict[str, Any]:
         if limit.direction == EXPORT:
             return self.generation.report(self.household.fresh_meter_w(now))
-        return self.household.report(now)
+        return dict(self.household.report(now))
 
     def _hold_household(self, now: float) -> None:
         # After a restart nobody knows when a limit ends until the clock does: then power comes first.
@@ -689,7 +692,7 @@ class Controller:
         self._given = []
         return orders
 
-    def status(self, now: float) -> dict[str, Any]:
+    def status(self, now: float) -> "LimitFigures":
         """For `meterhub status`: the state of LPC, the watts held, and until when (UTC epoch seconds)."""
         held = self.household.held
         until = None if held is None or held.until is None else round(held.until + self._offset_s, 3)

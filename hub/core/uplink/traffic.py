@@ -5,9 +5,12 @@ document.
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hub.wire.version import WRITTEN_MS
+
+if TYPE_CHECKING:
+    from hub.wire.admin import BytesCarried, TrafficFigures
 
 # What each segment adds on the line: IPv4, and TCP with its timestamps. IPv6 has 20 more.
 HEADER_BYTES = 52
@@ -78,7 +81,7 @@ class Traffic:
         """The connection is over; the next one counts from zero."""
         self._seen = LineBytes(0, 0, 0, 0, 0)
 
-    def as_dict(self, t_ms: int) -> dict[str, Any]:
+    def as_dict(self, t_ms: int) -> "TrafficFigures":
         """For `meterhub uplink`: bytes, and megabytes (10^6) a month at this pace, null while it is too early."""
         elapsed_s = (t_ms - self._since_ms) / 1000
         projected = None
@@ -96,5 +99,5 @@ def _on_line(totals: list[int]) -> int:
     return totals[0] + totals[1] + totals[2] * HEADER_BYTES
 
 
-def _row(totals: list[int]) -> dict[str, int]:
+def _row(totals: list[int]) -> "BytesCarried":
     return {"bytes_up": totals[0], "bytes_down": totals[1], "bytes_on_line": _on_line(totals)}

@@ -7,7 +7,7 @@ messages of lane `answers` that go with it. A job may run again after a crash: e
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.radio import Radio
 from hub.core.control.records import Answer, JobRequest, Journal, Outcome
@@ -15,6 +15,9 @@ from hub.wire.uplink.envelope import ANSWERS_CTI
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow, EventRow, StatusAnswer
 
 # One `read` answers with at most so many readings, a pack of so many: an operator asks again for the rest.
 MAX_READINGS, READINGS_PER_PACK = 40_000, 4000
@@ -27,11 +30,11 @@ _ANSWER_BYTES = 180_000
 class Diagnosis(Protocol):
     """What `diagnose` tells."""
 
-    async def status(self, _request: dict[str, Any]) -> dict[str, Any]: ...
+    async def status(self, _request: dict[str, Any]) -> "StatusAnswer": ...
 
-    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]: ...
+    async def adapters(self, _request: dict[str, Any]) -> "list[AdapterRow]": ...
 
-    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]: ...
+    async def events(self, request: dict[str, Any]) -> "list[EventRow]": ...
 
 
 class Jobs:

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from drivers.clock import monotonic
 from hub.core.control.authority import Claimed
@@ -27,6 +27,9 @@ from hub.services.control.in_hand import InHand
 from hub.wire.keys.operators import Operators
 from hub.wire.printable import one_line
 from store import Sealed
+
+if TYPE_CHECKING:
+    from hub.wire.admin import ControlFigures
 
 log = logging.getLogger(__name__)
 
@@ -377,7 +380,7 @@ class ControlService:
             log.exception("internal error in control")
             self._health.raise_condition("internal-error", "control; see the journal")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "ControlFigures":
         """The `limit` part of the status, and the figures of control."""
         now = monotonic()
         return {**self.controller.status(now), "counters": {**self.counters, **self.controller.counters}}

@@ -6,13 +6,16 @@ seconds longer. While nobody does, each side pays one comparison a wake-up.
 
 import asyncio
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from drivers.clock import monotonic, utc_ms
 from drivers.link import Datagrams
 from drivers.radio import ApsFrame, FrameTap
 from hub.core.gateway.session import Session
 from hub.services.home.bridge import Bridge
+
+if TYPE_CHECKING:
+    from hub.wire.admin import FrameRow, TraceAnswer
 
 _ROWS = 2000
 # A pack is larger than a frame of the home; cut off, it could not be decoded.
@@ -40,8 +43,8 @@ class Frame(NamedTuple):
     data: bytes  # its beginning
     aps: dict[str, int] | None = None
 
-    def row(self, client: str) -> dict[str, Any]:
-        return {**self._asdict(), "client": client, "data": self.data.hex()}
+    def row(self, client: str) -> "FrameRow":
+        return cast("FrameRow", {**self._asdict(), "client": client, "data": self.data.hex()})
 
 
 class Tapped(Protocol):
@@ -61,7 +64,7 @@ class Tracer:
         self._number = 0
         self._until = float("-inf")
 
-    def look(self, after: int) -> dict[str, Any]:
+    def look(self, after: int) -> "TraceAnswer":
         """The frames after number `after`, oldest first; `missed`: how many of them are gone; `next`: what to ask for
         then; `topics`: the topic ids that the frames' clients registered, by client. -1: from now on."""
         if self._bridge.tap is None:

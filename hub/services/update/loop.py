@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from drivers.clock import monotonic
 from drivers.threads import in_thread
@@ -23,6 +23,9 @@ from hub.services.update.slots import Slots, SlotsError
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.receipt import Receipt
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import UpdateFigures
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ class Updates:
         if self.update is not None and self.update.cti not in jobs:
             self.update = None
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "UpdateFigures":
         """For `meterhub status`: the update under way or the last one of this run."""
         update = self.update
         return {

@@ -13,6 +13,7 @@ from hub.services.uplink.session import MqttSession, StateWill
 from hub.wire.printable import why
 
 _PATIENCE_S = 20.0
+_NAME_WITHIN_S = 10.0  # an engineer is waiting
 
 
 def login_of(config: UplinkConfig) -> tuple[str, str | None] | None:
@@ -38,6 +39,7 @@ def attempt(config: UplinkConfig, hub_id: str, files: tuple[Path, Path], host: s
         session = MqttSession(
             client_id=hub_id, protocol=protocol, context=context, keepalive_s=config.keepalive_s,
             silence_s=_PATIENCE_S, login=login_of(config), published=lambda mid, reason: None,
+            name_within_s=_NAME_WITHIN_S,
             # What the broker kept for the hub is not acknowledged: it comes again, to the hub.
             received=lambda message: None,
             will=StateWill(f"{config.topic_prefix}meters/{hub_id}/state", b"", retain=False),

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from drivers.clock import monotonic, utc_ms
+from drivers.host_names import HostNames
 from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
@@ -27,6 +28,9 @@ from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
 from hub.wire.printable import why
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import UplinkAnswer
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +102,7 @@ class Uplink:
         self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
+        self._names = HostNames()
         self._reconnect = ReconnectPolicy(random_source, config.retry_cap_s)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
@@ -184,14 +189,17 @@ class Uplink:
         if self._session is not None:
             self._session.abandon()
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> "UplinkAnswer":
         """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
         self._count_bytes()
         next_s = max(0.0, self._next_at - monotonic()) if self._status.state in ("waiting", "stopped") else None
-        next_attempt = {"next_attempt_s": None if next_s is None else round(next_s, 1)}
-        return {**self._status.as_dict(self._rtt_ms), **next_attempt, "traffic": self.traffic.as_dict(utc_ms())}
+        return {
+            **self._status.as_dict(self._rtt_ms),
+            "next_attempt_s": None if next_s is None else round(next_s, 1),
+            "traffic": self.traffic.as_dict(utc_ms()),
+        }
 
     def _count_bytes(self) -> None:
         line_bytes = self._session.line_bytes() if self._session is not None else None
@@ -446,6 +454,7 @@ class Uplink:
             silence_s=self._silence_s,
             will=StateWill(self._topic("state"), self._state("offline"), self._wants_retained),
             login=login_of(self._config),
+            names=self._names,
             published=self._published,
             received=lambda message: self._received(session, message),
         )

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -18,6 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from drivers.host_names import HostNames
 from drivers.threads import in_thread
 from drivers.tls import ResumingContext, TlsSocket, line_bytes_of
 from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
@@ -25,9 +26,13 @@ from hub.core.uplink.traffic import LineBytes
 from hub.services.uplink.failure import UplinkFailure, failure_of
 from hub.services.uplink.mqtt_client import MqttClient, PublishProperties
 
+if TYPE_CHECKING:
+    from hub.wire.admin import TlsFigures
+
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20.0
+NAME_WITHIN_S = 30.0
 # The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
 SESSION_EXPIRY_S = 7 * 86400
 # How many commands the broker may have under way to us. Not all of them heed it (mosquitto 2.0.11 sent 257), and MQTT
@@ -80,8 +85,12 @@ class MqttSession:
         published: Callable[[int, int], None],
         received: Callable[[Delivery], None],
         login: tuple[str, str | None] | None = None,
+        names: HostNames | None = None,
+        name_within_s: float = NAME_WITHIN_S,
     ) -> None:
-        """`login`: user name and password, for brokers that want them beside the certificate."""
+        """`login`: user name and password, for brokers that want them beside the certificate. `names`: of those who
+        connect again and again; `name_within_s`: how long the broker's name may take to be found."""
+        self._names, self._name_within_s = names or HostNames(), name_within_s
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
         self._asked_keepalive_s = keepalive_s
@@ -116,7 +125,7 @@ class MqttSession:
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
         self.ended_by_us = False
-        self.tls: dict[str, object] = {}
+        self.tls: TlsFigures = {}
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self.client = self._build(client_id, context, will)
@@ -257,6 +266,7 @@ class MqttSession:
             properties.MaximumPacketSize = _MAXIMUM_PACKET_BYTES
             options = {"clean_start": False, "properties": properties}
         try:
+            await self._find(host, port)
             # Names and handshakes block; the home must not wait for them.
             opening = in_thread(lambda: self.client.connect(host, port, self._asked_keepalive_s, **options))
             waited: set[asyncio.Future[Any]] = {opening, self._abandoned}
@@ -267,6 +277,20 @@ class MqttSession:
         except (OSError, ValueError) as error:
             self._context.settle()
             raise failure_of(error, host, port) from None
+
+    async def _find(self, host: str, port: int) -> None:
+        """Raises socket.gaierror for a name that there is not, UplinkFailure where no resolver answers."""
+        finding = asyncio.ensure_future(self._names.find(host, port, self._name_within_s))
+        waited: set[asyncio.Future[Any]] = {finding, self._abandoned}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not finding.done():
+            finding.cancel()
+            raise UplinkFailure(LOST, "the hub stops")
+        try:
+            finding.result()
+        except TimeoutError:
+            text = f"{host}: no DNS server answers, for {self._name_within_s:.0f} s now"
+            raise UplinkFailure("uplink-dns", text) from None
 
     def _judge_connack(self) -> None:
         if not self._connack.done():

@@ -86,6 +86,21 @@ def test_a_receipt_that_comes_late_by_resend_still_counts(fleet: Fleet) -> None:
     assert broken_chains(reader(fleet.folder / "headend")) == []
 
 
+def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
+    """A broker forgets it, `booked` with a higher counter comes first: the hub refuses the old bytes as replayed."""
+    fleet.run(70)
+    fleet.drops = lambda message: message.topic.endswith("SIM-1/commands")
+    order_id = fleet.give("limit", {"watts": 500, "duration": 30}, {"hub": "SIM-1"})
+    fleet.drops = lambda _message: False
+    fleet.carry(fleet.point.bookings(int(fleet.t)))
+    fleet.run(12)
+    assert fleet.answers(order_id) == {"SIM-1": "applied"}
+    fleet.run(40)
+    assert fleet.answers(order_id) == {"SIM-1": "completed"}
+    rows = fleet.point.book.db.execute("SELECT status, reason FROM receipt WHERE hub = 'SIM-1' ORDER BY i").fetchall()
+    assert rows[0] == ("refused", "replayed") and [row[0] for row in rows[1:]] == ["accepted", "applied", "completed"]
+
+
 def test_many_hubs_need_a_second_person(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, NAMES, second_person_above=2)
     fleet.start()

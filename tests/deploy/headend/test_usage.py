@@ -117,6 +117,14 @@ def test_readings_are_found_by_appliance_and_time(book: Book) -> None:
     assert [row.mantissa for row in readings_of(book.db, HUB, "boiler", "power", 0, 1 << 60, 100)] == [5]
 
 
+def test_two_values_of_one_millisecond_are_two_and_what_comes_again_is_one(book: Book) -> None:
+    usage = HouseholdUsage(book.db, 24_000)
+    readings = [Reading("boiler", "power", START * 1000, value, 0) for value in (5, 7, 5)]
+    usage.enter(HUB, readings)
+    usage.enter(HUB, readings)
+    assert [row.mantissa for row in readings_of(book.db, HUB, "boiler", "power", 0, 1 << 60, 100)] == [5, 7]
+
+
 def test_a_day_of_25_hours_has_50_half_hours(book: Book) -> None:
     usage = HouseholdUsage(book.db, 24_000)
     from_s, to_s = day_of(date(2027, 10, 31), ZoneInfo("Europe/London"))

@@ -73,6 +73,15 @@ def test_duplicates_are_recognised_for_a_while() -> None:
         duplicates.is_duplicate(*frame, WINDOW_S) for frame in (("a", 2, b"x"), ("b", 1, b"x"), ("a", 1, b"y"))
     )
     assert not duplicates.is_duplicate("a", 1, b"x", WINDOW_S + 0.1)
+    # Three APS retries at 1.6 s (Zigbee R22, apscAckWaitDuration) are within it; a counter's next round is not.
+    again = Duplicates()
+    assert [again.is_duplicate("a", 1, b"x", at) for at in (0.0, 1.6, 3.2, 4.8, 6.4)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     for n in range(2 * KEPT):
         duplicates.is_duplicate("a", n, b"", 6.0)
     assert len(duplicates._seen) == KEPT

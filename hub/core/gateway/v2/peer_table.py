@@ -55,13 +55,12 @@ class PeerTable:
             self.tell(peer, Gone())
 
     def settle(self, peer: Peer, state: PeerState) -> None:
-        """This peer speaks 2.0 from now on. The tables stay as small as the gateway's own."""
+        """This peer speaks 2.0 from now on. A client goes with its session, or when it is refused; a place is
+        forgotten when there are too many."""
         self.peers[peer] = self.clients[state.client_id] = state
         limit = 2 * self.config.limits.clients
         if len(self.peers) > limit:
             _prune(self.peers, lambda at: at == peer or at in self.by_peer)
-        if len(self.clients) > limit:
-            _prune(self.clients, lambda client_id: client_id == state.client_id or client_id in self.sessions)
         if len(self.forwarders) > limit:
             self.forwarders.clear()  # each is learnt again from its next datagram
 

@@ -165,3 +165,16 @@ def test_a_client_that_talks_is_still_retransmitted_to() -> None:
     for _ in range(12):
         play.waits(1).hears("a", PingReq())
     assert Publish(NORMAL, 1, 1, b"1", 1, dup=True) in [message for _, message in play.out]
+
+
+def test_a_release_that_the_store_refused_has_its_tries_anew() -> None:
+    """The client answered, so it is there: our disk's trouble must not use up what is left of its patience."""
+    play = listener(2).publishes("x/y", b"1", qos=2).says(Publish(NORMAL, 1, 1, b"1", 2))
+    again = Publish(NORMAL, 1, 1, b"1", 2, dup=True)
+    play.waits(40).says(again, again, again, again)
+    play.holds = True
+    play.hears("a", PubRec(1)).refuses().says_nothing()
+    play.holds = False
+    play.waits(10).says(again)
+    assert play.state() == "active", "a client that answered was taken for lost"
+    play.hears("a", PubRec(1)).says(PubRel(1))

@@ -6,7 +6,8 @@ from hub.services.admin.queries import CHANGES, Queries
 
 # Neither changes anything nor hands out a key.
 READS = {
-    "status", "adapters", "queue", "readings", "events", "limits", "meter", "trace", "radio.scan", "radio.map",
+    "config", "status", "adapters", "queue", "readings", "events", "limits", "meter", "trace", "radio.scan",
+    "radio.map",
 }  # fmt: skip
 
 

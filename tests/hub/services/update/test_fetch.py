@@ -1,9 +1,11 @@
 """A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
 
+import asyncio
+import os
 import random
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -24,8 +26,10 @@ from hub.core.update.chunk_index import (  # fmt: skip
     from_offset,
     plan,
 )
+from hub.core.update.machine import Unfit, Update
 from hub.services.update.delta import NotThisWay, fetch_delta
-from hub.services.update.fetch import Bounds, Hopeless, Interrupted, check_url, fetch
+from hub.services.update.download import BASE, Download
+from hub.services.update.fetch import RESERVE_BYTES, Bounds, Hopeless, Interrupted, check_url, fetch
 from tests.harness.update_server import UpdateServer
 
 DATA = random.Random(3).randbytes(900_000)
@@ -308,3 +312,54 @@ def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> 
     with pytest.raises(Hopeless) as refused:
         client.fetch(bounds=Bounds(1 << 61, 0))
     assert refused.value.reason == "no-space" and not client.part.exists()
+
+
+def _boasts(size: int) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.path.endswith(".idx"):
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(size))
+        handler.end_headers()
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(("left_bytes", "fits"), [(RESERVE_BYTES // 2, False), (2 * RESERVE_BYTES, True)])
+def test_an_update_leaves_the_hub_its_reserve(
+    client: Client, server: UpdateServer, left_bytes: int, fits: bool
+) -> None:
+    """A bundle that fits on the disk and would fill it is not begun."""
+    free = os.statvfs(client.part.parent)
+    server.fault = _boasts(free.f_bavail * free.f_frsize - left_bytes)
+    with pytest.raises(Interrupted if fits else Hopeless) as ended:
+        client.fetch(bounds=Bounds(1 << 61, 0))
+    assert getattr(ended.value, "reason", "no-space") == "no-space"
+
+
+def _download(client: Client) -> tuple[Download, Update]:
+    client.part.parent.joinpath("updates").mkdir()
+    folder = client.part.parent / "updates"
+    download = Download(folder, client.context, lambda: 0.0, max_bytes=1 << 61, bytes_per_s=0)
+    update = Update(b"c" * 16, "url", client.server.url("b"), "0" * 64, "1.0.0")
+    return download, update
+
+
+def test_the_last_bundle_gives_way_to_the_new_one_and_only_once(client: Client, server: UpdateServer) -> None:
+    download, update = _download(client)
+    base = client.part.parent / "updates" / BASE
+    base.write_bytes(b"the last one")
+    too_large = _boasts(1 << 60)
+    server.fault = lambda handler: base.exists() and too_large(handler)
+    asyncio.run(download.run(update))
+    assert not base.exists() and download.part(update).read_bytes() == DATA
+
+
+def test_where_no_bundle_can_give_way_there_is_no_space(client: Client, server: UpdateServer) -> None:
+    download, update = _download(client)
+    server.fault = _boasts(1 << 60)
+    with pytest.raises(Unfit) as unfit:
+        asyncio.run(asyncio.wait_for(download.run(update), 60))
+    assert unfit.value.reason == "no-space"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits, tolerated_silence_s
 from hub.core.gateway.v2.peer_state import PeerState, keep_alive_of
 from hub.core.records import Batch
 from hub.wire.mqttsn import messages as v1
@@ -352,3 +352,15 @@ def test_an_answer_that_2_0_cannot_carry_is_not_said(request_1_2: v1.Message) ->
     commits(asked)
     commits(connected)
     assert [v2.decode2(data) for _, data in gateway.datagrams_to_send()] == [ConnAckV2(7)]
+
+
+def test_what_is_known_of_2_0_clients_is_bounded_as_sessions_are() -> None:
+    """Each comes under another name from another place, and goes; those who are there stay known."""
+    talk = Talk2(limits=GatewayLimits(clients=4)).speaks2("n", "plug-2")
+    table = talk.gateway._router.translator.table
+    for number in range(30):
+        talk.speaks2(f"n{number}", f"guest-{number}").hears(f"n{number}", DisconnectV2()).forget()
+        assert set(table.clients) == {session.client_id for session in talk.gateway.sessions()}
+        assert len(table.peers) <= 8
+    assert "plug-2" in table.clients
+    talk.hears("n", PingReqV2(5)).says(PingRespV2(5, 0))
