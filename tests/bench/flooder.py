@@ -1,8 +1,8 @@
 """What one flooder in the home does to an honest adapter: its PUBACKs' p99, quiet and flooded. Not on one core.
 
 `python -m tests.bench.flooder [--seconds N] [--a-second N]`: QoS 1 publishes of one adapter, one at a time, by turns
-quiet and beside a flooder, from the same host's other port or from another address; quiet before and after each, for the
-machine is not always as busy. The kernel drops whom the hub holds off (drivers/socket_filter.py), for longer each
+quiet and beside a flooder, from the same host's other port or from another address; quiet before and after each, for
+the machine is not always as busy. The kernel drops whom the hub holds off (drivers/socket_filter.py), for longer each
 time; the flooder goes on all the while.
 """
 
