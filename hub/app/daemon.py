@@ -23,7 +23,14 @@ from drivers.systemd import notify
 from drivers.tls import client_context
 from drivers.udp import UdpLink
 from hub.app.config import Config, ConfigError, override
-from hub.app.startup_checks import OperatorFile, control_settings, gateway_config, meter_keys, present_identity
+from hub.app.startup_checks import (
+    OperatorFile,
+    control_settings,
+    gateway_config,
+    meter_keys,
+    present_identity,
+    recovery_key,
+)
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
@@ -233,6 +240,7 @@ class Daemon:
             settings=control_settings(config),
             random=random.random,
             book=book,
+            recovery_key=recovery_key(config),
         )
         controller.trial.kept = kept
         for name in controller.restore(state, now):

@@ -150,6 +150,9 @@ class Supervision:
             if operator.not_after is not None and trusted and t > operator.not_after - OPERATOR_WARNED_S
         ]
         health.set_condition("operator-expires-soon", bool(ending), plain(", ".join(ending)))
+        admins = [operator for operator in operators.values() if "admin" in operator.roles]
+        gone = trusted and bool(admins) and not any(operator.may("admin", t) for operator in admins)
+        health.set_condition("operators-without-admin", gone, plain(", ".join(operator.kid for operator in admins)))
         until = self._hub.trial_until()
         health.set_condition("operators-on-trial", until is not None, "" if until is None else f"until {until:.0f}")
 

@@ -49,6 +49,12 @@ CONDITIONS: dict[str, Kind] = {
         "warning",
         "an operator's time ends within thirty days, or has ended",
         "let the utility send a new list of operators (`trust`) while an admin is still valid",
+        depends_on=("operators-without-admin",),
+    ),
+    "operators-without-admin": Kind(
+        "error",
+        "no admin among the operators is valid any more: nobody can bring another list over the uplink",
+        "have the manufacturer sign a new list for this hub; a field engineer brings it: meterhub operators recover",
     ),
     "operators-on-trial": Kind(
         "warning",

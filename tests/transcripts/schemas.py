@@ -73,6 +73,12 @@ SCHEMAS: dict[str, Json] = {
         ),
         "allOf": [LIMIT],
     },
+    "operators list": record(
+        operators=rows(
+            record(kid=TEXT, name=TEXT, roles=rows(TEXT), not_after=maybe(NUMBER), priority=WHOLE, lpc=FLAG)
+        ),
+        threshold=WHOLE, admins=rows(TEXT), trial_until=maybe(NUMBER),
+    ),
     "radio info": RADIO,
     "meter": record(
         state=TEXT, protocol=maybe(TEXT), ident=maybe(TEXT), telegrams=WHOLE, bad=WHOLE, doubtful=WHOLE,

@@ -30,12 +30,15 @@ from hub.core.control.records import (
     FORGOT,
     JOB,
     LIMIT,
+    OPERATORS,
     OPERATORS_BEFORE,
     ORDER,
+    RECOVERED,
     Journal,
     Request,
     Step,
 )
+from hub.core.control.recovery import Recovery
 from hub.core.control.trial import OperatorBook, Trial
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
@@ -51,7 +54,9 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.printable import one_line
 from hub.wire.uplink.cbor import decode_own, encode
+from hub.wire.uplink.envelope import PublicKey
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
 
@@ -92,6 +97,7 @@ class Controller:
         settings: ControlSettings,
         random: Callable[[], float],
         book: OperatorBook,
+        recovery_key: PublicKey | None = None,
     ) -> None:
         self.hub_id = hub_id
         self.random = random
@@ -108,6 +114,7 @@ class Controller:
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
         self.trial = Trial(book)
+        self.recovery = Recovery(hub_id, recovery_key)
         self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
@@ -205,6 +212,8 @@ class Controller:
         elif name == FORGOT:
             since = decode_own(value)
             self.authority.not_before = float("inf") if since is None else float(since)
+        elif name == RECOVERED:
+            self.recovery.last_iat = int(decode_own(value))
         elif name == OPERATORS_BEFORE:
             self.trial.restore(value)
         elif name in ("price", "weather"):
@@ -300,7 +309,7 @@ class Controller:
             self._leave_unanswered()
             return Step()
         journal = Journal()
-        detail = {"text": refused.text[:200]}
+        detail = {"text": one_line(refused.text)[:200]}
         receipt = self.receipt(refused.named_cti(), refused.digest, "refused", now, refused.reason, detail)
         if refused.kid and refused.reason not in _TRANSIENT:
             journal.tell(receipt, refused.kid)
@@ -358,6 +367,24 @@ class Controller:
             if self.watch.knows(kid):
                 self._journal.kept[BEAT + kid] = None
         self.advance(now)
+
+    def recover(self, message: bytes, now: float) -> Step:
+        """A list that the manufacturer signed, brought by a field engineer, once the step before was applied. Raises
+        BadRecovery."""
+        self._ending.clear()
+        found = self.recovery.judge(message, self.utc(now))
+        journal = Journal()
+        journal.kept[OPERATORS] = self.trial.book.item_of(found.text)
+        journal.kept[RECOVERED] = encode(found.iat)
+        self.trial.journal_end(journal)
+        journal.events.append(("operators.recovered", {"operators": sorted(found.operators), "by": found.by}))
+
+        def apply(later: float) -> None:
+            self.recovery.last_iat = found.iat
+            self.trial.replace(found.text)
+            self.use_operators(found.operators, later)
+
+        return Step(journal, apply)
 
     def _watch_operators(self, operators: Operators) -> None:
         self.watch.use_operators(operators.keys(), [kid for kid, operator in operators.items() if operator.lpc])

@@ -41,6 +41,8 @@ class Control(HasStatus, Protocol):
 
     controller: Controller
 
+    async def recover(self, message: bytes) -> list[str]: ...
+
 
 class Trace(Protocol):
     """The last frames on either side."""
