@@ -1,12 +1,16 @@
 # meterhub: one line each in the README.
 PY := .venv/bin/python
 SECONDS ?=
+# cosmic-ray brings thirty packages that nothing else here wants: they have a place of their own.
+MUTANTS := .cache/mutants
+TARGET := .cache/target
+TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
-WHOLE_HUBS := tests/acceptance tests/soak tests/deploy tests/transcripts
+WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check bench fuzz soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs
+.PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -35,6 +39,10 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 	try $(PY) -m pytest -m "not slow" $(WHOLE_HUBS); \
 	exit $$status
 
+test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
+	@deploy/target.sh $(TARGET)
+	$(TARGET)/bin/python -m pytest -m "not slow" $(TESTS)
+
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
 
@@ -48,8 +56,19 @@ powercut: setup-test  ## 10,000 images of what a power cut leaves, and a hundred
 bench: setup      ## the figures the README quotes
 	$(PY) -m tests.bench
 
-fuzz: setup       ## any octets at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
+fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto, nats, RabbitMQ, aedes, amqtt
+	@deploy/setup.sh brokers
+	$(PY) -m pytest -m "slow or not slow" -v tests/brokers
+
+headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
+	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+
+mutants: setup    ## a score a room: which small changes of the code its tests notice; EACH=30 SEED=1 ROOM=core/gateway
+	@test -x $(MUTANTS)/bin/python || { python3 -m venv $(MUTANTS) && $(MUTANTS)/bin/pip -q install cosmic-ray==8.7.0; }
+	$(PY) -m tests.mutants $(MUTANTS)/bin/python --each $(or $(EACH),30) --seed $(or $(SEED),1) $(if $(ROOM),--room $(ROOM))
 
 image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deploy/README.md)
 	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))
@@ -66,6 +85,7 @@ golden: setup-test ## the command line's transcripts (tests/transcripts) written
 docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.yaml, written anew from the code
 	$(PY) -m deploy.reference
 	$(PY) -m deploy.asyncapi
+	$(PY) -m deploy.shell_pages
 	$(PY) -m tests.emulators.page
 
 lock:             ## resolve the locked packages anew

@@ -14,9 +14,9 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from drivers.meter.quantities import PASSED_ON, QUANTITIES, codes_of
-from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
 from hub.services.uplink.status import state_payload
+from hub.wire.uplink.args import ARGS
 from hub.wire.uplink.cbor import decode_own
 from hub.wire.uplink.command import ROLES, Command, sign_command
 from hub.wire.uplink.envelope import ANSWERS_CTI, DEFLATED, LANES, PLACE, FileSigner, seal, split_sign1
@@ -35,7 +35,7 @@ SEALED = 'application/cose; cose-type="cose-sign1"'
 
 Json = dict[str, Any]
 
-# What each operation takes, as an example; names and rules are those of hub/core/control/args.py (a test compares).
+# What each operation takes, as an example; names and rules are those of hub/wire/uplink/args.py (a test compares).
 ARGUMENTS: dict[str, Json] = {
     "limit": {
         "watts": 1500,
@@ -214,7 +214,7 @@ def command_schema() -> Json:
                 "args": {
                     "type": "object",
                     "additionalProperties": False,
-                    "required": [name for name, arg in args.items() if arg.required],
+                    "required": [name for name, arg in args.items() if arg.is_required],
                     "properties": {name: {} for name in args},
                 },
             },

@@ -1,7 +1,7 @@
 """Build what is flashed: `python deploy/build.py --board BOARD --version V --out DIR`.
 
 locked packages and wheels -> root file system -> squashfs with dm-verity -> initramfs -> signed FIT -> image of the
-medium, signed update, manifest, SBOM. Twice the same input gives twice the same octets (the update's signature and salt
+medium, signed update, manifest, SBOM. Twice the same input gives twice the same bytes (the update's signature and salt
 excepted: RAUC draws them anew). What comes out is described in deploy/README.md.
 """
 
@@ -37,7 +37,7 @@ UPDATE = "update"  # the folder of OUT that goes to the utility's server as it i
 
 
 @dataclass
-class Order:
+class BuildOrder:
     """One build: what, where, with which keys. epoch_s: UTC seconds, the time every file carries at most."""
 
     board: Board
@@ -50,7 +50,7 @@ class Order:
     overlay: Path | None
 
 
-def build(order: Order) -> Path:
+def build(order: BuildOrder) -> Path:
     """Build everything; return the manifest's file."""
     board, out, work = order.board, order.out, order.out / "work"
     shutil.rmtree(work, ignore_errors=True)
@@ -82,7 +82,7 @@ def build(order: Order) -> Path:
     return manifest
 
 
-def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) -> None:
+def _unpacked(order: BuildOrder, files: dict[Package, Path], root: Path, work: Path) -> None:
     """The unpacked packages, a copy of what an earlier build with the same locks has kept in the cache."""
     name, packages = order.board.name, sorted(package.sha256 for package in files if package.section == "root")
     kept = order.cache / f"unpacked-{name}-{hashlib.sha256(''.join(packages).encode()).hexdigest()[:12]}"
@@ -94,7 +94,7 @@ def _unpacked(order: Order, files: dict[Package, Path], root: Path, work: Path) 
     run(["cp", "-a", "--reflink=auto", kept, root])
 
 
-def _adapt(order: Order, root: Path) -> None:
+def _adapt(order: BuildOrder, root: Path) -> None:
     shutil.copy(order.signing.ca_file, root / "etc/rauc/keyring.pem")
     if order.console_root:
         system = root / "etc/systemd/system"
@@ -112,7 +112,7 @@ def _adapt(order: Order, root: Path) -> None:
         shutil.copytree(order.overlay, root, symlinks=True, dirs_exist_ok=True)
 
 
-def _boot(order: Order, kernel: Path, initramfs: Path, work: Path) -> dict[str, Path]:
+def _boot(order: BuildOrder, kernel: Path, initramfs: Path, work: Path) -> dict[str, Path]:
     board, out = order.board, order.out
     uboot = build_uboot(board, order.cache)
     dtb = device_tree(board, kernel, work / "board.dtb")
@@ -124,7 +124,7 @@ def _boot(order: Order, kernel: Path, initramfs: Path, work: Path) -> dict[str, 
     return products | {"fit": fit}
 
 
-def _media(order: Order, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]:
+def _media(order: BuildOrder, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]:
     board, out = order.board, order.out
     _say("image and update")
     image = make_disk(board, fit, rootfs, work, out / "disk.img")
@@ -138,7 +138,7 @@ def _media(order: Order, fit: Path, rootfs: Path, work: Path) -> dict[str, Path]
 
 
 def _papers(
-    order: Order, products: dict[str, Path], packages: list[Package], wheels: list[Path], verity: Verity
+    order: BuildOrder, products: dict[str, Path], packages: list[Package], wheels: list[Path], verity: Verity
 ) -> Path:
     board, out = order.board, order.out
     bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
@@ -205,8 +205,10 @@ def main() -> int:
             else make_test_keys(out / "keys")
         )
         manifest = build(
-            Order(board, arguments.version, out, arguments.cache.absolute(), keys, _epoch_s(), arguments.console_root,
-                  arguments.overlay)
+            BuildOrder(
+                board, arguments.version, out, arguments.cache.absolute(), keys, _epoch_s(), arguments.console_root,
+                arguments.overlay,
+            )
         )  # fmt: skip
     except BuildError as error:
         print(f"build: {error}", file=sys.stderr)

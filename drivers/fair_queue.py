@@ -12,7 +12,7 @@ from drivers.link import Datagrams
 # Of one port, waiting; beyond it what comes is dropped, as a full radio would.
 PORT_HOLDS = 512
 TOTAL_HOLDS = 4096
-OCTETS_HELD = 1 << 20
+BYTES_HELD = 1 << 20
 # Taken in one turn: bounds the time before answers go out. Fewer where several wait, so that each turn is short.
 TURN = 512
 TURN_OF_MANY = 96
@@ -24,7 +24,7 @@ class FairQueue:
     def __init__(self) -> None:
         self._hosts: dict[str, dict[tuple[Any, ...], deque[bytes]]] = {}
         self._count = 0
-        self._octets = 0
+        self._bytes = 0
         self.dropped: dict[tuple[Any, ...], int] = {}  # by peer, since `take_dropped`
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class FairQueue:
         waiting = ports.get(peer)
         if waiting is None:
             waiting = ports[peer] = deque()
-        if len(waiting) >= PORT_HOLDS or self._count >= TOTAL_HOLDS or self._octets + len(data) > OCTETS_HELD:
+        if len(waiting) >= PORT_HOLDS or self._count >= TOTAL_HOLDS or self._bytes + len(data) > BYTES_HELD:
             if not waiting:
                 del ports[peer]
                 if not ports:
@@ -45,7 +45,7 @@ class FairQueue:
             return
         waiting.append(data)
         self._count += 1
-        self._octets += len(data)
+        self._bytes += len(data)
 
     def take(self) -> Datagrams:
         """The next turn's datagrams: one of each host, of each of its ports in turn, until there are enough."""
@@ -59,7 +59,7 @@ class FairQueue:
                 del ports[peer]  # to the end of its host's row
                 data = waiting.popleft()
                 taken.append((peer, data))
-                self._octets -= len(data)
+                self._bytes -= len(data)
                 if waiting:
                     ports[peer] = waiting
                 elif not ports:

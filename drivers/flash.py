@@ -5,6 +5,24 @@ from contextlib import suppress
 from pathlib import Path
 
 _SYSFS = Path("/sys/dev/block")
+LOOK_EVERY_S = 86_400.0  # its register moves by a step in a year or more
+
+
+class FlashLife:
+    """How much of its life the flash under a folder has used, asked of it once a day."""
+
+    def __init__(self, folder: Path, sysfs: Path = _SYSFS) -> None:
+        self._folder = folder
+        self._sysfs = sysfs
+        self._used: int | None = None
+        self._look_at = float("-inf")
+
+    def used_percent(self, now: float) -> int | None:
+        """As `life_used_percent` had it within a day. `now`: of a clock that never jumps, seconds."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._used = life_used_percent(self._folder, self._sysfs)
+        return self._used
 
 
 def life_used_percent(folder: Path, sysfs: Path = _SYSFS) -> int | None:

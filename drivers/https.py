@@ -2,8 +2,11 @@
 
 import http.client
 import socket
+import ssl
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 _MOST_INTERIM = 8  # "100 Continue" and its like, which nobody asked for
 
@@ -21,7 +24,38 @@ class _Answer(http.client.HTTPResponse):
         return found
 
 
-class HttpsConnection(http.client.HTTPSConnection):
+HttpsAnswer = http.client.HTTPResponse
+HttpsFault = http.client.HTTPException  # what came is no HTTP; raised by `request` and by reading an answer
+
+
+class HttpsClient:
+    """The server of one URL, for as many requests as it takes; `path` is the URL's, with its query. Blocks: a thread.
+
+    `timeout_s`: how long the server may be silent, and how long an answer's headers may take altogether.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
+        """Raises ValueError for a port that is none."""
+        parts = urlsplit(url)
+        self.bare_path = parts.path  # without the query
+        self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._connection = _Connection(parts.hostname or "", parts.port or 443, timeout=timeout_s, context=context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> HttpsAnswer:
+        """Ask, and wait for an answer's headers. Raises OSError (ssl.SSLError included) or HttpsFault."""
+        self._connection.request(method, path, body, dict(headers or {}))
+        return self._connection.getresponse()
+
+
+class _Connection(http.client.HTTPSConnection):
     """As http.client's; from the request to the end of an answer's headers it takes `timeout` at most, however slowly
     they come."""
 

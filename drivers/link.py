@@ -1,6 +1,6 @@
 """What a driver that carries MQTT-SN is to the bridge: a link."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 # A transport address, the link's name first; see hub/core/records.py.
@@ -11,13 +11,13 @@ Arrived = Callable[[Datagrams], None]
 
 
 class Link(Protocol):
-    """One way to reach adapters. `name` is the first element of its peers; `max_octets` its longest message.
+    """One way to reach adapters. `name` is the first element of its peers; `max_bytes` its longest message.
 
     `is_up`: whether adapters can be heard now; `changed` is called, on the loop, when that changes.
     """
 
     name: str
-    max_octets: int | None
+    max_bytes: int | None
     is_up: bool
     changed: Callable[[bool], None]
 
@@ -30,5 +30,5 @@ class Link(Protocol):
     async def close(self) -> None:
         """Stop, and give back what was taken."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Mapping[str, Any]:
         """Figures for `meterhub status`."""

@@ -167,7 +167,7 @@ class HardwareKey(ec.EllipticCurvePrivateKey):
             raise HardwareError(f"{self.uri.name}: {len(keys)} keys of that name on the token, expected 1")
         signature = bytes(session.sign(keys[0], digest, PyKCS11.Mechanism(PyKCS11.CKM_ECDSA, None)))
         if len(signature) != 2 * _COORDINATE:
-            raise HardwareError(f"{self.uri.name}: a signature of {len(signature)} octets: not a P-256 key")
+            raise HardwareError(f"{self.uri.name}: a signature of {len(signature)} bytes: not a P-256 key")
         return signature
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
@@ -234,7 +234,7 @@ def read_public_key(uri: Pkcs11Uri) -> ec.EllipticCurvePublicKey:
     curve, point = token.use(act)
     if curve != _P256_OID:
         raise HardwareError(f"{uri.name}: not a P-256 key")
-    # PKCS#11 has the point in an OCTET STRING; some modules leave that out.
+    # PKCS#11 has the point in an BYTE STRING; some modules leave that out.
     raw = point[2:] if point[:2] == b"\x04\x41" else point
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
 

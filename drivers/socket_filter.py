@@ -46,10 +46,10 @@ def _program(senders: list[tuple[str, int | None]], family: int) -> list[bytes]:
                 continue
         offset = _IPV4_SOURCE if is_v4_here else _IPV6_SOURCE
         # Of an IPv6 host that uses many ports, its /64; of one port, the whole address.
-        octets = packed if is_v4_here or port is not None else packed[:8]
+        raw = packed if is_v4_here or port is not None else packed[:8]
         checks = [
-            (_LOAD_WORD, _NETWORK_HEADER + offset + at, int.from_bytes(octets[at : at + 4], "big"))
-            for at in range(0, len(octets), 4)
+            (_LOAD_WORD, _NETWORK_HEADER + offset + at, int.from_bytes(raw[at : at + 4], "big"))
+            for at in range(0, len(raw), 4)
         ]
         if port is not None:
             checks.append((_LOAD_HALF, _SOURCE_PORT, port))

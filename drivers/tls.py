@@ -1,4 +1,4 @@
-"""TLS to the broker: mutual, verified, resumed where the server allows it, its octets counted (P6, P8)."""
+"""TLS to the broker: mutual, verified, resumed where the server allows it, its bytes counted (P6, P8)."""
 
 import os
 import socket
@@ -8,32 +8,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hub.core.uplink.traffic import Octets
+from drivers.durable_file import write_whole
+from hub.core.uplink.traffic import LineBytes
 from hub.wire.keys.pkcs11 import SCHEME, to_pem, uri_of
 
 # struct tcp_info of linux/tcp.h, offsets fixed by the kernel's promise to user space.
 _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
-_TCP_INFO_OCTETS = 256
+_TCP_INFO_BYTES = 256
 _RECORD = _READ_AHEAD = 16_384  # RFC 8446 section 5.1: what a record holds
 _MOST_UNSENT = 1 << 20
 
 
-def octets_of(sock: socket.socket) -> Octets:
+def line_bytes_of(sock: socket.socket) -> LineBytes:
     """Ask the kernel what a connection carried. Zeros where it does not tell."""
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_OCTETS)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         acked, received = struct.unpack_from("=QQ", info, _BYTES_ACKED)
         out, into = struct.unpack_from("=II", info, _SEGMENTS)
         sent = struct.unpack_from("=Q", info, _BYTES_SENT)[0] if len(info) >= _BYTES_SENT + 8 else acked
-        return Octets(sent, acked, received, out, into)
+        return LineBytes(sent, acked, received, out, into)
     except (OSError, struct.error):
-        return Octets(0, 0, 0, 0, 0)
+        return LineBytes(0, 0, 0, 0, 0)
 
 
 class TlsSocket(ssl.SSLSocket):
-    """Before it closes it is asked for what only an open socket can tell: its octets and its session.
+    """Before it closes it is asked for what only an open socket can tell: its bytes and its session.
 
-    After `buffer()` it reads ahead, and keeps what is sent until `flush()`: who reads an octet at a time, or sends a
+    After `buffer()` it reads ahead, and keeps what is sent until `flush()`: who reads a byte at a time, or sends a
     packet at a time, then pays one call of TLS, and one record on the line, for many. Not blocking, from then on.
     """
 
@@ -62,7 +63,7 @@ class TlsSocket(ssl.SSLSocket):
         return self._ahead[at : at + buflen]
 
     def pending(self) -> int:
-        """Octets that can be read without waiting for the line."""
+        """LineBytes that can be read without waiting for the line."""
         return max(0, len(self._ahead) - self._ahead_at) + super().pending()
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -81,7 +82,7 @@ class TlsSocket(ssl.SSLSocket):
     def flush(self) -> None:
         """Send what was kept. Raises SSLWantWriteError where the line takes no more now: to be asked again then."""
         while self.has_unsent:
-            # OpenSSL wants a record that it could not send offered again: the same octets, and they are still first.
+            # OpenSSL wants a record that it could not send offered again: the same bytes, and they are still first.
             del self._unsent[: super().send(bytes(self._unsent[:_RECORD]))]
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class ResumingContext(ssl.SSLContext):
     what each connection carried, also one whose handshake failed.
     """
 
-    count: Callable[[Octets], None] | None = None
+    count: Callable[[LineBytes], None] | None = None
 
     def prepare(self) -> None:
         """Make sockets of the kind that tells; once, after construction."""
@@ -130,7 +131,7 @@ class ResumingContext(ssl.SSLContext):
         if session is not None:
             self._sessions[sock.server_hostname] = session
         if self.count is not None:
-            self.count(octets_of(sock))
+            self.count(line_bytes_of(sock))
         self._open = None
 
     def settle(self) -> None:
@@ -173,7 +174,7 @@ def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None
     # OpenSSL's provider takes a URI in a PEM file alone; this one exists for as long as it is being read.
     descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, to_pem(uri))
+        write_whole(descriptor, to_pem(uri))
         context.load_cert_chain(cert_file, f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from drivers import socket_filter
-from drivers.fair_queue import OCTETS_HELD, TURN, FairQueue
+from drivers.fair_queue import BYTES_HELD, TURN, FairQueue
 from drivers.link import Arrived, Datagrams
 
 # As much as the socket is asked for in one wake-up: bounds the time before answers go out and timers are looked at.
@@ -22,10 +22,10 @@ _LOOK_EVERY_S = 1.0
 _HOLD_OFF_S, _HOLD_OFF_MAX_S = 1.0, 60.0
 _FORGET_AFTER_S = 600.0
 _PORTS_OF_A_HOST = 8  # held off one by one; beyond it the host is, whatever its port
-_MAX_DATAGRAM_OCTETS = 65535
+_MAX_DATAGRAM_BYTES = 65535
 _MAX_HOSTS_REMEMBERED = 4096
 # A thousand adapters that come back at once after a power cut must fit into the kernel's queue.
-_RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
+_RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 
 
 Network = IPv4Network | IPv6Network
@@ -39,7 +39,7 @@ class UdpLink:
     """
 
     name = "udp"
-    max_octets: int | None = None
+    max_bytes: int | None = None
     is_up = True  # a socket is always there
 
     def __init__(
@@ -79,7 +79,7 @@ class UdpLink:
         )[0]
         self._socket = socket.socket(family, kind, proto)
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_OCTETS)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         if self._broadcast is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._socket.bind(address)
@@ -89,12 +89,12 @@ class UdpLink:
         arrivals: Datagrams = []
         receive = sock.recvfrom
         queue = self._queue
-        room = OCTETS_HELD  # no more is kept than the queue would take; the rest waits, or is lost, in the kernel
+        room = BYTES_HELD  # no more is kept than the queue would take; the rest waits, or is lost, in the kernel
         for _ in range(_MAX_DATAGRAMS_PER_WAKE_UP):
             if room <= 0:
                 break
             try:
-                data, address = receive(_MAX_DATAGRAM_OCTETS)
+                data, address = receive(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 break
             except OSError:  # an ICMP error that belongs to an earlier send: not this datagram's business
@@ -202,5 +202,6 @@ class UdpLink:
 
     def status(self) -> dict[str, Any]:
         """Counters; `flooding`: the hosts that were held off within the last ten minutes."""
-        flooding = sorted({host for host, _ in self._held_off})
+        now = asyncio.get_running_loop().time()
+        flooding = sorted({host for (host, _), held in self._held_off.items() if now - held[0] < _FORGET_AFTER_S})
         return {**self._counters, **({"flooding": flooding} if flooding else {})}

@@ -22,5 +22,5 @@ def load_own(data: Any, what: str) -> Any:
     except (cbor2.CBORError, ValueError, TypeError, EOFError, RecursionError, ArithmeticError, MemoryError):
         raise StoreCorrupt(f"{what} does not read") from None
     if stream.tell() != len(data):
-        raise StoreCorrupt(f"{what} has octets behind its end")
+        raise StoreCorrupt(f"{what} has bytes behind its end")
     return item

@@ -25,7 +25,7 @@ from store.logbody import decode_points, decode_seen, encode_body, seen_of
 from store.logview import LogView
 from store.outbox import BOOKED, Outbox, Sealed, SealFunction, Span
 from store.retention import Retention
-from store.space import DUP_WINDOW_S, Budget, DupWindow
+from store.space import DUP_WINDOW_S, DupWindow, SpaceBudget
 from store.transaction import EngineTransaction
 
 MAX_PACK_BYTES = 192 * 1024  # with its envelope well below MAX_ENVELOPE_BYTES of hub/wire/uplink/envelope.py
@@ -66,7 +66,7 @@ class Engine(LogView):
         self,
         db: Database,
         seal: SealFunction,
-        budget: Budget,
+        budget: SpaceBudget,
         now_ms: Callable[[], int],
         offset_ms: int,
         *,

@@ -40,12 +40,11 @@ def write_note(data_dir: Path, note: EpochNote) -> None:
     """Replace the side file, durably. Raises OSError."""
     path, fresh = data_dir / FILE_NAME, data_dir / f"{FILE_NAME}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
+    with os.fdopen(descriptor, "w") as file:
         word = "open" if note.is_open else "new" if note.is_new else "closed"
-        os.write(descriptor, f"epoch {note.epoch} {word}\n".encode("ascii"))
+        file.write(f"epoch {note.epoch} {word}\n")
+        file.flush()
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     os.replace(fresh, path)
     sync_folder(data_dir)
 

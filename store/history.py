@@ -7,7 +7,7 @@ answer at the end. Packs are opened without verifying them: they are our own.
 import heapq
 import logging
 from collections.abc import Generator, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from hub.wire.uplink.event import decode_event
 from hub.wire.uplink.pack import BadPack, decode_pack
@@ -35,31 +35,36 @@ class View(Protocol):
         """A row of the log as readings."""
 
 
+class ReadingsQuery(TypedDict, total=False):
+    """Which readings are asked for; what is not named is not narrowed. `from_ms`, `to_ms`: UTC epoch milliseconds, both
+    included. The newest `limit` (else 1000), newest first, with `newest_first`; else the oldest, in time order."""
+
+    client: str | None
+    quantity: str | None
+    from_ms: int | None
+    to_ms: int | None
+    limit: int
+    newest_first: bool
+
+
 class Wanted:
     """Which readings are asked for, and the best `limit` of them so far."""
 
-    def __init__(
-        self,
-        client: str | None = None,
-        quantity: str | None = None,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> None:
-        self.client = client
-        self.quantity = quantity
+    def __init__(self, **query: Unpack[ReadingsQuery]) -> None:
+        self._query = query
+        self.client, self.quantity = query.get("client"), query.get("quantity")
+        from_ms, to_ms = query.get("from_ms"), query.get("to_ms")
         self.from_ms = -_FOREVER_MS if from_ms is None else from_ms
         self.to_ms = _FOREVER_MS if to_ms is None else to_ms
-        self.limit = max(0, limit)
-        self.newest_first = newest_first
+        self.limit = max(0, query.get("limit", 1000))
+        self.newest_first = query.get("newest_first", False)
         # A heap whose root is the worst kept: its key is the time, negated where early is good; ties by arrival.
         self._kept: list[tuple[int, int, Reading]] = []
         self._arrivals = 0
 
     def afresh(self) -> "Wanted":
         """The same question, nothing found yet."""
-        return Wanted(self.client, self.quantity, self.from_ms, self.to_ms, self.limit, self.newest_first)
+        return Wanted(**self._query)
 
     def may_hold(self, from_ms: int, to_ms: int) -> bool:
         """Whether readings of that span could still be among the best."""
@@ -146,7 +151,7 @@ def _open_pack(db: Database, pack_id: int) -> list[Reading]:
 
 
 def newest_events(db: Database, limit: int) -> list[dict[str, Any]]:
-    """The newest events, oldest of them first, each with the epoch and number under which it went up; octets in
+    """The newest events, oldest of them first, each with the epoch and number under which it went up; bytes in
     hexadecimal, as what asks for them speaks JSON."""
     found = read_sealed("events", db.run("events_newest", (max(0, limit),)), skip=True)
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from hub.core.records import Batch
 from store.engine import Engine
-from store.recovery import Keeper
+from store.recovery import Recovery
 
 Done = Callable[[int, Exception | None], None]
 
@@ -42,10 +42,10 @@ class Search:
 
 
 @dataclass(slots=True)
-class Notice:
+class Note:
     """Something to note that waits for nobody: an event of the hub's own, or its clock."""
 
-    act: Callable[[Keeper], None]
+    act: Callable[[Recovery], None]
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Stop:
     """Commit what waits, close, end."""
 
 
-Job = Commit | Call | Search | Notice | Tend | Stop
+Job = Commit | Call | Search | Note | Tend | Stop
 
 
 def answer(future: "Future[Any]", result: Any = None, error: BaseException | None = None) -> None:

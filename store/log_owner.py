@@ -7,7 +7,7 @@ from typing import Protocol
 from store.database import Database
 from store.logbody import Names
 from store.outbox import Outbox
-from store.space import Budget, DupWindow
+from store.space import DupWindow, SpaceBudget
 
 
 class Counted(Protocol):
@@ -23,7 +23,7 @@ class LogOwner(Counted, Protocol):
     """Owner of the log's rows. `position`: `(seq, index)` of the first sample that is not sealed; `boots`: boot ->
     `(offset_ms, clock trusted)`; `rewrites` grows whenever rows become others."""
 
-    budget: Budget
+    budget: SpaceBudget
     marks: dict[str, int]
     names: Names
     window: DupWindow

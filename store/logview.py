@@ -1,11 +1,24 @@
 """What it takes to read the log: its names, the clocks of its boots, how far it is sealed. The hub's engine builds on
 this, and so does the offline view of a stopped hub."""
 
+from typing import TYPE_CHECKING
+
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED
 from store.database import Database
 from store.errors import StoreCorrupt
 from store.logbody import LogRow, Names, decode_row
 from store.outbox import load_marks
+
+if TYPE_CHECKING:
+    from hub.wire.admin import LaneFigures
+
+
+def note_unsealed(readings: "LaneFigures", view: "LogView", utc_ms: int) -> None:
+    """Add to the status of lane readings what waits to be sealed: how many, and how old the oldest of all is."""
+    readings["unsealed"] = view.unsealed
+    oldest_ms = view.oldest_unsealed_ms()
+    if oldest_ms is not None:
+        readings["oldest_s"] = max(readings["oldest_s"], (utc_ms - oldest_ms) / 1000)
 
 
 class LogView:
@@ -43,6 +56,14 @@ class LogView:
     def count_samples(self, seq: int) -> int:
         """Samples in rows from `seq` on."""
         return int((self.db.one("log_count", (seq,)) or (0,))[0])
+
+    def oldest_unsealed_ms(self) -> int | None:
+        """When the oldest row that waits to be sealed was taken, in UTC epoch milliseconds; None where none does."""
+        row = self.db.one("log_sampled_from", (self.position[0],)) if self.unsealed > 0 else None
+        if row is None:
+            return None
+        offset_ms, _ = self.boots.get(row[0]) or self.boots.get(self.boot, (0, False))
+        return int(row[1]) + offset_ms
 
     def row_readings(self, boot: int, mono_ms: int, body: bytes) -> LogRow:
         """A row of the log as readings, on the clock of its boot."""

@@ -5,16 +5,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from hub.wire.uplink.reading import Reading
 from store.database import Database, open_read_only
 from store.errors import StoreBusy, StoreCorrupt, StoreError, translate
-from store.history import Wanted, find_readings, finish, newest_events
-from store.logview import LogView
+from store.history import ReadingsQuery, Wanted, find_readings, finish, newest_events
+from store.logview import LogView, note_unsealed
 from store.opening import DB_NAME
 from store.outbox import Outbox, Sealed
 from store.queries import LANES
+
+if TYPE_CHECKING:
+    from hub.wire.admin import QueueAnswer
 
 T = TypeVar("T")
 
@@ -80,19 +83,9 @@ class OfflineStore:
         """The number of its last boot."""
         return self._view.boot
 
-    def readings(
-        self,
-        *,
-        client: str | None = None,
-        quantity: str | None = None,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> list[Reading]:
+    def readings(self, **query: Unpack[ReadingsQuery]) -> list[Reading]:
         """As `Store.readings`."""
-        wanted = Wanted(client, quantity, from_ms, to_ms, limit, newest_first)
-        return self._guard(lambda: finish(find_readings(self._view, wanted)))
+        return self._guard(lambda: finish(find_readings(self._view, Wanted(**query))))
 
     def events(self, limit: int) -> list[dict[str, Any]]:
         """As `Store.events`."""
@@ -106,9 +99,9 @@ class OfflineStore:
         """As `Store.sealed_range`."""
         return self._guard(lambda: self._outbox.between(lane, epoch, first, last))
 
-    def queue_status(self) -> dict[str, dict[str, int | float]]:
+    def queue_status(self) -> "QueueAnswer":
         """As `Store.queue_status`."""
         utc_ms = time.time_ns() // 1_000_000
         status = self._guard(lambda: {lane: self._outbox.status(lane, utc_ms) for lane in LANES})
-        status["readings"]["unsealed"] = self._view.unsealed
-        return status
+        note_unsealed(status["readings"], self._view, utc_ms)
+        return cast("QueueAnswer", status)

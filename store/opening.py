@@ -27,8 +27,8 @@ from store.epoch_file import EpochNote, first_epoch, next_epoch, read_note, sync
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.migrate import create_in_child
 from store.outbox import SealFunction
-from store.salvage import Kept, highest_epoch, open_damaged, salvage
-from store.space import Budget
+from store.salvage import Salvaged, highest_epoch, open_damaged, salvage
+from store.space import SpaceBudget
 from store.walcheck import WalHeader, commits_beyond, read_header
 
 DB_NAME = "hub.db"
@@ -39,12 +39,12 @@ _ESSENTIAL_TABLES = ("hub", "boots", "log", "series", "client", "mark", "session
 
 
 @dataclass
-class Place:
+class StorePlace:
     """Where the database is and what opening it needs."""
 
     data_dir: Path
     seal: SealFunction
-    budget: Budget
+    budget: SpaceBudget
     now_ms: Callable[[], int]
     utc_ms: Callable[[], int]
     deflate: bool = False
@@ -82,7 +82,7 @@ def check_folder(data_dir: Path) -> None:
         raise StoreError(f"data_dir {data_dir} is not writable")
 
 
-def open_engine(place: Place) -> Engine:
+def open_engine(place: StorePlace) -> Engine:
     """Open what is there, or start anew. Raises StoreBusy, StoreUnwritable, or StoreError for what only a
     human can cure."""
     _finish_renames(place)
@@ -105,7 +105,7 @@ def open_engine(place: Place) -> Engine:
         raise translate(error) from error
 
 
-def _open_sound(place: Place) -> Engine:
+def _open_sound(place: StorePlace) -> Engine:
     note = read_note(place.data_dir)
     header = read_header(place.wal_path)
     was_unclean = place.wal_path.exists() or (note is not None and note.is_open)
@@ -129,7 +129,7 @@ def _open_sound(place: Place) -> Engine:
     return engine
 
 
-def _lost_wal(place: Place, db: Database, header: WalHeader | None, note: EpochNote | None) -> str:
+def _lost_wal(place: StorePlace, db: Database, header: WalHeader | None, note: EpochNote | None) -> str:
     """Why acknowledged transactions must be missing; "" when nothing says so."""
     if header is None:
         return "the WAL is lost" if note is not None and note.is_open else ""
@@ -142,7 +142,7 @@ def _lost_wal(place: Place, db: Database, header: WalHeader | None, note: EpochN
     return "the WAL is damaged" if commits_beyond(place.wal_path, header, sound_frames) > 1 else ""
 
 
-def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str) -> Engine:
+def _start_engine(place: StorePlace, db: Database, note: EpochNote | None, lost: str) -> Engine:
     epoch, boot = db.one("hub_get") or (0, 0)
     if not epoch:
         raise StoreCorrupt("the database has no epoch")
@@ -159,25 +159,25 @@ def _start_engine(place: Place, db: Database, note: EpochNote | None, lost: str)
     return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, deflate=lambda: place.deflate)
 
 
-def _write_note(place: Place, note: EpochNote) -> None:
+def _write_note(place: StorePlace, note: EpochNote) -> None:
     # A full file system must not keep the hub from starting; the database holds the epoch too.
     with suppress(OSError):
         if read_note(place.data_dir) != note:
             write_note(place.data_dir, note)
 
 
-def note_closed(place: Place, epoch: int) -> None:
+def note_closed(place: StorePlace, epoch: int) -> None:
     """Say that from here on a missing WAL is no loss: it is about to be checkpointed and removed."""
     _write_note(place, EpochNote(epoch, False))
 
 
-def set_aside(place: Place, reason: str, *, salvaging: bool = True) -> None:
+def set_aside(place: StorePlace, reason: str, *, salvaging: bool = True) -> None:
     """Put the damaged database beside the new one that holds what could be salvaged, in a new epoch."""
     source = open_damaged(place.db_path, place.budget.wal_bytes)
     try:
         known = highest_epoch(source) if source is not None else 0
         epoch = next_epoch(read_note(place.data_dir), known, place.first_epoch())
-        place.untold.append({"reason": reason, "kept": Kept().as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
+        place.untold.append({"reason": reason, "kept": Salvaged().as_field(), "set_aside": f"{DB_NAME}.corrupt-1"})
         if source is not None and not salvaging:
             source.close()
             source = None
@@ -189,7 +189,7 @@ def set_aside(place: Place, reason: str, *, salvaging: bool = True) -> None:
 
 
 def _build(
-    place: Place, epoch: int, source: Database | None = None, *, move_old: bool = False, was_one: bool = True
+    place: StorePlace, epoch: int, source: Database | None = None, *, move_old: bool = False, was_one: bool = True
 ) -> None:
     _write_note(place, EpochNote(epoch, False, not place.untold))
     fresh = place.data_dir / f"{DB_NAME}.new"
@@ -221,7 +221,7 @@ def _build(
     sync_folder(place.data_dir)
 
 
-def _move_aside(place: Place) -> None:
+def _move_aside(place: StorePlace) -> None:
     """hub.db becomes hub.db.corrupt-1. Two are kept, as each may be as large as max_mb: the latest, and as -2 the very
     first, which has the most in it where a failing medium ruins one salvage after the other."""
     latest, first = (place.data_dir / f"{DB_NAME}.corrupt-{n}" for n in (1, 2))
@@ -238,7 +238,7 @@ def _rename_if_there(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def _finish_renames(place: Place) -> None:
+def _finish_renames(place: StorePlace) -> None:
     """A power cut between setting the old database aside and renaming the new one leaves only the latter."""
     fresh = place.data_dir / f"{DB_NAME}.new"
     if place.db_path.exists():

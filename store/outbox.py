@@ -9,7 +9,7 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cbor2
 
@@ -18,6 +18,9 @@ from store.database import Database
 from store.envelopes import place_in
 from store.errors import StoreCorrupt, StoreError
 from store.queries import LANES
+
+if TYPE_CHECKING:
+    from hub.wire.admin import LaneFigures
 
 log = logging.getLogger(__name__)
 
@@ -234,10 +237,10 @@ class Outbox:
         else:
             older = self._db.one(f"sealed_count/{lane}", (mark, first))
             count = (older[0] if older else 0) + self.next[lane] - 1
-        oldest = self._db.one(f"sealed_oldest/{lane}", (mark,))
+        oldest = self._db.one("pack_oldest" if lane == "readings" else f"sealed_oldest/{lane}", (mark,))
         return count - len(self._beyond[lane]), time_of(oldest[0]) if oldest else None
 
-    def status(self, lane: str, utc_ms: int) -> dict[str, int | float]:
+    def status(self, lane: str, utc_ms: int) -> "LaneFigures":
         """`{"pending": messages, "oldest_s": age of the oldest or 0, "next": number, "acknowledged", "booked": up to
         which number of this epoch the broker acknowledged, and the control point booked}`."""
         pending, oldest_ms = self.pending(lane)

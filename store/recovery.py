@@ -10,31 +10,32 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from hub.core.backoff import Backoff, Pace
 from hub.core.records import EventRecorded, ForwardQueued
 from hub.wire.uplink.event import encode_event
 from store.engine import Engine, Group, OwnEvent
 from store.errors import StoreCorrupt, StoreError, StoreFull, StoreUnwritable, translate
 from store.meter import WriteMeter
-from store.opening import Place, note_closed, open_engine, set_aside
+from store.opening import StorePlace, note_closed, open_engine, set_aside
 from store.reserve_file import Ballast
 
 RETRY_S = 30.0
+_DAMAGED = Pace(RETRY_S, cap_s=1800.0)
 _WANTED_S = 2.0
 _EVENT_TRIES = 20
-_MAX_RETRY_S = 1800.0
 MAX_OWN_EVENTS = 256
 # Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
-_SALVAGE_EVERY_S = 60.0
+SALVAGE_EVERY_S = 60.0
 NEVER = float("inf")
 # A commit that takes less than this is cheaper made at once than handed to another thread (which costs 0.2 ms), and
 # keeps the home's loop no longer than one busy wake-up does. Flash that fsyncs in 5 ms never comes below it.
 QUICK_S = 0.002
 
 
-class Keeper:
+class Recovery:
     """The engine and what cures it. Belongs to the writer thread."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StorePlace) -> None:
         self.place = place
         self.engine: Engine | None = None
         self.epoch = self.boot = 0  # of the engine; while there is none, of the last one
@@ -48,7 +49,7 @@ class Keeper:
         # limits, counters). It is closed again and takes nothing: going on beside it would double and forget.
         self.is_late = False
         self._known: dict[str, bytes] | None = None  # what control had kept in a database that was set aside
-        self._damaged_wait_s = RETRY_S
+        self._damaged = Backoff(_DAMAGED)
         self.meter = WriteMeter()
         self.commit_s = 1.0  # how long a commit takes, a moving average of about eight; unknown counts as slow
         self._ballast = Ballast(place.data_dir, place.budget.ballast_bytes)
@@ -73,7 +74,8 @@ class Keeper:
             self._put_off(is_damage=isinstance(error, StoreCorrupt))
             raise
         self.epoch, self.boot = self.engine.epoch, self.engine.boot
-        self.reopen_at, self._damaged_wait_s = NEVER, RETRY_S
+        self.reopen_at = NEVER
+        self._damaged.reset()
         self._ballast.keep()
         self.place.untold.clear()
         for fields in self.engine.untold:
@@ -88,10 +90,8 @@ class Keeper:
     def _put_off(self, *, is_damage: bool) -> None:
         """Say when to try again: a medium on which not even a new database reads is not worn out by trying."""
         now_s = time.monotonic()
-        wait_s, self._wanted_at = (self._damaged_wait_s, NEVER) if is_damage else (RETRY_S, now_s + _WANTED_S)
-        if is_damage:
-            self._damaged_wait_s = min(_MAX_RETRY_S, 2 * self._damaged_wait_s)
-        self.reopen_at = now_s + wait_s
+        self._wanted_at = NEVER if is_damage else now_s + _WANTED_S
+        self.reopen_at = now_s + (self._damaged.next_delay_s() if is_damage else RETRY_S)
 
     def reopen(self, *, wanted: bool) -> None:
         """Try again what did not open, if it is time; sooner where somebody wants to commit and space was all that
@@ -131,8 +131,8 @@ class Keeper:
 
     def recover(self, reason: str) -> bool:
         """Set the damaged database aside and go on with what could be salvaged. False when that was just done."""
-        now_s = time.monotonic()
-        if now_s - self._salvaged_at < _SALVAGE_EVERY_S:
+        now_s = self.place.now_ms() / 1000
+        if now_s - self._salvaged_at < SALVAGE_EVERY_S:
             return False
         self._salvaged_at = now_s
         if self.engine is not None:

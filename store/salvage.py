@@ -42,7 +42,7 @@ _COLUMNS: dict[str, tuple[type, ...]] = {
 
 
 @dataclass
-class Kept:
+class Salvaged:
     """What was saved: samples not yet sealed, undelivered messages, and rows of the home's state."""
 
     samples: int = 0
@@ -86,9 +86,9 @@ def _is_epoch(value: Any) -> bool:
     return type(value) is int and 0 < value <= MAX_EPOCH
 
 
-def salvage(source: Database, target: Database) -> Kept:
+def salvage(source: Database, target: Database) -> Salvaged:
     """Copy what reads. Stops early, keeping what it has, when the file system is full."""
-    kept = Kept()
+    kept = Salvaged()
     marks = _marks(source)
     try:
         _copy(target, "boot_put", _both_ways(source, "salvage_boots"))

@@ -16,7 +16,7 @@ _ENTRY_EVERY_MS = 10_000
 
 
 @dataclass(frozen=True)
-class Budget:
+class SpaceBudget:
     """How `store.max_mb` is shared out. `bulk_pages`: readings and forwards stop there; `hard_pages`: all stops."""
 
     max_bytes: int
@@ -27,7 +27,7 @@ class Budget:
     slice_pages: int  # how much one pruning frees at least, so that it is not done for each commit
 
 
-def make_budget(max_mb: float, page_size: int) -> Budget:
+def make_budget(max_mb: float, page_size: int) -> SpaceBudget:
     """Share out `max_mb`: a WAL (twice its bound: a large transaction may pass it), a ballast, a reserve of 5 % and at
     least 256 KiB for events, receipts and sealing, and the rest for readings."""
     max_bytes = int(max_mb * MIB)
@@ -35,7 +35,7 @@ def make_budget(max_mb: float, page_size: int) -> Budget:
     ballast_bytes = min(MIB // 4, max_bytes // 16)
     hard = max_bytes - 2 * wal_bytes - ballast_bytes
     reserve = max(max_bytes // 20, MIB // 4)
-    return Budget(
+    return SpaceBudget(
         max_bytes=max_bytes,
         wal_bytes=wal_bytes,
         ballast_bytes=ballast_bytes,

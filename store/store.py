@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
@@ -15,14 +15,18 @@ from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
-from store.history import Wanted, find_readings, newest_events
-from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop
-from store.opening import Place, check_folder
+from store.history import ReadingsQuery, Wanted, find_readings, newest_events
+from store.jobs import Call, Commit, Done, Job, Note, Search, Stop
+from store.logview import note_unsealed
+from store.opening import StorePlace, check_folder
 from store.outbox import Sealed, SealFunction, check_lane, row_id
 from store.queries import LANES
 from store.space import MIB, make_budget
-from store.write_budget import Pace
+from store.write_budget import WriteBudget
 from store.writer import Writer
+
+if TYPE_CHECKING:
+    from hub.wire.admin import QueueAnswer, StoreFigures
 
 
 def _utc_ms() -> int:
@@ -58,8 +62,8 @@ class Store:
         self.restored: list[Restored] = []
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
-        self._place = Place(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
-        pace = Pace(group_window_s, daily_write_mb * MIB)
+        self._place = StorePlace(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
+        pace = WriteBudget(group_window_s, daily_write_mb * MIB)
         self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False
         self._gate = threading.Lock()  # nothing is queued behind the Stop
@@ -144,12 +148,12 @@ class Store:
         """Record an event of the hub's own at once. Never raises; waits in memory (256 at most) while there is no
         space."""
         now_ms = self._mono_ms()
-        self._put(Notice(lambda keeper: keeper.add_own_event(event, dict(fields), now_ms)))
+        self._put(Note(lambda keeper: keeper.add_own_event(event, dict(fields), now_ms)))
 
     def set_clock(self, offset_ms: int, trusted: bool) -> None:
         """UTC milliseconds = monotonic milliseconds + offset_ms, for everything taken in this boot, also before. A
         trusted clock is not replaced by an untrusted one."""
-        self._put(Notice(lambda keeper: keeper.take_clock(offset_ms, trusted)))
+        self._put(Note(lambda keeper: keeper.take_clock(offset_ms, trusted)))
 
     # --- lanes
 
@@ -220,21 +224,11 @@ class Store:
 
     # --- questions
 
-    def readings(
-        self,
-        *,
-        client: str | None = None,
-        quantity: str | None = None,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> "Future[list[Reading]]":
-        """Readings of a time span (both ends included), sealed or not, in time order; with newest_first the newest
-        `limit`, newest first. Answered in slices, so adapters do not wait for it."""
+    def readings(self, **query: Unpack[ReadingsQuery]) -> "Future[list[Reading]]":
+        """The readings that a query asks for, sealed or not. Answered in slices, so adapters do not wait for it."""
 
         def start(engine: Engine) -> Generator[None, None, list[Reading]]:
-            return find_readings(engine, Wanted(client, quantity, from_ms, to_ms, limit, newest_first))
+            return find_readings(engine, Wanted(**query))
 
         future: Future[list[Reading]] = Future()
         if not self._put(Search(start, future)):
@@ -245,19 +239,24 @@ class Store:
         """The newest `limit` events, oldest of them first: their maps, with `epoch` and `number` added."""
         return self._ask(lambda engine: newest_events(engine.db, limit))
 
-    def queue_status(self) -> "Future[dict[str, dict[str, int | float]]]":
+    def queue_status(self) -> "Future[QueueAnswer]":
         """`{lane: {"pending": messages, "oldest_s": age or 0, "next": number, "acknowledged", "booked": up to which
         number}}`; readings also have "unsealed"."""
-        nothing: dict[str, int | float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
+        nothing: dict[str, float] = {"pending": 0, "oldest_s": 0, "next": 1, "acknowledged": 0, "booked": 0}
         return self._ask(_queue_status, without={lane: dict(nothing, unsealed=0) for lane in LANES})
 
-    def status(self) -> dict[str, Any]:
+    def try_to_write(self) -> "Future[None]":
+        """Write what is there once more, durably: whether the medium takes anything. The future has the error."""
+        return self._ask(lambda engine: engine.save_clock(), writes=True)
+
+    def status(self) -> "StoreFigures":
         """A snapshot, from any thread: bytes on disk, written_bytes (see store/meter.py), readings taken in total,
         commits, refused, errors, last_error, salvaged, epoch, boot; readings thinned and forwards dropped for want of
         space; window_s and stretched (store/write_budget.py)."""
         names = ("hub.db", "hub.db-wal", "ballast")
         sizes = [_size(self._place.data_dir / name) for name in names]
-        return {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
+        said = {**self._writer.status(), "bytes": sum(sizes), "max_bytes": self._place.budget.max_bytes}
+        return cast("StoreFigures", said)
 
     def _ask(
         self, act: Callable[[Engine], Any], *, news: tuple[str, ...] = (), writes: bool = False, without: Any = None
@@ -275,8 +274,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _queue_status(engine: Engine) -> dict[str, dict[str, int | float]]:
+def _queue_status(engine: Engine) -> "QueueAnswer":
     utc_ms = engine.utc_ms()
     status = {lane: engine.outbox.status(lane, utc_ms) for lane in LANES}
-    status["readings"]["unsealed"] = engine.unsealed
-    return status
+    note_unsealed(status["readings"], engine, utc_ms)
+    return cast("QueueAnswer", status)

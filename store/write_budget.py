@@ -25,7 +25,7 @@ class Change(NamedTuple):
     window_s: float
 
 
-class Pace:
+class WriteBudget:
     """A bucket of bytes: it holds one day's budget, refills evenly, and is emptied by what is written."""
 
     def __init__(self, base_window_s: float, daily_bytes: float) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 from hub.core.records import Batch
 from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
-from store.jobs import Call, Commit, Done, Job, Notice, Search, Stop, Tend, answer
-from store.opening import Place
-from store.recovery import NEVER, QUICK_S, RETRY_S, Keeper, plain
-from store.write_budget import Pace
+from store.jobs import Call, Commit, Done, Job, Note, Search, Stop, Tend, answer
+from store.opening import StorePlace
+from store.recovery import NEVER, QUICK_S, RETRY_S, Recovery, plain
+from store.write_budget import WriteBudget
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,14 @@ _COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped")
 class Writer(threading.Thread):
     """Owns the keeper. Everything but `jobs`, `opened` and `status` belongs to this thread."""
 
-    def __init__(self, place: Place, *, retention_days: float, pace: Pace, tell: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self, place: StorePlace, *, retention_days: float, pace: WriteBudget, tell: Callable[[set[str]], None]
+    ) -> None:
         super().__init__(name="store-writer", daemon=True)
         self.place = place
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
-        self.keeper = Keeper(place)
+        self.keeper = Recovery(place)
         # Who holds it may touch the keeper and the state below: this thread, or the caller of `commit_at_once`.
         self._turn = threading.Lock()
         self._commits_put = self._commits_sorted = 0
@@ -178,7 +180,7 @@ class Writer(threading.Thread):
             self._calls.append(job)
         elif isinstance(job, Search):
             self._searches.append(job)
-        elif isinstance(job, Notice):
+        elif isinstance(job, Note):
             job.act(self.keeper)
             self._urgent = self._urgent or (bool(self.keeper.own_events) and self._retry_at == NEVER)
             self._tend_at = 0.0

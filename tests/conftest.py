@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.harness import skips
+from tests.harness import skips, witness
 from tests.harness.folders import run_folder
 
 # A shell that runs the tests in the background has told them, and so whatever they start, to ignore Ctrl-C.
@@ -32,7 +32,13 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A skip that nobody expects is a failure."""
+    if call.when == "setup":
+        witness.forget()
     report = yield
+    codes = [mark.args[0] for mark in item.iter_markers("condition")]
+    if report.when == "call" and report.passed and (unseen := witness.missing(codes)):
+        report.outcome = "failed"
+        report.longrepr = f"marked as the test of a condition: {', '.join(unseen)}"
     if report.skipped and not hasattr(report, "wasxfail"):
         _object(report, item.nodeid)
     return report

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Folders that belong to one room although they have folders of their own.
 _ROOMS_OF_MANY_FOLDERS = ("drivers/zigbee", "drivers/meter", "store", "hub/core/gateway", "hub/core/control")
 _CORE = ("hub/core", "hub/wire", "hub/wire/mqttsn", "hub/wire/mqttsn/v2", "hub/wire/uplink")
-_WIRE = ("hub/wire", "hub/wire/mqttsn", "hub/wire/mqttsn/v2", "hub/wire/uplink", "hub/wire/keys")
+_WIRE = ("hub/wire", "hub/wire/mqttsn", "hub/wire/mqttsn/v2", "hub/wire/uplink", "hub/wire/keys", "hub/wire/zigbee")
 _MACHINES = (
     "hub/core",
     "hub/core/gateway",
@@ -36,18 +36,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hub/wire/mqttsn/v2": ("hub/wire/mqttsn",),
     "hub/wire/uplink": ("hub/wire",),
     "hub/wire/keys": ("hub/wire", "hub/wire/uplink"),
+    "hub/wire/zigbee": (),
     # 2: machines without I/O
     "hub/core": ("hub/wire", "hub/wire/uplink"),
     "hub/core/adapter": ("hub/wire/mqttsn",),
     "hub/core/gateway": _CORE,
     "hub/core/control": (*_CORE, "hub/wire/keys"),
     "hub/core/uplink": ("hub/core", "hub/wire", "hub/wire/uplink"),
-    "hub/core/update": ("hub/wire/uplink",),
+    "hub/core/update": ("hub/core", "hub/wire/uplink"),
     # 3: files, the radio, the line; drivers and store never meet
     "drivers": ("hub/wire", "hub/wire/keys", "hub/wire/uplink", "hub/core", "hub/core/uplink"),
-    "drivers/meter": ("drivers", "hub/wire/uplink", "hub/core"),
-    "drivers/zigbee": ("drivers", "hub/wire", "hub/wire/uplink", "hub/core"),
-    "store": ("hub/wire/uplink", "hub/core", "hub/core/control"),
+    "drivers/meter": ("drivers", "hub/wire", "hub/wire/uplink", "hub/core"),
+    "drivers/zigbee": ("drivers", "hub/wire", "hub/wire/uplink", "hub/wire/zigbee", "hub/core"),
+    "store": ("hub/wire", "hub/wire/uplink", "hub/core", "hub/core/control"),
     # 4: loops; they meet in the store and nowhere else
     **dict.fromkeys(_SERVICES, _BELOW_SERVICES),
     # 5: the only place that constructs
@@ -58,8 +59,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hub/cli": (*_BELOW_SERVICES, *_SERVICES, "hub/app", "hub/headend", "hub/bench"),
 }
 
-# Of core, the store takes what is recorded and nothing else.
-_RECORDS = ("hub.core.records", "hub.core.control.records")
+# Of core, the store takes what is recorded, how long to wait before trying again, and nothing else.
+_RECORDS = ("hub.core.records", "hub.core.control.records", "hub.core.backoff")
 
 _NO_IO = (
     "asyncio",
@@ -86,6 +87,10 @@ OUTSIDE: list[tuple[str, tuple[str, ...], str]] = [
     ),
     ("store", ("asyncio",), "the store is below the loops"),
     ("drivers", ("paho",), "the uplink alone talks MQTT"),
+    *(
+        (room, ("http.client", "urllib.request"), "drivers/https.py has the one client whose answers come to an end")
+        for room in ("hub", "store", "drivers/zigbee", "drivers/meter")
+    ),
     (
         "hub/services/update/helper.py",
         ("hub", "drivers", "store", "asyncio", "cryptography", "cbor2"),
@@ -97,6 +102,18 @@ OUTSIDE: list[tuple[str, tuple[str, ...], str]] = [
     ("hub/cli", ("zigpy", "bellows"), "a CLI verb must not cost 35 MB"),
     ("tests/emulators/ezsp", ("zigpy", "bellows", "serialx"), "a peer built from its host's library proves nothing"),
     ("hub", ("tests", "deploy"), "the product does not need its tests"),
+    (
+        "deploy/headend",
+        ("hub.app", "hub.cli", "hub.bench", "hub.services", "hub.core", "store", "drivers"),
+        "a control point knows the formats and the control point's library; it is no hub",
+    ),
+    ("drivers", ("tests", "deploy"), "nor does a driver"),
+    ("store", ("tests", "deploy"), "nor the store"),
+    (
+        "deploy",
+        ("tests",),
+        "what is shipped is whole without them; the demonstration runs its home as a program",
+    ),
 ]
 # Only drivers/zigbee may know the radio stack's types.
 _RADIO_STACK = ("zigpy", "bellows", "serialx")
@@ -172,7 +189,7 @@ def faults_of_floors(root: Path, allowed: Mapping[str, Iterable[str]]) -> list[s
             faults.append(f"{known[module]} imports {target}: {room}/ may not import {other}/")
         if room == "store":
             faults += [
-                f"{known[module]} imports {target}: of hub/core the store takes records alone"
+                f"{known[module]} imports {target}: of hub/core the store takes records and backoff alone"
                 for target in sorted(targets)
                 if target.startswith("hub.core") and target not in _RECORDS
             ]

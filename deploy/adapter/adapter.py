@@ -10,7 +10,7 @@ import json
 
 from hub.core.adapter.client import Client
 
-from .appliance import Appliance
+from .appliance import AdapterAppliance
 from .orders import Orders
 from .readings import Ring, payload_of, to_mantissa, to_text
 
@@ -20,7 +20,7 @@ LIMIT = 0x0007
 ABOUT = 0x0020
 CONTROL = 0x0030
 
-_PUBLISH_HEADER = 7  # octets in front of a PUBLISH's data (MQTT-SN 1.2, 5.4.12)
+_PUBLISH_HEADER = 7  # bytes in front of a PUBLISH's data (MQTT-SN 1.2, 5.4.12)
 _MAX_PAYLOAD = 248  # beyond that the header grows
 _SPREAD_S = 5  # after a power cut a street of adapters starts at the same moment
 _FIRST_PAUSE_S = 2
@@ -31,7 +31,7 @@ _AGAIN_S = 60  # a refused subscription
 _REWRITE_S = 60
 
 
-class Report:
+class AdapterReport:
     """What the hub is told when it changes: only the newest value counts."""
 
     def __init__(self) -> None:
@@ -57,14 +57,14 @@ class Adapter:
     """One adapter. Call `start` once.
 
     getrandbits: as in `random`, seeded differently on every board; about: (key, value) pairs, the most important
-    first, since a short link carries only the first; sleep_s: 0 = always on; max_octets: the longest datagram that the
+    first, since a short link carries only the first; sleep_s: 0 = always on; max_bytes: the longest datagram that the
     link carries; capacity: readings kept while the hub is away; longest_order_s: what lasts longer is refused.
     """
 
     def __init__(
-        self, client_id: str, appliance: Appliance, getrandbits: "Random", *,
+        self, client_id: str, appliance: AdapterAppliance, getrandbits: "Random", *,
         about: "tuple[tuple[str, object], ...]" = (), protected: bool = False, period_s: int = 60, sleep_s: int = 0,
-        max_octets: int = 60, capacity: int = 480, longest_order_s: int = 86400, keepalive_s: int = 60,
+        max_bytes: int = 60, capacity: int = 480, longest_order_s: int = 86400, keepalive_s: int = 60,
         t_retry_s: int = 10, n_retry: int = 4,
     ) -> None:  # fmt: skip
         self.client = Client(
@@ -76,12 +76,12 @@ class Adapter:
         self.faults = 0  # measurements that failed
         self.refused = 0  # publishes that the hub refused
         self._appliance, self._getrandbits = appliance, getrandbits
-        self._max_payload = min(max_octets - _PUBLISH_HEADER, _MAX_PAYLOAD)
+        self._max_payload = min(max_bytes - _PUBLISH_HEADER, _MAX_PAYLOAD)
         self._about = _about_payload((("sheddable", not protected),) + about, self._max_payload)  # noqa: RUF005
         self._period_s, self._sleep_s = period_s, sleep_s
         # The hub calls it lost when the wake-up and all its repetitions came too late.
         self._sleep_duration_s = min(65535, sleep_s + t_retry_s * (n_retry + 1))
-        self._reports = {STATE: Report(), LIMIT: Report()}
+        self._reports = {STATE: AdapterReport(), LIMIT: AdapterReport()}
         self._word: Word | None = None
         self._next_at: int | None = None  # the next attempt to connect, or the next wake-up
         self._sample_at: int | None = None
@@ -263,12 +263,12 @@ def _watts(limit_w: float) -> str:
     return to_text(to_mantissa(limit_w, 1), 1) if limit_w != int(limit_w) else str(int(limit_w))
 
 
-def _about_payload(about: "tuple[tuple[str, object], ...]", octets: int) -> bytes:
+def _about_payload(about: "tuple[tuple[str, object], ...]", size: int) -> bytes:
     """JSON with as many of the pairs as fit, each taken in its turn."""
     text = b""
     for key, value in about:
         pair = (json.dumps(key) + ":" + json.dumps(value)).encode()
-        if len(text) + len(pair) + 2 <= octets:
+        if len(text) + len(pair) + 2 <= size:
             text += (b"," if text else b"{") + pair
     return text + b"}" if text else b"{}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the adapter sits in front of: subclass `Appliance` for your hardware.
+"""What the adapter sits in front of: subclass `AdapterAppliance` for your hardware.
 
 The adapter calls it from its own loop, one call at a time, so each method has to return soon. A method that cannot do
 its work raises; the adapter counts that and, where it is about an order, tries again until it has worked.
@@ -14,7 +14,7 @@ TEMPERATURE = 0x0005
 BATTERY = 0x0008
 
 
-class Appliance:
+class AdapterAppliance:
     """A load that can be measured and held back. Numbers are int or float; a board with short floats returns int."""
 
     # Quantities that `set QUANTITY VALUE SECONDS` may set, such as ("temperature",).

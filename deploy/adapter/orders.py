@@ -5,9 +5,9 @@ Supply comes first: every restriction ends by itself, whether or not anybody is 
 with an end too far away, is refused; a protected appliance is never restricted; a board that starts lets go of all.
 """
 
-from .appliance import Appliance
+from .appliance import AdapterAppliance
 
-MAX_ORDER_OCTETS = 96
+MAX_ORDER_BYTES = 96
 _MAX_DIGITS = 9  # of a number: more is nobody's power and nobody's patience
 _AGAIN_S = 1  # an appliance that did not do as it was told is told again
 
@@ -32,7 +32,7 @@ class Knob:
 class Orders:
     """Obeys. `limit_w` and `on` are what the appliance really took, for the report to the hub."""
 
-    def __init__(self, appliance: Appliance, protected: bool, longest_s: int) -> None:
+    def __init__(self, appliance: AdapterAppliance, protected: bool, longest_s: int) -> None:
         self._appliance, self._protected, self._longest_s = appliance, protected, longest_s
         self._limit = Knob(None)
         self._on = Knob(True)
@@ -52,7 +52,7 @@ class Orders:
     def obey(self, order: bytes, now: int) -> bool:
         """Carry out an order. False: refused, and nothing has changed."""
         try:
-            if len(order) > MAX_ORDER_OCTETS:
+            if len(order) > MAX_ORDER_BYTES:
                 raise ValueError("too long")
             self._obey(order.decode().split(" "), now)
         except ValueError:  # also what is no UTF-8

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Readings that wait for the hub: a buffer of fixed size, and the payloads they travel in.
 
-Eleven octets a reading in blocks that are allocated once: a long outage does not cut a heap of 64 KB to pieces, and
+Eleven bytes a reading in blocks that are allocated once: a long outage does not cut a heap of 64 KB to pieces, and
 small blocks find room in one that the loading of modules has cut to pieces already.
 """
 
@@ -86,10 +86,10 @@ class Ring:
             into, there = self._place(to)
             into[there : there + SIZE] = block[at : at + SIZE]
 
-    def take(self, now: int, octets: int) -> "tuple[int, bytes]":
+    def take(self, now: int, size: int) -> "tuple[int, bytes]":
         """Remove the oldest reading and those of its quantity that fit into one payload with it: (topic id, records).
 
-        Only of a ring that is not empty; `octets` are enough for one reading. Topic id 0: all were too old.
+        Only of a ring that is not empty; `bytes` are enough for one reading. Topic id 0: all were too old.
         """
         topic_id = 0
         length = kept = taken = 0
@@ -105,7 +105,7 @@ class Ring:
             if not full and record_id == (topic_id or record_id):
                 topic_id = record_id
                 length += len(f"{age_s}:{to_text(mantissa, decimals)}") + (1 if records else 0)
-                full = (length > octets and taken > 0) or taken == _MAX_SAMPLES
+                full = (length > size and taken > 0) or taken == _MAX_SAMPLES
                 if not full:
                     records += bytes(block[at : at + SIZE])
                     taken += 1

@@ -30,7 +30,7 @@ _ticks_diff = getattr(time, "ticks_diff", _difference)
 _sleep_ms = getattr(time, "sleep_ms", _pause_ms)
 
 
-class Clock:
+class TickClock:
     """Milliseconds since it was made, in an int that never wraps; look at it at least every six days."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Clock:
         return self._ms
 
 
-class Link:
+class UdpSocket:
     """A socket that hears the hub alone. A network that is away is no error: the machine repeats what was lost."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -106,9 +106,9 @@ class Loop:
     on meanwhile. feed(): called each turn, for a watchdog: without one a program that hangs could hold a load for ever.
     """
 
-    def __init__(self, adapter: Adapter, link: Link, doze: "object" = None, feed: "object" = None) -> None:
+    def __init__(self, adapter: Adapter, link: UdpSocket, doze: "object" = None, feed: "object" = None) -> None:
         self._adapter, self._link, self._doze, self._feed = adapter, link, doze, feed
-        self._clock = Clock()
+        self._clock = TickClock()
         self._failures = 0
         adapter.start(0)
 
@@ -149,6 +149,6 @@ class Loop:
 
 def run(adapter: Adapter, host: str, port: int = 10000, doze: "object" = None, feed: "object" = None) -> None:
     """Be an adapter, for ever."""
-    loop = Loop(adapter, Link(host, port), doze, feed)
+    loop = Loop(adapter, UdpSocket(host, port), doze, feed)
     while True:
         loop.turn()

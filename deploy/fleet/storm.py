@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.core.uplink.reconnect_policy import Backoff, first_delay_s
+from hub.core.uplink.reconnect_policy import ReconnectPolicy, first_delay_s
 
 BOOT_SPREAD_S = 60.0  # hub/app/config.py: uplink.boot_spread_s
 PATIENCE_S = 20.0  # hub/services/uplink/session.py: CONNECT_TIMEOUT_S
@@ -70,7 +70,7 @@ Delay = Callable[[str], float]
 def hub_delays(outage: Outage) -> list[Delay]:
     """Each hub's own policy, drawing from one seeded source."""
     chance = random.Random(outage.seed).random
-    return [Backoff(chance).delay_s for _ in range(outage.hubs)]
+    return [ReconnectPolicy(chance).delay_s for _ in range(outage.hubs)]
 
 
 def library_delays(outage: Outage) -> list[Delay]:
@@ -89,7 +89,7 @@ def library_delays(outage: Outage) -> list[Delay]:
 
 
 def lost(outage: Outage, delays: list[Delay]) -> list[float]:
-    """When each hub tries first after it lost its session: the last octets reach some sooner than others."""
+    """When each hub tries first after it lost its session: the last bytes reach some sooner than others."""
     noticed = random.Random(outage.seed + 1).random
     return [noticed() * 0.5 + delay("uplink-lost") for delay in delays]
 

@@ -3,7 +3,7 @@
 The medium has it already, but for what only the bundle has: a table, its hash tree, the signature. So the
 factory's drop brings those and a list, and the first boot puts the bundle together (initramfs/data.sh). base.tar has:
 
-    meterhub/update/base.parts      "SHA-256", then a line for each piece: kernel|rootfs|rest, offset, octets
+    meterhub/update/base.parts      "SHA-256", then a line for each piece: kernel|rootfs|rest, offset, bytes
     meterhub/update/base.rest       what is in neither slot
     meterhub/update/base.raucb.idx  the bundle's index (hub/core/update/chunk_index.py)
 """
@@ -20,7 +20,7 @@ FOLDER = "meterhub/update"
 
 
 def make_base(bundle: Path, index: Path, fit: Path, rootfs: Path, into: Path) -> Path:
-    """Write base.tar; the same bundle gives the same octets."""
+    """Write base.tar; the same bundle gives the same bytes."""
     kernel, whole = fit.read_bytes(), bundle.read_bytes()
     known = decode_index(index_of(kernel))
     known += [
@@ -45,13 +45,13 @@ def make_base(bundle: Path, index: Path, fit: Path, rootfs: Path, into: Path) ->
     return into
 
 
-def _from_slots(piece: Piece, offset: int, kernel_octets: int) -> list[str]:
+def _from_slots(piece: Piece, offset: int, kernel_bytes: int) -> list[str]:
     """A piece's lines: two where it goes from the kernel's end over to the root."""
     lines, left = [], piece.length
-    if offset < kernel_octets:
-        length = min(left, kernel_octets - offset)
+    if offset < kernel_bytes:
+        length = min(left, kernel_bytes - offset)
         lines.append(f"kernel {offset} {length}")
         offset, left = offset + length, left - length
     if left:
-        lines.append(f"rootfs {offset - kernel_octets} {left}")
+        lines.append(f"rootfs {offset - kernel_bytes} {left}")
     return lines

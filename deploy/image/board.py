@@ -93,7 +93,7 @@ _TABLES = {
     "kernel": {"package", "dtb", "load_address", "fdt_address", "modules"},
     "uboot": {"defconfig", "fragments", "images", "env"},
     "disk": {"device", "card", "size_mb"},
-    "data": {"cipher", "key_octets", "secret"},
+    "data": {"cipher", "key_bytes", "secret"},
     "hub": {"radio"},
     "console": {"tty"},
     "qemu": None,

@@ -20,13 +20,13 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 @dataclass(frozen=True)
 class Package:
-    """One line of a lock. section: "root", "boot" (initramfs), "kernel"; octets: its size."""
+    """One line of a lock. section: "root", "boot" (initramfs), "kernel"; bytes: its size."""
 
     section: str
     name: str
     version: str
     architecture: str
-    octets: int
+    size: int
     sha256: str
 
     @property
@@ -209,7 +209,7 @@ def _locked(apt: Apt, section: str, found: list[tuple[str, str, str]], cache: Pa
 def _write(lock: Path, lines: list[str]) -> Path:
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(
-        "# section name version architecture octets sha256; made by deploy/build.py --lock\n" + "".join(lines)
+        "# section name version architecture bytes sha256; made by deploy/build.py --lock\n" + "".join(lines)
     )
     return lock
 
@@ -223,12 +223,10 @@ def read_lock(path: Path) -> list[Package]:
         if line.startswith("#"):
             continue
         try:
-            section, name, version, architecture, octets, sha256 = line.split()
-            packages.append(Package(section, name, version, architecture, int(octets), sha256))
+            section, name, version, architecture, size, sha256 = line.split()
+            packages.append(Package(section, name, version, architecture, int(size), sha256))
         except ValueError:
-            raise BuildError(
-                f"{path}:{number}: expected section, name, version, architecture, octets, sha256"
-            ) from None
+            raise BuildError(f"{path}:{number}: expected section, name, version, architecture, bytes, sha256") from None
     return packages
 
 

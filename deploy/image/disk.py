@@ -13,7 +13,7 @@ from deploy.image.shell import BuildError, run
 
 MIB = 1 << 20
 _SECTOR = 512
-ENV_OFFSETS, ENV_OCTETS = (0x80000, 0x90000), 0x4000
+ENV_OFFSETS, ENV_BYTES = (0x80000, 0x90000), 0x4000
 KERNEL_MB, ROOTFS_MB = 16, 96
 _LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 _NAMESPACE = uuid.UUID("6f8f7f3c-5f0e-4d0b-9c55-6d2f1f6b9b1e")
@@ -22,11 +22,11 @@ INITIAL_ENVIRONMENT = "BOOT_ORDER=A B\nBOOT_A_LEFT=3\nBOOT_B_LEFT=3\n"
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition; octets from the start of the medium."""
+    """One partition; bytes from the start of the medium."""
 
     name: str
     start: int
-    octets: int
+    size: int
 
 
 def layout(size_mb: int) -> list[Partition]:
@@ -64,8 +64,8 @@ def make_disk(board: Board, fit: Path, rootfs: Path, work: Path, into: Path) -> 
         for partition in partitions:
             if partition.name in contents:
                 content = contents[partition.name].read_bytes()
-                if len(content) > partition.octets:
-                    raise BuildError(f"{contents[partition.name]}: {len(content)} octets do not fit {partition.name}")
+                if len(content) > partition.size:
+                    raise BuildError(f"{contents[partition.name]}: {len(content)} bytes do not fit {partition.name}")
                 image.seek(partition.start)
                 image.write(content)
     return into
@@ -76,7 +76,7 @@ def _table(board: Board, partitions: list[Partition]) -> str:
     lines = ["label: gpt", f"label-id: {uuid.uuid5(_NAMESPACE, board.name)}", "first-lba: 2048", "unit: sectors", ""]
     for part in partitions:
         identity = uuid.uuid5(_NAMESPACE, f"{board.name}/{part.name}")
-        start, size = part.start // _SECTOR, part.octets // _SECTOR
+        start, size = part.start // _SECTOR, part.size // _SECTOR
         lines.append(f'start={start}, size={size}, type={_LINUX}, uuid={identity}, name="{part.name}"')
     return "\n".join(lines) + "\n"
 
@@ -84,5 +84,5 @@ def _table(board: Board, partitions: list[Partition]) -> str:
 def _environment(work: Path) -> bytes:
     source, made = work / "env.txt", work / "env.bin"
     source.write_text(INITIAL_ENVIRONMENT)
-    run(["mkenvimage", "-r", "-s", str(ENV_OCTETS), "-o", made, source])
+    run(["mkenvimage", "-r", "-s", str(ENV_BYTES), "-o", made, source])
     return made.read_bytes()

@@ -23,14 +23,14 @@ _DATA = "data"
 # Within the data partition: the header's place, the drop's, and where the file system begins (initramfs/data.sh).
 DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
 _SECTOR = 512
-_MOST_OCTETS = DATA_OFFSET - DROP_OFFSET - _SECTOR
+_MOST_BYTES = DATA_OFFSET - DROP_OFFSET - _SECTOR
 _LEAST_FOR_BASE = 448 << 20  # the store's 256 MiB (store.max_mb), a base, and the update that is put together of it
 _HUB_ID, _FIELD_ID = 960, 962  # deploy/systemd/sysusers.d/meterhub.conf
 SECRETS = {"hub.key": _HUB_ID, "pin": _HUB_ID, "console": _FIELD_ID}  # and who reads them
 
 
 def pack(folder: Path, base: Path | None = None) -> bytes:
-    """A device's folder as the drop's octets; the same folder gives the same octets. Raises BuildError when it is not
+    """A device's folder as the drop's bytes; the same folder gives the same bytes. Raises BuildError when it is not
     one, or too big."""
     if not (folder / "etc-meterhub" / "hub.toml").is_file():
         raise BuildError(f"{folder}: expected a device's folder, with etc-meterhub/hub.toml")
@@ -43,8 +43,8 @@ def pack(folder: Path, base: Path | None = None) -> bytes:
         if base is not None:
             _add_base(archive, base)
     content = out.getvalue()
-    if len(content) > _MOST_OCTETS:
-        raise BuildError(f"{folder}: {len(content)} octets; a drop may have {_MOST_OCTETS}")
+    if len(content) > _MOST_BYTES:
+        raise BuildError(f"{folder}: {len(content)} bytes; a drop may have {_MOST_BYTES}")
     header = b"%s %d %s\n" % (MAGIC, len(content), hashlib.sha256(content).hexdigest().encode())
     return header.ljust(_SECTOR, b"\0") + content
 
@@ -77,7 +77,7 @@ def _add_base(archive: tarfile.TarFile, base: Path) -> None:
 
 
 def find_data(medium: Path) -> tuple[int, int]:
-    """Where the data partition begins and how long it is, in octets, as the medium's GPT says."""
+    """Where the data partition begins and how long it is, in bytes, as the medium's GPT says."""
     with medium.open("rb") as file:
         file.seek(_SECTOR)
         header = file.read(_SECTOR)
@@ -97,7 +97,7 @@ def find_data(medium: Path) -> tuple[int, int]:
 def put_drop(medium: Path, folder: Path, base: Path | None = None) -> None:
     """Write a device's files onto a medium. Raises BuildError when a hub has already made its data partition there, or
     where there is no room for a base beside all that the store may grow to."""
-    octets = pack(folder, base)
+    raw = pack(folder, base)
     start, size = find_data(medium)
     if base is not None and size < _LEAST_FOR_BASE:
         raise BuildError(f"{medium}: {size >> 20} MiB for data; a base wants {_LEAST_FOR_BASE >> 20}: leave --base out")
@@ -106,7 +106,7 @@ def put_drop(medium: Path, folder: Path, base: Path | None = None) -> None:
         if file.read(8) == b"METERHUB":
             raise BuildError(f"{medium}: has been started already; its identity is on its encrypted data partition")
         file.seek(start + DROP_OFFSET)
-        file.write(octets)
+        file.write(raw)
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ _MODULES = ("dm-mod", "dm-verity", "dm-crypt", "loop", "squashfs", "ext4", "crc3
 
 @dataclass(frozen=True)
 class Verity:
-    """What dm-verity needs to know of a root file system. Blocks are of 4096 octets."""
+    """What dm-verity needs to know of a root file system. Blocks are of 4096 bytes."""
 
     blocks: int
     root_hash: str
@@ -64,7 +64,7 @@ def _module_name(file: str) -> str:
 
 
 class Cpio:
-    """A newc archive whose octets depend on its content alone."""
+    """A newc archive whose bytes depend on its content alone."""
 
     def __init__(self) -> None:
         self._out = io.BytesIO()
@@ -136,7 +136,7 @@ def _settings(board: Board, verity: Verity, clock_s: int) -> str:
         "CLOCK": clock_s,
         "VERITY": verity.table(),
         "CIPHER": board.data["cipher"],
-        "KEY_OCTETS": board.data["key_octets"],
+        "KEY_BYTES": board.data["key_bytes"],
         "SECRET": board.data["secret"],
     }
     return "".join(f"{key}='{value}'\n" for key, value in values.items())

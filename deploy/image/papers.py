@@ -72,7 +72,7 @@ def manifest(
     test_keys: bool,
     console: bool,
 ) -> dict[str, Any]:
-    """What the factory and the update server need to know of each file. Names are from `out` on, sizes octets."""
+    """What the factory and the update server need to know of each file. Names are from `out` on, sizes bytes."""
     return {
         "compatible": board.compatible,
         "version": version,
@@ -83,7 +83,7 @@ def manifest(
         "test_keys": test_keys,
         "console_root": console,
         "files": {
-            kind: {"name": str(path.relative_to(out)), "octets": path.stat().st_size, "sha256": sha256_of(path)}
+            kind: {"name": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for kind, path in files.items()
         },
     }
@@ -94,6 +94,6 @@ def _commit() -> str:
 
 
 def write_json(document: dict[str, Any], into: Path) -> Path:
-    """Write it with sorted keys: the same octets for the same content."""
+    """Write it with sorted keys: the same bytes for the same content."""
     into.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     return into

@@ -1,6 +1,6 @@
 """A built board in QEMU: `python -m deploy.image.qemu BUILD` shows its serial console here.
 
-The disk is a copy in RUN, kept from run to run; the fuses are a file beside it: 32 random octets that only this "board"
+The disk is a copy in RUN, kept from run to run; the fuses are a file beside it: 32 random bytes that only this "board"
 has. Its network is QEMU's user network: the hub reaches this machine's loopback as 10.0.2.2, and knows of nothing else.
 """
 
@@ -16,7 +16,7 @@ from deploy.image.board import Board, load_board
 from deploy.image.shell import BuildError, run
 
 HOST_ADDRESS = "10.0.2.2"  # the loopback of this machine, as the board sees it
-_FLASH_OCTETS = 64 << 20
+_FLASH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Machine:
         if not fuses.exists():
             with fuses.open("wb") as file:
                 file.write(secrets.token_bytes(32))
-                file.truncate(_FLASH_OCTETS)
+                file.truncate(_FLASH_BYTES)
 
     def command(self, console: str, radio: str | None = None) -> list[str]:
         """QEMU's command line. console: a -chardev's description without its id; radio: HOST:PORT where one listens."""

@@ -47,7 +47,7 @@ def unpack(board: Board, files: dict[Package, Path], target: Path, work: Path) -
         if package.section == "root":
             os.link(path, repository / path.name)
             fields = run(["dpkg-deb", "-f", path]).strip()
-            stanzas.append(f"{fields}\nFilename: ./{path.name}\nSize: {package.octets}\nSHA256: {package.sha256}\n")
+            stanzas.append(f"{fields}\nFilename: ./{path.name}\nSize: {package.size}\nSHA256: {package.sha256}\n")
             names.append(package.name)
     (repository / "Packages").write_text("\n".join(stanzas))
     mode = "root" if os.getuid() == 0 else "unshare"
@@ -88,6 +88,7 @@ def finish(
     shutil.copytree(HERE / "files", root, symlinks=True, dirs_exist_ok=True)
     (root / "usr/bin/meterhub").chmod(0o755)
     _remove(root, trim["root"])
+    _put_shell_pages(root)
     _write_settings(board, root, version, epoch_s)
     _make_users(root)
     run(["sh", REPOSITORY / "deploy/field/install.sh", root])
@@ -135,6 +136,16 @@ def _put_hub(root: Path, wheels: list[Path]) -> None:
     for name in ("hub", "drivers", "store"):
         shutil.copytree(REPOSITORY / name, site / name, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
     _put_units(root)
+
+
+def _put_shell_pages(root: Path) -> None:
+    """Tab completion and the man page of `meterhub`; after the trimming, which takes everybody else's."""
+    for name, target in (
+        ("meterhub.bash", "usr/share/bash-completion/completions/meterhub"),
+        ("meterhub.1", "usr/share/man/man1/meterhub.1"),
+    ):
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "deploy/shell" / name, root / target)
 
 
 # The initramfs has done what these would wait for (deploy/image/initramfs/init): the hub starts with the system.

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.image.initramfs import Verity
 from deploy.image.shell import BuildError, run
 
-MOST_OCTETS = 50_000_000
+MOST_BYTES = 50_000_000
 _BLOCK = 4096
 _STARTUP = Path(__file__).parent / "startup.list"
 _PYTHON_FOLDERS = ("usr/lib/python3.11", "usr/lib/python3.11/lib-dynload", "usr/lib/python3/dist-packages")
@@ -60,11 +60,11 @@ def make_rootfs(
         env={"SOURCE_DATE_EPOCH": str(epoch_s)},
     )
     order.unlink()
-    octets = into.stat().st_size
-    if octets > MOST_OCTETS:
-        raise BuildError(f"{into}: {octets / 1e6:.1f} MB; the root may have {MOST_OCTETS / 1e6:.0f} MB at most")
+    size = into.stat().st_size
+    if size > MOST_BYTES:
+        raise BuildError(f"{into}: {size / 1e6:.1f} MB; the root may have {MOST_BYTES / 1e6:.0f} MB at most")
     with into.open("r+b") as file:
-        file.truncate(octets + -octets % _BLOCK)
+        file.truncate(size + -size % _BLOCK)
     blocks = into.stat().st_size // _BLOCK
     # The salt need not be secret, and a random one would make every build another.
     salt = hashlib.sha256(f"meterhub {version} {epoch_s}".encode()).hexdigest()

@@ -16,7 +16,7 @@ from deploy.image.board import board_names
 from deploy.image.debs import sha256_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SALTED = ("update", "update_index", "base")  # the update, and what follows from its octets
+SALTED = ("update", "update_index", "base")  # the update, and what follows from its bytes
 
 
 def build(board: str, out: Path, keys: Path | None, cache: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from deploy.certificates import leaf, name_of, root
-from deploy.provision import durable
+from drivers.durable_file import replace_file
 from drivers.pkcs11_token import generate, load_key
 from hub.wire.keys.pkcs11 import parse_uri, to_pem, uri_of
 from hub.wire.keys.recovery import kid_of_key
@@ -39,12 +39,12 @@ def create(folder: Path, name: str, passphrase: bytes, key_uri: str | None = Non
         key = ec.generate_private_key(ec.SECP256R1())
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         pem = key.private_bytes(encoding, form, serialization.BestAvailableEncryption(passphrase))
-    durable.write(key_file, pem, 0o600)
+    replace_file(key_file, pem)
     certificate = root(name_of(name), key, timedelta(days=CA_DAYS))
-    durable.write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
+    replace_file(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-class Authority:
+class DeviceAuthority:
     """Certifies devices. Raises NoAuthority at the start, HardwareError where its own key is in hardware."""
 
     def __init__(self, folder: Path, passphrase: bytes) -> None:
@@ -80,7 +80,7 @@ class RecoverySigner:
 
     alg = ES256
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: DeviceAuthority) -> None:
         self._authority = authority
         self.kid = kid_of_key(authority.key.public_key())
 

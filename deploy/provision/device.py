@@ -25,10 +25,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from deploy.provision import durable, label
-from deploy.provision.authority import Authority
+from deploy.provision import label
+from deploy.provision.authority import DeviceAuthority
 from deploy.provision.hardware import DEVICE_TOKEN, Fitted, Jig, openssl_conf
-from deploy.provision.journal import Journal
+from deploy.provision.journal import StationJournal
+from drivers.durable_file import sync_folder
 from hub.wire.keys.pkcs11 import to_pem
 
 # Of deploy/systemd/sysusers.d/meterhub.conf: the files are made before there is a system to ask.
@@ -47,8 +48,8 @@ class Lot:
     """What all devices of a station's folder have in common. `shared`: files of /etc/meterhub, by name."""
 
     folder: Path
-    authority: Authority
-    journal: Journal
+    authority: DeviceAuthority
+    journal: StationJournal
     jig: Jig
     shared: dict[str, bytes]
     eui64_first: int
@@ -90,7 +91,7 @@ def provision(lot: Lot, serial: str) -> bool:
     _sync_all(work)
     (lot.folder / "devices").mkdir(exist_ok=True)
     work.rename(done)
-    durable.sync(done.parent)
+    sync_folder(done.parent)
     lot.journal.add("completed", serial=serial)
     return True
 

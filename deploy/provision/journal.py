@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from drivers.durable_file import write_whole
+
 _FIRST = "0" * 64
 
 
@@ -20,7 +22,7 @@ class Broken(Exception):
 
 
 def entries_of(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """`(entries, octets that are whole)`. A last line that a power cut tore is left out. Raises Broken."""
+    """`(entries, bytes that are whole)`. A last line that a power cut tore is left out. Raises Broken."""
     entries: list[dict[str, Any]] = []
     prev, whole = _FIRST, 0
     for line in data.splitlines(keepends=True):
@@ -40,7 +42,7 @@ def entries_of(data: bytes) -> tuple[list[dict[str, Any]], int]:
     return entries, whole
 
 
-class Journal:
+class StationJournal:
     """Appends to a file that nobody else writes. Raises Broken or OSError."""
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +79,7 @@ class Journal:
             "prev": self._prev,
         }
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-        os.write(self._descriptor, line)
+        write_whole(self._descriptor, line)
         os.fsync(self._descriptor)
         self._prev, self._count = hashlib.sha256(line).hexdigest(), self._count + 1
         self._take(entry)

@@ -6,19 +6,19 @@ import os
 
 import segno
 
-INSTALL_CODE_OCTETS = 16
+INSTALL_CODE_BYTES = 16
 
 
 def install_code() -> bytes:
     """A new install code: 128 random bits and their CRC (Zigbee Base Device Behavior 3.0.1, section 10.1)."""
-    code = os.urandom(INSTALL_CODE_OCTETS)
+    code = os.urandom(INSTALL_CODE_BYTES)
     return code + crc16(code).to_bytes(2, "little")
 
 
 def crc16(data: bytes) -> int:
     """CRC-16/X-25: reflected CCITT, begun with ones and inverted, as install codes carry it."""
-    # The standard library has the unreflected CCITT alone: the same polynomial over mirrored octets.
-    mirrored = bytes(int(f"{octet:08b}"[::-1], 2) for octet in data)
+    # The standard library has the unreflected CCITT alone: the same polynomial over mirrored bytes.
+    mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in data)
     return int(f"{binascii.crc_hqx(mirrored, 0xFFFF):016b}"[::-1], 2) ^ 0xFFFF
 
 

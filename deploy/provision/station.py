@@ -26,11 +26,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.provision import durable
-from deploy.provision.authority import Authority, NoAuthority, RecoverySigner, create, is_signed
+from deploy.provision.authority import DeviceAuthority, NoAuthority, RecoverySigner, create, is_signed
 from deploy.provision.device import BadSerial, Lot, check_serial, provision
 from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm, Tpm
-from deploy.provision.journal import Broken, Journal, entries_of, head_of
+from deploy.provision.journal import Broken, StationJournal, entries_of, head_of
+from drivers.durable_file import replace_file
 from hub.app.config import ConfigError, load_config
 from hub.wire.keys.operators import BadOperators, operator_entry, parse_operators, refusal_of_list
 from hub.wire.keys.pkcs11 import BadUri, HardwareError
@@ -138,7 +138,7 @@ def init(arguments: argparse.Namespace) -> int:
 def _once(path: Path, data: bytes) -> None:
     """What a lot has begun with stays: devices that differ within a lot would be found out too late."""
     if not path.exists():
-        durable.write(path, data)
+        replace_file(path, data, 0o644)
 
 
 def _check_toml(path: Path) -> None:
@@ -158,7 +158,7 @@ def _operator(folder: Path, word: str) -> str:
     else:
         key = ec.generate_private_key(ec.SECP256R1())
         form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        durable.write(key_file, key.private_bytes(serialization.Encoding.PEM, form, none), 0o600)
+        replace_file(key_file, key.private_bytes(serialization.Encoding.PEM, form, none))
     return operator_entry(kid, key.public_key(), roles.split(","), kid)
 
 
@@ -170,8 +170,8 @@ def run(arguments: argparse.Namespace) -> int:
     policy = tomllib.loads((folder / "policy.toml").read_text())
     shared = _shared(folder / "shared")
     _check_toml(folder / "shared" / "hub.toml")
-    authority = Authority(folder, _passphrase(arguments))
-    journal = Journal(folder / "journal.jsonl")
+    authority = DeviceAuthority(folder, _passphrase(arguments))
+    journal = StationJournal(folder / "journal.jsonl")
     pin = arguments.pin_file.read_text().strip() if arguments.pin_file else None
     lot = Lot(
         folder, authority, journal, _jig(arguments), shared, int(policy["eui64_first"], 16),
@@ -182,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
         for serial in serials:
             made += provision(lot, serial)
     finally:
-        durable.write(folder / "journal.sig", _signed_head(authority, journal.head()))
+        replace_file(folder / "journal.sig", _signed_head(authority, journal.head()), 0o644)
         journal.close()
     print(f"{folder}: {made} devices made, {len(serials) - made} were complete already")
     return 0
@@ -198,13 +198,13 @@ def recover(arguments: argparse.Namespace) -> int:
         raise Usage(f"{arguments.serial}: not of this lot")
     if not 0 < len(arguments.by) <= MAX_BY:
         raise Usage(f"--by: expected up to {MAX_BY} characters")
-    authority = Authority(folder, _passphrase(arguments))
+    authority = DeviceAuthority(folder, _passphrase(arguments))
     message = RecoveryMessage(arguments.serial, int(time.time()), arguments.by, text)
     sealed = seal_recovery(RecoverySigner(authority), message)
-    journal = Journal(folder / "journal.jsonl")
+    journal = StationJournal(folder / "journal.jsonl")
     digest = hashlib.sha256(sealed).hexdigest()
     journal.add("recovery", serial=arguments.serial, by=arguments.by, sha256=digest)
-    durable.write(folder / "journal.sig", _signed_head(authority, journal.head()))
+    replace_file(folder / "journal.sig", _signed_head(authority, journal.head()), 0o644)
     journal.close()
     arguments.out.write_text(armour(sealed))
     print(f"{arguments.out}: for {arguments.serial}, for seven days: meterhub operators recover")
@@ -238,7 +238,7 @@ def _serials(arguments: argparse.Namespace) -> Iterator[str]:
             yield check_serial(f"{match[1]}{number:0{len(match[2])}}")
 
 
-def _signed_head(authority: Authority, head: bytes) -> bytes:
+def _signed_head(authority: DeviceAuthority, head: bytes) -> bytes:
     return head + authority.sign(head).hex().encode() + b"\n"
 
 

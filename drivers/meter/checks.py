@@ -7,10 +7,10 @@ X.25); IEC 62056-21, section 6.2 (BCC).
 
 def _table(polynomial: int) -> tuple[int, ...]:
     table = []
-    for octet in range(256):
+    for byte in range(256):
         for _ in range(8):
-            octet = octet >> 1 ^ polynomial if octet & 1 else octet >> 1
-        table.append(octet)
+            byte = byte >> 1 ^ polynomial if byte & 1 else byte >> 1
+        table.append(byte)
     return tuple(table)
 
 
@@ -18,8 +18,8 @@ _ARC, _CCITT = _table(0xA001), _table(0x8408)
 
 
 def _run(table: tuple[int, ...], crc: int, data: bytes) -> int:
-    for octet in data:
-        crc = crc >> 8 ^ table[(crc ^ octet) & 0xFF]
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc
 
 
@@ -41,8 +41,8 @@ def crc16_kermit(data: bytes) -> int:
 def bcc(data: bytes) -> int:
     """The exclusive-or of all bytes (IEC 62056-21)."""
     check = 0
-    for octet in data:
-        check ^= octet
+    for byte in data:
+        check ^= byte
     return check
 
 
@@ -56,8 +56,8 @@ def with_parity(data: bytes) -> bytes:
     return data.translate(_EVEN)
 
 
-_SEVEN = bytes(octet & 0x7F for octet in range(256))
-_EVEN = bytes(octet & 0x7F | ((octet & 0x7F).bit_count() & 1) << 7 for octet in range(256))
+_SEVEN = bytes(byte & 0x7F for byte in range(256))
+_EVEN = bytes(byte & 0x7F | ((byte & 0x7F).bit_count() & 1) << 7 for byte in range(256))
 
 
 def parity_of(data: bytes) -> str:
@@ -75,7 +75,7 @@ def is_seven_bits(data: bytes) -> bool:
     high = len(telling) - len(telling.translate(None, delete=_ABOVE))
     if high < len(telling) / 8:
         return False
-    right = sum(octet == even for octet, even in zip(telling, with_parity(telling), strict=True))
+    right = sum(byte == even for byte, even in zip(telling, with_parity(telling), strict=True))
     return right >= 0.9 * len(telling)
 
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from drivers.meter.records import Register
+from drivers.meter.records import RegisterValue
 from drivers.meter.sml import UNITS
 
 DATA_NOTIFICATION = 0x0F
@@ -18,7 +18,7 @@ _DEPTH = 12
 _MAX_ITEMS = 2_048
 
 
-class Malformed(ValueError):
+class MalformedCosem(ValueError):
     """The bytes are no data notification."""
 
 
@@ -26,7 +26,7 @@ class Pushed(NamedTuple):
     """What a notification says; see records.Readout."""
 
     ident: str
-    registers: dict[str, Register]
+    registers: dict[str, RegisterValue]
     texts: dict[str, tuple[str, ...]]
 
 
@@ -34,7 +34,7 @@ class _Enum(int):
     """A DLMS enumeration: a unit, where one is expected."""
 
 
-class _Reader:
+class _CosemReader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.place = 0
@@ -43,7 +43,7 @@ class _Reader:
     def take(self, length: int) -> bytes:
         content = self._data[self.place : self.place + length]
         if len(content) != length:
-            raise Malformed
+            raise MalformedCosem
         self.place += length
         return content
 
@@ -52,7 +52,7 @@ class _Reader:
         if first < 0x80:
             return first
         if not 1 <= first & 0x7F <= 2:
-            raise Malformed
+            raise MalformedCosem
         return int.from_bytes(self.take(first & 0x7F), "big")
 
     def is_at_end(self) -> bool:
@@ -62,7 +62,7 @@ class _Reader:
         """One value: None, list, bool, int, _Enum, float, str or bytes."""
         self._items += 1
         if depth > _DEPTH or self._items > _MAX_ITEMS:
-            raise Malformed
+            raise MalformedCosem
         tag = self.take(1)[0]
         if tag in (1, 2):
             return [self.read(depth + 1) for _ in range(self.length())]
@@ -84,7 +84,7 @@ class _Reader:
             return self.take(1) != b"\0"
         if tag == 22:
             return _Enum(self.take(1)[0])
-        raise Malformed
+        raise MalformedCosem
 
 
 _WHOLE = {5: (4, True), 6: (4, False), 15: (1, True), 16: (2, True), 17: (1, False), 18: (2, False), 20: (8, True),
@@ -95,24 +95,24 @@ _OPAQUE = {13: 1, 25: 12, 26: 5, 27: 4}
 
 def read_notification(data: bytes, ident: str = "") -> Pushed:
     """A data notification (tag 15); `ident`: what the meter called itself before. Raises Malformed."""
-    reader = _Reader(data)
+    reader = _CosemReader(data)
     if reader.take(1)[0] != DATA_NOTIFICATION:
-        raise Malformed
+        raise MalformedCosem
     reader.take(4)  # long invoke id and priority
     length = reader.length()
-    if length == 9:  # some meters put the tag of an octet string before its length
+    if length == 9:  # some meters put the tag of a byte string before its length
         length = reader.length()
     if length not in (0, 12):
-        raise Malformed
+        raise MalformedCosem
     reader.take(length)
     body = reader.read()
     if not isinstance(body, list):
-        raise Malformed
+        raise MalformedCosem
     head = _printed(body[0]) if body and isinstance(body[0], bytes | str) else ""
     if head.startswith(_KAIFA):
         return _by_position(body)
     if ident.startswith(_KAIFA) and len(body) == 1 and type(body[0]) is int:
-        return Pushed(ident, {"1-0:1.7.0": Register(body[0], 0, "W")}, {})  # its shortest list
+        return Pushed(ident, {"1-0:1.7.0": RegisterValue(body[0], 0, "W")}, {})  # its shortest list
     pushed = Pushed(head if head.startswith(_KAMSTRUP) else "", {}, {})
     _walk(body, pushed.registers, pushed.texts, _SCALES[_KAMSTRUP] if pushed.ident else {})
     version = next((pushed.texts[key][0] for key in _VERSIONS if key in pushed.texts), "")
@@ -126,7 +126,7 @@ def read_notification(data: bytes, ident: str = "") -> Pushed:
 
 def _walk(
     items: list[Any],
-    registers: dict[str, Register],
+    registers: dict[str, RegisterValue],
     texts: dict[str, tuple[str, ...]],
     scales: Mapping[str, tuple[str, int]],
 ) -> None:
@@ -155,18 +155,18 @@ def _walk(
                 register = _scaled(value, scale)
             else:
                 unit, exponent = scales.get(code, ("", 0))
-                register = Register(value, exponent, unit) if unit else None
+                register = RegisterValue(value, exponent, unit) if unit else None
             if register is not None:
                 registers.setdefault(key, register)
             elif code.startswith("0.0."):
                 texts.setdefault(key, (str(value),))
 
 
-def _scaled(value: int, scale: list[Any]) -> Register | None:
+def _scaled(value: int, scale: list[Any]) -> RegisterValue | None:
     if len(scale) != 2 or type(scale[0]) is not int or not isinstance(scale[1], _Enum) or not -9 <= scale[0] <= 9:
         return None
     known = UNITS.get(int(scale[1]))
-    return None if known is None else Register(value, scale[0] + known[1], known[0])
+    return None if known is None else RegisterValue(value, scale[0] + known[1], known[0])
 
 
 _VERSIONS = ("1-1:0.2.129", "1-0:0.2.129", "0-0:0.2.129")
@@ -198,16 +198,16 @@ _POSITIONS = {9: _POWERS + _ONE, 13: _POWERS + _THREE, 14: _POWERS + _ONE + _ENE
 def _by_position(body: list[Any]) -> Pushed:
     shape = _POSITIONS.get(len(body))
     if shape is None:
-        raise Malformed
+        raise MalformedCosem
     registers = {}
     for value, code in zip(body[3:], shape, strict=True):
         if code and type(value) is int:
             unit, exponent = _SCALES[_KAIFA][code]
-            registers[f"1-0:{code}"] = Register(value, exponent, unit)
+            registers[f"1-0:{code}"] = RegisterValue(value, exponent, unit)
     return Pushed(_printed(body[0])[:64], registers, {"0-0:96.1.0": (_printed(body[1]),)})
 
 
 def _printed(value: Any) -> str:
     if isinstance(value, bytes):
-        return value.decode("ascii") if value and all(32 <= octet < 127 for octet in value) else value.hex().upper()
+        return value.decode("ascii") if value and all(32 <= byte < 127 for byte in value) else value.hex().upper()
     return "".join(character for character in str(value) if " " <= character <= "~").strip()[:64]

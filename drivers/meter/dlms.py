@@ -7,7 +7,7 @@ transport layer, bit 4 the last segment), IEC 62056-5-3 (application layer).
 
 from drivers.meter.checks import crc16_x25
 from drivers.meter.cipher import Ciphered, Keys, decrypt, is_title, read_header
-from drivers.meter.cosem import DATA_NOTIFICATION, Malformed, read_notification
+from drivers.meter.cosem import DATA_NOTIFICATION, MalformedCosem, read_notification
 from drivers.meter.records import CRC, Bad, Found, Readout, Unreadable
 from drivers.meter.telegrams import Telegrams
 
@@ -155,7 +155,7 @@ class Dlms:
         if content[:1] == bytes([DATA_NOTIFICATION]):
             try:
                 read_notification(content)
-            except Malformed:
+            except MalformedCosem:
                 return True
             return False
         length, ciphered = read_header(content)
@@ -199,14 +199,14 @@ class Dlms:
                 return [Unreadable("dlms", "DLMS, encrypted, the key does not fit", data)]
             try:
                 read_notification(plain)
-            except Malformed:
+            except MalformedCosem:
                 return [Unreadable("dlms", "DLMS, encrypted, the key does not fit", data)]
             data = plain
         if data[:1] != bytes([DATA_NOTIFICATION]):
             return []
         try:
             pushed = read_notification(data, self._ident)
-        except Malformed:
+        except MalformedCosem:
             return [Bad("it is malformed", data)]
         if not pushed.registers:
             return [Unreadable("dlms", "DLMS, no register with a code, a scale and a unit", data)]

@@ -8,7 +8,7 @@ unasked, is heard by the same framer (telegrams.py).
 """
 
 from drivers.meter.checks import seven_bits, with_parity
-from drivers.meter.records import Bad, Found, Readout, Send, SetLine
+from drivers.meter.records import Bad, Found, Readout, SendBytes, SetLine
 from drivers.meter.telegrams import Telegrams
 
 START_BAUDRATE = 300
@@ -42,7 +42,7 @@ TRANSITIONS: dict[tuple[str, str], str] = {
     **{(state, "complete"): IDLE for state in (IDLE, WAKING, IDENTIFYING, ACKNOWLEDGING, SWITCHING, READING)},
 }
 
-Action = Send | SetLine
+Action = SendBytes | SetLine
 
 
 class Iec62056:
@@ -154,16 +154,16 @@ class Iec62056:
         if self.state == IDLE and self._must_wake:
             self._must_wake = False
             self._move("wake", now + len(_WAKE_UP) * _BITS / self._rate + _WAKE_UP_PAUSE_S)
-            self._actions.append(Send(_WAKE_UP))
+            self._actions.append(SendBytes(_WAKE_UP))
         elif self.state in (IDLE, WAKING):
             self._began_at, self._ident = now, b""
             self._move("due", now + len(self._request) * _BITS / self._rate + _ANSWER_S)
-            self._actions.append(Send(with_parity(self._request)))
+            self._actions.append(SendBytes(with_parity(self._request)))
         elif self.state == ACKNOWLEDGING:
             mark = self._ident[4:5] if self._fast != self._start or self._failed_at_rate % 2 == 0 else b"0"
             message = b"\x060" + seven_bits(mark) + b"0\r\n"  # normal protocol, this rate, read-out
             self._move("due", now + len(message) * _BITS / self._rate + 0.02)
-            self._actions.append(Send(with_parity(message)))
+            self._actions.append(SendBytes(with_parity(message)))
         elif self.state == SWITCHING:
             self._move("due", now + _ANSWER_S)
             self._set_rate(self._fast)

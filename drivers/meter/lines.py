@@ -9,7 +9,7 @@ meant), the last group of the code too (`32.7(241*V)`), several sets may share a
 import re
 from typing import NamedTuple
 
-from drivers.meter.records import Register
+from drivers.meter.records import RegisterValue
 
 # Unit -> the unit without prefix, power of ten. A prefix is m or M, so those are read as they are written.
 UNITS: dict[str, tuple[str, int]] = {
@@ -43,14 +43,14 @@ _MAX_GROUPS = 256
 class Lines(NamedTuple):
     """What the lines say, and whether each of them looks like one."""
 
-    registers: dict[str, Register]
+    registers: dict[str, RegisterValue]
     texts: dict[str, tuple[str, ...]]
     is_whole: bool
 
 
 def read_lines(body: str) -> Lines:
     """Registers and texts of a telegram's data, ident line excluded. What does not read is left out; never raises."""
-    registers: dict[str, Register] = {}
+    registers: dict[str, RegisterValue] = {}
     texts: dict[str, tuple[str, ...]] = {}
     is_whole = True
     joined: list[str] = []
@@ -76,7 +76,7 @@ def read_lines(body: str) -> Lines:
 
 
 def _keep(
-    registers: dict[str, Register],
+    registers: dict[str, RegisterValue],
     texts: dict[str, tuple[str, ...]],
     medium: str | None,
     channel: str | None,
@@ -101,7 +101,7 @@ def _keep(
         registers.setdefault(key, value._replace(at=at if _STAMP.match(at) else ""))
 
 
-def _value_of(code: str, groups: tuple[str, ...]) -> tuple[Register | None, str]:
+def _value_of(code: str, groups: tuple[str, ...]) -> tuple[RegisterValue | None, str]:
     """The first group that is a value with a unit; its time stamp is the group before it, or (demand) behind it."""
     for at, group in enumerate(groups[:3]):
         value = read_value(group)
@@ -120,7 +120,7 @@ def _value_of(code: str, groups: tuple[str, ...]) -> tuple[Register | None, str]
     return value._replace(exponent=value.exponent + 3, unit="Wh" if bare.group(1) else "W"), ""
 
 
-def read_value(text: str) -> Register | None:
+def read_value(text: str) -> RegisterValue | None:
     """`-0012,345*kWh` as a register; without a unit its unit is "". None: no number, or a unit that is not known."""
     match = _VALUE.match(text.strip())
     if match is None:
@@ -131,4 +131,4 @@ def read_value(text: str) -> Register | None:
         return None
     mantissa = int(whole + fraction)
     digits = f"{whole}.{fraction}".translate(_NINES)
-    return Register(-mantissa if sign == "-" else mantissa, known[1] - len(fraction), known[0], digits=digits)
+    return RegisterValue(-mantissa if sign == "-" else mantissa, known[1] - len(fraction), known[0], digits=digits)

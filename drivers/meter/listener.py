@@ -12,12 +12,12 @@ from drivers.meter.checks import seven_bits
 from drivers.meter.cipher import Keys
 from drivers.meter.dlms import Dlms
 from drivers.meter.iec62056 import Iec62056
-from drivers.meter.records import Bad, Found, Framer, Send, SetLine
+from drivers.meter.records import Bad, Found, Framer, SendBytes, SetLine
 from drivers.meter.sml import Sml
 from drivers.meter.telegrams import Telegrams
 from drivers.meter.tic import Tic
 
-Action = Send | SetLine
+Action = SendBytes | SetLine
 
 AUTO = "auto"
 PROTOCOLS = (AUTO, "p1", "iec62056-21", "sml", "dlms")
@@ -203,7 +203,7 @@ class Listener:
 
     def _is_text(self) -> bool:
         text = seven_bits(self._sample)
-        return sum(32 <= octet < 127 or octet in b"\r\n\t" for octet in text) >= 0.97 * len(text)
+        return sum(32 <= byte < 127 or byte in b"\r\n\t" for byte in text) >= 0.97 * len(text)
 
     def _has_marks(self) -> bool:
         """Whether there is something of a binary telegram in it, which a wrong parity, too, may leave in its place."""

@@ -5,31 +5,29 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import serial
 
 from drivers.clock import monotonic
+from drivers.conditions import ConditionTable
 from drivers.meter.cipher import Keys
 from drivers.meter.listener import AUTO, Listener
 from drivers.meter.reader import MeterReader
-from drivers.meter.records import Found, Send
+from drivers.meter.records import Found, SendBytes
 from drivers.meter.state_file import StateFile
+from hub.core.backoff import Backoff, Pace
+
+if TYPE_CHECKING:
+    from hub.wire.admin import MeterAnswer, MeterFigures
 
 log = logging.getLogger(__name__)
 
 MISSING, SILENT, UNREADABLE, GARBLED = "meter-missing", "meter-silent", "meter-unreadable", "meter-garbled"
 _SILENT_AFTER_S = 60.0
-_RETRY_S = (1.0, 30.0)
+_PACE = Pace(first_s=1.0, cap_s=30.0)
 _OVERDUE_S = 120.0  # four times what it waits at most
 _SAVE_EVERY_S = 3600.0
-
-
-class Health(Protocol):
-    """What the port needs of the health table."""
-
-    def raise_condition(self, code: str, detail: str = "") -> None: ...
-    def clear_condition(self, *codes: str) -> None: ...
 
 
 class MeterPort:
@@ -45,7 +43,7 @@ class MeterPort:
         self,
         path: str,
         protocol: str,
-        health: Health,
+        health: ConditionTable,
         record_event: Callable[[str, dict[str, Any]], Any],
         *,
         reading: Callable[[str, str, str, int], None],
@@ -81,7 +79,7 @@ class MeterPort:
 
     async def run(self) -> None:
         """Until cancelled: open the port, read it, open it again when it went away."""
-        delay_s = _RETRY_S[0]
+        backoff = Backoff(_PACE, steady_s=_PACE.cap_s)
         try:
             while True:
                 began = monotonic()
@@ -93,8 +91,8 @@ class MeterPort:
                     log.exception("the meter's port met an error of its own")
                     self._lost(error)
                 self.alive(_OVERDUE_S)
-                delay_s = _RETRY_S[0] if monotonic() - began > _RETRY_S[1] else min(delay_s * 2, _RETRY_S[1])
-                await asyncio.sleep(delay_s)
+                backoff.lived(monotonic() - began)
+                await asyncio.sleep(backoff.next_delay_s())
         finally:
             self._save()
 
@@ -157,7 +155,7 @@ class MeterPort:
     def _act(self) -> None:
         assert self._serial is not None and self._listener is not None
         for action in self._listener.take_actions():
-            if isinstance(action, Send):
+            if isinstance(action, SendBytes):
                 self._serial.write(action.data)
             else:
                 self._serial.baudrate = action.baudrate
@@ -242,7 +240,7 @@ class MeterPort:
         is_seven = self._meter.protocol in ("iec62056-21", "tic") and line.parity == "N"
         return f"{self._listener.rates()} {'7E1' if is_seven else f'8{line.parity}1'}"
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "MeterFigures":
         """Figures for `meterhub status`."""
         if self._serial is None:
             state = "missing"
@@ -256,11 +254,12 @@ class MeterPort:
         last_s = None if self._heard_at is None else round(monotonic() - self._heard_at, 1)
         protocol = self._meter.protocol or self._protocol
         figures = self._meter.figures()
-        return {
+        said = {
             "state": state, "protocol": protocol, "configured": self._protocol, "line": self._line(), "last_s": last_s,
             "unreadable": self._unreadable, **figures,
         }  # fmt: skip
+        return cast("MeterFigures", said)
 
-    def details(self) -> dict[str, Any]:
+    def details(self) -> "MeterAnswer":
         """All that the meter says, for the engineer in front of it (`meterhub meter`); not for a support bundle."""
-        return {**self.status(), "path": self._path, **self._meter.details()}
+        return cast("MeterAnswer", {**self.status(), "path": self._path, **self._meter.details()})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from drivers.meter.records import Readout, Register
+from drivers.meter.records import Readout, RegisterValue
 
 MAX_DIGITS = 18  # of a reading's value (design 3.2)
 
@@ -142,9 +142,9 @@ def meaning_of(readout: Readout) -> Meaning:
     )
 
 
-def _electric(registers: Mapping[str, Register]) -> dict[str, Register]:
+def _electric(registers: Mapping[str, RegisterValue]) -> dict[str, RegisterValue]:
     """Registers of electricity by C.D.E; of several channels the lowest counts."""
-    found: dict[str, tuple[int, Register]] = {}
+    found: dict[str, tuple[int, RegisterValue]] = {}
     for key, register in registers.items():
         prefix, _, code = key.partition(":")
         medium, _, channel = prefix.partition("-")
@@ -153,7 +153,7 @@ def _electric(registers: Mapping[str, Register]) -> dict[str, Register]:
     return {code: register for code, (_, register) in found.items()}
 
 
-def quantities_of(registers: Mapping[str, Register]) -> tuple[dict[str, str], dict[str, float]]:
+def quantities_of(registers: Mapping[str, RegisterValue]) -> tuple[dict[str, str], dict[str, float]]:
     """Quantity -> its value as the text of a decimal number, as an adapter would publish it; and its least step."""
     found: dict[str, str] = {}
     steps: dict[str, float] = {}
@@ -167,7 +167,7 @@ def quantities_of(registers: Mapping[str, Register]) -> tuple[dict[str, str], di
     return found, steps
 
 
-def _terms(source: Source, registers: Mapping[str, Register]) -> list[tuple[int, Register]]:
+def _terms(source: Source, registers: Mapping[str, RegisterValue]) -> list[tuple[int, RegisterValue]]:
     for choice in source.choices:
         if all(code in registers for _, code in choice):
             return [(sign, registers[code]) for sign, code in choice]
@@ -181,7 +181,7 @@ def _terms(source: Source, registers: Mapping[str, Register]) -> list[tuple[int,
     return [(1, register) for register in tariffs.values()]
 
 
-def _text(terms: list[tuple[int, Register]]) -> str | None:
+def _text(terms: list[tuple[int, RegisterValue]]) -> str | None:
     exponent = min(register.exponent for _, register in terms)
     if exponent < -12 or max(register.exponent for _, register in terms) > 12:
         return None
@@ -306,7 +306,7 @@ def _months(texts: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str, str],
     return tuple(found[:13])
 
 
-def _limit_w(registers: Mapping[str, Register], electric: Mapping[str, Register]) -> float | None:
+def _limit_w(registers: Mapping[str, RegisterValue], electric: Mapping[str, RegisterValue]) -> float | None:
     """The limit that the meter itself would switch off at (0-0:17.0.0), or its fuse (1-0:31.4.0); nines mean none."""
     limits = []
     threshold, fuse = registers.get("0-0:17.0.0"), electric.get("31.4.0")

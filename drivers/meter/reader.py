@@ -145,4 +145,4 @@ class MeterReader:
 
 
 def _is_text(raw: bytes) -> bool:
-    return all(32 <= octet < 127 or octet in b"\r\n\t\x02\x03" for octet in raw)
+    return all(32 <= byte < 127 or byte in b"\r\n\t\x02\x03" for byte in raw)

@@ -3,7 +3,7 @@
 from typing import NamedTuple, Protocol
 
 
-class Send(NamedTuple):
+class SendBytes(NamedTuple):
     """Put these bytes on the line."""
 
     data: bytes
@@ -16,7 +16,7 @@ class SetLine(NamedTuple):
     parity: str = "N"
 
 
-class Register(NamedTuple):
+class RegisterValue(NamedTuple):
     """One value of a meter: `mantissa x 10^exponent` of a unit without prefix (Wh, W, varh, V, A, m3, "" ...).
 
     at: the value's own time stamp as the meter wrote it (YYMMDDhhmmss, S or W behind it: summer or winter time), or "".
@@ -44,7 +44,7 @@ class Readout(NamedTuple):
     protocol: str
     ident: str
     check: str
-    registers: dict[str, Register]
+    registers: dict[str, RegisterValue]
     texts: dict[str, tuple[str, ...]]
     raw: bytes
     status: int | None = None

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 
-class Rule(NamedTuple):
+class SamplingRule(NamedTuple):
     """`every_s`: how often at least; a change by `change` (absolute and relative, both) is told after `least_s`."""
 
     every_s: float
@@ -16,8 +16,8 @@ class Rule(NamedTuple):
     change_share: float = 0.0
 
 
-_POWER = Rule(10.0, 2.0, change=100.0, change_share=0.1)
-_OTHER = Rule(60.0, 60.0)
+_POWER = SamplingRule(10.0, 2.0, change=100.0, change_share=0.1)
+_OTHER = SamplingRule(60.0, 60.0)
 
 
 class Sampling:

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from drivers.meter.checks import crc16_kermit, crc16_x25
-from drivers.meter.records import CRC, Bad, Found, Readout, Register
+from drivers.meter.records import CRC, Bad, Found, Readout, RegisterValue
 
 MAX_BYTES = 8_192  # a file of twenty registers and a signature is 500
 _ESCAPE, _BEGIN = b"\x1b" * 4, b"\x1b" * 4 + b"\x01" * 4
@@ -114,7 +114,7 @@ class Sml:
             self._looked_at = 0
 
 
-class _Reader:
+class _SmlReader:
     """SML's binary encoding: values are bytes, int, bool or list; "not set" is None."""
 
     def __init__(self, data: bytes) -> None:
@@ -127,14 +127,14 @@ class _Reader:
         if depth > _DEPTH or self._items > _MAX_ITEMS or self.place >= len(self._data):
             raise _Malformed
         begin = self.place
-        octet = self._data[begin]
-        kind, length = octet & 0x70, octet & 0x0F
-        while octet & 0x80:
+        byte = self._data[begin]
+        kind, length = byte & 0x70, byte & 0x0F
+        while byte & 0x80:
             self.place += 1
             if self.place >= len(self._data) or self.place - begin > 3:
                 raise _Malformed
-            octet = self._data[self.place]
-            length = length << 4 | octet & 0x0F
+            byte = self._data[self.place]
+            length = length << 4 | byte & 0x0F
         self.place += 1
         if kind == 0x70:
             return [self.read(depth + 1) for _ in range(min(length, _MAX_ITEMS))]
@@ -168,8 +168,8 @@ class Number(int):
 
 
 def _readout(body: bytes, raw: bytes) -> Found:
-    reader = _Reader(body)
-    registers: dict[str, Register] = {}
+    reader = _SmlReader(body)
+    registers: dict[str, RegisterValue] = {}
     texts: dict[str, tuple[str, ...]] = {}
     status: int | None = None
     server = b""
@@ -199,7 +199,7 @@ def _readout(body: bytes, raw: bytes) -> Found:
 def _keep(
     entry: Any,
     server: bytes,
-    registers: dict[str, Register],
+    registers: dict[str, RegisterValue],
     texts: dict[str, tuple[str, ...]],
     status: int | None,
 ) -> int | None:
@@ -220,7 +220,7 @@ def _keep(
     if -9 <= exponent <= 9:
         amended = _amend(value, key, server, status)
         if amended is not None:
-            registers.setdefault(key, Register(amended, exponent + known[1], known[0]))
+            registers.setdefault(key, RegisterValue(amended, exponent + known[1], known[0]))
     return status
 
 
@@ -234,7 +234,7 @@ def _amend(value: Number, key: str, server: bytes, status: int | None) -> int | 
     return int(value) if status & _FLOWS_OUT_FNN else int(value) + (1 << 8 * value.width)
 
 
-def _find_power(registers: dict[str, Register], texts: dict[str, tuple[str, ...]], status: int | None) -> None:
+def _find_power(registers: dict[str, RegisterValue], texts: dict[str, tuple[str, ...]], status: int | None) -> None:
     """EMH's meters say how much (15.7.0, without a sign), and in the status word which way."""
     size = registers.get("1-0:15.7.0")
     is_emh = texts.get("129-129:199.130.3") == ("EMH",)
@@ -250,6 +250,6 @@ def _printed(value: bytes) -> str:
     if len(value) == 10 and value[0] in (0x09, 0x0A) and value[2:5].isalpha() and value[2:5].isascii():
         number = int.from_bytes(value[6:10], "big")
         return f"{value[1] & 0x0F}{value[2:5].decode('ascii')}{value[5]:02X}{number:08d}"
-    if value and all(32 <= octet < 127 for octet in value):
+    if value and all(32 <= byte < 127 for byte in value):
         return value.decode("ascii").strip()
     return value.hex().upper()

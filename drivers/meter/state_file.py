@@ -2,11 +2,11 @@
 consumption, so it lies in hub.data_dir, which is encrypted at rest, and only the hub may read it."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from drivers.durable_file import replace_file
 from drivers.meter.happenings import Memory
 from drivers.meter.listener import Setting
 from drivers.meter.records import SetLine
@@ -41,13 +41,7 @@ class StateFile:
         text = json.dumps({"line": line, **asdict(memory)})
         if text == self._saved:
             return
-        temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        replace_file(self._path, text.encode())
         self._saved = text
 
 

@@ -11,7 +11,7 @@ Apparent power (PAPP, SINSTS) is VA, not W: it is shown, and is no `power`.
 import re
 
 from drivers.meter.checks import parity_of, seven_bits
-from drivers.meter.records import PARITY, Bad, Found, Readout, Register
+from drivers.meter.records import PARITY, Bad, Found, Readout, RegisterValue
 
 MAX_BYTES = 4_096  # a standard frame is 1,200
 _LOST_S = 5.0
@@ -87,7 +87,7 @@ class Tic:
 def _frame(frame: bytes, raw: bytes) -> Found:
     if parity_of(raw) == "broken":
         return Bad("the parity is wrong", raw)
-    registers: dict[str, Register] = {}
+    registers: dict[str, RegisterValue] = {}
     texts: dict[str, tuple[str, ...]] = {}
     place = 0
     while place < len(frame):
@@ -104,7 +104,7 @@ def _frame(frame: bytes, raw: bytes) -> Found:
         if code is not None:
             if not _NUMBER.match(parts[-1]):  # six bits of sum do not see the seventh
                 return Bad("a group's value is no number", raw)
-            registers.setdefault(code[0], Register(int(parts[-1]), code[2], code[1]))
+            registers.setdefault(code[0], RegisterValue(int(parts[-1]), code[2], code[1]))
     number = (texts.get("ADSC") or texts.get("ADCO") or ("",))[0]
     if not number or not registers:
         return Bad("it has no address", raw)

@@ -12,10 +12,10 @@ def hex_of(ieee: t.EUI64) -> str:
 
 def ieee_of(text: str) -> t.EUI64:
     """The address that `hex_of` printed. Raises ValueError for anything else."""
-    octets = bytes.fromhex(text)
-    if len(octets) != 8:
+    raw = bytes.fromhex(text)
+    if len(raw) != 8:
         raise ValueError(f"an IEEE address has 16 hex digits: {text!r}")
-    ieee: t.EUI64 = t.EUI64.deserialize(octets[::-1])[0]
+    ieee: t.EUI64 = t.EUI64.deserialize(raw[::-1])[0]
     return ieee
 
 

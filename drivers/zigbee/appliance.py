@@ -6,11 +6,12 @@ value whose scale is not known, or cannot be true, is withheld and said (promise
 
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drivers.zigbee import exceptions, zcl
+from drivers.zigbee import exceptions
 from drivers.zigbee.address import client_id_of
-from drivers.zigbee.channel import SPEAKS_S, Channel, Place, Reading
+from drivers.zigbee.channel import Channel, ClusterPlace, ZclReading
+from drivers.zigbee.contradictions import Contradictions
 from drivers.zigbee.ias import ZONE_STATUS, ZONE_TYPE, Zone, word_of
 from drivers.zigbee.measures import (
     ANALOG_INPUT,
@@ -31,23 +32,16 @@ from drivers.zigbee.measures import (
     value_attributes,
 )
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
+from hub.core.backoff import Pace
+from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow
 
 # Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0
 # Profiles whose endpoints speak ZCL to us: Home Automation, Light Link, Smart Energy.
 PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
-_PHASES = ("", ".b", ".c")
-# Power over voltage times current lies between these whatever the load; a scale that is a hundred off does not. On one
-# phase nothing of some size has so low a power factor; the sum of three may be small because one of them gives back.
-_LEAST_RATIO, _MOST_RATIO = Fraction(1, 80), Fraction(8)
-_LEAST_OF_ONE_PHASE, _SOME_SIZE_VA = Fraction(1, 10), 100
-# Which of two scales: then the ratio must be an ordinary one, and enough power must flow for it to mean something. More
-# power than voltage times current means that not all phases are known.
-_ORDINARY = (Fraction(1, 5), Fraction(5, 4))
-_JUDGED_FROM_W, _CHOSEN_FROM_W = 10, 50
-# Values of the same moment: one report's frames, one round of questions.
-_TOGETHER_S = 20.0
-_CONVINCED_BY = 3
 _POLL_MOST_S = 1800.0
 _NOTHING_TO_POLL_S = 240
 _NO_UNIT = -1
@@ -72,7 +66,7 @@ class Configuration(NamedTuple):
     change: int
 
 
-class Appliance:
+class ZclAppliance:
     """Kept for as long as the hub runs; the device behind it changes with every life of the radio.
 
     `record`: what `to_record` gave in an earlier life of the hub.
@@ -85,9 +79,9 @@ class Appliance:
         self.model: str | None = None
         self.is_sleepy = False
         self.exceptions = exceptions.Exceptions()
-        self.channels: dict[tuple[Place, int], Channel] = {}
-        self.places: list[Place] = []
-        self._current_keys: set[tuple[Place, int]] = set()
+        self.channels: dict[tuple[ClusterPlace, int], Channel] = {}
+        self.places: list[ClusterPlace] = []
+        self._current_keys: set[tuple[ClusterPlace, int]] = set()
         self.is_read = False  # all clusters were read once
         self.is_told = False  # each cluster was told what to report
         self.frames_in = self.frames_out = self.accepted = 0
@@ -97,19 +91,15 @@ class Appliance:
         self.told: set[str] = set()  # quantities of which it was said that they are withheld
         self.zones: dict[int, Zone] = {}  # by endpoint
         self.changed = False  # what `to_record` gives is new
-        self._scaled: set[Place] = set()  # whose channels have the scale that is known now
-        self._facts: dict[Place, dict[int, int]] = {}  # scale attributes that were read
+        self._scaled: set[ClusterPlace] = set()  # whose channels have the scale that is known now
+        self._facts: dict[ClusterPlace, dict[int, int]] = {}  # scale attributes that were read
         self._names: dict[str, int] = {}  # quantity: the endpoint that has it without a suffix
         self._chosen: dict[str, exceptions.Pair] = {}  # of `either`
         self._shapes: dict[int, Shape] = {}
-        self._latest: dict[tuple[str, int], tuple[Fraction, float]] = {}  # (base, endpoint): value, when
-        self._counts: dict[tuple[str, int], tuple[zcl.Number, float]] = {}  # currents before their scale
+        self._values = Contradictions()  # what it says of one moment, judged together
         self._held: list[tuple[Channel, zcl.Number]] = []
-        self._verdicts: dict[str, int] = {}  # quantity of a current: how often in a row it was judged otherwise
-        self._contradicted: set[str] = set()
-        self._borne_out: set[int] = set()  # endpoints whose power, voltage and current fit one another
-        self._poll_at: dict[Place, float] = {}
-        self._failures: dict[Place, int] = {}
+        self._poll_at: dict[ClusterPlace, float] = {}
+        self._failures: dict[ClusterPlace, int] = {}
         self._heard_at: float | None = None
         self._has_left = False
         self._record = record or {}
@@ -125,7 +115,7 @@ class Appliance:
         self._shapes = shapes
         self._find_exceptions()
         self.places = [
-            Place(endpoint, cluster)
+            ClusterPlace(endpoint, cluster)
             for endpoint, shape in sorted(shapes.items())
             if shape.profile in PROFILES and endpoint not in self.exceptions.skip_endpoints
             for cluster in sorted(CLUSTERS & shape.inputs, key=_order_of)
@@ -165,7 +155,7 @@ class Appliance:
 
     # What to ask
 
-    def questions(self, place: Place, *, anew: bool = False) -> list[int]:
+    def questions(self, place: ClusterPlace, *, anew: bool = False) -> list[int]:
         """Attributes to read of a cluster. `anew`: also those that the device said it has not."""
         facts = self._facts.get(place, {})
         wanted = [attribute for attribute in scale_attributes(place.cluster) if anew or facts.get(attribute) != -1]
@@ -175,7 +165,7 @@ class Appliance:
                 wanted.append(attribute)
         return wanted
 
-    def absent(self, place: Place, attributes: Iterable[int]) -> None:
+    def absent(self, place: ClusterPlace, attributes: Iterable[int]) -> None:
         """The device said that it has none of these."""
         scales = scale_attributes(place.cluster)
         for attribute in attributes:
@@ -187,7 +177,7 @@ class Appliance:
                 self._facts.setdefault(place, {})[attribute] = -1
                 self.changed = True
 
-    def to_configure(self, place: Place, now: float) -> list[Configuration]:
+    def to_configure(self, place: ClusterPlace, now: float) -> list[Configuration]:
         """What this cluster is to report: of each quantity its best channel, and the next where that has no value."""
         wanted = []
         for channel in self._channels_of(place):
@@ -200,14 +190,14 @@ class Appliance:
                 )
         return wanted
 
-    def configured(self, place: Place, attribute: int, *, took: bool) -> None:
+    def configured(self, place: ClusterPlace, attribute: int, *, took: bool) -> None:
         """The device took the reporting configuration of an attribute, or it did not."""
         channel = self.channels.get((place, attribute))
         if channel is not None:
             channel.is_configured, channel.is_refused = took, not took
             self.changed = True
 
-    def to_poll(self, place: Place, now: float) -> list[int]:
+    def to_poll(self, place: ClusterPlace, now: float) -> list[int]:
         """Attributes that have to be asked for because no report brings them."""
         wanted = [channel for channel in self._channels_of(place) if self._is_polled(channel, now)]
         attributes = {channel.measure.attribute: None for channel in wanted}
@@ -216,20 +206,21 @@ class Appliance:
                 attributes |= {channel.measure.multiplier: None, channel.measure.divisor: None}
         return list(attributes)
 
-    def poll_due(self, place: Place) -> float:
+    def poll_due(self, place: ClusterPlace) -> float:
         """When `to_poll` is worth asking for."""
         return self._poll_at.get(place, float("-inf"))
 
-    def polled(self, place: Place, now: float, *, answered: bool = True) -> None:
+    def polled(self, place: ClusterPlace, now: float, *, answered: bool = True) -> None:
         """A question was put: when the next is due. One that gets no answer is put more and more seldom."""
         self._failures[place] = 0 if answered else self._failures.get(place, 0) + 1
         periods = [channel.measure.poll_s for channel in self._channels_of(place) if self._is_polled(channel, now)]
-        period_s = min(periods, default=_NOTHING_TO_POLL_S) * 2.0 ** min(self._failures[place], 10)
-        if self.is_sleepy:
-            period_s = max(period_s, _SLEEPY_POLL_S)
-        self._poll_at[place] = now + min(period_s, max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0))
+        pace = Pace(
+            max(min(periods, default=_NOTHING_TO_POLL_S), _SLEEPY_POLL_S if self.is_sleepy else 0.0),
+            max(_POLL_MOST_S, _SLEEPY_POLL_S if self.is_sleepy else 0.0),
+        )
+        self._poll_at[place] = now + pace.ceiling_s(self._failures[place])
 
-    def ask_soon(self, place: Place) -> None:
+    def ask_soon(self, place: ClusterPlace) -> None:
         """Something was ordered here: what became of it is asked at the next turn, unless a report says so."""
         self._poll_at.pop(place, None)
 
@@ -251,7 +242,7 @@ class Appliance:
                 return True
         return False
 
-    def _channels_of(self, place: Place) -> list[Channel]:
+    def _channels_of(self, place: ClusterPlace) -> list[Channel]:
         return [channel for channel in self.channels.values() if channel.place == place]
 
     # What it says
@@ -261,7 +252,9 @@ class Appliance:
         self._heard_at = now
         self._has_left = False
 
-    def take(self, place: Place, records: Iterable[zcl.Record], now: float, *, reported: bool = False) -> list[Reading]:
+    def take(
+        self, place: ClusterPlace, records: Iterable[zcl.Record], now: float, *, reported: bool = False
+    ) -> list[ZclReading]:
         """Attributes as the device gave them, read or reported: the readings that they are worth."""
         # A phase's current tells whether its voltage is measured.
         records = sorted(records, key=lambda record: (place, record.attribute) not in self._current_keys)
@@ -282,13 +275,13 @@ class Appliance:
                 readings.append(reading)
         return readings
 
-    def take_zone(self, endpoint: int, status: int) -> tuple[list[Reading], list[str]]:
+    def take_zone(self, endpoint: int, status: int) -> tuple[list[ZclReading], list[str]]:
         """A zone's status: the readings and the texts of the alarms that it makes."""
         zone = self.zones.setdefault(endpoint, Zone(-1))
-        readings = [] if zone.quantity is None else [Reading(zone.quantity, zone.reading(status))]
+        readings = [] if zone.quantity is None else [ZclReading(zone.quantity, zone.reading(status))]
         return readings, zone.take(status)
 
-    def take_zone_records(self, endpoint: int, records: Iterable[zcl.Record]) -> tuple[list[Reading], list[str]]:
+    def take_zone_records(self, endpoint: int, records: Iterable[zcl.Record]) -> tuple[list[ZclReading], list[str]]:
         """Attributes of an IAS Zone cluster: its type first, then what it says now."""
         numbers = {record.attribute: record.number for record in records}
         kind, status = numbers.get(ZONE_TYPE), numbers.get(ZONE_STATUS)
@@ -297,7 +290,7 @@ class Appliance:
             self.changed = True
         return ([], []) if status is None else self.take_zone(endpoint, int(status))
 
-    def settle(self, now: float) -> list[Reading]:
+    def settle(self, now: float) -> list[ZclReading]:
         """All clusters were read: what could only be judged together is judged. The readings that waited for it."""
         self.is_read = True
         held, self._held = self._held, []
@@ -306,7 +299,7 @@ class Appliance:
             self._judge_phases(endpoint, at_once=True)
         return [reading for channel, raw in held if (reading := self._worth(channel, raw, now)) is not None]
 
-    def _value(self, channel: Channel, record: zcl.Record, now: float) -> Reading | None:
+    def _value(self, channel: Channel, record: zcl.Record, now: float) -> ZclReading | None:
         raw = record.number
         if raw is not None and channel.is_bcd:
             raw = bcd(int(raw))
@@ -314,7 +307,7 @@ class Appliance:
             self._refuse("invalid")
             return None
         if channel.base.startswith("current"):
-            self._counts[channel.base, channel.place.endpoint] = (raw, now)
+            self._values.note_current(channel.base, channel.place.endpoint, raw, now)
             if not self.is_read:  # the power that it is judged by may be read later
                 self._held.append((channel, raw))
                 return None
@@ -333,7 +326,7 @@ class Appliance:
                 return None
         return self._worth(channel, raw, now)
 
-    def _worth(self, channel: Channel, raw: zcl.Number, now: float) -> Reading | None:
+    def _worth(self, channel: Channel, raw: zcl.Number, now: float) -> ZclReading | None:
         quantity, scale = channel.quantity, channel.scale
         if scale is None:
             if channel.doubt:
@@ -344,10 +337,10 @@ class Appliance:
             self._withhold(quantity, f"{scale.text(raw)} cannot be true", "implausible")
             return None
         is_voltage = channel.base.startswith("voltage")
-        if is_voltage and not value and self._carries_current(channel.base, channel.place.endpoint):
+        if is_voltage and not value and self._values.carries_current(channel.base, channel.place.endpoint):
             self._refuse("implausible")  # no volts where amperes flow: this phase's voltage is not measured
             return None
-        if self._is_contradicted(channel):
+        if self._values.holds_against(channel, self.channels.values()):
             self._withhold(quantity, "power, voltage and current do not fit one another", "implausible")
             return None
         if is_voltage and self._is_unproved():
@@ -359,16 +352,12 @@ class Appliance:
             return None
         self.withheld.pop(quantity, None)
         self.accepted += 1
-        return Reading(quantity, scale.text(raw))
+        return ZclReading(quantity, scale.text(raw))
 
     def _note(self, channel: Channel, value: Fraction, now: float) -> None:
         """What other values are judged by, believed or not."""
         if channel.measure.least <= value <= channel.measure.most:
-            self._latest[channel.base, channel.place.endpoint] = (Fraction(value), now)
-
-    def _carries_current(self, voltage: str, endpoint: int) -> bool:
-        counts = self._counts.get((voltage.replace("voltage", "current", 1), endpoint))
-        return counts is not None and bool(counts[0])
+            self._values.note(channel.base, channel.place.endpoint, Fraction(value), now)
 
     def _is_unproved(self) -> bool:
         """Whether the device was found to give a false divisor, and its power does not bear out the others (yet)."""
@@ -378,19 +367,9 @@ class Appliance:
         divisors = [facts[METERING_DIVISOR] for facts in meters if facts.get(METERING_DIVISOR, -1) != -1]
         return any(doubt_of(None, divisor) for divisor in divisors)
 
-    def _is_contradicted(self, channel: Channel) -> bool:
-        """Whether a value was found not to fit the others; or a sibling's was, and nothing bears this endpoint out."""
-        if channel.quantity in self._contradicted:
-            return True
-        if channel.base not in ("current", "voltage") or channel.place.endpoint in self._borne_out:
-            return False
-        return any(
-            other.base == channel.base and other.quantity in self._contradicted for other in self.channels.values()
-        )
-
     # Scales
 
-    def _learn(self, place: Place, records: list[zcl.Record]) -> None:
+    def _learn(self, place: ClusterPlace, records: list[zcl.Record]) -> None:
         scales = scale_attributes(place.cluster)
         facts = self._facts.setdefault(place, {}) if scales else {}
         is_new = False
@@ -467,7 +446,7 @@ class Appliance:
             return ""  # it counts gas, water or heat
         return channel.measure.quantity
 
-    def _unit_of(self, place: Place) -> int:
+    def _unit_of(self, place: ClusterPlace) -> int:
         """What a register counts; _NO_UNIT when neither the device nor the table says."""
         unit = self._facts.get(place, {}).get(UNIT_OF_MEASURE, -1)
         if unit >= 0:
@@ -506,93 +485,24 @@ class Appliance:
     # What can be judged only together
 
     def _judge(self, endpoint: int, now: float, *, at_once: bool = False) -> None:
-        """Do an endpoint's currents and voltages fit its power? Where they do not, some scale is another; which, nobody
-        can tell: neither is given, and the siblings' are not where nothing bears them out."""
-        channels = [
-            channel
-            for channel in self.channels.values()
-            if channel.place.endpoint == endpoint and channel.base.startswith("current")
-        ]
+        """Do an endpoint's currents and voltages fit its power? First, where the currents have one of several scales,
+        which of them."""
+        here = [channel for channel in self.channels.values() if channel.place.endpoint == endpoint]
+        currents = [channel for channel in here if channel.base.startswith("current")]
         pairs = self.exceptions.either.get("current")
         if pairs is not None and "current" not in self._chosen:
-            self._choose(endpoint, pairs, now)
-            for channel in channels:
-                channel.scale, channel.doubt = self._scale_of(channel)
-        if pairs is not None or "current" in self.exceptions.lies or not channels or channels[0].scale is None:
-            return
-        power, apparent, phases = self._powers(endpoint, channels[0].scale.factor, now)
-        if not apparent or power < _JUDGED_FROM_W:
-            return
-        least = _LEAST_OF_ONE_PHASE if phases == 1 and apparent >= _SOME_SIZE_VA else _LEAST_RATIO
-        fits = least <= power / apparent <= _MOST_RATIO
-        (self._borne_out.add if fits else self._borne_out.discard)(endpoint)
-        channels += [
-            channel
-            for channel in self.channels.values()
-            if channel.place.endpoint == endpoint and channel.base == "voltage" and channel.is_there
-        ]
-        for quantity in (channel.quantity for channel in channels):
-            if fits != (quantity in self._contradicted):
-                self._verdicts[quantity] = 0
-                continue
-            self._verdicts[quantity] = self._verdicts.get(quantity, 0) + 1
-            if at_once or self._verdicts[quantity] >= _CONVINCED_BY:
-                self._verdicts[quantity] = 0
-                (self._contradicted.discard if fits else self._contradicted.add)(quantity)
+            pair = self._values.fitting(endpoint, pairs, now)
+            if pair is not None:
+                self._chosen["current"] = pair
                 self.changed = True
-
-    def _choose(self, endpoint: int, pairs: tuple[exceptions.Pair, ...], now: float) -> None:
-        """Of several scales that the currents may have, the one that fits the power."""
-        fitting = []
-        for pair in pairs:
-            power, apparent, _ = self._powers(endpoint, Fraction(*pair), now)
-            if apparent and power >= _CHOSEN_FROM_W and _ORDINARY[0] <= power / apparent <= _ORDINARY[1]:
-                fitting.append(pair)
-        if len(fitting) == 1:
-            self._chosen["current"] = fitting[0]
-            self.changed = True
+            for channel in currents:
+                channel.scale, channel.doubt = self._scale_of(channel)
+        if pairs is None and "current" not in self.exceptions.lies and currents and currents[0].scale is not None:
+            self.changed |= self._values.judge(endpoint, here, currents[0].scale.factor, now, at_once=at_once)
 
     def _judge_phases(self, endpoint: int, *, at_once: bool = False) -> None:
-        """Where a phase carries a current and shows no volts, the supply has three wires: what the others show is the
-        voltage between two of them, and no phase's. It stays so."""
-        zeroes = [
-            phase
-            for phase in _PHASES[1:]
-            if self._latest.get((f"voltage{phase}", endpoint), (None,))[0] == 0
-            and self._carries_current(f"voltage{phase}", endpoint)
-        ]
-        for channel in self.channels.values():
-            if channel.place.endpoint != endpoint or channel.base not in ("voltage.b", "voltage.c"):
-                continue
-            verdicts = f"{channel.quantity} of three wires"
-            self._verdicts[verdicts] = self._verdicts.get(verdicts, 0) + 1 if zeroes else 0
-            is_proved = bool(zeroes) and (at_once or self._verdicts[verdicts] >= _CONVINCED_BY)
-            if is_proved and channel.quantity not in self._contradicted:
-                self._contradicted.add(channel.quantity)
-                self.changed = True
-
-    def _powers(self, endpoint: int, factor: Fraction, now: float) -> tuple[Fraction, Fraction, int]:
-        """Power, and the sum of voltage times current over so many phases, all of this moment; 0 where not known."""
-        power = self._of_now("power", endpoint, now)
-        phases = [self._of_now(f"power{phase}", endpoint, now) for phase in _PHASES[1:]]
-        if power is None:
-            return Fraction(0), Fraction(0), 0
-        if ("power.a", endpoint) not in self._latest:  # `power` is one phase of three, where there are three
-            power += sum((phase for phase in phases if phase is not None), Fraction(0))
-        apparent, known = Fraction(0), 0
-        for phase in _PHASES:
-            counts = self._counts.get((f"current{phase}", endpoint))
-            volts = self._of_now(f"voltage{phase}", endpoint, now) or self._of_now("voltage", endpoint, now)
-            if counts is not None and volts and now - counts[1] <= _TOGETHER_S:
-                raw: Fraction = Fraction(counts[0])
-                apparent += abs(raw) * factor * volts
-                known += 1
-        return abs(power), apparent, known
-
-    def _of_now(self, base: str, endpoint: int, now: float) -> Fraction | None:
-        value, at = self._latest.get((base, endpoint), (None, float("-inf")))
-        # A voltage hardly moves; the others must be of one moment.
-        return value if now - at <= (SPEAKS_S if base.startswith("voltage") else _TOGETHER_S) else None
+        here = [channel for channel in self.channels.values() if channel.place.endpoint == endpoint]
+        self.changed |= self._values.judge_phases(endpoint, here, at_once=at_once)
 
     # For people
 
@@ -620,7 +530,7 @@ class Appliance:
         lost_after_s = LOST_AFTER_S if not self.is_sleepy else 12 * LOST_AFTER_S
         return "active" if now - self._heard_at < lost_after_s else "lost"
 
-    def row(self, now: float) -> dict[str, Any]:
+    def row(self, now: float) -> "AdapterRow":
         """A row for `meterhub adapters`, with the columns of an MQTT-SN session and a few of its own."""
         limit = self.exceptions.limit
         wanted = [channel for channel in self.channels.values() if self._is_wanted(channel, now)]
@@ -680,7 +590,7 @@ class Appliance:
             ],
             "names": dict(self._names),
             "chosen": {pair: list(value) for pair, value in self._chosen.items()},
-            "contradicted": sorted(self._contradicted),
+            "contradicted": sorted(self._values.contradicted),
             "zones": {str(endpoint): zone.zone_type for endpoint, zone in self.zones.items()},
         }
 
@@ -688,12 +598,12 @@ class Appliance:
         """Raises nothing: what a damaged record lacks is asked for again."""
         try:
             self._facts = {
-                Place(*_unkey(place)): {int(a): int(value) for a, value in facts.items()}
+                ClusterPlace(*_unkey(place)): {int(a): int(value) for a, value in facts.items()}
                 for place, facts in record["facts"].items()
             }
             self._names = {str(name): int(endpoint) for name, endpoint in record["names"].items()}
             self._chosen = {str(pair): (int(m), int(d)) for pair, (m, d) in record["chosen"].items()}
-            self._contradicted = set(map(str, record["contradicted"]))
+            self._values.contradicted = set(map(str, record["contradicted"]))
             self.told = set(map(str, record["withheld"]))
             self.is_held = bool(record.get("held"))
             self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
@@ -728,7 +638,7 @@ def _order_of(cluster: int) -> int:
 
 
 def _key(*numbers: int) -> str:
-    """`Place` and attribute as text, for JSON."""
+    """`ClusterPlace` and attribute as text, for JSON."""
     return ":".join(f"{number:x}" for number in numbers)
 
 

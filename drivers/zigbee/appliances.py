@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 from zigpy import types as t
 from zigpy.device import ZigbeeDevice
@@ -13,16 +13,22 @@ from zigpy.zcl import Cluster
 from zigpy.zcl.foundation import Status
 
 from drivers.clock import monotonic
-from drivers.zigbee import asking, ias, zcl
+from drivers.conditions import ConditionTable
+from drivers.zigbee import asking, ias
 from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
-from drivers.zigbee.appliance import PROFILES, Appliance, Shape
+from drivers.zigbee.appliance import PROFILES, Shape, ZclAppliance
 from drivers.zigbee.application import Application, HubDevice
-from drivers.zigbee.budget import Budget
-from drivers.zigbee.channel import Place, Reading
+from drivers.zigbee.budget import ReportBudget
+from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.interviews import Interviews
-from drivers.zigbee.kept import Kept
+from drivers.zigbee.kept import AppliancesFile
 from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
+from hub.core.backoff import Pace
+from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +36,8 @@ TakeReading = Callable[[str, str, str], None]
 RecordEvent = Callable[[str, dict[str, Any]], Any]
 
 # A cluster that does not answer now (asleep, switched off at the wall) is tried again; the last one for good.
-RETRY_S = (2.0, 10.0, 60.0, 600.0, 3600.0)
+_PACE = Pace(first_s=2.0, cap_s=3600.0, factor=6.0)
+_RELEASE_AGAIN_S = 10.0
 _AT_A_TIME = 4  # half of what the radio takes
 _ORDER_TIMEOUT_S = 12.0
 # The air's budget for questions: one a second for all appliances together, and few of them without an answer yet.
@@ -47,25 +54,19 @@ _MANUFACTURER, _MODEL = 0x0004, 0x0005
 _IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
 
-class Health(Protocol):
-    """What is needed of hub/core/health.py."""
-
-    def set_condition(self, code: str, holds: bool, detail: str = "") -> None: ...
-
-
 class Appliances:
     """All ZCL appliances of the home. It outlives the radio's applications: `attach` and `detach` say which there is.
 
     `reading(client_id, quantity, text)` gets every value as decimal text in the hub's units (design 3.2).
     """
 
-    def __init__(self, reading: TakeReading, record_event: RecordEvent, health: Health, data_dir: Path) -> None:
+    def __init__(self, reading: TakeReading, record_event: RecordEvent, health: ConditionTable, data_dir: Path) -> None:
         self._reading = reading
         self._record_event = record_event
         self._health = health
-        self._kept = Kept(data_dir)
-        self._by_ieee: dict[str, Appliance] = {}
-        self._budgets: dict[str, Budget] = {}
+        self._kept = AppliancesFile(data_dir)
+        self._by_ieee: dict[str, ZclAppliance] = {}
+        self._budgets: dict[str, ReportBudget] = {}
         self._devices: dict[str, ZigbeeDevice] = {}
         self._configuring: dict[str, asyncio.Task[None]] = {}
         self._interviews = Interviews()
@@ -73,7 +74,7 @@ class Appliances:
         self._turn = asyncio.Semaphore(_AT_A_TIME)
         self._ticking: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
-        self._polling: set[tuple[str, Place]] = set()
+        self._polling: set[tuple[str, ClusterPlace]] = set()
         self._limits: dict[str, asyncio.TimerHandle] = {}
         self._releases: set[asyncio.Task[None]] = set()  # they outlive the radio: nobody stays held because it went
         self._next_poll_at = self._review_at = 0.0
@@ -153,13 +154,13 @@ class Appliances:
 
     # Taking up a device
 
-    def _appliance_of(self, device: ZigbeeDevice) -> Appliance:
+    def _appliance_of(self, device: ZigbeeDevice) -> ZclAppliance:
         """What is known of a device, with its shape as it is now."""
         ieee = hex_of(device.ieee)
         appliance = self._by_ieee.get(ieee)
         if appliance is None:
-            appliance = self._by_ieee[ieee] = Appliance(ieee, self._kept.records.get(ieee))
-            self._budgets[ieee] = Budget()
+            appliance = self._by_ieee[ieee] = ZclAppliance(ieee, self._kept.records.get(ieee))
+            self._budgets[ieee] = ReportBudget()
         shapes = {
             int(endpoint.endpoint_id): Shape(
                 int(endpoint.profile_id or 0), int(endpoint.device_type or 0), frozenset(map(int, endpoint.in_clusters))
@@ -190,7 +191,7 @@ class Appliances:
         if task is not None:
             task.cancel()
 
-    async def _configure(self, appliance: Appliance, device: ZigbeeDevice, *, told_anew: bool) -> None:
+    async def _configure(self, appliance: ZclAppliance, device: ZigbeeDevice, *, told_anew: bool) -> None:
         """Read each cluster, then have each report. What fails in one is that one's, and tried again alone."""
         unread, unconfigured = list(appliance.places), list(appliance.places) if told_anew else []
         tries = 0
@@ -208,13 +209,13 @@ class Appliances:
                     ]
             if not unread and not unconfigured:
                 break
-            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            await asyncio.sleep(_PACE.ceiling_s(tries))
             tries += 1
         if told_anew and not appliance.is_told:
             appliance.is_told = appliance.changed = True
             self._emit(appliance, ())
 
-    async def _identify(self, appliance: Appliance, device: ZigbeeDevice) -> bool:
+    async def _identify(self, appliance: ZclAppliance, device: ZigbeeDevice) -> bool:
         """Who made it, and what it is: without that the table of exceptions does not apply. Whether it is known."""
         clusters = [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
         for cluster in clusters:
@@ -230,7 +231,7 @@ class Appliances:
             return True
         return not clusters
 
-    async def _learn(self, appliance: Appliance, device: ZigbeeDevice, place: Place, tries: int) -> bool:
+    async def _learn(self, appliance: ZclAppliance, device: ZigbeeDevice, place: ClusterPlace, tries: int) -> bool:
         """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""
         cluster = _cluster(device, place)
         if cluster is None:
@@ -253,7 +254,7 @@ class Appliances:
         appliance.polled(place, now)
         return True
 
-    async def _have_reported(self, appliance: Appliance, device: ZigbeeDevice, place: Place) -> bool:
+    async def _have_reported(self, appliance: ZclAppliance, device: ZigbeeDevice, place: ClusterPlace) -> bool:
         cluster = _cluster(device, place)
         wanted = appliance.to_configure(place, monotonic())
         if cluster is None or not wanted:
@@ -269,7 +270,7 @@ class Appliances:
             appliance.configured(place, attribute, took=took)
         return True
 
-    async def _enrol(self, appliance: Appliance, device: ZigbeeDevice, cluster: Any, place: Place) -> None:
+    async def _enrol(self, appliance: ZclAppliance, device: ZigbeeDevice, cluster: Any, place: ClusterPlace) -> None:
         """Make the hub the zone's CIE (ZCL 8.2.2.2.3), enrol it unasked, and see what it says now.
 
         Zones enrol in one of three ways; a device that knows only another has said so, and is served all the same.
@@ -296,7 +297,7 @@ class Appliances:
 
     # What devices say
 
-    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+    def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         """A report, or a command of an IAS zone, arrived (application.py)."""
         appliance = self._by_ieee.get(hex_of(device.ieee))
         if appliance is None:
@@ -313,13 +314,13 @@ class Appliances:
             status = int.from_bytes(body[:2], "little")
             self._take_zone(appliance, *appliance.take_zone(place.endpoint, status))
 
-    def _take_zone(self, appliance: Appliance, readings: Iterable[Reading], alarms: Iterable[str]) -> None:
+    def _take_zone(self, appliance: ZclAppliance, readings: Iterable[ZclReading], alarms: Iterable[str]) -> None:
         self._emit(appliance, readings)
         for text in alarms:
             if self._budgets[appliance.ieee].admits("alarm", monotonic()):
                 self._record_event("adapter.alarm", {"client": appliance.client_id, "text": text})
 
-    def _emit(self, appliance: Appliance, readings: Iterable[Reading]) -> None:
+    def _emit(self, appliance: ZclAppliance, readings: Iterable[ZclReading]) -> None:
         now = monotonic()
         budget = self._budgets[appliance.ieee]
         was_muted = budget.is_muted(now)
@@ -359,7 +360,7 @@ class Appliances:
         """Ask the one appliance that has waited longest, at most once in POLL_SPACING_S."""
         if now < self._next_poll_at or len(self._polls) >= _POLLS_UNDER_WAY:
             return
-        due: list[tuple[float, str, Place]] = []
+        due: list[tuple[float, str, ClusterPlace]] = []
         for ieee in self._devices:
             appliance = self._by_ieee[ieee]
             if not appliance.is_read:
@@ -381,7 +382,7 @@ class Appliances:
             task.add_done_callback(self._polls.discard)
             return
 
-    async def _ask(self, ieee: str, place: Place, attributes: list[int]) -> None:
+    async def _ask(self, ieee: str, place: ClusterPlace, attributes: list[int]) -> None:
         appliance, device, answered = self._by_ieee[ieee], self._devices[ieee], False
         cluster = _cluster(device, place)
         application = self._application
@@ -457,7 +458,7 @@ class Appliances:
 
     # Questions and orders
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> "list[AdapterRow]":
         """One row an appliance, with the columns of an MQTT-SN session."""
         now = monotonic()
         rows = []
@@ -465,7 +466,8 @@ class Appliances:
             if appliance.places:
                 device, budget = self._devices.get(ieee), self._budgets[ieee]
                 radio = {"lqi": getattr(device, "lqi", None), "rssi": getattr(device, "rssi", None)}
-                rows.append(appliance.row(now) | radio | {"muted": budget.is_muted(now), "dropped": budget.dropped})
+                more = {**radio, "muted": budget.is_muted(now), "dropped": budget.dropped}
+                rows.append(cast("AdapterRow", {**appliance.row(now), **more}))
         return rows
 
     async def switch(self, client_id: str, on: bool) -> None:
@@ -522,13 +524,13 @@ class Appliances:
             except (ValueError, ConnectionError):
                 if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
                     return
-                self._limits[client_id] = loop.call_later(RETRY_S[1], self._let_go, client_id)
+                self._limits[client_id] = loop.call_later(_RELEASE_AGAIN_S, self._let_go, client_id)
 
         task = loop.create_task(release(), name=f"release-{client_id}")
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
 
-    def _reachable(self, client_id: str) -> tuple[Appliance, ZigbeeDevice]:
+    def _reachable(self, client_id: str) -> tuple[ZclAppliance, ZigbeeDevice]:
         ieee = client_id.removeprefix(CLIENT_PREFIX)
         appliance = self._by_ieee.get(ieee)
         if appliance is None or not client_id.startswith(CLIENT_PREFIX):
@@ -539,7 +541,7 @@ class Appliances:
         return appliance, device
 
     @staticmethod
-    async def _order(appliance: Appliance, order: Callable[[], Any]) -> None:
+    async def _order(appliance: ZclAppliance, order: Callable[[], Any]) -> None:
         appliance.frames_out += 1
         try:
             async with asyncio.timeout(_ORDER_TIMEOUT_S):
@@ -551,7 +553,7 @@ class Appliances:
             raise ConnectionError(f"{appliance.client_id} refuses: {status!r}")
 
 
-def _cluster(device: ZigbeeDevice, place: Place) -> Cluster | None:
+def _cluster(device: ZigbeeDevice, place: ClusterPlace) -> Cluster | None:
     endpoint = device.endpoints.get(place.endpoint)
     return None if endpoint is None else endpoint.in_clusters.get(place.cluster)
 

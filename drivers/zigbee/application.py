@@ -21,9 +21,8 @@ from zigpy.exceptions import DeliveryError, InvalidResponse
 from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
-from drivers.zigbee import zcl
 from drivers.zigbee.address import hex_of, ieee_of
-from drivers.zigbee.channel import Place
+from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import (
     FIRST_RESERVED_NWK,
@@ -46,6 +45,7 @@ from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question
 from drivers.zigbee.strangers import Strangers
+from hub.wire.zigbee import zcl
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Observer(Protocol):
     def question(self, packet: t.ZigbeePacket) -> None:
         """A device asks for the price or the time."""
 
-    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+    def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         """A device reports, or one of its IAS zones speaks."""
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
@@ -98,6 +98,9 @@ class Observer(Protocol):
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         """A frame for this device was acknowledged, or was not."""
+
+    def frame(self, way: str, packet: t.ZigbeePacket, device: ZigbeeDevice | None) -> None:
+        """A frame comes ("in") from, or goes ("out") to a device; None where it is not known, or everybody."""
 
     def count(self, what: str) -> None:
         """Something happened that is only counted: "malformed", "refused"."""
@@ -244,9 +247,12 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     async def send_packet(self, packet: t.ZigbeePacket) -> None:
         if packet.dst is None or packet.dst.addr_mode != t.AddrMode.NWK:
+            self.observer.frame("out", packet, None)
             await super().send_packet(packet)
             return
         nwk: Any = packet.dst.address
+        if nwk != _COORDINATOR_NWK:
+            self.observer.frame("out", packet, self.device_at(nwk))
         if nwk == _COORDINATOR_NWK:
             packet = packet.replace(extended_timeout=False)  # nobody sleeps on the way to ourselves
         try:
@@ -293,7 +299,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
     def packet_received(self, packet: t.ZigbeePacket) -> None:
         try:
             self._route(packet)
-        except Exception as error:  # octets from the air never raise into the serial protocol
+        except Exception as error:  # bytes from the air never raise into the serial protocol
             self.observer.count("malformed")
             log.debug("frame from %s: %r", packet.src, error)
 
@@ -305,6 +311,8 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             self._own_frames = (self._own_frames + 1) & 0x7F
             packet = packet.replace(radius=self._own_frames)
         device = self.device_at(nwk)
+        if nwk != _COORDINATOR_NWK:
+            self.observer.frame("in", packet, device)
         if self.observer.preset.carries(packet):
             if device is None:
                 self._stranger(nwk, packet)
@@ -359,7 +367,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         elif header.wants_default_response:
             self._answer(packet, zcl.default_response(header))
         if not self._duplicates.is_duplicate(hex_of(device.ieee), packet.tsn or 0, data, now):
-            self.observer.spontaneous(device, Place(int(packet.src_ep), int(packet.cluster_id)), header, body)
+            self.observer.spontaneous(device, ClusterPlace(int(packet.src_ep), int(packet.cluster_id)), header, body)
         return True
 
     def _answer(self, packet: t.ZigbeePacket, data: bytes) -> None:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from zigpy.zcl import foundation
 
 from drivers.zigbee.appliance import Configuration
-from drivers.zigbee.zcl import Record
+from hub.wire.zigbee.zcl import Record
 
 f: Any = foundation  # zigpy's integers carry no annotations of their constructors
 
-# What fits one answer without fragments: five values of six octets, their ids, types and status (ZCL 2.5.2).
+# What fits one answer without fragments: five values of six bytes, their ids, types and status (ZCL 2.5.2).
 _AT_A_TIME = 5
 _IEEE_ADDRESS = 0xF0  # data type (ZCL 2.6.2)
 _CONFIGURED_AT_A_TIME = 3
@@ -21,16 +21,16 @@ _WORTH_ASKING_ALONE = (f.Status.INSUFFICIENT_SPACE, f.Status.FAILURE, f.Status.M
 _ABSENT = (f.Status.UNSUPPORTED_ATTRIBUTE, f.Status.UNSUPPORTED_CLUSTER)
 
 
-class Answer(NamedTuple):
+class AttributesRead(NamedTuple):
     """What a device has, and what it says it has not."""
 
     records: list[Record]
     absent: list[int]
 
 
-async def read(cluster: Any, attributes: list[int], *, retries: int, singly: bool = False) -> Answer:
+async def read(cluster: Any, attributes: list[int], *, retries: int, singly: bool = False) -> AttributesRead:
     """Read attributes, a few at a time; one at a time what did not fit or did not come."""
-    answer, alone = Answer([], []), list[int]()
+    answer, alone = AttributesRead([], []), list[int]()
     size = 1 if singly else _AT_A_TIME
     for at in range(0, len(attributes), size):
         chunk = attributes[at : at + size]
@@ -41,7 +41,7 @@ async def read(cluster: Any, attributes: list[int], *, retries: int, singly: boo
     return answer
 
 
-async def _read_chunk(cluster: Any, chunk: list[int], answer: Answer, retries: int) -> list[int]:
+async def _read_chunk(cluster: Any, chunk: list[int], answer: AttributesRead, retries: int) -> list[int]:
     """Read a chunk into `answer`; those that are worth asking for alone."""
     result = await cluster.read_attributes_raw(chunk, retries=retries)
     records = getattr(result, "status_records", None)

@@ -22,7 +22,7 @@ class _Quantity:
         self.passed_at = float("-inf")
 
 
-class Budget:
+class ReportBudget:
     """Of one device. `is_muted` and `dropped` are for people."""
 
     def __init__(self) -> None:

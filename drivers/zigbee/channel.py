@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drivers.zigbee.measures import Measure
-from drivers.zigbee.register import Register
+from drivers.zigbee.register import EnergyRegister
 from drivers.zigbee.scaling import Scale
 
 # A report is late when so much more than the longest interval has passed: the network was busy, a frame was lost.
@@ -14,14 +14,14 @@ _LATE_MARGIN_S = 30.0
 SPEAKS_S = 3600.0
 
 
-class Place(NamedTuple):
+class ClusterPlace(NamedTuple):
     """A cluster of an endpoint."""
 
     endpoint: int
     cluster: int
 
 
-class Reading(NamedTuple):
+class ZclReading(NamedTuple):
     """A value in the hub's units, as decimal text."""
 
     quantity: str
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 class Channel:
     """`quantity` "": what it measures is not known (yet). `scale` None: `doubt` says why it is withheld."""
 
-    place: Place
+    place: ClusterPlace
     measure: Measure
     quantity: str = ""
     base: str = ""  # the quantity without the endpoint's number
@@ -45,7 +45,7 @@ class Channel:
     is_refused: bool = False  # it does not report this, ever
     reported_at: float | None = None  # when it last did, unasked
     valid_at: float | None = None
-    register: Register = field(default_factory=Register)
+    register: EnergyRegister = field(default_factory=EnergyRegister)
 
     @property
     def is_there(self) -> bool:

@@ -1,4 +1,4 @@
-"""Frames that the network delivered twice: same source, same APS counter, same octets, shortly after. No I/O.
+"""Frames that the network delivered twice: same source, same APS counter, same bytes, shortly after. No I/O.
 
 An APS retransmission after a lost acknowledgement, or two routes, bring a frame again. MQTT-SN would sort most of it
 out (a DUP flag is not set on these), but not QoS 0, and not without an answer that costs airtime.

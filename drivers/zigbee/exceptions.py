@@ -12,7 +12,7 @@ _FILE = Path(__file__).with_name("exceptions.toml")
 Pair = tuple[int, int]  # multiplier, divisor
 
 
-class Limit(NamedTuple):
+class CurrentLimit(NamedTuple):
     """How an appliance can be held back: its level is the amperes of each phase it may take."""
 
     by: str
@@ -35,7 +35,7 @@ class Exceptions:
     poll: frozenset[str] = frozenset()
     moves: frozenset[str] = frozenset()
     unit: int | None = None
-    limit: Limit | None = None
+    limit: CurrentLimit | None = None
 
     def is_polled(self, quantity: str) -> bool:
         """Whether a quantity ("power", "power.b") is known never to be reported."""
@@ -87,4 +87,4 @@ def _add(found: Exceptions, row: dict[str, Any]) -> None:
     found.moves |= frozenset(row.get("moves", ()))
     found.unit = row.get("unit", found.unit)
     if "limit" in row:
-        found.limit = Limit(**row["limit"])
+        found.limit = CurrentLimit(**row["limit"])

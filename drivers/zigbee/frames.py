@@ -49,7 +49,7 @@ def is_introduction(packet: t.ZigbeePacket) -> bool:
 
 
 def as_home_automation(packet: t.ZigbeePacket) -> t.ZigbeePacket:
-    """The frame as zigpy can parse it: it reads ZCL on the Home Automation profile alone, the octets are the same."""
+    """The frame as zigpy can parse it: it reads ZCL on the Home Automation profile alone, the bytes are the same."""
     if packet.profile_id != SMART_ENERGY or packet.src_ep == ZDO_ENDPOINT:
         return packet
     replaced: t.ZigbeePacket = packet.replace(profile_id=_t.uint16_t(HOME_AUTOMATION))

@@ -4,7 +4,9 @@ zigpy interviews a device when it joins and gives up at the first question witho
 is served until it joins again.
 """
 
-RETRY_S = (5.0, 30.0, 120.0, 600.0, 3600.0)
+from hub.core.backoff import Pace
+
+PACE = Pace(first_s=5.0, cap_s=3600.0, factor=5.0)
 
 
 class Interviews:
@@ -20,14 +22,14 @@ class Interviews:
     def failed(self, ieee: str, now: float) -> bool:
         """An interview ended without success. Whether that is to be told: the first time of a trouble."""
         _, tries = self._due.get(ieee, (now, 0))
-        self._due[ieee] = (now + RETRY_S[min(tries, len(RETRY_S) - 1)], tries + 1)
+        self._due[ieee] = (now + PACE.ceiling_s(tries), tries + 1)
         is_new = ieee not in self._told
         self._told.add(ieee)
         return is_new
 
     def owed(self, ieee: str, now: float) -> None:
         """A device that was never interviewed is there, from an earlier life."""
-        self._due.setdefault(ieee, (now + RETRY_S[0], 0))
+        self._due.setdefault(ieee, (now + PACE.first_s, 0))
 
     def succeeded(self, ieee: str) -> None:
         self._due.pop(ieee, None)
@@ -40,7 +42,7 @@ class Interviews:
         due = [ieee for ieee, (at, _) in self._due.items() if at <= now]
         for ieee in due:
             tries = self._due[ieee][1]
-            self._due[ieee] = (now + RETRY_S[-1], tries)
+            self._due[ieee] = (now + PACE.cap_s, tries)
         return due
 
     def failing(self) -> list[str]:

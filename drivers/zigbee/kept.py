@@ -6,16 +6,17 @@ single report. It is written seldom: when something new was learned.
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
+
+from drivers.durable_file import replace_file
 
 log = logging.getLogger(__name__)
 
 FILE = "radio-appliances.json"
 
 
-class Kept:
+class AppliancesFile:
     """Records by IEEE address (16 hex digits)."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -24,12 +25,7 @@ class Kept:
 
     def write(self, records: dict[str, Any]) -> None:
         """Replace the file, whole and durable. Blocks for a flash write: for another thread. Raises OSError."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        with fresh.open("w") as file:
-            json.dump(records, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_file(self._path, json.dumps(records, separators=(",", ":")).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
@@ -13,12 +13,14 @@ from zigpy.device import ZigbeeDevice
 from zigpy.util import convert_install_code
 
 from drivers.clock import monotonic
+from drivers.conditions import ConditionTable
 from drivers.link import Arrived, Datagrams
-from drivers.zigbee import service, zcl
+from drivers.radio import ApsFrame, FrameTap
+from drivers.zigbee import service
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.appliances import Appliances
 from drivers.zigbee.application import Application
-from drivers.zigbee.channel import Place
+from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
 from drivers.zigbee.loads import Loads
@@ -26,9 +28,13 @@ from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
-from drivers.zigbee.supervisor import Health, Supervisor
-from drivers.zigbee.tunnel import MAX_OCTETS, Tunnel
+from drivers.zigbee.supervisor import Supervisor
+from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
+from hub.wire.zigbee import zcl
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +67,13 @@ class ZigbeeLink:
     """
 
     name = "zigbee"
-    max_octets: int | None = MAX_OCTETS
+    max_bytes: int | None = MAX_BYTES
 
     def __init__(
         self,
         config: RadioSettings,
         data_dir: Path,
-        health: Health,
+        health: ConditionTable,
         record_event: Callable[[str, dict[str, Any]], Any],
         utc: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -75,6 +81,7 @@ class ZigbeeLink:
         self.reading: Callable[[str, str, str], None] = lambda *_reading: None
         self.observed: Callable[[list[Change]], None] = lambda changes: None
         self.changed: Callable[[bool], None] = lambda is_up: None
+        self.tap: FrameTap | None = None
         self.is_up = False
         self._config = config
         self._data_dir = data_dir
@@ -130,10 +137,10 @@ class ZigbeeLink:
             await asyncio.wait({self._saving})
         await self._appliances.close()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "RadioAnswer":
         figures = self._tunnel.status()
         figures["dropped"] += self._counts["refused"] + self._counts["malformed"] + self._dropped_of_strangers()
-        return {
+        said = {
             "state": self._supervisor.radio.state,
             **self._supervisor.network,
             "resets": self._supervisor.resets,
@@ -147,6 +154,7 @@ class ZigbeeLink:
             "displays": dict(self._displays.counters),
             "devices": self._devices(),
         }
+        return cast("RadioAnswer", said)
 
     # What else the daemon asks for
 
@@ -169,7 +177,7 @@ class ZigbeeLink:
             self._open_until = _SHUT
             raise ValueError(f"the radio did not open the network: {error!r}") from error
 
-    def appliances(self) -> list[dict[str, Any]]:
+    def appliances(self) -> "list[AdapterRow]":
         """Rows for `meterhub adapters`: the devices that speak ZCL and no MQTT-SN."""
         return self._appliances.rows()
 
@@ -201,11 +209,11 @@ class ZigbeeLink:
         """
         await self._loads.hold(client_id, share, duration_s)
 
-    async def scan(self) -> list[dict[str, Any]]:
+    async def scan(self) -> "list[ChannelRow]":
         """How loud each channel is. Raises ValueError, like all that follow, while the radio is not up."""
         return await service.scan(self._application())
 
-    async def draw(self) -> list[dict[str, Any]]:
+    async def draw(self) -> "list[NeighbourRow]":
         """Who hears whom."""
         return await service.draw(self._application())
 
@@ -213,7 +221,7 @@ class ZigbeeLink:
         """The network, keys included."""
         return await service.back_up(self._application())
 
-    async def restore(self, document: Any) -> dict[str, Any]:
+    async def restore(self, document: Any) -> "RestoreAnswer":
         """Put a network that was backed up into this radio; its devices are let in. Raises ValueError for no backup."""
         backup = service.read_backup(document)
         application = self._application()
@@ -329,7 +337,7 @@ class ZigbeeLink:
         if backup is not None:
             await service.restore(application, backup)
 
-    async def remove(self, ieee: str) -> dict[str, Any]:
+    async def remove(self, ieee: str) -> "RemoveAnswer":
         """Take a device off the network for good: it is told to leave, and is no member. Raises ValueError."""
         application = self._application()
         device = application.device_of(ieee)
@@ -431,7 +439,7 @@ class ZigbeeLink:
     def question(self, packet: t.ZigbeePacket) -> None:
         self._displays.question(packet)
 
-    def spontaneous(self, device: ZigbeeDevice, place: Place, header: zcl.Header, body: bytes) -> None:
+    def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         self._appliances.spontaneous(device, place, header, body)
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
@@ -445,6 +453,25 @@ class ZigbeeLink:
         if is_poor != self._is_poor:
             self._is_poor = is_poor
             self._health.set_condition("radio-undelivered", is_poor)
+
+    def frame(self, way: str, packet: t.ZigbeePacket, device: ZigbeeDevice | None) -> None:
+        if self.tap is None or self.preset.carries(packet):  # the tunnel's are seen as messages, by the bridge
+            return
+        application = self._supervisor.application
+        far, is_in = (packet.src, True) if way == "in" else (packet.dst, False)
+        assert far is not None
+        frame = ApsFrame(
+            ieee="" if device is None else hex_of(device.ieee),
+            nwk=int(far.address) if isinstance(far.address, int) else 0xFFFE,
+            pan_id=0xFFFF if application is None else int(application.state.network_info.pan_id),
+            profile=int(packet.profile_id),
+            cluster=int(packet.cluster_id),
+            hub_ep=int((packet.dst_ep if is_in else packet.src_ep) or 0),
+            device_ep=int((packet.src_ep if is_in else packet.dst_ep) or 0),
+            counter=int(packet.tsn or 0),
+            data=packet.data.serialize(),
+        )
+        self.tap(way, frame)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

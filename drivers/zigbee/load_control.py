@@ -44,7 +44,7 @@ class Event(NamedTuple):
     lower: int | None
 
 
-class Report(NamedTuple):
+class EventReport(NamedTuple):
     """What an appliance says of an event."""
 
     event_id: int
@@ -108,11 +108,11 @@ def is_of_client(cluster_id: int, frame: bytes) -> bool:
     return cluster_id == CLUSTER and len(frame) >= 3 and (frame[0] & 0x0D == _FOR_CLUSTER or is_device_class(frame))
 
 
-def report_of(frame: bytes) -> Report | None:
+def report_of(frame: bytes) -> EventReport | None:
     """Report Event Status (D.2.3.3.1), or None for another command."""
     if frame[2] != _REPORT_EVENT_STATUS or len(frame) < 3 + 9:
         return None
-    return Report(int.from_bytes(frame[3:7], "little"), frame[7])
+    return EventReport(int.from_bytes(frame[3:7], "little"), frame[7])
 
 
 def answers(frame: bytes, event: Event | None, t: float) -> list[bytes]:

@@ -6,9 +6,10 @@ can be damaged. This list is written once a join and is what decides: who is not
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from drivers.durable_file import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +51,8 @@ class Members:
 
     def write(self, members: list[str]) -> None:
         """Write the file, whole and durable. Blocks for a flash write: for another thread. Raises OSError."""
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
-            with fresh.open("w") as file:
-                json.dump(members, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            directory = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            replace_file(self._path, json.dumps(members).encode())
         except OSError:
             self._is_saved = False
             raise

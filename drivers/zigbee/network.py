@@ -8,7 +8,6 @@ What a stick had counted when it died is not known; what it had at the last snap
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
 
+from drivers.durable_file import replace_file
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.service import read_backup
 
@@ -34,7 +34,7 @@ _COUNTER_MOST = 0xFFFF_0000
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class NetworkIdentity:
     """What makes two networks the same one."""
 
     extended_pan_id: str
@@ -42,11 +42,13 @@ class Identity:
     ieee: str
 
 
-def identity_of(backup: NetworkBackup) -> Identity:
+def identity_of(backup: NetworkBackup) -> NetworkIdentity:
     """The identity of the network that a backup holds, or that an application's state describes."""
     info = backup.network_info
     key = bytes(info.network_key.key.serialize())
-    return Identity(hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee))
+    return NetworkIdentity(
+        hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee)
+    )
 
 
 class HomeNetwork:
@@ -113,12 +115,7 @@ class HomeNetwork:
 
     def write(self, document: dict[str, Any]) -> None:
         """Keep it, whole and durable, readable by the hub alone. Blocks: for another thread. Raises OSError."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(document, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_file(self._path, json.dumps(document, separators=(",", ":")).encode())
 
     def to_restore(self, utc: float | None, raised: int = 0) -> NetworkBackup | None:
         """The network for a radio that has lost it: its counter is as high as the old one's can have become."""

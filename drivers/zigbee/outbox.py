@@ -7,7 +7,7 @@ IN_FLIGHT_LIMIT = 4  # half of what the radio takes: an interview or a command t
 STALE_S = 10.0  # T_retry (MQTT-SN 1.2, 7.2): who still wants an answer by then has asked again
 
 
-class Outbox:
+class AirQueue:
     """`put`, then `take` until it gives None; `done` for each frame taken. Devices take turns."""
 
     def __init__(self) -> None:

@@ -8,6 +8,8 @@ off ----------> starting ------> up ------------------------> down
              missing+-------------------- start <--------------+
 """
 
+from hub.core.backoff import Pace
+
 STATES = ("off", "starting", "up", "down", "missing")
 EVENTS = ("start", "up", "lost", "missing", "stop")
 _TRANSITIONS = {
@@ -25,14 +27,13 @@ MISSING = "radio-missing"
 SILENT = "radio-silent"
 REFUSING = "radio-refuses"
 
-FIRST_DELAY_S = 0.2
 # A home waits for its radio: it is back in seconds once it can be. An attempt that fails takes long enough by itself.
-LAST_DELAY_S = 1.5
+PACE = Pace(first_s=0.2, cap_s=1.5)
 # A radio that stayed up this long has recovered: the next trouble is a new one.
 STEADY_S = 10.0
 
 
-class Radio:
+class RadioState:
     """Where the radio is in its life."""
 
     def __init__(self) -> None:
@@ -42,26 +43,6 @@ class Radio:
         """Take an event. What a state has no use for changes nothing; "stop" always leads to off."""
         self.state = "off" if event == "stop" else _TRANSITIONS.get((self.state, event), self.state)
         return self.state
-
-
-class Backoff:
-    """Doubles from FIRST_DELAY_S to LAST_DELAY_S; forgets after a steady life."""
-
-    def __init__(self) -> None:
-        self._delay_s = FIRST_DELAY_S
-
-    def next_delay_s(self) -> float:
-        delay_s = self._delay_s
-        self._delay_s = min(2 * delay_s, LAST_DELAY_S)
-        return delay_s
-
-    def lived(self, duration_s: float) -> None:
-        """The radio was up for so long."""
-        if duration_s >= STEADY_S:
-            self.reset()
-
-    def reset(self) -> None:
-        self._delay_s = FIRST_DELAY_S
 
 
 def diagnose(error: BaseException | None) -> str:

@@ -11,7 +11,7 @@ _MARGIN_WH = 2_000
 _CONFIRMED_BY = 2  # values in a row that go on from the new place
 
 
-class Register:
+class EnergyRegister:
     """`accepts` each raw value in turn. `wh_per_count`: what one count is worth."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """What an engineer does with the radio: listen to the channels, draw the mesh, back the network up and restore it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zigpy import types as t
 from zigpy.backups import NetworkBackup
@@ -8,10 +8,13 @@ from zigpy.backups import NetworkBackup
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.application import Application
 
+if TYPE_CHECKING:
+    from hub.wire.admin import ChannelRow, NeighbourRow
+
 _SCAN_EXPONENT = 4  # (2^4 + 1) x 15.36 ms a channel (IEEE 802.15.4-2015, 8.2.11.1): four seconds for all sixteen
 
 
-async def scan(application: Application) -> list[dict[str, Any]]:
+async def scan(application: Application) -> "list[ChannelRow]":
     """How loud each channel is, 0 to 255, and which one is ours. Raises what the radio raises."""
     energies = await application.energy_scan(t.Channels.ALL_CHANNELS, _SCAN_EXPONENT, 1)
     ours = int(application.state.network_info.channel)
@@ -21,7 +24,7 @@ async def scan(application: Application) -> list[dict[str, Any]]:
     ]
 
 
-async def draw(application: Application) -> list[dict[str, Any]]:
+async def draw(application: Application) -> "list[NeighbourRow]":
     """Who hears whom, as every router and the hub itself say it; takes a second or so a router."""
     await application.topology.scan()
     return [

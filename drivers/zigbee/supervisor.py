@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from drivers.clock import monotonic
+from drivers.conditions import ConditionTable
 from drivers.zigbee.address import hex_of
 from drivers.zigbee.application import Application
 from drivers.zigbee.delivery import HOUR_S, Resets
-from drivers.zigbee.recovery import MISSING, REFUSING, SILENT, Backoff, Radio, diagnose, is_reset, reason_of
+from drivers.zigbee.recovery import MISSING, PACE, REFUSING, SILENT, STEADY_S, RadioState, diagnose, is_reset, reason_of
+from hub.core.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +28,6 @@ _LOOK_FOR_PORT_S = 0.5
 _STEADY_LOOK_S = 30.0
 
 RecordEvent = Callable[[str, dict[str, Any]], Any]
-
-
-class Health(Protocol):
-    """What the supervisor needs of hub/core/health.py."""
-
-    def raise_condition(self, code: str, detail: str = "") -> None: ...
-    def clear_condition(self, *codes: str) -> None: ...
-    def set_condition(self, code: str, holds: bool, detail: str = "") -> None: ...
 
 
 class Owner(Protocol):
@@ -57,7 +51,7 @@ class Supervisor:
         path: str,
         build: Callable[[], Awaitable[Application]],
         owner: Owner,
-        health: Health,
+        health: ConditionTable,
         record_event: RecordEvent,
     ) -> None:
         self._path = path
@@ -65,8 +59,8 @@ class Supervisor:
         self._owner = owner
         self._health = health
         self._record_event = record_event
-        self._backoff = Backoff()
-        self.radio = Radio()
+        self._backoff = Backoff(PACE, steady_s=STEADY_S)
+        self.radio = RadioState()
         self.resets = 0
         self._gone = Resets()
         self._is_unstable = False

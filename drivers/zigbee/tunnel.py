@@ -10,12 +10,12 @@ from drivers.clock import monotonic
 from drivers.link import Arrived, Datagrams
 from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import Preset
-from drivers.zigbee.outbox import Outbox
+from drivers.zigbee.outbox import AirQueue
 
 log = logging.getLogger(__name__)
 
 # What fits one APS frame without fragmentation, network security and a source route of several hops counted.
-MAX_OCTETS = 60
+MAX_BYTES = 60
 EVERYBODY = "*"
 ATTEMPTS = 2  # MQTT-SN retransmits by itself
 _RETRY_DELAY_S = 0.1
@@ -51,7 +51,7 @@ class Tunnel:
         self._arrived: Arrived | None = None
         self._arrivals: Datagrams = []
         self._duplicates = Duplicates()
-        self._outbox = Outbox()
+        self._outbox = AirQueue()
         self._air: Air | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -104,7 +104,7 @@ class Tunnel:
         """Queue datagrams; never raises, never waits."""
         now = monotonic()
         for peer, data in datagrams:
-            if len(data) > MAX_OCTETS:
+            if len(data) > MAX_BYTES:
                 self.counters["too_long"] += 1
                 self.counters["dropped"] += 1
             else:

@@ -7,13 +7,13 @@ text names file, key and what is expected.
 import os
 import re
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
 from hub.core.uplink.config import UplinkConfig
+from hub.wire.schema import Rule, Unmet, checked, flag, number, one_of, required, rule, text, whole
 
 DEFAULT_PATH = Path("/etc/meterhub/hub.toml")
 
@@ -80,213 +80,177 @@ class Config:
     update_uplink_s: float = 900.0  # by when an uplink that worked before an update has to be back after it
 
 
-# One rule a key: what it must be, as a check that returns the value or raises ValueError(what is expected).
-_Rule = Callable[[Any], Any]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a non-empty string")
-    return value
-
-
+@rule('"https://HOST/.well-known/est"')
 def _https(value: Any) -> str:
-    if not _text(value).startswith("https://"):
-        raise ValueError('"https://HOST/.well-known/est"')
+    if not TEXT(value).startswith("https://"):
+        raise ValueError
     return str(value)
 
 
-def _path(value: Any) -> Path:
-    return Path(_text(value))
+def _seconds(least: float, most: float) -> Rule:
+    seconds = number(least, most, "seconds")
+    return Rule(seconds.expected, lambda value: float(seconds(value)))
 
 
+TEXT = text()
+PATH = Rule(TEXT.expected, lambda value: Path(TEXT(value)))
+
+
+@rule("up to 32 letters and digits")
 def _device_address(value: Any) -> str:
-    text = _text(value)
-    if len(text) > 32 or not text.isascii() or not text.isalnum():
-        raise ValueError("up to 32 letters and digits")
-    return text
+    if len(TEXT(value)) > 32 or not value.isascii() or not value.isalnum():
+        raise ValueError
+    return str(value)
 
 
+@rule(TEXT.expected)
 def _key_file(value: Any) -> Path:
     """A file, or the name of a key in hardware; both are a Path from here on, so a URI has no // and the like."""
-    text = _text(value)
-    if text.startswith("pkcs11:"):
+    name = TEXT(value)
+    if name.startswith("pkcs11:"):
         from hub.wire.keys.pkcs11 import parse_uri
 
-        parse_uri(text)
-        if str(Path(text)) != text:
+        parse_uri(name)
+        if str(Path(name)) != name:
             raise ValueError("a pkcs11: URI whose slashes are single ones")
-    return Path(text)
+    return Path(name)
 
 
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError("true or false")
-    return value
-
-
-def _whole(low: int, high: int) -> _Rule:
-    def check(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _seconds(low: float, high: float) -> _Rule:
-    def check(value: Any) -> float:
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise ValueError(f"seconds from {low:g} to {high:g}")
-        return float(value)
-
-    return check
-
-
-def _one_of(*choices: str) -> _Rule:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise ValueError("one of " + ", ".join(f'"{choice}"' for choice in choices))
-        return str(value)
-
-    return check
-
-
+@rule("a list of non-empty strings")
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise ValueError("a list of non-empty strings")
+        raise ValueError
     return tuple(value)
 
 
+@rule('a list of networks such as "192.168.1.0/24"')
 def _networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
-        return tuple(ip_network(text) for text in _texts(value))
+        return tuple(ip_network(network) for network in _texts(value))
     except ValueError:
-        raise ValueError('a list of networks such as "192.168.1.0/24"') from None
+        raise ValueError from None
 
 
+@rule("a list of names without / + #")
 def _groups(value: Any) -> tuple[str, ...]:
-    groups = _texts(value)
-    if not all(_is_level(group) for group in groups):
-        raise ValueError("a list of names without / + #")
+    groups: tuple[str, ...] = _texts(value)
+    if any(set(group) & set("/+#\x00") for group in groups):
+        raise ValueError
     return groups
 
 
+@rule("a list of MQTT topic filters")
 def _filters(value: Any) -> tuple[str, ...]:
     from hub.wire.mqttsn.topics import is_topic_filter
 
-    filters = _texts(value)
+    filters: tuple[str, ...] = _texts(value)
     if not all(is_topic_filter(topic_filter) for topic_filter in filters):
-        raise ValueError("a list of MQTT topic filters")
+        raise ValueError
     return filters
 
 
-def _address(value: Any, default_port: int | None = None) -> tuple[str, int]:
-    host, colon, port = _text(value).rpartition(":")
+def _host_and_port(value: Any, default_port: int | None = None) -> tuple[str, int]:
+    host, colon, port = TEXT(value).rpartition(":")
     if not colon or (host.count(":") and not host.startswith("[")):
-        host, port = _text(value), "" if default_port is None else str(default_port)
+        host, port = value, "" if default_port is None else str(default_port)
     if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
         raise ValueError('"HOST:PORT"')
     return host.strip("[]"), int(port)
 
 
+_ADDRESS = Rule('"HOST:PORT"', _host_and_port)
+
+
+@rule('a list of at least one "HOST:PORT"')
 def _hosts(value: Any) -> tuple[str, ...]:
-    hosts = _texts(value)
+    hosts: tuple[str, ...] = _texts(value)
     if not hosts:
-        raise ValueError('a list of at least one "HOST:PORT"')
+        raise ValueError
     for host in hosts:
-        _address(host, 8883)
+        _host_and_port(host, 8883)
     return hosts
 
 
+@rule('"release" or watts from 0 to 1000000')
 def _failsafe(value: Any) -> str | int:
     if value == "release" or (type(value) is int and 0 <= value <= 1_000_000):
         return value  # type: ignore[no-any-return]
-    raise ValueError('"release" or watts from 0 to 1000000')
+    raise ValueError
 
 
+@rule('the beginning of a topic, such as "tenant/"')
 def _prefix(value: Any) -> str:
     if not isinstance(value, str) or set(value) & set("+#\x00") or value.startswith(("/", "$")) or len(value) > 200:
-        raise ValueError('the beginning of a topic, such as "tenant/"')
+        raise ValueError
     return value if not value or value.endswith("/") else value + "/"
 
 
-def _is_level(name: str) -> bool:
-    return bool(name) and not set(name) & set("/+#\x00")
-
-
-KEYS: dict[str, dict[str, _Rule]] = {
-    "hub": {"data_dir": _path, "run_dir": _path, "groups": _groups, "admin_group": _text, "id": _text},
-    "radio": {"path": _text, "baudrate": _whole(1200, 4_000_000), "tunnel": _one_of("native", "digi")},
+KEYS: dict[str, dict[str, Rule]] = {
+    "hub": {"data_dir": PATH, "run_dir": PATH, "groups": _groups, "admin_group": TEXT, "id": TEXT},
+    "radio": {"path": required(TEXT), "baudrate": whole(1200, 4_000_000), "tunnel": one_of("native", "digi")},
     "han": {},
     "han.udp": {
-        "listen": _address,
+        "listen": required(_ADDRESS),
         "networks": _networks,
-        "advertise": _address,
-        "publishes_per_s": _whole(1, 1_000_000),
+        "advertise": _ADDRESS,
+        "publishes_per_s": whole(1, 1_000_000),
     },
     "meter": {
-        "path": _text,
-        "protocol": _one_of("auto", "p1", "iec62056-21", "sml", "dlms"),
-        "key_file": _path,
+        "path": required(TEXT),
+        "protocol": one_of("auto", "p1", "iec62056-21", "sml", "dlms"),
+        "key_file": PATH,
         "address": _device_address,
     },
     "uplink": {
-        "host": _text,
+        "host": TEXT,
         "hosts": _hosts,
-        "port": _whole(1, 65535),
-        "ca_file": _path,
-        "cert_file": _path,
-        "key_file": _key_file,
-        "protocol": _one_of("auto", "5", "3.1.1"),
-        "keepalive_s": _whole(5, 3600),
+        "port": whole(1, 65535),
+        "ca_file": required(PATH),
+        "cert_file": required(PATH),
+        "key_file": required(_key_file),
+        "protocol": one_of("auto", "5", "3.1.1"),
+        "keepalive_s": whole(5, 3600),
         "pack_interval_s": _seconds(0.1, 86400),
         "booked_within_s": _seconds(1, 31_536_000),
-        "drain_kb_s": _whole(0, 1_000_000),
+        "drain_kb_s": whole(0, 1_000_000),
         "boot_spread_s": _seconds(0, 3600),
         "retry_cap_s": _seconds(0.1, 3600),
-        "deflate": _flag,
-        "crl_file": _path,
-        "username": _text,
-        "password_file": _path,
+        "deflate": flag,
+        "crl_file": PATH,
+        "username": TEXT,
+        "password_file": PATH,
         "topic_prefix": _prefix,
         "est_url": _https,
     },
     "forward": {"out": _filters},
     "store": {
-        "max_mb": _whole(1, 1_000_000),
-        "retention_days": _whole(1, 36500),
-        "daily_write_mb": _whole(0, 1_000_000),
+        "max_mb": whole(1, 1_000_000),
+        "retention_days": whole(1, 36500),
+        "daily_write_mb": whole(0, 1_000_000),
     },
     "update": {
-        "slots_dir": _path,
-        "kb_s": _whole(0, 1_000_000),
+        "slots_dir": PATH,
+        "kb_s": whole(0, 1_000_000),
         "spread_s": _seconds(0, 604_800),
-        "max_mb": _whole(1, 100_000),
+        "max_mb": whole(1, 100_000),
         "well_s": _seconds(0, 600),
         "uplink_s": _seconds(1, 1200),
     },
     "control": {
-        "operators_file": _path,
-        "recovery_key_file": _path,
-        "heartbeat_s": _whole(5, 3600),
+        "operators_file": PATH,
+        "recovery_key_file": PATH,
+        "heartbeat_s": whole(5, 3600),
         "failsafe": _failsafe,
         "failsafe_min_s": _seconds(7200, 86400),
-        "floor_w": _whole(0, 1_000_000),
+        "floor_w": whole(0, 1_000_000),
     },
 }
 _TABLES = ("hub", "radio", "han", "meter", "uplink", "forward", "store", "control", "update")
-REQUIRED = {
-    "radio": ("path",),
-    "han.udp": ("listen",),
-    "meter": ("path",),
-    "uplink": ("ca_file", "cert_file", "key_file"),
-}
 
 
 def load_config(path: Path) -> Config:
     """Read and check a configuration file. Raises ConfigError, with one line for the operator."""
-    return _Reader(path).read(_document(path))
+    return _ConfigReader(path).read(_document(path))
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
@@ -297,7 +261,7 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         if name in ("uplink.host", "uplink.hosts"):
             document.get("uplink", {}).pop("hosts" if key == "host" else "host", None)
         document.setdefault(table, {})[key] = value
-    return _Reader(config.source).read(document)
+    return _ConfigReader(config.source).read(document)
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -311,7 +275,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {text}") from None
 
 
-class _Reader:
+class _ConfigReader:
     """Checks one document; keeps the file's name for the messages."""
 
     def __init__(self, path: Path) -> None:
@@ -360,18 +324,15 @@ class _Reader:
         if not isinstance(table, dict):
             raise self._fail(name, "a table")
         rules = KEYS[name]
-        checked = {}
-        for key, value in table.items():
-            if key not in rules:
-                raise ConfigError(f"{self._path}: {name}.{key}: unknown key; expected one of {', '.join(rules)}")
-            try:
-                checked[key] = rules[key](value)
-            except ValueError as error:
-                raise ConfigError(f"{self._path}: {name}.{key}: expected {error}, found {value!r}") from None
-        for key in REQUIRED.get(name, ()):
-            if key not in checked:
-                raise ConfigError(f"{self._path}: {name}.{key}: missing")
-        return checked
+        try:
+            return checked(rules, table)
+        except Unmet as unmet:
+            place = f"{self._path}: {name}.{unmet.name}"
+            if unmet.kind == "unknown":
+                raise ConfigError(f"{place}: unknown key; expected one of {', '.join(rules)}") from None
+            if unmet.kind == "missing":
+                raise ConfigError(f"{place}: missing") from None
+            raise ConfigError(f"{place}: expected {unmet.expected}, found {table[unmet.name]!r}") from None
 
     def _uplink(self, document: dict[str, Any]) -> UplinkConfig:
         if "uplink" not in document:
@@ -383,7 +344,7 @@ class _Reader:
             raise self._fail("uplink.host", "a host name here, or a list in uplink.hosts, not both")
         if host is not None and ":" in host and not host.startswith("[") and host.count(":") == 1:
             raise self._fail("uplink.host", f"a host's name alone; its port stands in uplink.port, found {host!r}")
-        addresses = tuple(_address(item, port) for item in hosts) if hosts else ((str(host).strip("[]"), port),)
+        addresses = tuple(_host_and_port(item, port) for item in hosts) if hosts else ((str(host).strip("[]"), port),)
         if "password_file" in table and "username" not in table:
             raise self._fail("uplink.username", "a user name beside uplink.password_file")
         return UplinkConfig(hosts=addresses, **table)

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.link import Link
@@ -30,6 +30,7 @@ from hub.app.startup_checks import (
     meter_keys,
     present_identity,
     recovery_key,
+    stamp_or_none,
 )
 from hub.app.supervision import Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
@@ -68,27 +69,32 @@ from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
 from store import Store, StoreError, factory_reset, owner
 
+if TYPE_CHECKING:
+    from hub.wire.admin import MeterAnswer, MeterFigures, ReloadAnswer
+
 log = logging.getLogger(__name__)
 
 _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 _UPLINK_FIRST_S = 10.0
+_LINK_AGAIN_S = 5.0
+_RADIO_AGAIN_S = 300.0
 _PAST_THE_END_S = 366 * 86400.0  # a certificate may be over; ten years over is a wrong clock
 
 Present = tuple[Identity, Path, Path]
 
 
-class Meter(Protocol):
+class MeterReaderPort(Protocol):
     """The meter's port, whose libraries are imported only where there is one."""
 
     async def run(self) -> None: ...
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> "MeterFigures": ...
 
-    def details(self) -> dict[str, Any]: ...
+    def details(self) -> "MeterAnswer": ...
 
 
-class Base:
+class Foundation:
     """What everything else stands on: the store, opened, and the home, served. `present`: the identity that counts, and
     the files of its certificate and key."""
 
@@ -106,6 +112,7 @@ class Base:
             ceiling_ms=int((certificate.not_valid_after_utc.timestamp() + _PAST_THE_END_S) * 1000),
         )
         self.store = self._open_store()
+        self.unusable: list[Link] = []  # ways into the home that could not be opened yet
         self.bridge = Bridge(self._gateway(), self.store)
         self.bridge.custody_changed = lambda error: note_custody(self.health, error, config.data_dir)
 
@@ -154,12 +161,27 @@ class Base:
             links.append(UdpLink(*config.udp_listen, broadcast=config.udp_advertise, networks=config.udp_networks))
         await self.bridge.start()
         for link in links:
-            try:
-                await self.bridge.add_link(link)
-            except OSError as error:
-                # The rest of the home is served; an address that is taken or gone is the engineer's to see.
-                self.health.raise_condition("link-unusable", f"{link.name}: {error}")
-                log.error("%s: %s", link.name, error)
+            if not await self._add(link):
+                self.unusable.append(link)
+
+    async def _add(self, link: Link) -> bool:
+        try:
+            await self.bridge.add_link(link)
+        except Exception as error:  # OSError, or whatever a library thinks of
+            # The rest of the home is served; an address that is taken or gone is the engineer's to see.
+            self.health.raise_condition("link-unusable", f"{link.name}: {error}")
+            log.error("%s: %s", link.name, error)
+            return False
+        return True
+
+    async def open_what_was_not(self) -> None:
+        """Try the links again that could not be opened: an interface comes late, another program ends. One of the hub's
+        loops."""
+        while self.unusable:
+            await asyncio.sleep(_LINK_AGAIN_S)
+            self.unusable = [link for link in self.unusable if not await self._add(link)]
+        self.health.clear_condition("link-unusable")
+        await asyncio.Event().wait()
 
     async def control_state(self) -> dict[str, bytes]:
         """What the store kept of control and of the services."""
@@ -182,9 +204,9 @@ class Base:
 
 
 class Daemon:
-    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT). `state`: `Base.control_state()`."""
+    """One hub. `run` returns when it was told to stop (SIGTERM, SIGINT). `state`: `Foundation.control_state()`."""
 
-    def __init__(self, base: Base, state: dict[str, bytes]) -> None:
+    def __init__(self, base: Foundation, state: dict[str, bytes]) -> None:
         self._base = base
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = False
@@ -231,6 +253,7 @@ class Daemon:
     def _restored_controller(self, state: dict[str, bytes]) -> Controller:
         """Take up the limits of before; appliances that are held hear of it before the uplink is tried."""
         base, config, now = self._base, self._config, monotonic()
+        self._operators_stamp = stamp_or_none(config.operators_file)
         book = OperatorFile(config)
         kept = state.pop(OPERATORS, None)
         controller = Controller(
@@ -280,7 +303,7 @@ class Daemon:
         )
         updates = Updates(
             config.data_dir / "update", Slots(config.slots_dir), base.store, base.health, around,
-            max_octets=config.update_max_mb << 20, octets_per_s=config.update_kb_s * 1000,
+            max_bytes=config.update_max_mb << 20, bytes_per_s=config.update_kb_s * 1000,
             well_s=config.update_well_s, uplink_s=config.update_uplink_s, spread_s=config.update_spread_s, kept=kept,
         )  # fmt: skip
         updates.forget_unless(self._controller.jobs)
@@ -315,7 +338,7 @@ class Daemon:
         base.store.on_change = on_change
         return uplink
 
-    def _make_meter(self) -> "Meter":
+    def _make_meter(self) -> "MeterReaderPort":
         from drivers.meter.port import MeterPort  # a hub without a port to the meter does without pyserial
 
         base, config = self._base, self._config
@@ -358,6 +381,7 @@ class Daemon:
             meter=self._meter,
             start_anew=base.start_anew,
             reload=self.reload,
+            changes=lambda: self._settings.changes,
         )
 
     def _watched(self) -> Watched:
@@ -375,7 +399,9 @@ class Daemon:
             set_clock=self._control.set_clock,
             operators=lambda: self._controller.authority.operators,
             trial_until=lambda: self._controller.trial.until,
+            operators_changed=lambda: stamp_or_none(self._config.operators_file) != self._operators_stamp,
             internal_errors=lambda: base.bridge.internal_errors,
+            sessions=base.bridge.gateway.sessions,
             pressures=base.bridge.pressures,
             is_radio_up=self._is_radio_up,
             probe=self._admin.probe,
@@ -398,11 +424,14 @@ class Daemon:
             log.error("%s", error)
             self._base.health.raise_condition("operators-unreadable", str(error))
 
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> "ReloadAnswer":
         """Read the operators' file again. Raises ConfigError."""
+        stamp = stamp_or_none(self._config.operators_file)
         operators = OperatorFile(self._config).read(self._controller.trial.kept)
+        self._operators_stamp = stamp
         self._control.use_operators(operators)
         self._base.health.clear_condition("operators-unreadable")
+        self._supervision.look.set()
         return {"operators": sorted(operators)}
 
     # Life
@@ -417,8 +446,14 @@ class Daemon:
                 base.identity.hub_id, VERSION, base.store.epoch, base.store.boot,
             )  # fmt: skip
             notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
-            await self._start_radio()
+            is_radio_there = await self._start_radio()
             give_back_memory()
+            while not is_radio_there:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(base.stopping.wait(), _RADIO_AGAIN_S)
+                if base.stopping.is_set():
+                    break
+                is_radio_there = await self._start_radio()
             await base.stopping.wait()
         finally:
             notify("STOPPING=1")
@@ -435,20 +470,23 @@ class Daemon:
         self._spawn(self._uplink.run(), "uplink")
         if config.uplink.est_url is not None:
             self._spawn(self._renewal.run(), "renewal")
+        if base.unusable:
+            self._spawn(base.open_what_was_not(), "links")
         self._spawn(self._updates.mark_good(), "slots")
         self._spawn(self._supervision.watch(), "watch")
         self._spawn(self._supervision.feed_watchdog(), "watchdog")
         if self._meter is not None:
             self._spawn(self._meter.run(), "meter")
 
-    async def _start_radio(self) -> None:
+    async def _start_radio(self) -> bool:
+        """False: its software does not load, now."""
         base = self._base
         if self._config.radio is None:
-            return
+            return True
         base.health.raise_condition("radio-starting")
         await self._let_uplink_go_first()
         if base.stopping.is_set():
-            return
+            return True
         # The import alone takes seconds on the target: in a thread, so that the home and the uplink go on meanwhile.
         try:
             zigbee = await asyncio.to_thread(_import_zigbee)
@@ -467,10 +505,14 @@ class Daemon:
             self._radio_failed = True
             base.health.clear_condition("radio-starting")
             base.health.raise_condition("radio-unusable", repr(error)[:200])
-            return
+            return False
+        self._radio_failed = False
+        base.health.clear_condition("radio-unusable")
         self._radio = radio
+        self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
         self._tell_prices(radio)
+        return True
 
     async def _let_uplink_go_first(self) -> None:
         """On a small ARM the import below and a first TLS handshake take twice as long beside each other."""
@@ -518,7 +560,7 @@ class Daemon:
         await self._admin.close()
 
 
-async def close(base: Base) -> None:
+async def close(base: Foundation) -> None:
     """The home and the store go last: what is on its way there still gets there."""
     log.info("stopping")
     await base.bridge.close()
@@ -534,7 +576,7 @@ def _import_zigbee() -> Any:
 
 
 async def _run(config: Config, present: Present) -> int:
-    base = Base(config, present)
+    base = Foundation(config, present)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, base.stopping.set)

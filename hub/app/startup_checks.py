@@ -145,6 +145,15 @@ class OperatorFile:
         return operators_of(self._config, item)
 
 
+def stamp_or_none(file: Path) -> tuple[int, int] | None:
+    """Differs when the file was changed; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def _operators_file(config: Config) -> tuple[str, bytes]:
     try:
         data = config.operators_file.read_bytes()
@@ -182,7 +191,7 @@ def gateway_config(config: Config) -> GatewayConfig:
     carries_broadcast = {"zigbee": config.radio is not None, "udp": config.udp_advertise is not None}
     return GatewayConfig(
         predefined=PREDEFINED | config.predefined,
-        max_octets={"zigbee": 60},
+        max_bytes={"zigbee": 60},
         publishes_per_s=rates,
         broadcast_links=tuple(link for link, carries in carries_broadcast.items() if carries),
         forward_filters=config.forward_out,

@@ -13,14 +13,16 @@ from cryptography.x509 import Certificate
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
-from drivers.flash import life_used_percent
+from drivers.flash import FlashLife
 from drivers.systemd import notify, watchdog_interval_s
+from hub.core.gateway import session as states
+from hub.core.gateway.session import Session
 from hub.core.health import Health
 from hub.core.liveness import Liveness
 from hub.services.identity.expiry import Expiry
 from hub.wire.keys.operators import Operators
 from hub.wire.printable import plain
-from store import Store, StoreFailing, StoreFull, StoreReadOnly
+from store import Store, StoreError, StoreFailing, StoreFull, StoreReadOnly
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,11 @@ _CLOCK_PERIOD_S = 30.0
 _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
 _LIVED_S = 600.0
+_MANY_STARTS = 3
+_WITHOUT_AN_END = ("store-salvaged", "internal-error")
+_TOLD_S = 86400.0
+_ROOM_BYTES = 256 * 1024
+_MISSED_AFTER_S = _OLD_AFTER_S = 86400.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
 PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
 STARTS_FILE = "starts"
@@ -81,7 +88,9 @@ class Watched:
     set_clock: Callable[[float, bool], None]
     operators: Callable[[], Operators]
     trial_until: Callable[[], float | None]
+    operators_changed: Callable[[], bool]
     internal_errors: Callable[[], int]
+    sessions: Callable[[], list[Session]]
     pressures: Callable[[], dict[str, str]]
     is_radio_up: Callable[[], bool]
     probe: Callable[[], Awaitable[None]]
@@ -93,6 +102,9 @@ class Supervision:
 
     def __init__(self, watched: Watched) -> None:
         self._hub = watched
+        self._salvaged = self._errors = 0
+        self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
+        self._flash = FlashLife(watched.data_dir)
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -106,9 +118,12 @@ class Supervision:
             hub.set_clock(hub.clock.offset_ms() / 1000, trusted)
             hub.health.set_condition("clock-untrusted", not trusted)
             self._check_operators(utc_ms() / 1000, trusted)
+            self._check_adapters()
             await hub.expiry.look(hub.certificate(), utc_ms() / 1000, trusted)
             self._check_store()
-            self._forget_starts()
+            await self._check_queue()
+            await self._try_custody()
+            self._look_at_starts()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.look.wait(), 2.0 if hub.health.conditions() else _CLOCK_PERIOD_S)
 
@@ -124,14 +139,16 @@ class Supervision:
             log.critical("the hub starts anew: its database could not be opened before, and can be now")
             hub.start_anew()
         health, status = hub.health, hub.store.status()
-        health.set_condition("store-salvaged", status["salvaged"] > 0, "see the event store.salvaged")
+        if status["salvaged"] > self._salvaged:
+            self._salvaged = status["salvaged"]
+            health.raise_condition("store-salvaged", "see the event store.salvaged")
         if not hub.store.epoch:  # there is no database yet
             note_custody(health, hub.store.trouble, hub.data_dir)
         slow_ms = _SLOW_MS[1] if health.holds("store-slow") else _SLOW_MS[0]
         commit_ms = status["commit_ms"]
         is_slow = bool(hub.store.epoch and status["commits"] >= _KNOWN_AFTER and commit_ms > slow_ms)
         health.set_condition("store-slow", is_slow, f"{commit_ms / 1000:.1f} s a commit")
-        worn = life_used_percent(hub.data_dir)
+        worn = self._flash.used_percent(monotonic())
         is_worn = worn is not None and worn >= _WORN_PERCENT
         health.set_condition("store-worn", is_worn, f"{worn} % of it is used, by its own register")
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
@@ -139,7 +156,20 @@ class Supervision:
         for code in PRESSURES:
             health.set_condition(code, code in felt, felt.get(code, ""))
         errors = hub.internal_errors()
-        health.set_condition("internal-error", errors > 0, f"{errors} in the gateway; see the journal")
+        if errors > self._errors:
+            self._errors = errors
+            health.raise_condition("internal-error", f"{errors} in the gateway; see the journal")
+        for code in _WITHOUT_AN_END:
+            self._let_pass(code)
+
+    def _let_pass(self, code: str) -> None:
+        """What happened, and is over, is told for a day after it happened last."""
+        times, now = self._hub.health.times_raised(code), monotonic()
+        known, since = self._told.get(code, (0, now))
+        if times != known:
+            self._told[code] = (times, now)
+        elif now - since > _TOLD_S:
+            self._hub.health.clear_condition(code)
 
     def _check_operators(self, t: float, trusted: bool) -> None:
         """Who may command, and for how long still: an operator whose time ends unseen cannot be replaced from afar."""
@@ -149,6 +179,7 @@ class Supervision:
             for operator in operators.values()
             if operator.not_after is not None and trusted and t > operator.not_after - OPERATOR_WARNED_S
         ]
+        health.set_condition("operators-not-loaded", self._hub.operators_changed())
         health.set_condition("operator-expires-soon", bool(ending), plain(", ".join(ending)))
         admins = [operator for operator in operators.values() if "admin" in operator.roles]
         gone = trusted and bool(admins) and not any(operator.may("admin", t) for operator in admins)
@@ -156,21 +187,63 @@ class Supervision:
         until = self._hub.trial_until()
         health.set_condition("operators-on-trial", until is not None, "" if until is None else f"until {until:.0f}")
 
-    def _forget_starts(self) -> None:
-        if monotonic() - self._hub.started_at >= _LIVED_S:
-            with suppress(OSError):
-                (self._hub.run_dir / STARTS_FILE).unlink(missing_ok=True)
+    def _check_adapters(self) -> None:
+        """Who was in the home and is not heard any more. Who said goodbye, or was forgotten, is missed by nobody."""
+        health, now = self._hub.health, monotonic()
+        present = [session for session in self._hub.sessions() if session.state != states.DISCONNECTED]
+        lost = [session for session in present if session.state == states.LOST]
+        is_all = bool(lost) and len(lost) == len(present)
+        health.set_condition("adapters-silent", is_all, f"{len(lost)} of {len(present)}")
+        gone = [session.client_id for session in lost if now - session.last_heard > _MISSED_AFTER_S]
+        health.set_condition("adapter-silent", bool(gone), plain(", ".join(gone)))
+
+    async def _check_queue(self) -> None:
+        """How old the oldest reading is, wherever it waits."""
+        try:
+            lanes = await asyncio.wrap_future(self._hub.store.queue_status())
+        except StoreError:
+            return  # it is told of already
+        oldest_s = float(lanes["readings"]["oldest_s"])
+        days = f"{oldest_s / 86400:.1f} days"
+        self._hub.health.set_condition("readings-old", oldest_s > _OLD_AFTER_S, f"the oldest for {days}")
+
+    async def _try_custody(self) -> None:
+        """Whether a medium that took nothing takes something again: nobody may be asking it to."""
+        hub = self._hub
+        if not hub.store.epoch or not any(hub.health.holds(code) for code in _UNWRITABLE):
+            return
+        with suppress(OSError):
+            around = os.statvfs(hub.data_dir)
+            if hub.health.holds("store-full") and around.f_bavail * around.f_frsize < _ROOM_BYTES:
+                return  # a small write may find room, a reading's none
+        try:
+            await asyncio.wrap_future(hub.store.try_to_write())
+        except StoreError as error:
+            note_custody(hub.health, error, hub.data_dir)
+        else:
+            note_custody(hub.health, None, hub.data_dir)
+
+    def _look_at_starts(self) -> None:
+        """The unit counts how often it had to start the hub; a life of ten minutes ends the count."""
+        hub, file = self._hub, self._hub.run_dir / STARTS_FILE
+        starts = 0
+        with suppress(OSError, ValueError):
+            if monotonic() - hub.started_at >= _LIVED_S:
+                file.unlink(missing_ok=True)
+            else:
+                starts = int(file.read_text())
+        hub.health.set_condition("hub-restarts", starts >= _MANY_STARTS, f"{starts} times")
 
     async def feed_watchdog(self) -> None:
         """Fed from the loop that serves the home, and only while all others live: the uplink's and control's by their
         own word, the writer and the admin socket by asking them as an engineer would."""
         interval_s = watchdog_interval_s()
         while True:
-            stuck = self._hub.liveness.overdue()
-            try:
-                await self._hub.probe()
-            except (OSError, TimeoutError, ValueError) as error:
-                stuck.append(f"admin socket or store ({error!r})")
+            stuck = self._hub.liveness.stuck()
+            # Twice: the machine may have slept over the first.
+            fault = await self._probe() and await self._probe()
+            if fault:
+                stuck.append(fault)
             self._hub.health.set_condition("loop-stuck", bool(stuck), ", ".join(stuck))
             if stuck:
                 log.critical("the watchdog is not fed: %s", ", ".join(stuck))
@@ -178,9 +251,17 @@ class Supervision:
                 notify("WATCHDOG=1")
             await asyncio.sleep(_LOOK_AFTER_LOOPS_S if interval_s is None else interval_s)
 
+    async def _probe(self) -> str:
+        """What is wrong with admin socket or store, "" for nothing."""
+        try:
+            await self._hub.probe()
+        except (OSError, TimeoutError, ValueError) as error:
+            return f"admin socket or store ({error!r})"
+        return ""
+
     def local_fault(self, with_radio: bool) -> str:
         """What is wrong with the hub itself, "" for nothing. An outage outside is no local fault."""
-        if stuck := self._hub.liveness.overdue():
+        if stuck := self._hub.liveness.stuck():
             return f"stuck: {', '.join(stuck)}"
         failing = [it for it in self._hub.health.conditions() if it.code in _LOCAL]
         if failing:

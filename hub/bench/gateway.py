@@ -23,9 +23,9 @@ from hub.bench.load import Figures, Load, run_load
 
 PAYLOADS = {
     "number": Load(b"230.1"),
-    # 64 octets that are nothing but a message: kept, acknowledged, passed on.
+    # 64 bytes that are nothing but a message: kept, acknowledged, passed on.
     "plain": Load(b"p" * 64, topic_id_type=2, topic_id=0x706C),
-    # 64 octets: seven readings that an adapter buffered while it slept.
+    # 64 bytes: seven readings that an adapter buffered while it slept.
     "samples": Load(b"60:2000,50:2010,40:2020,30:2030,20:2040,10:2050,0:2060.123456789"),
 }
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.bench.load import connect
 from hub.bench.peer import LocalBroker, free_udp_port, start_hub
-from hub.headend.connection import Connection
+from hub.headend.connection import BrokerConnection
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner
@@ -104,7 +104,7 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
         hub = start_hub(directory, broker.port, udp_port, control)
         try:
             home = Adapters(udp_port, adapters, readings_per_s)
-            control_point = Connection(
+            control_point = BrokerConnection(
                 "127.0.0.1", broker.port, directory / "broker.pem", directory / "headend.pem",
                 directory / "headend.key", "",
             )  # fmt: skip
@@ -130,7 +130,7 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
     }
 
 
-def _limit_times(control_point: Connection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
+def _limit_times(control_point: BrokerConnection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
     times = []
     for number in range(commands):
         message = _command(signer, number, START_W - number * STEP_W)
@@ -142,7 +142,7 @@ def _limit_times(control_point: Connection, home: Adapters, signer: FileSigner, 
     return times
 
 
-def _echo_times(control_point: Connection, count: int) -> list[float]:
+def _echo_times(control_point: BrokerConnection, count: int) -> list[float]:
     times = []
     for _ in range(count):
         begun = time.monotonic()

@@ -2,8 +2,20 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, ask_daemon, print_json, print_table, say
+from hub.cli.common import (
+    FINE,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    ask_daemon,
+    duration,
+    paged,
+    print_json,
+    print_table,
+    say,
+)
 from hub.cli.offline import ask_or_read
 
 _COLUMNS = (
@@ -12,9 +24,24 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_SORTS: dict[str, Any] = {
+    "client": lambda row: row["client"],
+    "state": lambda row: (row["state"], row["client"]),
+    "seen": lambda row: (row["last_seen_s"] is None, row["last_seen_s"] or 0.0),
+    "accepted": lambda row: -(row.get("accepted") or 0),
+    "refused": lambda row: -sum(row["refused"].values()),
+    "lqi": lambda row: (row.get("lqi") is None, row.get("lqi") or 0),
+}
+
+
 def register(subparsers: Subparsers) -> None:
     parser = add_verb(subparsers, "adapters", adapters, "the adapters and appliances that the hub knows")
     add_bundle_option(parser)
+    parser.add_argument("--state", action="append", help="only these: active, asleep, lost, ...; may stand again")
+    parser.add_argument("--link", help="only on this link: udp, zigbee")
+    parser.add_argument("--like", metavar="TEXT", help="only those with this in their ClientId or address")
+    parser.add_argument("--sort", choices=_SORTS, default="client", help="(default: %(default)s)")
+    parser.add_argument("--wide", action="store_true", help="every column, however wide the terminal is")
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     summary = "free the ClientId of a device that was taken away, for the next one"
     # No defaults: they would overwrite what was said before the action.
@@ -26,19 +53,40 @@ def register(subparsers: Subparsers) -> None:
 
 
 def adapters(arguments: argparse.Namespace) -> int:
-    rows = ask_or_read(arguments, "adapters")
+    rows = [row for row in ask_or_read(arguments, "adapters") if _is_wanted(arguments, row)]
+    rows.sort(key=_SORTS[arguments.sort])
     if arguments.json:
         print_json(rows)
         return FINE
-    headers = [*_COLUMNS, "refused"]
-    print_table(
-        headers,
-        [
-            [*(row.get(column) for column in _COLUMNS), ", ".join(f"{k} {v}" for k, v in row["refused"].items())]
-            for row in rows
-        ],
-    )
+    with paged(len(rows) + 1):
+        if arguments.wide:
+            table = [[*(row.get(column) for column in _COLUMNS), _refused(row)] for row in rows]
+            print_table([*_COLUMNS, "refused"], table)
+        else:
+            print_table(_NARROW, [_narrow(row) for row in rows])
     return FINE
+
+
+def _is_wanted(arguments: argparse.Namespace, row: dict[str, Any]) -> bool:
+    return (
+        (not arguments.state or row["state"] in arguments.state)
+        and arguments.link in (None, row["link"])
+        and (arguments.like is None or arguments.like in row["client"] or arguments.like in row["address"])
+    )
+
+
+# At most 79 characters: 23 of a ClientId, 6 of a link, 12 of a state, 10 of a time, 8 and 7 of counts, 4 of the rest.
+_NARROW = ("client", "link", "state", "seen", "accepted", "refused", "lqi")
+
+
+def _narrow(row: dict[str, Any]) -> list[object]:
+    seen = "-" if row["last_seen_s"] is None else duration(row["last_seen_s"]).replace(" min", "m").replace(" ", "")
+    refused = sum(row["refused"].values())
+    return [row["client"], row["link"], row["state"], seen, row.get("accepted"), refused or "-", row.get("lqi")]
+
+
+def _refused(row: dict[str, Any]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in row["refused"].items())
 
 
 def forget(arguments: argparse.Namespace) -> int:

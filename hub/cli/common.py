@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,23 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+@contextmanager
+def paged(lines: int) -> Iterator[None]:
+    """What is printed within goes through a pager ($PAGER, else less) where it is longer than the terminal is high."""
+    height = shutil.get_terminal_size().lines
+    pager = os.environ.get("PAGER", "less")
+    if lines < height or not (sys.stdout.isatty() and sys.stdin.isatty()) or not shutil.which(pager.split(" ")[0]):
+        yield
+        return
+    import subprocess
+
+    environment = {"LESS": "-FRSX", "LESSSECURE": "1", **os.environ}  # no shell, no other file out of a pager
+    with subprocess.Popen(pager.split(" "), stdin=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), redirect_stdout(process.stdin):
+            yield
+
+
 def format_time(t_ms: float) -> str:
     """UTC, to the second, sortable."""
     return datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -99,6 +119,19 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """As people say it, two units at most: `45 s`, `3 min 20 s`, `2 d 4 h`."""
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts[:2])
 
 
 def complain(text: str) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.app.doctor import ERROR, Finding, daemon_findings, examine
+from hub.app.doctor import ERROR, Check, daemon_findings, examine
 from hub.cli.common import (
     FINE,
     PROBLEM,
@@ -30,18 +30,20 @@ def doctor(arguments: argparse.Namespace) -> int:
     else:
         for finding in findings:
             say(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
+            if finding.why:
+                say(f"{'':23} {finding.why}")
             if finding.remedy:
                 say(f"{'':23} what to do: {finding.remedy}")
     return PROBLEM if any(finding.severity == ERROR for finding in findings) else FINE
 
 
-def _findings(arguments: argparse.Namespace) -> list[Finding]:
+def _findings(arguments: argparse.Namespace) -> list[Check]:
     if arguments.bundle is not None:
         from hub.services.admin.bundle import read_bundle
 
         parts = read_bundle(arguments.bundle)
         if "doctor" in parts:
-            return [Finding(**row) for row in parts["doctor"]]
+            return [Check(**row) for row in parts["doctor"]]
         return list(daemon_findings(parts["status"]))
     config = config_of(arguments)
     try:

@@ -43,16 +43,18 @@ def _keep(arguments: argparse.Namespace) -> int:
     """Enter each message durably before the broker is told that it was taken; ask for gaps; send `booked`."""
     from hub.headend.book import Book
     from hub.headend.bookkeeper import Bookkeeper
-    from hub.headend.connection import Connection
+    from hub.headend.command_signer import CommandSigner
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     try:
         key = load_operator_key(arguments.key)
+        book = Book(arguments.book)
         keeper = Bookkeeper(
-            Inbox(arguments.hub_cert, from_start=False), Book(arguments.book), arguments.kid, key,
+            Inbox(arguments.hub_cert, has_ledger=False), book, CommandSigner(book, arguments.kid, key),
             gap_after_s=arguments.gap_after_s,
         )  # fmt: skip
-        connection = Connection(
+        connection = BrokerConnection(
             arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, arguments.client_id,
             acknowledges_late=True,
         )  # fmt: skip

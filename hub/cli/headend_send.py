@@ -11,8 +11,8 @@ from typing import Any
 from hub.cli.common import FINE, PROBLEM, USAGE, complain
 from hub.cli.headend_watch import add_broker
 from hub.cli.words import pairs
-from hub.core.control.args import ARGS, check_args
 from hub.wire.printable import why
+from hub.wire.uplink.args import ARGS, check_args
 from hub.wire.uplink.command import ROLES
 
 _BYTES = {"cti"}
@@ -51,7 +51,8 @@ def register(actions: Any) -> argparse.ArgumentParser:
 def _send(arguments: argparse.Namespace) -> int:
     """Sign a command as an operator and publish it. With --wait: exit status 0 when the hub did it, 1 when not."""
     from hub.headend.archive import save
-    from hub.headend.connection import Connection
+    from hub.headend.command_signer import topic_for
+    from hub.headend.connection import BrokerConnection
     from hub.headend.inbox import Inbox
 
     if arguments.op not in ROLES:
@@ -67,9 +68,11 @@ def _send(arguments: argparse.Namespace) -> int:
         return USAGE
     try:
         cti, message = _sign(arguments, args)
-        connection = Connection(arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, "")
+        connection = BrokerConnection(
+            arguments.host, arguments.port, arguments.ca, arguments.cert, arguments.tls_key, ""
+        )
         connection.start(["meters/+/receipts", "meters/+/answers"])
-        topic = _topic(arguments.to)
+        topic = topic_for(arguments.to)
         connection.publish(topic, message, arguments.timeout_s)
     except (OSError, ValueError) as error:
         complain(f"headend send: {why(error)}")
@@ -89,13 +92,8 @@ def _operations() -> str:
     lines = ["operations and their arguments:"]
     for op, role in ROLES.items():
         lines.append(f"  {op}  (role {role})")
-        for name, arg in ARGS[op].items():
-            try:
-                arg.rule(object())
-                expected = ""
-            except ValueError as error:
-                expected = str(error)
-            lines.append(f"      {name}: {expected}{'' if arg.required else ' (optional)'}")
+        for name, rule in ARGS[op].items():
+            lines.append(f"      {name}: {rule.expected}{'' if rule.is_required else ' (optional)'}")
     return "\n".join(lines)
 
 
@@ -140,10 +138,6 @@ def _sign(arguments: argparse.Namespace, args: dict[str, Any]) -> tuple[bytes, b
         ctr=int(now * 1000) if arguments.ctr is None else arguments.ctr, op=arguments.op, args=args,
     )  # fmt: skip
     return cti, sign_command(signer, command)
-
-
-def _topic(to: str) -> str:
-    return f"meters/group/{to[6:]}/commands" if to.startswith("group:") else f"meters/{to}/commands"
 
 
 def _await(arguments: argparse.Namespace, connection: Any, inbox: Any, cti: bytes) -> int:

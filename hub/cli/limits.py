@@ -3,21 +3,23 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, Subparsers, add_verb, ask_daemon, format_time, print_json, print_table, say
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, format_time, print_json, print_table, say
+from hub.cli.offline import ask_or_read
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "limits", limits, "what the household is held to, and what each appliance is told")
+    summary = "what the household is held to, and what each appliance is told"
+    add_bundle_option(add_verb(subparsers, "limits", limits, summary))
 
 
 def limits(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "limits")
+    answer = ask_or_read(arguments, "limits")
     if arguments.json:
         print_json(answer)
         return FINE
     watts, until = answer["watts"], answer["until"]
     held = "nothing" if watts is None else f"{watts:.0f} W" + (f" until {format_time(until * 1000)}" if until else "")
-    household = answer["household"]["household_w"]
+    household = answer["household"].get("household_w")
     say(f"{answer['state']}; held to {held}; the household draws {'?' if household is None else household} W")
     rows = [
         (
@@ -39,8 +41,13 @@ def limits(arguments: argparse.Namespace) -> int:
         say()
         print_table(
             ("appliance", "class", "power", "share", "waited", ""),
-            [(a["client"], a["class"], _watts(a["power_w"]), _watts(a["share_w"]), f"{a['kept_waiting_s']} s", _word(a))
-             for a in answer["appliances"]],
+            [
+                (
+                    a["client"], a["class"], _watts(a.get("power_w")), _watts(a.get("share_w")),
+                    f"{a.get('kept_waiting_s', '?')} s", _word(a),
+                )
+                for a in answer["appliances"]
+            ],
         )  # fmt: skip
     return FINE
 

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from hub.app.config import ConfigError
 from hub.cli.common import NO_DAEMON, PROBLEM, USAGE, complain
 from hub.services.admin.bundle import BadBundle
-from hub.services.admin.client import NoDaemon, Refused
+from hub.services.admin.client import NoDaemon, RequestRefused
 from hub.wire.version import VERSION
 
 # name: (module, summary). Each module has `register(subparsers)`.
@@ -20,7 +21,9 @@ VERBS = {
     "run": "hub.cli.run",
     "reload": "hub.cli.reload",
     "check-config": "hub.cli.check_config",
+    "config": "hub.cli.config",
     "status": "hub.cli.status",
+    "top": "hub.cli.top",
     "adapters": "hub.cli.adapters",
     "queue": "hub.cli.queue",
     "uplink": "hub.cli.uplink",
@@ -40,9 +43,28 @@ VERBS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what a mistyped word may have meant; its subparsers are of the same kind."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(message + _meant(message))
+
+
+def _meant(message: str) -> str:
+    """`; did you mean 'status'?` for a word that is near one of those that it could have been."""
+    import re  # only for who mistypes
+    from difflib import get_close_matches
+
+    found = re.search(r"invalid choice: '([^']*)' \(choose from ([^)]*)\)", message)
+    if found is None:
+        return ""
+    near = get_close_matches(found[1], re.findall(r"[\w.-]+", found[2]), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the verbs in `wanted`."""
-    parser = argparse.ArgumentParser(prog="meterhub", description="The hub inside a smart electricity meter.")
+    parser = _Parser(prog="meterhub", description="The hub inside a smart electricity meter.")
     parser.add_argument("--version", action="version", version=f"meterhub {VERSION}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for name in wanted:
@@ -68,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoDaemon as error:
         complain(str(error))
         return NO_DAEMON
-    except Refused as error:
+    except RequestRefused as error:
         complain(str(error))
         return PROBLEM
     except BrokenPipeError:  # `meterhub readings | head`

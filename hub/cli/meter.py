@@ -3,16 +3,28 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, USAGE, Subparsers, add_verb, ask_daemon, complain, print_json, print_table
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    USAGE,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    complain,
+    print_json,
+    print_table,
+)
+from hub.cli.offline import ask_or_read
 from hub.wire.uplink.reading import unit_of
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "meter", meter, "what is at the meter's port, and what it says; exit status 1 when not read")
+    summary = "what is at the meter's port, and what it says; exit status 1 when not read"
+    add_bundle_option(add_verb(subparsers, "meter", meter, summary))
 
 
 def meter(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "meter")
+    answer = ask_or_read(arguments, "meter")
     if arguments.json:
         print_json(answer)
     elif answer["state"] == "off":
@@ -26,11 +38,11 @@ def meter(arguments: argparse.Namespace) -> int:
 def _print(answer: dict[str, Any]) -> None:
     last = "never" if answer["last_s"] is None else f"{answer['last_s']:.0f} s ago"
     share = "too few to tell" if answer["bad_share"] is None else f"{answer['bad_share']:.1%} of the last"
-    fault = f", the last because {answer['last_fault']}" if answer["last_fault"] else ""
+    fault = f", the last because {answer['last_fault']}" if answer.get("last_fault") else ""
     for name, text in (
         ("state", answer["state"] + (f": {answer['unreadable']}" if answer["unreadable"] else "")),
-        ("meter", answer["ident"] or "-"),
-        ("number", answer["number"] or "-"),
+        ("meter", answer.get("ident") or "-"),
+        ("number", answer.get("number") or "-"),
         ("protocol", answer["protocol"] + (" (found)" if answer["configured"] == "auto" else "")),
         ("port", f"{answer['path']}  {answer['line']}"),
         ("checked by", _CHECKS.get(answer["check"], "-")),
@@ -38,16 +50,18 @@ def _print(answer: dict[str, Any]) -> None:
         ("bad", f"{answer['bad']} damaged, {answer['doubtful']} in doubt; {share}{fault}"),
     ):
         print(f"{name:10} {text}")
-    rows = [("meter", name, text, unit_of(name)) for name, text in answer["quantities"].items()]
-    rows += [(row["client"], row["quantity"], row["text"], unit_of(row["quantity"])) for row in answer["others"]]
+    rows = [("meter", name, text, unit_of(name)) for name, text in answer.get("quantities", {}).items()]
+    rows += [
+        (row["client"], row["quantity"], row["text"], unit_of(row["quantity"])) for row in answer.get("others", ())
+    ]
     if rows:
         print()
         print_table(("client", "quantity", "value", "unit"), rows)
-    if answer["registers"]:
+    if answer.get("registers"):
         print()
         registers = answer["registers"].items()
         print_table(("register", "value", "unit"), [(code, row["value"], row["unit"]) for code, row in registers])
-    if answer["raw"]:
+    if answer.get("raw"):
         print("\nlast telegram:")
         print("".join(character if character.isprintable() or character == "\n" else "" for character in answer["raw"]))
 

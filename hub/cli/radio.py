@@ -14,6 +14,7 @@ from hub.cli.common import (
     PROBLEM,
     USAGE,
     Subparsers,
+    add_bundle_option,
     add_verb,
     ask_daemon,
     complain,
@@ -21,15 +22,17 @@ from hub.cli.common import (
     print_table,
     say,
 )
+from hub.cli.offline import ask_or_read, from_bundle
 from hub.cli.words import pairs
 
 
 def register(subparsers: Subparsers) -> None:
     radio = subparsers.add_parser("radio", help="the Zigbee radio", description="the Zigbee radio")
     actions = radio.add_subparsers(title="actions", metavar="ACTION", required=True)
-    add_verb(actions, "info", info, "the radio's state and network")
+    add_bundle_option(add_verb(actions, "info", info, "the radio's state and network"))
     add_verb(actions, "scan", scan, "how loud each channel is; takes some seconds")
     parser = add_verb(actions, "map", draw, "who hears whom; takes about a second a router")
+    add_bundle_option(parser)
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it into this file")
     parser = add_verb(actions, "backup", backup, "write the network into a file: keys included, so guard it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default: radio-PAN-TIME.json, here)")
@@ -46,7 +49,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def info(arguments: argparse.Namespace) -> int:
-    radio = ask_daemon(arguments, "status")["radio"]
+    radio = ask_or_read(arguments, "status")["radio"]
     if arguments.json:
         print_json(radio)
     else:
@@ -100,7 +103,8 @@ def scan(arguments: argparse.Namespace) -> int:
 
 
 def draw(arguments: argparse.Namespace) -> int:
-    rows = ask_daemon(arguments, "radio.map", timeout_s=_MAP_S)
+    is_here = arguments.bundle is None
+    rows = ask_daemon(arguments, "radio.map", timeout_s=_MAP_S) if is_here else from_bundle(arguments, "radio.map")
     if arguments.svg is not None:
         try:
             arguments.svg.write_text(svg_of(rows), "utf-8")

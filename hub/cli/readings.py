@@ -1,40 +1,29 @@
 """`meterhub readings`: the readings kept at this hub; also on a stopped hub's database."""
 
 import argparse
+import os
 import shutil
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from hub.cli.common import (
     FINE,
+    PROBLEM,
     Subparsers,
     add_bundle_option,
     add_verb,
+    complain,
     format_time,
     print_csv,
     print_json,
     print_table,
     say,
 )
+from hub.cli.moments import moment_ms
 from hub.cli.offline import ask_or_open
-from hub.cli.plot import plot
+from hub.cli.plot import plot, svg
 from hub.wire.uplink.reading import flags_in_words
-
-
-def _time(text: str) -> int:
-    """UTC epoch seconds, or ISO 8601 (UTC where it names no zone), as epoch milliseconds."""
-    try:
-        return int(float(text) * 1000)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected 2026-01-31T12:00 or epoch seconds") from None
-    if moment.tzinfo is None:
-        moment = (
-            datetime.fromisoformat(text + "+00:00") if "T" in text else datetime.fromisoformat(text + "T00:00+00:00")
-        )
-    return int(moment.timestamp() * 1000)
 
 
 def register(subparsers: Subparsers) -> None:
@@ -42,11 +31,22 @@ def register(subparsers: Subparsers) -> None:
     add_bundle_option(parser)
     parser.add_argument("--client", help="only this adapter's")
     parser.add_argument("--quantity", help="only this quantity (power, energy, ...)")
-    parser.add_argument("--from", dest="from_ms", type=_time, metavar="TIME", help="from this time on")
-    parser.add_argument("--to", dest="to_ms", type=_time, metavar="TIME", help="up to this time")
+    parser.add_argument(
+        "--from",
+        dest="from_ms",
+        type=moment_ms,
+        metavar="TIME",
+        help="from this time on: 2026-01-31T12:00 of the local clock, epoch seconds, 2h ago as 2h",
+    )
+    parser.add_argument(
+        "--since", dest="from_ms", type=moment_ms, metavar="TIME", help="as --from; 10m: ten minutes ago"
+    )
+    parser.add_argument("--to", dest="to_ms", type=moment_ms, metavar="TIME", help="up to this time")
     parser.add_argument("--limit", type=int, help="at most so many, the newest (default: 1000; with --plot 100000)")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="(default: %(default)s)")
     parser.add_argument("--plot", action="store_true", help="draw each series in the terminal")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw them into this file, for a report")
+    parser.add_argument("--by-day", action="store_true", help="what each register counted on each day, in kWh")
 
 
 def readings(arguments: argparse.Namespace) -> int:
@@ -55,11 +55,15 @@ def readings(arguments: argparse.Namespace) -> int:
     query = {name: getattr(arguments, name) for name in ("client", "quantity", "from_ms", "to_ms", "limit")}
     query["newest_first"] = True
     if query["limit"] is None:
-        query["limit"] = 100_000 if arguments.plot else 1000
+        query["limit"] = 100_000 if arguments.plot or arguments.by_day or arguments.svg else 1000
     rows = ask_or_open(
         arguments, "readings", lambda view: [reading_row(reading) for reading in view.readings(**query)], **query
     )
     rows.reverse()
+    if arguments.svg is not None:
+        return _draw(arguments.svg, rows)
+    if arguments.by_day:
+        return _print_days(arguments, totals_by_day(rows))
     if arguments.json or arguments.format == "json":
         print_json(rows)
     elif arguments.plot:
@@ -75,3 +79,49 @@ def readings(arguments: argparse.Namespace) -> int:
 
 
 _COLUMNS = ("client", "quantity", "value", "unit", "flags")
+
+
+def totals_by_day(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each energy register (Wh) counted on each day of the local clock, in kWh; `rows`: readings in order of time.
+
+    A day counts from the last reading before it; a register that falls was exchanged or began anew: that step is no
+    energy, and the day says so.
+    """
+    last: dict[tuple[str, str], float] = {}
+    days: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["unit"] != "Wh":
+            continue
+        register, value = (row["client"], row["quantity"]), float(row["value"])
+        day = datetime.fromtimestamp(row["t_ms"] / 1000).strftime("%Y-%m-%d")
+        total = days.setdefault(
+            (day, *register), {"day": day, "client": row["client"], "quantity": row["quantity"], "kwh": 0.0, "fell": 0}
+        )
+        step = value - last.get(register, value)
+        total["kwh"] += max(0.0, step) / 1000
+        total["fell"] += step < 0
+        last[register] = value
+    return [{**total, "kwh": round(total["kwh"], 3)} for _, total in sorted(days.items())]
+
+
+def _draw(file: Path, rows: list[dict[str, Any]]) -> int:
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+            opened.write(svg(rows))
+    except OSError as error:
+        complain(f"{file}: {error.strerror or error}; give another place with --svg")
+        return PROBLEM
+    say(f"{file}: {len(rows)} readings")
+    return FINE
+
+
+def _print_days(arguments: argparse.Namespace, totals: list[dict[str, Any]]) -> int:
+    if arguments.json:
+        print_json(totals)
+        return FINE
+    rows = [
+        (total["day"], total["client"], total["quantity"], f"{total['kwh']:.3f} kWh", "fell" if total["fell"] else "")
+        for total in totals
+    ]
+    print_table(("day", "client", "register", "counted", ""), rows)
+    return FINE

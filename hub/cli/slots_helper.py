@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from hub.cli.common import FINE, PROBLEM, Subparsers, complain
-from hub.services.update.helper import Place, serve_one
+from hub.services.update.helper import SystemPlaces, serve_one
 
 
 def register(subparsers: Subparsers) -> None:
     summary = "carry out the hub's request about slots (started by meterhub-slots.path)"
     parser = subparsers.add_parser("slots-helper", help=summary, description=summary)
-    here = Place()
+    here = SystemPlaces()
     parser.add_argument("--folder", type=Path, default=here.folder, help="of request and answer (default: %(default)s)")
     parser.add_argument("--bundle", type=Path, default=here.bundle, help="what is installed (default: %(default)s)")
     parser.add_argument("--rauc", default=here.rauc, help="RAUC's command (default: %(default)s)")
@@ -20,7 +20,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    place = Place(arguments.folder, arguments.bundle, arguments.rauc, arguments.os_release, arguments.boot_id)
+    place = SystemPlaces(arguments.folder, arguments.bundle, arguments.rauc, arguments.os_release, arguments.boot_id)
     try:
         serve_one(place)
     except OSError as error:

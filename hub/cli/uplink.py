@@ -3,15 +3,27 @@
 import argparse
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, format_bytes, format_time, print_json, say
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    Subparsers,
+    add_bundle_option,
+    add_verb,
+    format_bytes,
+    format_time,
+    print_json,
+    say,
+)
+from hub.cli.offline import ask_or_read
 
 
 def register(subparsers: Subparsers) -> None:
-    add_verb(subparsers, "uplink", uplink, "the session to the utility and its cost; exit status 1 while there is none")
+    summary = "the session to the utility and its cost; exit status 1 while there is none"
+    add_bundle_option(add_verb(subparsers, "uplink", uplink, summary))
 
 
 def uplink(arguments: argparse.Namespace) -> int:
-    answer = ask_daemon(arguments, "status")["uplink"]
+    answer = ask_or_read(arguments, "status")["uplink"]
     if arguments.json:
         print_json(answer)
     else:

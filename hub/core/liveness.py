@@ -6,6 +6,9 @@ says, before it waits, within how long it will speak again. A machine: the time 
 
 from collections.abc import Callable
 
+# A loop that lives speaks within moments of the machine's waking.
+AWAKE_S = 5.0
+
 
 class Liveness:
     """Who is expected back, and when. `now`: the clock that never jumps, seconds."""
@@ -13,6 +16,7 @@ class Liveness:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._due_at: dict[str, float] = {}
+        self._seen_late: dict[str, tuple[float, float]] = {}  # when it was due, when it was first seen to be late
 
     def expect(self, loop: str, within_s: float) -> None:
         """A loop is alive, and will say so again within this many seconds."""
@@ -22,3 +26,15 @@ class Liveness:
         """The loops that have not kept their word."""
         now = self._now()
         return [loop for loop, due_at in self._due_at.items() if now > due_at]
+
+    def stuck(self) -> list[str]:
+        """The loops that are late and were so at a look some seconds ago: what is late only once is a machine that
+        slept, was stopped or paused: everybody is late at the same moment, and nobody is soon after."""
+        now = self._now()
+        seen = {}
+        for loop in self.overdue():
+            due_at = self._due_at[loop]
+            known_due_at, at = self._seen_late.get(loop, (due_at, now))
+            seen[loop] = (due_at, at if known_due_at == due_at else now)
+        self._seen_late = seen
+        return [loop for loop, (_, at) in self._seen_late.items() if now - at >= AWAKE_S]

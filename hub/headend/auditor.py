@@ -9,7 +9,7 @@ from hub.wire.uplink.receipt import FINAL, Receipt, broken_links, decode_receipt
 
 
 @dataclass(slots=True)
-class Finding:
+class Audit:
     """What an audit found. `missing`: inclusive ranges of numbers by lane; `broken`: indices by hub at which a chain of
     receipts does not fit; `open_commands`: commands that were taken and have no final receipt yet; `silent_commands`:
     commands that nobody answered at all."""
@@ -20,6 +20,7 @@ class Finding:
     broken: dict[str, list[int]] = field(default_factory=dict)
     open_commands: list[tuple[str, bytes, str]] = field(default_factory=list)  # (hub, cti, last status)
     silent_commands: list[Command] = field(default_factory=list)
+    first_receipts: dict[str, int] = field(default_factory=dict)  # index of the first that is there, by hub
     receipts: int = 0
     readings: int = 0
 
@@ -34,7 +35,7 @@ class Auditor:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._finding = Finding()
+        self._finding = Audit()
         self._chains: dict[str, dict[int, tuple[Receipt, bytes]]] = {}
         self._commands: dict[bytes, Command] = {}
 
@@ -58,13 +59,14 @@ class Auditor:
         elif received.is_new and received.kind == "readings":
             self._finding.readings += len(received.readings)
 
-    def conclude(self) -> Finding:
+    def conclude(self) -> Audit:
         """What was found."""
         finding = self._finding
         finding.missing = self._inbox.missing()
         answered: set[bytes] = set()
         for hub, chain in self._chains.items():
             ordered = [chain[i] for i in sorted(chain)]
+            finding.first_receipts[hub] = min(chain)
             if broken := broken_links(ordered):
                 finding.broken[hub] = broken
             last: dict[bytes, str] = {}

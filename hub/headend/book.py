@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.headend.ledger import Altered, Lane
+from hub.headend.ledger import Altered, Announcements, Lane
 from hub.wire.uplink.envelope import Envelope
 
 _SCHEMA = """
@@ -36,15 +36,17 @@ class Gap(NamedTuple):
 
 
 class Book:
-    """Open for one process. Raises sqlite3.Error where the file cannot be used."""
+    """Open for one process. Raises sqlite3.Error where the file cannot be used. `db`: where other tables of a control
+    point lie too; what is written to them between `begin` and `commit` is durable with the book, or not at all."""
 
     def __init__(self, file: Path) -> None:
-        self._db = sqlite3.connect(file, isolation_level=None)
+        self.db = self._db = sqlite3.connect(file, isolation_level=None)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
-        self._announced: dict[Lane, int] = {}
+        self._announced = Announcements()
         self._in_transaction = False
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Open a transaction, unless one is open."""
         if not self._in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
             self._in_transaction = True
@@ -55,13 +57,19 @@ class Book:
             self._db.execute("COMMIT")
             self._in_transaction = False
 
+    def undo(self) -> None:
+        """Forget what was entered since `begin`."""
+        if self._in_transaction:
+            self._db.execute("ROLLBACK")
+            self._in_transaction = False
+
     def close(self) -> None:
         self.commit()
         self._db.close()
 
     def enter(self, envelope: Envelope, message: bytes) -> bool:
         """Take a verified message; True when it is new. Raises Altered when its number came with other bytes."""
-        self._begin()
+        self.begin()
         lane = Lane(envelope.hub, envelope.epoch, envelope.lane)
         digest = hashlib.sha256(message).digest()
         known = self._db.execute(
@@ -79,7 +87,7 @@ class Book:
 
     def keep_certificate(self, hub: str, certificate: bytes) -> None:
         """A hub's renewed certificate (DER): with it the book reads on after a start anew."""
-        self._begin()
+        self.begin()
         self._db.execute("INSERT OR IGNORE INTO certificate VALUES (?, ?)", (certificate, hub))
 
     def certificates(self) -> list[tuple[str, bytes]]:
@@ -88,7 +96,7 @@ class Book:
 
     def give_up(self, gap: Gap) -> None:
         """The hub does not keep these any more: they are waited for no longer, and stay visible as lost."""
-        self._begin()
+        self.begin()
         for first, last in list(self._missing(gap.lane, gap.last + 1)):
             low, high = max(first, gap.first), min(last, gap.last)
             if low <= high:
@@ -115,12 +123,14 @@ class Book:
 
     def announce(self, lane: Lane, next_number: int) -> None:
         """A heartbeat says which number is next: what is below it exists."""
-        self._announced[lane] = next_number
+        self._announced.note(lane, next_number)
 
-    def lanes(self) -> list[Lane]:
-        """Every numbering that is known."""
-        rows = self._db.execute("SELECT DISTINCT hub, epoch, lane FROM range").fetchall()
-        return sorted({*(Lane(*row) for row in rows), *(lane for lane, n in self._announced.items() if n > 1)})
+    def lanes(self, hub: str = "") -> list[Lane]:
+        """Every numbering that is known, or those of one hub; in order."""
+        where, values = (" WHERE hub = ?", (hub,)) if hub else ("", ())
+        rows = self._db.execute("SELECT DISTINCT hub, epoch, lane FROM range" + where, values).fetchall()
+        announced = (lane for lane in self._announced.lanes(hub) if self._announced.next_of(lane) > 1)
+        return sorted({*(Lane(*row) for row in rows), *announced})
 
     def _missing(self, lane: Lane, below: int = 0) -> Iterator[tuple[int, int]]:
         expected = 1
@@ -130,13 +140,13 @@ class Book:
             if first > expected:
                 yield expected, first - 1
             expected = last + 1
-        below = max(below, self._announced.get(lane, 0))
+        below = max(below, self._announced.next_of(lane))
         if expected < below:
             yield expected, below - 1
 
-    def gaps(self) -> list[Gap]:
-        """Everything that is missing now; a few are normal while messages are on their way."""
-        return [Gap(lane, first, last) for lane in self.lanes() for first, last in self._missing(lane)]
+    def gaps(self, hub: str = "") -> list[Gap]:
+        """Everything that is missing now, of all hubs or one; a few are normal while messages are on their way."""
+        return [Gap(lane, first, last) for lane in self.lanes(hub) for first, last in self._missing(lane)]
 
     def lost(self) -> list[Gap]:
         """What was given up."""
@@ -155,10 +165,8 @@ class Book:
         """The arguments of `booked` for a hub: for each lane the place up to which all of it is here. A gap in an old
         epoch holds the place back, since what is booked covers all that came before it."""
         places: dict[str, list[int]] = {}
-        for lane in self.lanes():  # by epoch
-            if lane.hub != hub or (
-                lane.lane in places and next(self._missing(Lane(hub, places[lane.lane][0], lane.lane)), None)
-            ):
+        for lane in self.lanes(hub):  # by epoch
+            if lane.lane in places and next(self._missing(Lane(hub, places[lane.lane][0], lane.lane)), None):
                 continue
             upto = self.complete_to(lane)
             if upto:
@@ -174,7 +182,7 @@ class Book:
 
     def next_ctr(self, kid: str, least: int) -> int:
         """A counter for the operator's next command, above any before."""
-        self._begin()
+        self.begin()
         row = self._db.execute("SELECT ctr FROM counter WHERE kid = ?", (kid,)).fetchone()
         ctr = max(least, (row[0] if row else 0) + 1)
         self._db.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", (kid, ctr))

@@ -5,17 +5,17 @@ import os
 from typing import NamedTuple
 
 from hub.headend.book import Book, Gap
+from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Altered, Lane
-from hub.wire.uplink.command import CTI_BYTES, Command, sign_command
-from hub.wire.uplink.envelope import FileSigner
+from hub.wire.uplink.command import CTI_BYTES
 
 _VALID_S = 600
 _MAX_ASKED = 10_000  # numbers in one `resend`
 _AGAIN_AFTER_S = 300.0
 
 
-class Send(NamedTuple):
+class CommandToSend(NamedTuple):
     """A command to publish."""
 
     topic: str
@@ -25,14 +25,13 @@ class Send(NamedTuple):
 
 
 class Bookkeeper:
-    """`kid` and `signer`: an operator with the role `read`."""
+    """`signer`: of an operator with the role `read`. What is missing is asked for once it was missing `gap_after_s`."""
 
-    def __init__(self, inbox: Inbox, book: Book, kid: str, signer: FileSigner, *, gap_after_s: float) -> None:
+    def __init__(self, inbox: Inbox, book: Book, signer: CommandSigner, *, gap_after_s: float) -> None:
         self._inbox = inbox
         self.book = book
         for hub, certificate in book.certificates():
             inbox.trust(hub, certificate)
-        self._kid = kid
         self._signer = signer
         self._gap_after_s = gap_after_s
         self._gap_since: dict[Gap, float] = {}
@@ -69,7 +68,7 @@ class Bookkeeper:
         if received.fields.get("reason") == "not-kept":
             self.book.give_up(gap)
 
-    def questions(self, now: float, t: int) -> list[Send]:
+    def questions(self, now: float, t: int) -> list[CommandToSend]:
         """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
         gaps = self.book.gaps()
         self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
@@ -86,7 +85,7 @@ class Bookkeeper:
         self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
         return found
 
-    def bookings(self, t: int) -> list[Send]:
+    def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for every hub of whom more is booked than it was told."""
         found = []
         for hub in self.book.hubs():
@@ -96,7 +95,5 @@ class Bookkeeper:
                 found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
         return found
 
-    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> Send:
-        ctr = self.book.next_ctr(self._kid, t * 1000)
-        command = Command(self._kid, hub, t + _VALID_S, None, t, cti, ctr, op, args)
-        return Send(f"meters/{hub}/commands", sign_command(self._signer, command), op, hub)
+    def _command(self, hub: str, op: str, args: dict[str, object], cti: bytes, t: int) -> CommandToSend:
+        return CommandToSend(topic_for(hub), self._signer.sign(hub, op, args, cti=cti, t=t, valid_s=_VALID_S), op, hub)

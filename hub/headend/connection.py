@@ -13,7 +13,7 @@ QUEUE_LIMIT = 100_000
 _SUBSCRIBE_S = 10.0
 
 
-class Connection:
+class BrokerConnection:
     """A subscriber that reconnects by itself: `messages` gets `(topic, payload)`, `notices` what the link does."""
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from hub.headend.ledger import Altered, Lane, Ledger
+from hub.headend.ledger import Altered, Announcements, Lane, Ledger
 from hub.wire.keys.identity import common_name
 from hub.wire.printable import plain
 from hub.wire.uplink import event as events
@@ -36,11 +36,12 @@ class Received:
 
 
 class Inbox:
-    """Verifies hubs by their certificates and keeps their ledger."""
+    """Verifies hubs by their certificates and keeps their ledger. `has_ledger`: not where a Book does that."""
 
-    def __init__(self, certificates: list[Path], *, from_start: bool = True) -> None:
+    def __init__(self, certificates: list[Path], *, from_start: bool = True, has_ledger: bool = True) -> None:
         self.ledger = Ledger(from_start=from_start)
-        self.announced: dict[Lane, int] = {}
+        self.announced = Announcements()
+        self._has_ledger = has_ledger
         self._keys: dict[bytes, tuple[str, PublicKey]] = {}
         for file in certificates:
             self._trust(x509.load_pem_x509_certificate(file.read_bytes()))
@@ -96,14 +97,16 @@ class Inbox:
         if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers.values()):
             raise ValueError("not a heartbeat: the numbers of n are counts")
         for lane, number in numbers.items():
-            self.announced[Lane(hub, epoch, lane)] = number
+            self.announced.note(Lane(hub, epoch, lane), number)
         return Received(hub, "heartbeat", fields=beat)
 
     def _sealed(self, hub: str, kind: str, payload: bytes) -> Received:
         envelope = open_envelope(payload, self._key_for)
         if envelope.hub != hub or self._keys[envelope.kid][0] != hub or envelope.lane != kind:
             raise ValueError(f"sealed by {envelope.hub} for {envelope.lane}, but sent as {hub} {kind}")
-        received = Received(hub, kind, envelope=envelope, is_new=self.ledger.enter(envelope, payload))
+        received = Received(hub, kind, envelope=envelope)
+        if self._has_ledger:
+            received.is_new = self.ledger.enter(envelope, payload)
         if envelope.content_type == pack.CONTENT_TYPE:
             received.readings = pack.decode_pack(pack.inflate_pack(envelope.header, envelope.payload))
         elif kind == "events":
@@ -127,8 +130,8 @@ class Inbox:
 
     def missing(self) -> dict[Lane, list[tuple[int, int]]]:
         """Every lane with missing numbers, as inclusive ranges; counts what heartbeats announced."""
-        lanes = {key for key, _, _ in self.ledger.lanes()} | set(self.announced)
-        found = {key: self.ledger.missing_up_to(key, self.announced.get(key, 1)) for key in lanes}
+        lanes = {key for key, _, _ in self.ledger.lanes()} | set(self.announced.lanes())
+        found = {key: self.ledger.missing_up_to(key, self.announced.next_of(key, 1)) for key in lanes}
         return {key: ranges for key, ranges in found.items() if ranges}
 
 

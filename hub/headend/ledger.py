@@ -22,6 +22,35 @@ class Lane(NamedTuple):
     lane: str
 
 
+MAX_EPOCHS_ANNOUNCED = 16  # of one hub: its heartbeats are not signed, and an epoch is only a number
+
+
+class Announcements:
+    """What heartbeats say: which number is next in a lane, so what is below it exists."""
+
+    def __init__(self) -> None:
+        self._next: dict[Lane, int] = {}
+        self._epochs: dict[str, list[int]] = {}  # in order of appearance
+
+    def note(self, lane: Lane, next_number: int) -> None:
+        """The newest word counts. Of a hub that goes through epochs the oldest are forgotten."""
+        epochs = self._epochs.setdefault(lane.hub, [])
+        if lane.epoch not in epochs:
+            epochs.append(lane.epoch)
+            if len(epochs) > MAX_EPOCHS_ANNOUNCED:
+                old = epochs.pop(0)
+                self._next = {known: n for known, n in self._next.items() if known[:2] != (lane.hub, old)}
+        self._next[lane] = next_number
+
+    def next_of(self, lane: Lane, otherwise: int = 0) -> int:
+        """The number that comes next, or `otherwise` where nothing was said."""
+        return self._next.get(lane, otherwise)
+
+    def lanes(self, hub: str = "") -> Iterator[Lane]:
+        """The lanes that were spoken of, of every hub or of this one."""
+        return (lane for lane in self._next if not hub or lane.hub == hub)
+
+
 class Altered(ValueError):
     """A message came again under its number with other bytes: the hub, or somebody on the way, rewrote history."""
 

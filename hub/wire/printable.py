@@ -6,7 +6,7 @@ MAX_QUOTED = 64
 def quoted(value: object, most: int = MAX_QUOTED) -> str:
     """At most `most` printable ASCII characters of a text or of bytes, between quotes; of anything else its type.
 
-    Nothing that was nested is ever formatted: a text of a few octets may stand for gigabytes (design 3.3).
+    Nothing that was nested is ever formatted: a text of a few bytes may stand for gigabytes (design 3.3).
     """
     if isinstance(value, bytes):
         value = value[:most].decode("ascii", "replace") + ("" if len(value) <= most else "...")

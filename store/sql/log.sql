@@ -30,6 +30,10 @@ SELECT coalesce(sum(samples), 0) FROM log WHERE seq >= ?;
 -- How many samples the rows about to be pruned hold.
 SELECT coalesce(sum(samples), 0) FROM log WHERE seq < ?;
 
+-- name: log_sampled_from
+-- When the oldest samples from a sequence number on were taken: by which clock, and when.
+SELECT boot, mono_ms FROM log WHERE seq >= ? AND samples > 0 ORDER BY seq LIMIT 1;
+
 -- name: log_span
 -- Rows of a span, in order, to be merged or thinned.
 SELECT seq, boot, mono_ms, samples, body FROM log WHERE seq >= ? AND seq < ? ORDER BY seq;

@@ -40,6 +40,11 @@ SELECT count(*) FROM sealed_{lane} WHERE id > ? AND id < ?;
 -- When the oldest message beyond an id was sealed.
 SELECT t_ms FROM sealed_{lane} WHERE id > ? ORDER BY id LIMIT 1;
 
+-- name: pack_oldest
+-- When the oldest reading of the oldest pack beyond an id was taken: how long it was waited for counts, not when it was
+-- sealed.
+SELECT from_ms FROM sealed_readings WHERE id > ? ORDER BY id LIMIT 1;
+
 -- name: sealed_head
 -- The oldest message that may be pruned: delivered, and not the newest of its lane.
 SELECT id, t_ms FROM sealed_{lane} WHERE id <= ? AND id < (SELECT max(id) FROM sealed_{lane}) ORDER BY id LIMIT 1;

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    authority = Authority(tmp_path / "pki")
+def authority(tmp_path: Path) -> DevelopmentAuthority:
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")
@@ -22,21 +22,21 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def broker(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+def broker(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Broker]:
     broker = Broker(tmp_path / "broker", authority).start()
     yield broker
     broker.stop()
 
 
 @pytest.fixture
-def control_point(authority: Authority, broker: Broker) -> Iterator[ControlPoint]:
+def control_point(authority: DevelopmentAuthority, broker: Broker) -> Iterator[ControlPoint]:
     control_point = ControlPoint(authority.directory, broker.port)
     yield control_point
     control_point.stop()
 
 
 @pytest.fixture
-def make_hub(tmp_path: Path, authority: Authority, broker: Broker) -> Iterator[Callable[..., Hub]]:
+def make_hub(tmp_path: Path, authority: DevelopmentAuthority, broker: Broker) -> Iterator[Callable[..., Hub]]:
     """`make_hub(**settings)`: a hub that is not started yet; it is killed at the end whatever happens."""
     hubs: list[Hub] = []
 

@@ -16,7 +16,7 @@ from tests.harness.hub import Hub
 from tests.harness.radio import Radio
 from tests.harness.waiting import wait_for
 
-MOST_OCTETS = 64_000_000  # resident, on x86-64 (design, P8)
+MOST_BYTES = 64_000_000  # resident, on x86-64 (design, P8)
 # module -> what brought it in, or would.
 NOT_THERE = {
     "argparse": "the command line's other verbs",
@@ -68,6 +68,6 @@ def test_a_hub_holds_what_it_needs(settled: Callable[[], Hub]) -> None:
     assert {"hub.app.daemon", "bellows.zigbee.application", "paho.mqtt.client"} <= imported, "the log tells of imports"
     broken = [f"{name} ({why})" for name, why in NOT_THERE.items() if name in imported]
     assert not broken, f"a running hub has imported {', '.join(broken)}; see hub/lean.py"
-    octets = hub.status()["process"]["rss_bytes"]
+    size = hub.status()["process"]["rss_bytes"]
     if platform.machine() == "x86_64":
-        assert octets <= MOST_OCTETS, f"{octets:,} octets resident, radio loaded; {MOST_OCTETS:,} were promised"
+        assert size <= MOST_BYTES, f"{size:,} bytes resident, radio loaded; {MOST_BYTES:,} were promised"

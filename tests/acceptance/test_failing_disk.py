@@ -48,6 +48,25 @@ def test_a_disk_that_fails_is_told_by_its_name_and_costs_nothing(
     adapter.close()
 
 
+@pytest.mark.parametrize("write_bytes", [1, 500])
+def test_a_disk_that_takes_a_part_of_each_write_costs_nothing(world: tuple[Hub, FailingDisk], write_bytes: int) -> None:
+    """What write(2) leaves over is written after it; the hub starts again on what is there."""
+    hub, disk = world
+    disk.shorten(write_bytes)
+    hub.start()
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0
+    for value in range(20):
+        assert adapter.publish(0x0001, b"%d" % value) == 0
+    assert not {code for code in hub.conditions() if code.startswith("store-")}
+    hub.kill()
+    hub.start()
+    assert hub.status()["store"]["salvaged"] == 0
+    values = {row["value"] for row in hub.ask("readings", limit=100)}
+    assert {str(value) for value in range(20)} <= values
+    adapter.close()
+
+
 @pytest.mark.slow
 def test_a_slow_disk_is_told_and_stops_nobody(world: tuple[Hub, FailingDisk]) -> None:
     hub, disk = world

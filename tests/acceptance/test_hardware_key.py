@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.est_server import EstServer
@@ -85,7 +85,9 @@ def each_token(request: pytest.FixtureRequest) -> Token:
     return token
 
 
-def certify(token: Token, authority: Authority, name: str = "hub", ends_in: timedelta = timedelta(days=700)) -> Path:
+def certify(
+    token: Token, authority: DevelopmentAuthority, name: str = "hub", ends_in: timedelta = timedelta(days=700)
+) -> Path:
     """A new key in the token and its certificate."""
     done = subprocess.run(
         [sys.executable, "-c", _REQUEST, token.uri(name)], cwd=ROOT, env={**os.environ, **token.env},
@@ -101,14 +103,14 @@ def certify(token: Token, authority: Authority, name: str = "hub", ends_in: time
 
 
 @pytest.fixture
-def certificate(token: Token, authority: Authority) -> Path:
+def certificate(token: Token, authority: DevelopmentAuthority) -> Path:
     file = certify(token, authority)
     (authority.directory / "hardware.pem").write_bytes(file.read_bytes())
     return file
 
 
 @pytest.fixture
-def watcher(authority: Authority, broker: Any, certificate: Path) -> Iterator[ControlPoint]:
+def watcher(authority: DevelopmentAuthority, broker: Any, certificate: Path) -> Iterator[ControlPoint]:
     watcher = ControlPoint(authority.directory, broker.port, "hardware")
     yield watcher
     watcher.stop()
@@ -164,7 +166,7 @@ def test_a_key_that_cannot_be_used_is_one_clear_line(
 
 
 def test_another_keys_certificate_and_an_openssl_without_provider_are_told(
-    make_hub: Callable[..., Hub], token: Token, certificate: Path, authority: Authority
+    make_hub: Callable[..., Hub], token: Token, certificate: Path, authority: DevelopmentAuthority
 ) -> None:
     certify(token, authority, "other")
     hub = make_hub(uplink__cert_file=str(certificate), uplink__key_file=token.uri("other"))
@@ -188,7 +190,7 @@ let_go(uri.module)
 """
 
 
-def test_a_module_and_openssl_do_not_wait_for_one_another(each_token: Token, authority: Authority) -> None:
+def test_a_module_and_openssl_do_not_wait_for_one_another(each_token: Token, authority: DevelopmentAuthority) -> None:
     certify(each_token, authority)
     words = [sys.executable, "-c", _LOGIN_FIRST, each_token.uri("hub")]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, **each_token.env}, capture_output=True, timeout=60)
@@ -196,7 +198,7 @@ def test_a_module_and_openssl_do_not_wait_for_one_another(each_token: Token, aut
 
 
 def test_every_handshake_of_a_process_verifies_the_broker(
-    broker: Broker, each_token: Token, authority: Authority
+    broker: Broker, each_token: Token, authority: DevelopmentAuthority
 ) -> None:
     uri, certificate = each_token.uri("hub"), certify(each_token, authority)
     words = [sys.executable, "-c", _HANDSHAKES, uri, certificate, authority.ca_file, str(broker.port)]
@@ -205,7 +207,7 @@ def test_every_handshake_of_a_process_verifies_the_broker(
 
 
 def test_a_certificate_is_renewed_with_a_new_key_beside_the_old_one(
-    make_hub: Callable[..., Hub], each_token: Token, authority: Authority
+    make_hub: Callable[..., Hub], each_token: Token, authority: DevelopmentAuthority
 ) -> None:
     token = each_token
     certificate = certify(token, authority, "hub", timedelta(seconds=100))

@@ -1,6 +1,7 @@
 """The control point's command line as an integrator types it: keygen, send --wait, watch --save, audit."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.headend.archive import load
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
@@ -22,7 +23,7 @@ from tests.harness.waiting import wait_for
 class Desk:
     """An operator's desk: one directory, one key."""
 
-    def __init__(self, directory: Path, authority: Authority, broker: Broker) -> None:
+    def __init__(self, directory: Path, authority: DevelopmentAuthority, broker: Broker) -> None:
         self.directory = directory
         self.pki = authority.directory
         self.port = broker.port
@@ -49,7 +50,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, authority: Authority, broker: Broker) -> Desk:
+def desk(tmp_path: Path, authority: DevelopmentAuthority, broker: Broker) -> Desk:
     desk = Desk(tmp_path, authority, broker)
     made = desk.run("keygen", "grid", "--roles", "limit,price,read,field,admin", "--out", str(tmp_path))
     assert made.returncode == 0, made.stderr
@@ -168,3 +169,90 @@ def test_the_book_is_complete_though_consumer_and_broker_forgot(hub: Hub, desk: 
 def test_a_mistake_is_told_before_anything_is_signed(desk: Desk, words: list[str], expected: str) -> None:
     row = desk.send(*words)[-1]
     assert row["exit"] == 2 and expected in row["error"] and "Traceback" not in row["error"]
+
+
+class Watcher:
+    """`meterhub headend watch` beside a hub."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.archive = desk.directory / "watched.cbor"
+
+    def start(self, *more: str, seconds: float = 4) -> subprocess.Popen[str]:
+        pki = self._desk.pki
+        command = [
+            sys.executable, "-m", "hub", "headend", "watch", "--port", str(self._desk.port),
+            "--ca", str(pki / "ca.pem"), "--cert", str(pki / "headend.pem"), "--key", str(pki / "headend.key"),
+            "--hub-cert", str(pki / "hub.pem"), "--seconds", str(seconds), *more,
+        ]  # fmt: skip
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def run(self, *more: str, seconds: float = 4) -> tuple[int, str]:
+        watching = self.start(*more, seconds=seconds)
+        said = watching.communicate(timeout=60)[0]
+        return watching.returncode, said
+
+
+def test_a_watch_that_joins_late_cries_no_wolf(hub: Hub, desk: Desk, control_point: ControlPoint) -> None:
+    """What was sent before it came is missed by nobody; heartbeats speak of it all the same."""
+    adapter = UdpAdapter(hub.udp_port, "boiler")
+    assert adapter.connect() == 0
+    for watts in range(5):
+        adapter.publish(0x0001, str(watts).encode())
+    wait_for("an empty queue", lambda: _waits(hub.ask("queue")["readings"]) == 0)
+    status, said = Watcher(desk).run(seconds=8)  # longer than a heartbeat's period
+    assert status == 0 and "issing " not in said and "no number is missing" in said, said
+    status, said = Watcher(desk).run("--from-start", seconds=8)
+    assert status == 1 and "MISSING" in said, "who asks for all of it is told"
+    adapter.close()
+
+
+def test_receipts_are_told_in_words_and_json_is_structure(hub: Hub, desk: Desk, control_point: ControlPoint) -> None:
+    watching = Watcher(desk).start(seconds=90), Watcher(desk).start("--json", seconds=90)
+    wait_for(
+        "both to have begun", lambda: desk.send("limit.cancel", "--to", "MTR-1", "--wait", "final")[-1]["exit"] == 0
+    )
+    desk.send("limit", "watts=1500", "duration=60", "--to", "MTR-1", "--wait")
+    desk.send("limit", "watts=1600", "duration=60", "--to", "MTR-1", "--wait")
+    for each in watching:
+        each.send_signal(signal.SIGINT)
+    plain, structured = (each.communicate(timeout=60)[0] for each in watching)
+    assert "limit watts 1600, duration 60 by grid: accepted" in plain, plain
+    assert "receipt   20" in plain and "accepted end 20" in plain, "times are times"
+    rows = [json.loads(line) for line in structured.splitlines()]
+    receipt = next(row for row in rows if row["kind"] == "receipt" and row["status"] == "accepted")
+    assert receipt["hub"] == "MTR-1" and receipt["lane"] == "receipts" and len(receipt["re"]) == 32
+    assert rows[-1]["kind"] == "end" and rows[-1]["complete"] is True and rows[-1]["faults"] == 0
+
+
+def test_an_archive_is_gone_on_with_and_audited_from_where_it_begins(
+    hub: Hub, desk: Desk, control_point: ControlPoint
+) -> None:
+    desk.send("limit.cancel", "--to", "MTR-1", "--wait", "final")
+    watcher = Watcher(desk)
+    for _ in range(2):
+        watching = watcher.start("--client-id", "watch", "--save", str(watcher.archive), seconds=6)
+        wait_for("it to have begun", lambda: watcher.archive.exists())
+        desk.send("limit.cancel", "--to", "MTR-1", "--wait", "final")
+        assert watching.communicate(timeout=60) and watching.returncode == 0
+        with watcher.archive.open("ab") as torn:
+            torn.write(b"\x82\x6ameters/MTR")  # killed in the middle of a message
+    said = watcher.run("--client-id", "watch", "--save", str(watcher.archive), seconds=1)[1]
+    assert "resumed" in said and "messages" in said
+    cert = ("--hub-cert", str(desk.pki / "hub.pem"))
+    whole = desk.run("audit", str(watcher.archive), *cert)
+    assert whole.returncode == 1 and "missing" in whole.stdout, "it does not begin at 1"
+    late = desk.run("audit", str(watcher.archive), "--from-first", *cert)
+    assert late.returncode == 0 and "sound" in late.stdout, late.stdout
+    numbers = [load_number(topic, payload) for topic, payload in load(watcher.archive) if topic.endswith("/receipts")]
+    given = desk.run("audit", str(watcher.archive), "--from", f"receipts={numbers[0]}", *cert)
+    assert given.returncode == 0, given.stdout
+    wrong = desk.run("audit", str(watcher.archive), "--from", "lane=1", *cert)
+    assert wrong.returncode == 2 and "LANE=NUMBER" in wrong.stderr
+
+
+def load_number(topic: str, payload: bytes) -> int:
+    """The number of a sealed message."""
+    header = cbor2.loads(cbor2.loads(payload).value[0])
+    number: int = header[-65537][3]
+    return number

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 
@@ -16,7 +16,7 @@ NO_BROKER = 1  # a port where nobody listens: the home has to work without (P7)
 
 
 @pytest.fixture
-def hub(tmp_path: Path, authority: Authority) -> Iterator[Hub]:
+def hub(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Hub]:
     rules = {"networks": ["127.0.0.1/32", "::1/128"], "publishes_per_s": 20}
     hub = Hub(tmp_path / "hub", authority, NO_BROKER, **{f"han__udp__{key}": value for key, value in rules.items()})
     yield hub.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
@@ -36,9 +36,14 @@ def _expect_condition(hub: Hub, code: str) -> str:
     ],
 )
 def test_a_wrong_server_gets_no_session(
-    tmp_path: Path, authority: Authority, make_hub: Callable[..., Hub], broker: Broker, wrong: str, words: str
+    tmp_path: Path,
+    authority: DevelopmentAuthority,
+    make_hub: Callable[..., Hub],
+    broker: Broker,
+    wrong: str,
+    words: str,
 ) -> None:
-    other = Authority(tmp_path / "other", "somebody else's CA")
+    other = DevelopmentAuthority(tmp_path / "other", "somebody else's CA")
     if wrong == "other-ca":
         other.issue("broker", hosts=["localhost"])
         for suffix in ("pem", "key"):
@@ -64,10 +69,14 @@ def test_a_wrong_server_gets_no_session(
 
 @pytest.mark.parametrize("wrong", ["other-ca", "expired"])
 def test_a_wrong_hub_certificate_gets_no_session_and_loses_nothing(
-    tmp_path: Path, authority: Authority, make_hub: Callable[..., Hub], control_point: ControlPoint, wrong: str
+    tmp_path: Path,
+    authority: DevelopmentAuthority,
+    make_hub: Callable[..., Hub],
+    control_point: ControlPoint,
+    wrong: str,
 ) -> None:
     if wrong == "other-ca":
-        cert, key = Authority(tmp_path / "other").issue("MTR-1")
+        cert, key = DevelopmentAuthority(tmp_path / "other").issue("MTR-1")
     else:
         cert, key = authority.issue("MTR-1", file_name="old", begins_in=timedelta(-9), ends_in=timedelta(-1))
     hub = make_hub(uplink__cert_file=str(cert), uplink__key_file=str(key)).start()
@@ -83,7 +92,7 @@ def test_a_wrong_hub_certificate_gets_no_session_and_loses_nothing(
     wait_for("the reading of then", lambda: control_point.values("boiler") == [42.0])
 
 
-def _config(tmp_path: Path, authority: Authority) -> str:
+def _config(tmp_path: Path, authority: DevelopmentAuthority) -> str:
     pki = authority.directory
     return (
         f'[hub]\ndata_dir = "{tmp_path}/data"\nrun_dir = "{tmp_path}/run"\n'
@@ -118,7 +127,13 @@ def _config(tmp_path: Path, authority: Authority) -> str:
     ],
 )
 def test_a_wrong_configuration_is_one_clear_line(
-    tmp_path: Path, authority: Authority, make_hub: Callable[..., Hub], verb: str, old: str, new: str, words: list[str]
+    tmp_path: Path,
+    authority: DevelopmentAuthority,
+    make_hub: Callable[..., Hub],
+    verb: str,
+    old: str,
+    new: str,
+    words: list[str],
 ) -> None:
     hub = make_hub()
     hub.config.write_text(_config(tmp_path, authority).replace(old, new))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
@@ -168,7 +168,7 @@ def test_both_versions_of_mqtt(make_hub: Callable[..., Hub], control_point: Cont
     assert hub.status()["uplink"]["protocol"] == protocol
 
 
-def test_headend_watch_verifies_and_counts(hub: Hub, authority: Authority, broker: Broker) -> None:
+def test_headend_watch_verifies_and_counts(hub: Hub, authority: DevelopmentAuthority, broker: Broker) -> None:
     pki = authority.directory
     hub.wait_uplink()
     watch = subprocess.Popen(

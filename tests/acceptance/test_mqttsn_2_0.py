@@ -1,4 +1,4 @@
-"""An MQTT-SN 2.0 adapter at a running hub: its octets written by hand from the draft, none of the product's code."""
+"""An MQTT-SN 2.0 adapter at a running hub: its bytes written by hand from the draft, none of the product's code."""
 
 import socket
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ class Line:
         self.sock.settimeout(10)
         self.sock.connect(("127.0.0.1", port))
 
-    def asks(self, octets: str) -> str:
-        self.sock.send(bytes.fromhex(octets))
+    def asks(self, raw: str) -> str:
+        self.sock.send(bytes.fromhex(raw))
         return self.hears()
 
     def hears(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from deploy.update_index import write_index
 from tests.harness.board import Board
 from tests.harness.broker import Broker
@@ -21,7 +21,7 @@ from tests.harness.waiting import wait_for
 
 
 @pytest.fixture
-def server(authority: Authority) -> Iterator[UpdateServer]:
+def server(authority: DevelopmentAuthority) -> Iterator[UpdateServer]:
     server = UpdateServer(authority)
     yield server
     server.close()
@@ -100,11 +100,11 @@ def test_a_new_version_is_fetched_in_pieces_installed_tried_and_kept(fleet: Flee
     assert not fleet.control_point.chain_faults() and not fleet.control_point.books.missing()
     # The next version brings only what is new.
     write_index(second := fleet.board.bundle("2.0.1"))
-    served, asked = fleet.server.octets, len(fleet.server.requests)
+    served, asked = fleet.server.sent_bytes, len(fleet.server.requests)
     cti = fleet.send(second, "2.0.1")
     fleet.wait_story(cti, "accepted", "applied", "completed")
-    cost = fleet.server.octets - served
-    assert cost < second.stat().st_size * 0.4, f"{cost} octets, in {len(fleet.server.requests) - asked} requests"
+    cost = fleet.server.sent_bytes - served
+    assert cost < second.stat().st_size * 0.4, f"{cost} bytes, in {len(fleet.server.requests) - asked} requests"
     assert fleet.board.boots == ["B", "A"] and (fleet.board.folder / "A/image").read_bytes().startswith(b"2.0.1")
     # Asked again, by a new command: it runs already.
     again = fleet.send(second, "2.0.1")
@@ -144,7 +144,7 @@ def test_a_version_that_does_not_find_its_uplink_is_given_back(fleet: Fleet) -> 
 
 def test_what_must_not_be_installed_is_not(fleet: Fleet) -> None:
     board, server = fleet.board, fleet.server
-    stranger = Authority(board.folder / "stranger", "somebody else")
+    stranger = DevelopmentAuthority(board.folder / "stranger", "somebody else")
     assert fleet.failure(fleet.send(board.bundle("2.0.0", signer=stranger), "2.0.0"))[0] == "bad-signature"
     assert fleet.failure(fleet.send(board.bundle("2.0.0", compatible="meterhub-x"), "2.0.0"))[0] == "wrong-board"
     good = board.bundle("2.0.0")

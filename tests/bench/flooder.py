@@ -18,7 +18,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 
@@ -69,7 +69,7 @@ def measure(seconds: float = 10.0, rounds: int = 3, a_second: float = 80_000) ->
     connect, publish = bytes.fromhex("080404010e1062" + "61"), bytes.fromhex("080c61000100003530")[:8]
     with tempfile.TemporaryDirectory(prefix="mh-flooder-") as name:
         folder = Path(name)
-        authority = Authority(folder / "pki")
+        authority = DevelopmentAuthority(folder / "pki")
         authority.issue("MTR-1", file_name="hub")
         hub = Hub(folder / "hub", authority, 1).start()
         try:

@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from drivers.process import cpu_s
 from tests.harness.broker import Broker
 from tests.harness.folders import folder_until_exit
@@ -18,7 +18,7 @@ from tests.harness.waiting import wait_for
 def measure(idle_s: float = 30.0) -> dict[str, Any]:
     """Start a whole hub, leave it alone, then send it readings of ten appliances for two packs' time."""
     directory = folder_until_exit("meterhub-bench-")
-    authority = Authority(directory / "pki")
+    authority = DevelopmentAuthority(directory / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     broker = Broker(directory / "broker", authority).start()

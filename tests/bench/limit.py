@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.folders import folder_until_exit
@@ -23,7 +23,7 @@ START_W, STEP_W = 6900, 50
 def measure(commands: int = 100, others: int = 10, baudrate: int = 115_200) -> dict[str, Any]:
     """Each command lowers the limit of the one car a little; `others` report their power every second."""
     directory = folder_until_exit("meterhub-bench-")
-    authority = Authority(directory / "pki")
+    authority = DevelopmentAuthority(directory / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")

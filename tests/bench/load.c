@@ -23,7 +23,7 @@ static uint32_t *latencies;
 static size_t count;
 static long retransmissions;
 static const char *payload;
-static size_t payload_octets;
+static size_t payload_bytes;
 static int topic_id_type, topic_id;
 
 static int64_t now_ns(void)
@@ -35,11 +35,11 @@ static int64_t now_ns(void)
 
 static void publish(struct client *c, int dup)
 {
-    uint8_t m[256] = {(uint8_t)(7 + payload_octets), 0x0c, (uint8_t)(0x20 | topic_id_type | (dup ? 0x80 : 0)),
+    uint8_t m[256] = {(uint8_t)(7 + payload_bytes), 0x0c, (uint8_t)(0x20 | topic_id_type | (dup ? 0x80 : 0)),
                       (uint8_t)(topic_id >> 8), (uint8_t)topic_id, (uint8_t)(c->msg_id >> 8), (uint8_t)c->msg_id};
-    memcpy(m + 7, payload, payload_octets);
+    memcpy(m + 7, payload, payload_bytes);
     c->sent_at = now_ns();
-    if (send(c->fd, m, 7 + payload_octets, 0) < 0)
+    if (send(c->fd, m, 7 + payload_bytes, 0) < 0)
         perror("send");
 }
 
@@ -98,7 +98,7 @@ int main(int argc, char **argv)
     payload = argv[4];
     topic_id_type = atoi(argv[5]);
     topic_id = atoi(argv[6]);
-    payload_octets = strlen(payload);
+    payload_bytes = strlen(payload);
     latencies = malloc(sizeof *latencies * MAX_LATENCIES);
     int ep = epoll_create1(0);
     for (int i = 0; i < clients; i++) {

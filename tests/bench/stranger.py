@@ -1,6 +1,6 @@
 """What the worst stranger costs: 10,000 messages of each hostile kind on the hub's command topic, over a real broker.
 
-`python -m tests.bench.stranger [--count N] [--rounds N] [--a-second N] [--share]`: octets of flash and of uplink that
+`python -m tests.bench.stranger [--count N] [--rounds N] [--a-second N] [--share]`: bytes of flash and of uplink that
 the hub spends on them, its processor time for each message, and the delay of an honest operator's limits meanwhile,
 from the control point's publish to the receipt's arrival. Costs and delays are measured in runs of their own, so that a
 row's flash and uplink are the stranger's alone. The hub has a core of its own, as it has a machine of its own; broker,
@@ -27,7 +27,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.hub import Hub
 from tests.harness.memory import scratch
@@ -54,7 +54,7 @@ def kinds(grid: Operator, stranger: Operator) -> dict[str, Callable[[int], bytes
     forged = Operator(grid.kid)
     nested = dumps({1: -7, 3: 61, 4: b"x"}) + b"\x81" * 400
     return {
-        "octets that are nothing": lambda i: os.urandom(200),
+        "bytes that are nothing": lambda i: os.urandom(200),
         "nested CBOR": lambda i: b"\xd2\x84" + nested + i.to_bytes(4, "big"),
         "the longest, 16 KiB": lambda i: b"\xd2\x84\x59\x3f\xf0" + bytes(16_368) + i.to_bytes(4, "big"),
         "operators nobody knows": lambda i: stranger.command("limit", {"watts": 1, "duration": 60}),
@@ -258,7 +258,7 @@ def measure(
     cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mh-stranger-")))
-        authority = Authority(folder / "pki")
+        authority = DevelopmentAuthority(folder / "pki")
         authority.issue("broker", hosts=["localhost"])
         for common_name, file in (("MTR-1", "hub"), ("headend", "headend"), ("stranger", "stranger"), ("bare", "bare")):
             authority.issue(common_name, file_name=file)

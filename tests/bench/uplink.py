@@ -1,4 +1,4 @@
-"""The uplink: octets on the wire per reading, TLS included, beside one JSON publish a reading; and how fast it drains.
+"""The uplink: bytes on the wire per reading, TLS included, beside one JSON publish a reading; and how fast it drains.
 
 A home of ten appliances; each reports every ten seconds (a second's pack holds one reading, a minute's sixty), or
 every second. Time is in the samples, not on the wall: the readings of a pack are taken at once and sent at once.
@@ -14,7 +14,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.bench.uplink import bench_uplink
 from hub.core.records import Batch, Sample
 from hub.wire.uplink.pack import deflate_pack, encode_pack
@@ -41,12 +41,12 @@ def _readings(count: int, every_s: int) -> list[tuple[str, float, int]]:
     return found
 
 
-def measure_octets(
+def measure_bytes(
     packs: int = 5, publishes: int = 600, forms: Sequence[tuple[int, int]] = FORMS
 ) -> list[dict[str, Any]]:
-    """One row a pack length, then the JSON form; octets up and down per reading as the proxy counts them."""
+    """One row a pack length, then the JSON form; bytes up and down per reading as the proxy counts them."""
     place = folder_until_exit("meterhub-bench-", None)
-    authority = Authority(place / "pki")
+    authority = DevelopmentAuthority(place / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")
@@ -97,7 +97,7 @@ def _packs(house: House, proxy: Proxy, span_s: int, every_s: int, packs: int, de
     }
 
 
-def _json(authority: Authority, proxy: Proxy, count: int) -> dict[str, Any]:
+def _json(authority: DevelopmentAuthority, proxy: Proxy, count: int) -> dict[str, Any]:
     """What many gateways do: each reading a publish of its own, QoS 1, on a topic that names it."""
     pki = authority.directory
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "json-gateway")
@@ -136,7 +136,7 @@ def _settled(proxy: Proxy) -> tuple[int, int]:
 
 
 def main() -> None:
-    rows = measure_octets()
+    rows = measure_bytes()
     for row in rows:
         print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}))
     single = rows[-1]["up"] + rows[-1]["down"]

@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 import pytest
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.records import Peer
 from tests.conformance.table import CONNACK, Row, connect, rows, title
 from tests.hub.core.gateway.playbook import ModelStore
@@ -19,7 +19,7 @@ class Bench:
     def __init__(self, row: Row) -> None:
         settings = dict(row.get("settings", {}))
         if "limits" in settings:
-            settings["limits"] = Limits(**settings["limits"])
+            settings["limits"] = GatewayLimits(**settings["limits"])
         if "broadcast_links" in settings:
             settings["broadcast_links"] = tuple(settings["broadcast_links"])
         self.config = GatewayConfig(**settings)

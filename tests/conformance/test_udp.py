@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.conformance.table import CONNACK, Row, connect, rows, title
 from tests.harness.home import LOOPBACK_BROADCAST, Home
 from tests.harness.hub import Hub
@@ -26,7 +26,7 @@ _SEARCHGW = bytes((3, 1, 0))
 def udp_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A hub whose broker does not exist: the home has to work without (P7)."""
     directory: Path = tmp_path_factory.mktemp("conformance")
-    authority = Authority(directory / "pki")
+    authority = DevelopmentAuthority(directory / "pki")
     authority.issue("MTR-1", file_name="hub")
     hub = Hub(directory / "hub", authority, 1).start()
     yield hub.udp_port

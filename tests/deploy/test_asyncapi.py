@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy import asyncapi
-from hub.core.control.args import ARGS, check_args
+from hub.wire.uplink.args import ARGS, check_args
 from hub.wire.uplink.command import ROLES, parse_command
 from tests.harness.npm import install
 
@@ -34,8 +34,8 @@ def test_examples_are_real_messages() -> None:
     sealed = [example for example in shown if "summary" in example]
     assert len(sealed) >= len(ARGS) + 4
     for example in sealed:
-        octets = bytes.fromhex(example["summary"].rpartition(" ")[2])
-        assert cbor2.loads(octets).tag == 18 and asyncapi.opened(octets) == example["payload"]
+        raw = bytes.fromhex(example["summary"].rpartition(" ")[2])
+        assert cbor2.loads(raw).tag == 18 and asyncapi.opened(raw) == example["payload"]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the official parser needs it")

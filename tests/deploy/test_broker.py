@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import MOSQUITTO
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import ROOT, Hub
@@ -26,8 +26,8 @@ NOT_AUTHORISED = 0x87
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    authority = Authority(tmp_path / "pki")
+def authority(tmp_path: Path) -> DevelopmentAuthority:
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("MTR-2", file_name="other")
@@ -36,7 +36,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def port(tmp_path: Path, authority: Authority) -> Iterator[int]:
+def port(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[int]:
     """The files as they are given, with this test's folders and port in them."""
     assert MOSQUITTO
     port, folder = free_port(), tmp_path / "broker"
@@ -70,7 +70,7 @@ def port(tmp_path: Path, authority: Authority) -> Iterator[int]:
 class Stranger:
     """A client with a hub's certificate that tries what it may not."""
 
-    def __init__(self, authority: Authority, stem: str, port: int) -> None:
+    def __init__(self, authority: DevelopmentAuthority, stem: str, port: int) -> None:
         self.granted: dict[int, int] = {}
         self.published: dict[int, int] = {}
         self.heard: list[str] = []
@@ -106,7 +106,7 @@ class Stranger:
         self._client.loop_stop()
 
 
-def test_a_hub_works_at_it_whole(tmp_path: Path, authority: Authority, port: int) -> None:
+def test_a_hub_works_at_it_whole(tmp_path: Path, authority: DevelopmentAuthority, port: int) -> None:
     operator = Operator("grid")
     point = ControlPoint(authority.directory, port)
     file = write_operators(tmp_path / "operators.toml", operator)
@@ -130,7 +130,7 @@ def test_a_hub_works_at_it_whole(tmp_path: Path, authority: Authority, port: int
         point.stop()
 
 
-def test_a_hub_can_neither_speak_nor_hear_for_another(authority: Authority, port: int) -> None:
+def test_a_hub_can_neither_speak_nor_hear_for_another(authority: DevelopmentAuthority, port: int) -> None:
     other = Stranger(authority, "other", port)
     point = Stranger(authority, "headend", port)
     try:
@@ -160,7 +160,7 @@ def test_a_hub_can_neither_speak_nor_hear_for_another(authority: Authority, port
         point.stop()
 
 
-def test_nobody_comes_in_without_a_certificate(authority: Authority, port: int) -> None:
+def test_nobody_comes_in_without_a_certificate(authority: DevelopmentAuthority, port: int) -> None:
     context = ssl.create_default_context(cafile=str(authority.ca_file))
     with (
         pytest.raises((ssl.SSLError, ConnectionError)),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from deploy.provision.device import console_code, console_hash
 from tests.harness.hub import ROOT, Hub
 from tests.harness.waiting import DEFAULT_TIMEOUT_S, free_port, wait_for
@@ -31,7 +31,7 @@ needs_sshd = pytest.mark.skipif(
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    authority = Authority(tmp_path / "pki")
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("MTR-1", file_name="hub")
     hub = Hub(tmp_path / "hub", authority, 1)  # nobody listens there: what matters is the admin socket
     hub.start()
@@ -239,7 +239,7 @@ def test_the_admin_socket_is_the_groups_and_nobody_elses(hub: Hub) -> None:
 def test_the_admin_socket_is_given_to_the_configured_group(tmp_path: Path) -> None:
     import grp
 
-    authority = Authority(tmp_path / "pki")
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("MTR-1", file_name="hub")
     hub = Hub(tmp_path / "hub", authority, 1, hub__admin_group="games").start()
     try:

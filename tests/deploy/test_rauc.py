@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.services.update.helper import Place, serve_one
+from hub.services.update.helper import SystemPlaces, serve_one
 from tests.harness.board import COMPATIBLE, Board
 from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import wait_for
@@ -105,7 +105,7 @@ def rauc(board: Board) -> Iterator[Rauc]:
 
 
 def ask(board: Board, rauc: Rauc, verb: str) -> dict[str, object]:
-    place = Place(
+    place = SystemPlaces(
         board.slots_dir, board.folder / "bundle.raucb", str(rauc.command), board.folder / "A/os-release",
         board.folder / "boot_id",
     )  # fmt: skip

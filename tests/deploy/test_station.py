@@ -20,8 +20,8 @@ import zxingcpp
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from deploy.pki import Authority
-from deploy.provision.journal import Journal, entries_of
+from deploy.pki import DevelopmentAuthority
+from deploy.provision.journal import StationJournal, entries_of
 from deploy.provision.label import crc16, install_code
 from deploy.provision.tpm import LOCKOUT, Guard, opened
 from hub.wire.keys.pkcs11 import make_uri, to_pem, uri_of
@@ -93,12 +93,12 @@ def test_runs_that_are_killed_are_gone_on_from(lot: Lot) -> None:
 
 @pytest.mark.parametrize("cut", ["{", '{"n":1', "\x00\x00\x00\x00"])
 def test_a_line_that_the_power_cut_in_half_is_left_out(tmp_path: Path, cut: str) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = StationJournal(tmp_path / "journal")
     journal.add("allocated", serial="A")
     journal.close()
     with (tmp_path / "journal").open("a") as file:
         file.write(cut)
-    journal = Journal(tmp_path / "journal")
+    journal = StationJournal(tmp_path / "journal")
     journal.add("completed", serial="A")
     journal.close()
     entries, _ = entries_of((tmp_path / "journal").read_bytes())
@@ -119,11 +119,11 @@ def test_an_audit_sees_what_was_changed_afterwards(lot: Lot, what: str) -> None:
     elif what == "shortened":
         lines.pop()
     elif what == "certificate":
-        stranger, _ = Authority(lot.folder / "stranger").issue("MTR-1")
+        stranger, _ = DevelopmentAuthority(lot.folder / "stranger").issue("MTR-1")
         shutil.copy(stranger, lot.device("MTR-1") / "etc-meterhub/hub.pem")
     else:
         file.write_bytes(b"")
-        forged = Journal(file)  # a whole chain, by somebody who has not the authority's key
+        forged = StationJournal(file)  # a whole chain, by somebody who has not the authority's key
         for line in lines:
             entry = json.loads(line)
             fields = {key: entry[key] for key in entry if key not in ("n", "t", "what", "prev")}
@@ -171,7 +171,7 @@ def test_an_install_code_ends_in_its_crc() -> None:
 
 
 def pixels_of(png: bytes) -> memoryview:
-    """A PNG of one bit a pixel, as segno writes it (filters None and Up); grey octets of it."""
+    """A PNG of one bit a pixel, as segno writes it (filters None and Up); grey bytes of it."""
     at, data, width, height = 8, b"", 0, 0
     while at < len(png):
         size, kind = struct.unpack_from(">I4s", png, at)
@@ -205,7 +205,7 @@ class Fitted:
     def __init__(self, lot: Lot, serial: str, folder: Path) -> None:
         self.device = device = lot.device(serial)
         self.etc = etc = device / "etc-meterhub"
-        authority = Authority(folder / "pki")
+        authority = DevelopmentAuthority(folder / "pki")
         authority.issue("broker", hosts=["localhost"])
         with authority.ca_file.open("ab") as file:  # the broker knows the manufacturer's devices
             file.write((lot.folder / "ca.pem").read_bytes())
@@ -287,7 +287,7 @@ def test_power_cuts_do_not_lock_a_tpm(tmp_path: Path, lot: Lot, chip: NetworkTpm
 def test_a_tpm_that_somebody_else_has_a_hand_on_is_told_in_a_line(lot: Lot, chip: NetworkTpm) -> None:
     tcti = chip.tcti("127.0.0.1")
     with opened(tcti) as tpm:
-        word = ctypes.create_string_buffer(b"\x05\x00owner")  # TPM2B_AUTH: a size, as the machine has it, and octets
+        word = ctypes.create_string_buffer(b"\x05\x00owner")  # TPM2B_AUTH: a size, as the machine has it, and bytes
         tpm.call("Esys_HierarchyChangeAuth", LOCKOUT, 0x0FF, 0xFFF, 0xFFF, word)
     done = lot.call(*_into(chip, "--serial", "MTR-0001"))
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr

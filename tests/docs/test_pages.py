@@ -13,8 +13,8 @@ from deploy.recording import Line, draw, lines_of
 from deploy.reference import PAGES
 from hub.app.config import KEYS, load_config
 from hub.cli.main import VERBS, build_parser
-from hub.core.control.args import ARGS
 from hub.core.health import CONDITIONS
+from hub.wire.uplink.args import ARGS
 from hub.wire.uplink.event import EVENTS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,8 +32,8 @@ from pathlib import Path
 from drivers.clock import Clock
 # BPF: load the system call's number; adjtimex (159) and clock_adjtime (305, of x86-64) -> EPERM; else allow.
 code = [(0x20, 0, 0, 0), (0x15, 1, 0, 159), (0x15, 0, 1, 305), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
-octets = b"".join(struct.pack("HBBI", *row) for row in code)
-buffer = ctypes.create_string_buffer(octets)
+bytes = b"".join(struct.pack("HBBI", *row) for row in code)
+buffer = ctypes.create_string_buffer(bytes)
 filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer)))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter) == 0, ctypes.get_errno()

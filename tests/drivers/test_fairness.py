@@ -50,7 +50,7 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_its_senders() -> None:
     assert len(queue) == TOTAL_HOLDS
     while queue:
         queue.take()
-    assert not queue._hosts and not queue._octets
+    assert not queue._hosts and not queue._bytes
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

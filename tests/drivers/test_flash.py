@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.flash import life_used_percent
+from drivers.flash import LOOK_EVERY_S, FlashLife, life_used_percent
 
 
 def tree(place: Path, said: str, *, encrypted: bool = False) -> Path:
@@ -36,3 +36,15 @@ def test_the_worse_of_both_kinds_of_cells_counts(tmp_path: Path, said: str, used
 def test_a_machine_that_says_nothing_is_not_worn(tmp_path: Path) -> None:
     assert life_used_percent(tmp_path, tmp_path / "none") is None
     assert life_used_percent(tmp_path / "gone") is None
+
+
+def test_its_register_is_read_once_a_day(tmp_path: Path) -> None:
+    blocks = tree(tmp_path, "0x01 0x01\n")
+    life = FlashLife(tmp_path, blocks)
+    register = tmp_path / "sys/devices/mmc0/device/life_time"
+    assert life.used_percent(0.0) == 10
+    register.write_text("0x09 0x01\n")
+    assert life.used_percent(LOOK_EVERY_S - 1) == 10, "it was read again within the day"
+    assert life.used_percent(LOOK_EVERY_S) == 90
+    register.unlink()
+    assert life.used_percent(LOOK_EVERY_S + 1) == 90 and life.used_percent(2 * LOOK_EVERY_S) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from drivers.tls import TlsSocket, client_context
 from tests.harness.waiting import wait_for
 
@@ -17,7 +17,7 @@ from tests.harness.waiting import wait_for
 class Peer:
     """A server with one connection; sends in small records, reads what comes."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: DevelopmentAuthority) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca_file))
         context.load_cert_chain(authority.directory / "broker.pem", authority.directory / "broker.key")
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ class Peer:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[TlsSocket, Peer]]:
-    authority = Authority(tmp_path / "pki")
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("broker", hosts=["localhost"])
     authority.issue("MTR-1", file_name="hub")
     peer = Peer(authority)

@@ -12,15 +12,15 @@ from typing import Final
 from .ezsp.ncp import Ncp
 from .line import Line
 
-BITS_PER_OCTET: Final = 10
-CHUNK: Final = 16  # octets at a time on a paced line
+BITS_PER_BYTE: Final = 10
+CHUNK: Final = 16  # bytes at a time on a paced line
 
 
 class Paced:
-    """Delays octets as a serial line of `baud` does; 0 lets them through at once."""
+    """Delays bytes as a serial line of `baud` does; 0 lets them through at once."""
 
     def __init__(self, baud: int, out: Callable[[bytes], None]) -> None:
-        self._s_per_octet = BITS_PER_OCTET / baud if baud else 0.0
+        self._s_per_byte = BITS_PER_BYTE / baud if baud else 0.0
         self._out = out
         self._waiting: deque[bytes] = deque()
         self._free_at = 0.0
@@ -29,7 +29,7 @@ class Paced:
     def put(self, data: bytes) -> None:
         if not data:
             return
-        if not self._s_per_octet:
+        if not self._s_per_byte:
             self._out(data)
             return
         self._waiting.extend(data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
@@ -48,7 +48,7 @@ class Paced:
         loop = asyncio.get_running_loop()
         if self._timer is None and self._waiting:
             start = max(loop.time(), self._free_at)
-            self._free_at = start + len(self._waiting[0]) * self._s_per_octet
+            self._free_at = start + len(self._waiting[0]) * self._s_per_byte
             self._timer = loop.call_at(self._free_at, self._arrived)
 
     def _arrived(self) -> None:
@@ -59,12 +59,12 @@ class Paced:
 
 
 class Bench:
-    """Connects an Ncp to a Line. `corrupt` is the chance that an octet is damaged, each way."""
+    """Connects an Ncp to a Line. `corrupt` is the chance that a byte is damaged, each way."""
 
     def __init__(self, ncp: Ncp, *, baud: int = 0, seed: int = 0) -> None:
         self.ncp = ncp
         self.corrupt = 0.0
-        self.octets = {"from_host": 0, "to_host": 0}
+        self.line_bytes = {"from_host": 0, "to_host": 0}
         self._line: Line | None = None
         self._dice = random.Random(seed)
         self._inwards = Paced(baud, self._to_ncp)
@@ -77,7 +77,7 @@ class Bench:
         self._line = line
 
     def received(self, data: bytes) -> None:
-        """The line has octets from the host."""
+        """The line has bytes from the host."""
         self._inwards.put(data)
 
     def changed(self) -> None:
@@ -92,12 +92,12 @@ class Bench:
             self._timer.cancel()
 
     def _to_ncp(self, data: bytes) -> None:
-        self.octets["from_host"] += len(data)
+        self.line_bytes["from_host"] += len(data)
         self.ncp.receive(self._damage(data), asyncio.get_running_loop().time())
         self._flush()
 
     def _to_line(self, data: bytes) -> None:
-        self.octets["to_host"] += len(data)
+        self.line_bytes["to_host"] += len(data)
         if self._line is not None:
             self._line.write(self._damage(data))
 

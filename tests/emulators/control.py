@@ -108,7 +108,7 @@ class Control:
         return {"where": self._line.where}
 
     async def corrupt(self, request: Request) -> Request | None:
-        """Damage octets on the line. "rate": the chance of each, 0 to 1."""
+        """Damage bytes on the line. "rate": the chance of each, 0 to 1."""
         self._bench.corrupt = float(request["rate"])
         return None
 
@@ -190,11 +190,11 @@ class Control:
         return {"devices": [device.describe(now) for device in self._bench.ncp.air.devices.values()]}
 
     async def counters(self, _request: Request) -> Request | None:
-        """Octets, frames and commands so far, and whether the network is up and open."""
+        """Bytes, frames and commands so far, and whether the network is up and open."""
         ncp, now = self._bench.ncp, self._now()
         until = ncp.stack.permit_until
         return {
-            "line": dict(self._bench.octets),
+            "line": dict(self._bench.line_bytes),
             "ash": dict(ncp.ash.counters),
             "ezsp": dict(ncp.counters),
             "air": dict(ncp.air.counters),

@@ -11,7 +11,7 @@ from tests.emulators.ezsp.device import WELL_KNOWN_KEY, Device
 from tests.emulators.ezsp.ncp import Ncp
 from tests.emulators.ezsp.nv import NonVolatile
 
-NETWORK = {"extended_pan_id": b"8octets!", "pan_id": 0x1A62, "tx_power": 8, "channel": 15, "channels": 0x07FFF800}
+NETWORK = {"extended_pan_id": b"8 bytes!", "pan_id": 0x1A62, "tx_power": 8, "channel": 15, "channels": 0x07FFF800}
 SECURITY = {"bitmask": 0x0384, "link_key": b"L" * 16, "network_key": b"N" * 16}
 ALLOW_JOINS = 1
 
@@ -94,12 +94,12 @@ class Host:
 
     def _take(self) -> None:
         while (event := self._ash.next_event()) is not None:
-            octets = event[1]
-            if event[0] != "data" or len(octets) < 5 or octets[2] != 1:
+            raw = event[1]
+            if event[0] != "data" or len(raw) < 5 or raw[2] != 1:
                 continue
-            layout = self._numbers[int.from_bytes(octets[3:5], "little")]
-            values = self._codec.decode(tuple((name, self._plain(kind)) for name, kind in layout.response), octets[5:])
-            (self.callbacks if octets[1] & 0x10 else self._answers).append((layout.name, values))
+            layout = self._numbers[int.from_bytes(raw[3:5], "little")]
+            values = self._codec.decode(tuple((name, self._plain(kind)) for name, kind in layout.response), raw[5:])
+            (self.callbacks if raw[1] & 0x10 else self._answers).append((layout.name, values))
 
     def _plain(self, kind: str) -> str:
         if kind not in ("status", "ezsp", "sl"):

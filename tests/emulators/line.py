@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The wire between the emulated radio and the hub: a pseudo-terminal or a TCP port, that can be pulled out.
 
-Both call `received(octets)`; both take `write(octets)`, `unplug()`, `plug()`, `flush_host()` and `close()`.
+Both call `received(bytes)`; both take `write(bytes)`, `unplug()`, `plug()`, `flush_host()` and `close()`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 Received = Callable[[bytes], None]
 
-OUT_LIMIT: Final = 64 * 1024  # octets kept for a host that does not read; a UART would have lost them long before
+OUT_LIMIT: Final = 64 * 1024  # bytes kept for a host that does not read; a UART would have lost them long before
 READ_SIZE: Final = 4096
 
 

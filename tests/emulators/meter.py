@@ -18,9 +18,9 @@ def crc_arc(data: bytes) -> int:
     table = [0x0000, 0xCC01, 0xD801, 0x1400, 0xF001, 0x3C00, 0x2800, 0xE401,
              0xA001, 0x6C00, 0x7800, 0xB401, 0x5000, 0x9C01, 0x8801, 0x4400]  # fmt: skip
     crc = 0
-    for octet in data:
-        crc = crc >> 4 ^ table[(crc ^ octet) & 15]
-        crc = crc >> 4 ^ table[(crc ^ octet >> 4) & 15]
+    for byte in data:
+        crc = crc >> 4 ^ table[(crc ^ byte) & 15]
+        crc = crc >> 4 ^ table[(crc ^ byte >> 4) & 15]
     return crc
 
 
@@ -47,13 +47,13 @@ def readout(power_w: int) -> bytes:
              "32.7.0(229.8*V)", "31.7.0(4.35*A)", "!"]  # fmt: skip
     body = "\r\n".join(lines).encode() + b"\r\n\x03"
     check = 0
-    for octet in body:
-        check ^= octet
+    for byte in body:
+        check ^= byte
     return even(b"\x02" + body + bytes([check]))
 
 
 def even(data: bytes) -> bytes:
-    return bytes(octet | (bin(octet).count("1") % 2) << 7 for octet in data)
+    return bytes(byte | (bin(byte).count("1") % 2) << 7 for byte in data)
 
 
 class Meter:

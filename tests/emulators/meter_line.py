@@ -33,7 +33,7 @@ class Line(NamedTuple):
         if baudrate == self.baudrate and parity == as_host:
             return data
         if baudrate == self.baudrate:  # the parity bit is taken for a stop bit, or a stop bit for parity
-            return bytes(octet if chance.random() < 0.4 else chance.randrange(256) for octet in data)
+            return bytes(byte if chance.random() < 0.4 else chance.randrange(256) for byte in data)
         count = max(1, len(data) * baudrate // self.baudrate) if baudrate < self.baudrate else len(data) * 3
         return bytes(chance.choice((0x00, 0x80, 0xE0, 0xF8, 0xFE, 0xFF, chance.randrange(256))) for _ in range(count))
 
@@ -89,8 +89,8 @@ class Answering:
         self._ident = f"/EMU{mark}{ident}\r\n".encode()
         body = "\r\n".join([*lines, "!", ""]).encode()
         check = 0
-        for octet in body + b"\x03":
-            check ^= octet
+        for byte in body + b"\x03":
+            check ^= byte
         self._message = b"\x02" + body + b"\x03" + bytes([check]) if framed else body
         self._sleeps = sleeps
         self._address = address
@@ -104,7 +104,7 @@ class Answering:
     def hear(self, data: bytes, baudrate: int, now: float) -> None:
         if baudrate != 300:
             return
-        text = bytes(octet & 0x7F for octet in data)
+        text = bytes(byte & 0x7F for byte in data)
         self.asked.append(text)
         if len(text) > 60 and not text.strip(b"\0"):
             self._woken_at = now + 2.2

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 def crc_ccitt(data: bytes, begin: int, out: int) -> int:
     """The reflected CRC of polynomial 0x1021, bit by bit: X.25 is (0xFFFF, 0xFFFF), Kermit (0, 0)."""
     crc = begin
-    for octet in data:
+    for byte in data:
         for bit in range(8):
-            mixed = (crc ^ octet >> bit) & 1
+            mixed = (crc ^ byte >> bit) & 1
             crc = crc >> 1 ^ (0x8408 if mixed else 0)
     return crc ^ out
 
@@ -26,7 +26,7 @@ def _code(text: str) -> bytes:
     return bytes([*(int(part) for part in prefix.split("-")), *(int(part) for part in code.split(".")), 255])
 
 
-def _sml_octets(data: bytes) -> bytes:
+def _sml_bytes(data: bytes) -> bytes:
     if len(data) + 1 < 16:
         return bytes([len(data) + 1]) + data
     length = len(data) + 2
@@ -48,21 +48,21 @@ def sml_file(
 ) -> bytes:
     """A transport file of three messages; `status` stands beside the first energy register."""
     rows = [
-        b"\x77" + _sml_octets(_code(code)) + b"\x01\x01\x01\x01" + _sml_octets(text) + b"\x01" for code, text in texts
+        b"\x77" + _sml_bytes(_code(code)) + b"\x01\x01\x01\x01" + _sml_bytes(text) + b"\x01" for code, text in texts
     ]
     for code, unit, scaler, value in entries:
         own = b"\x01" if status is None or not code.endswith("8.0") else _sml_whole(status, 4, signed=False)
         width = power_width if unit == 27 else 8
         rows.append(
-            b"\x77" + _sml_octets(_code(code)) + own + b"\x01" + _sml_whole(unit, 1, signed=False)
+            b"\x77" + _sml_bytes(_code(code)) + own + b"\x01" + _sml_whole(unit, 1, signed=False)
             + _sml_whole(scaler, 1, signed=True) + _sml_whole(value, width, signed=True) + b"\x01"
         )  # fmt: skip
     values = (
         bytes([0x70 | len(rows)]) if len(rows) < 16 else bytes([0xF0 | len(rows) >> 4, len(rows) & 15])
     ) + b"".join(rows)
-    listed = b"\x77\x01" + _sml_octets(server) + b"\x07\x01\x00\x62\x0a\xff\xff\x72\x62\x01\x65\x00\x00\x10\x00"
+    listed = b"\x77\x01" + _sml_bytes(server) + b"\x07\x01\x00\x62\x0a\xff\xff\x72\x62\x01\x65\x00\x00\x10\x00"
     body = (
-        _message(1, 0x0101, b"\x76\x01\x01" + _sml_octets(b"\0\1") + _sml_octets(server) + b"\x01\x01")
+        _message(1, 0x0101, b"\x76\x01\x01" + _sml_bytes(b"\0\1") + _sml_bytes(server) + b"\x01\x01")
         + _message(2, 0x0701, listed + values + b"\x01\x01")
         + _message(3, 0x0201, b"\x71\x01")
     )
@@ -74,7 +74,7 @@ def sml_file(
 
 
 def _message(number: int, kind: int, body: bytes) -> bytes:
-    head = b"\x76" + _sml_octets(bytes([number])) + b"\x62\x00\x62\x00\x72" + _sml_whole(kind, 2, signed=False) + body
+    head = b"\x76" + _sml_bytes(bytes([number])) + b"\x62\x00\x62\x00\x72" + _sml_whole(kind, 2, signed=False) + body
     return head + _sml_whole(crc_ccitt(head, 0xFFFF, 0xFFFF), 2, signed=False) + b"\x00"
 
 

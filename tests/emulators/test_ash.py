@@ -22,7 +22,7 @@ def events(machine: Ash) -> list[ash.Event]:
 
 
 @pytest.mark.parametrize(
-    ("octets", "expected"),
+    ("raw", "expected"),
     [
         (frame(0xC0), "c038bc7e"),
         (frame(0xC1, b"\x02\x02"), "c102029b7b7e"),
@@ -32,14 +32,14 @@ def events(machine: Ash) -> list[ash.Event]:
     ],
     ids=["RST", "RSTACK", "ACK(1)", "NAK(6)", "DATA(2,5,0)"],
 )
-def test_frames_of_ug101(octets: bytes, expected: str) -> None:
-    assert octets.hex() == expected
+def test_frames_of_ug101(raw: bytes, expected: str) -> None:
+    assert raw.hex() == expected
 
 
-def test_a_frame_comes_through_one_octet_at_a_time() -> None:
+def test_a_frame_comes_through_one_byte_at_a_time() -> None:
     machine = Ash()
-    for octet in data(0, bytes((0x7E, 0x7D, 0x11, 0x13, 0x18, 0x1A))):
-        machine.receive(bytes((octet,)), 0.0)
+    for byte in data(0, bytes((0x7E, 0x7D, 0x11, 0x13, 0x18, 0x1A))):
+        machine.receive(bytes((byte,)), 0.0)
     assert events(machine) == [("data", bytes((0x7E, 0x7D, 0x11, 0x13, 0x18, 0x1A)))]
 
 

@@ -158,7 +158,7 @@ def test_raw_aps_goes_both_ways(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_it_starts_on_a_line_that_damages_octets(tmp_path: Path) -> None:
+def test_it_starts_on_a_line_that_damages_bytes(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with radio(tmp_path) as bench:
             bench.corrupt = 0.0005

@@ -120,7 +120,7 @@ def test_nobody_there_is_reported_as_failed() -> None:
     assert host.named("messageSentHandler")[-1]["status"] == EMBER_DELIVERY_FAILED
 
 
-def test_eighty_two_octets_and_not_one_more() -> None:
+def test_eighty_two_bytes_and_not_one_more() -> None:
     there = device()
     host = joined(there)
     assert unicast(host, there.nwk, b"x" * 82) == 0

@@ -14,7 +14,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from tests.fuzz.doors import DOORS, MAX_CPU_S, MAX_OCTETS, bounded, close, door
+from tests.fuzz.doors import DOORS, MAX_BYTES, MAX_CPU_S, bounded, close, door
 from tests.fuzz.targets import CORPUS, Found, GatewayTarget, corpus, fuzz_decode, fuzz_decode2, mutated
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def fuzz(seconds: float, seed: int) -> int:
 
 def fuzz_door(name: str, seconds: float, seed: int, *, watch_memory: bool = False) -> int:
     """The number of inputs tried at one door by plain mutation, each within MAX_CPU_S and, where it is watched,
-    MAX_OCTETS of memory. Raises Found."""
+    MAX_BYTES of memory. Raises Found."""
     rng = random.Random(seed)
     opened = door(name)
     give = opened.give
@@ -58,10 +58,10 @@ def fuzz_door(name: str, seconds: float, seed: int, *, watch_memory: bool = Fals
             try:
                 give(data)
                 spent_s = time.process_time() - before
-                assert spent_s <= MAX_CPU_S, f"{spent_s:.1f} s of CPU for {len(data)} octets"
+                assert spent_s <= MAX_CPU_S, f"{spent_s:.1f} s of CPU for {len(data)} bytes"
                 if watch_memory:
                     taken = tracemalloc.get_traced_memory()[1] - held
-                    assert taken <= MAX_OCTETS, f"{taken} octets of memory for {len(data)}"
+                    assert taken <= MAX_BYTES, f"{taken} bytes of memory for {len(data)}"
             except Exception as error:
                 raise Found(name, data, error) from error
             if time.monotonic() >= end:

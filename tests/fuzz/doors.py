@@ -1,4 +1,4 @@
-"""The doors by which octets from outside come in. Each takes any octets and gives a result or its documented error,
+"""The doors by which bytes from outside come in. Each takes any bytes and gives a result or its documented error,
 nothing else; a door's `give` raises whatever is left over.
 
 `python -m tests.fuzz` runs them: coverage-guided where atheris is installed, by plain mutation where not.
@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
-from hub.core.control.args import BadArgs, check_args
 from hub.core.control.classes import Profile, read_about
 from hub.services.identity.est import BadEnrolment, certificate_of
 from hub.services.update.fetch import Hopeless, check_url
 from hub.wire.keys.operators import BadOperators, parse_operators
 from hub.wire.mqttsn.topics import is_topic_filter, matches, route_for
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import BadCbor, decode, encode
 from hub.wire.uplink.command import BadCommand, parse_command
 from hub.wire.uplink.envelope import BadEnvelope, open_envelope, split_sign1
@@ -36,13 +36,13 @@ from hub.wire.uplink.receipt import decode_receipt
 from tests.fuzz.targets import CORPUS, GatewayTarget, fuzz_decode, fuzz_decode2
 from tests.harness.operator import Operator, dumps
 
-# What one input may cost, in CPU seconds and in octets of memory at once, on a slow and busy machine.
+# What one input may cost, in CPU seconds and in bytes of memory at once, on a slow and busy machine.
 MAX_CPU_S = 1.0
-MAX_OCTETS = 64 << 20
+MAX_BYTES = 64 << 20
 
 
 class Door(NamedTuple):
-    """`give`: takes any octets. `longest`: of an input. `seeds`: what is right, to begin with."""
+    """`give`: takes any bytes. `longest`: of an input. `seeds`: what is right, to begin with."""
 
     give: Callable[[bytes], object]
     longest: int
@@ -122,7 +122,7 @@ def _pack(data: bytes) -> None:
 
 
 def _envelope(data: bytes) -> None:
-    for read in (split_sign1, lambda octets: open_envelope(octets, lambda kid: None)):
+    for read in (split_sign1, lambda raw: open_envelope(raw, lambda kid: None)):
         try:
             read(data)
         except BadEnvelope as error:
@@ -160,7 +160,7 @@ def _url(data: bytes) -> None:
 
 
 class _Gateway:
-    """One machine for all inputs: an input is several datagrams, each with an octet of its length before it."""
+    """One machine for all inputs: an input is several datagrams, each with a byte of its length before it."""
 
     def __init__(self) -> None:
         self.target = GatewayTarget(random.Random(1))

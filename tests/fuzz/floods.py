@@ -17,16 +17,16 @@ _AT_ONCE = 64  # then it looks whether there is an answer to throw away, as a ho
 def datagram(pattern: str, n: int, i: int) -> bytes:
     """One datagram of a pattern, its Length in front."""
     is_whole = pattern.startswith("!")
-    octets = b""
+    raw = b""
     for text, fill, hexed in _TOKEN.findall(pattern.lstrip("!").format(n=n, i=i & 0xFFFF)):
-        octets += text.encode() if text else b"f" * int(fill) if fill else bytes.fromhex(hexed)
+        raw += text.encode() if text else b"f" * int(fill) if fill else bytes.fromhex(hexed)
     if is_whole:
-        head = octets.index(b"node")
-        inner = octets.index(b"\x0a\x04\x04\x01", head)
-        return bytes((2 + inner - 1 + 0,)) + octets[:inner] + octets[inner:]
-    if len(octets) < 255:
-        return bytes((len(octets) + 1,)) + octets
-    return b"\x01" + struct.pack(">H", len(octets) + 3) + octets
+        head = raw.index(b"node")
+        inner = raw.index(b"\x0a\x04\x04\x01", head)
+        return bytes((2 + inner - 1 + 0,)) + raw[:inner] + raw[inner:]
+    if len(raw) < 255:
+        return bytes((len(raw) + 1,)) + raw
+    return b"\x01" + struct.pack(">H", len(raw) + 3) + raw
 
 
 def datagrams(flood: dict[str, Any]) -> Iterator[tuple[int, bytes]]:

@@ -29,7 +29,7 @@ def main() -> None:
         after = resource.getrusage(resource.RUSAGE_SELF)
         spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if spent_s > MAX_CPU_S:
-            raise AssertionError(f"{spent_s:.1f} s for {len(data)} octets")
+            raise AssertionError(f"{spent_s:.1f} s for {len(data)} bytes")
 
     words = [
         sys.argv[0], str(inputs), f"-max_total_time={SECONDS}", f"-seed={SEED}", f"-max_len={opened.longest}",

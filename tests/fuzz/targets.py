@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.order import EVERYTHING, Order
 from hub.wire.mqttsn.messages import Malformed, decode
 from hub.wire.mqttsn.v2.messages import decode2
@@ -15,7 +15,7 @@ CORPUS = Path(__file__).with_name("corpus")
 
 
 class Found(AssertionError):
-    """A target broke its promise; the octets that did it are in `data`."""
+    """A target broke its promise; the bytes that did it are in `data`."""
 
     def __init__(self, target: str, data: bytes, error: BaseException) -> None:
         super().__init__(f"{target}: {error!r} after {data[:2048].hex()}")
@@ -85,11 +85,11 @@ class GatewayTarget:
         self.rng = rng
         self.now = 0.0
         self.config = GatewayConfig(
-            limits=Limits(
+            limits=GatewayLimits(
                 clients=8, topics_per_client=20, retained=20, queued_per_client=10, pending_requests=50, nameless=3
             ),
             publishes_per_s={"zigbee": 5.0},
-            max_octets={"zigbee": 60},
+            max_bytes={"zigbee": 60},
             forward_filters=("a/#",),
         )
         self.peers = [("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 2), ("zigbee", "0011223344556677")]
@@ -160,11 +160,15 @@ class GatewayTarget:
         assert len(core.sessions) <= self.most_sessions
         assert len(core._timers) <= 4 * len(core.sessions) + 100
         limits = self.config.limits
-        assert len(core.nameless) <= limits.nameless and len(core.retained) <= limits.retained
+        assert len(core.nameless) <= limits.nameless
+        # What an appliance says of itself has its place beside the others': one for each that is there.
+        assert core.abouts == sum(topic.startswith("about/") for topic in core.retained)
+        assert core.abouts <= self.most_sessions + limits.nameless
+        assert len(core.retained) - core.abouts <= limits.retained
         assert core.pending_requests == len(core.completions) + sum(map(len, core.waiting.values()))
         for session in core.sessions.values():
             assert len(session.queue) <= limits.queued_per_client + 1, "one may be put back from the air"
-            assert session.queued_octets == sum(len(message.payload) for message in session.queue)
+            assert session.queued_bytes == sum(len(message.payload) for message in session.queue)
         translator = core.translator
         assert not translator.table.messages, "everything that was heard is taken up at once"
         assert len(translator.table.peers) <= 2 * self.config.limits.clients

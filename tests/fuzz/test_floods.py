@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.fuzz.floods import FLOODS, datagrams, send
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
@@ -27,7 +27,7 @@ _IN_TURN = (
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    authority = Authority(tmp_path / "pki")
+    authority = DevelopmentAuthority(tmp_path / "pki")
     authority.issue("MTR-1", file_name="hub")
     hub = Hub(tmp_path / "hub", authority, 1).start()
     first = UdpAdapter(hub.udp_port, "first")

@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.hub import ROOT, Hub
 
 COMPATIBLE = "meterhub-test"
@@ -34,8 +34,8 @@ class Board:
         self.hub: Hub | None = None
         self.boots: list[str] = []
         self.requests = 0
-        self.image_octets = 600_000
-        self.authority = Authority(folder / "signing", "bundle signing")
+        self.image_bytes = 600_000
+        self.authority = DevelopmentAuthority(folder / "signing", "bundle signing")
         shutil.copy(self.authority.ca_file, folder / "keyring.pem")
         for slot in "AB":
             (folder / slot).mkdir()
@@ -62,13 +62,13 @@ class Board:
         fresh.write_text(json.dumps(before | values))
         fresh.replace(file)
 
-    def bundle(self, version: str, *, compatible: str = COMPATIBLE, signer: Authority | None = None) -> Path:
+    def bundle(self, version: str, *, compatible: str = COMPATIBLE, signer: DevelopmentAuthority | None = None) -> Path:
         """A bundle, signed by this board's authority or another; its image begins with the version."""
         content = self.folder / f"content-{version}-{compatible}"
         content.mkdir(exist_ok=True)
         # What all versions have in common, and what is this one's own.
         (content / "rootfs.img").write_bytes(
-            version.encode() + os.urandom(100_000) + random.Random(1).randbytes(self.image_octets)
+            version.encode() + os.urandom(100_000) + random.Random(1).randbytes(self.image_bytes)
         )
         (content / "manifest.raucm").write_text(
             f"[update]\ncompatible={compatible}\nversion={version}\n[bundle]\nformat=plain\n"

@@ -1,5 +1,6 @@
 /* A disk that fails, for one process: what writes to files under DISKFAULT_UNDER gets the error, or the delay, that the
-   file DISKFAULT says (two 32-bit integers: errno, milliseconds a sync). A read-only file system says so in statvfs. */
+   file DISKFAULT says (three 32-bit integers: errno, milliseconds a sync, bytes a write takes at most where it takes more
+   than that). A read-only file system says so in statvfs. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,7 +20,7 @@ static volatile int32_t *fault;
 __attribute__((constructor)) static void begin(void) {
     const char *file = getenv("DISKFAULT");
     int fd = file ? open(file, O_RDONLY) : -1;
-    void *place = fd < 0 ? MAP_FAILED : mmap(NULL, 8, PROT_READ, MAP_SHARED, fd, 0);
+    void *place = fd < 0 ? MAP_FAILED : mmap(NULL, 12, PROT_READ, MAP_SHARED, fd, 0);
     fault = place == MAP_FAILED ? NULL : place;
     if (fd >= 0) close(fd);
 }
@@ -42,12 +43,20 @@ static int fails(int fd) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-ssize_t write(int fd, const void *data, size_t size) { return fails(fd) ? -1 : REAL(write)(fd, data, size); }
+/* A write may take less than it was given (write(2)): whoever believes otherwise loses the rest. */
+static size_t taken(int fd, size_t size) {
+    size_t most = fault ? (size_t)fault[2] : 0;
+    return most && size > most && is_under(fd) ? most : size;
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+    return fails(fd) ? -1 : REAL(write)(fd, data, taken(fd, size));
+}
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
-    return fails(fd) ? -1 : REAL(pwrite)(fd, data, size, at);
+    return fails(fd) ? -1 : REAL(pwrite)(fd, data, taken(fd, size), at);
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
-    return fails(fd) ? -1 : REAL(pwrite64)(fd, data, size, at);
+    return fails(fd) ? -1 : REAL(pwrite64)(fd, data, taken(fd, size), at);
 }
 
 static void wait_for_disk(int fd) {

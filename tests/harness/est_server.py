@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 
 Answer = tuple[int, bytes]
 
@@ -23,8 +23,8 @@ class EstServer:
 
     def __init__(
         self,
-        authority: Authority,
-        issuer: Authority | None = None,
+        authority: DevelopmentAuthority,
+        issuer: DevelopmentAuthority | None = None,
         answer: Callable[[x509.CertificateSigningRequest], Answer] | None = None,
     ) -> None:
         self.requests: list[tuple[str, x509.CertificateSigningRequest]] = []

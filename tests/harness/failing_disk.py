@@ -15,9 +15,9 @@ class FailingDisk:
         self.heal()
         self.env = {"LD_PRELOAD": str(library), "DISKFAULT": str(self._file), "DISKFAULT_UNDER": str(folder)}
 
-    def _say(self, error: int, sync_ms: int) -> None:
+    def _say(self, error: int, sync_ms: int, write_bytes: int = 0) -> None:
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
-            file.write(struct.pack("=ii", error, sync_ms))
+            file.write(struct.pack("=iii", error, sync_ms, write_bytes))
 
     def fail(self, error: int) -> None:
         """Each write and sync fails with this errno from now on."""
@@ -26,6 +26,10 @@ class FailingDisk:
     def slow(self, sync_ms: int) -> None:
         """Each sync takes so long."""
         self._say(0, sync_ms)
+
+    def shorten(self, write_bytes: int) -> None:
+        """Each write takes so many bytes at most, and says so."""
+        self._say(0, 0, write_bytes)
 
     def heal(self) -> None:
         self._say(0, 0)

@@ -14,7 +14,7 @@ from typing import Any
 
 from drivers.udp import UdpLink
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.services.home.bridge import Bridge
 from store import Store
 
@@ -35,7 +35,7 @@ def config_of(settings: dict[str, Any]) -> GatewayConfig:
     """The machine's settings as TOML and JSON have them."""
     changed = dict(settings)
     if "limits" in changed:
-        changed["limits"] = Limits(**changed["limits"])
+        changed["limits"] = GatewayLimits(**changed["limits"])
     if "broadcast_links" in changed:
         changed["broadcast_links"] = tuple(changed["broadcast_links"])
     return GatewayConfig(**changed)
@@ -101,7 +101,7 @@ class Home:
         self._expect("done")
 
     def full(self, is_full: bool) -> None:
-        """Whether its medium takes another octet (RLIMIT_FSIZE; needs no root)."""
+        """Whether its medium takes another byte (RLIMIT_FSIZE; needs no root)."""
         assert self._process is not None
         hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (0 if is_full else hard, hard))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.core.health import Health
 from hub.core.records import Batch, Sample
 from hub.core.uplink.config import UplinkConfig
@@ -29,7 +29,7 @@ _STOP_S = 15.0  # shorter than any wait for a broker (session.py: CONNECT_TIMEOU
 class House:
     """A store and the uplink above it, in a thread with a loop of its own. `random` 0: the shortest of all delays."""
 
-    def __init__(self, directory: Path, authority: Authority, ports: list[int], **settings: Any) -> None:
+    def __init__(self, directory: Path, authority: DevelopmentAuthority, ports: list[int], **settings: Any) -> None:
         pki = authority.directory
         options: dict[str, Any] = {
             name: settings.pop(name)
@@ -152,7 +152,8 @@ class House:
 
     def pending(self) -> int:
         lanes = self.store.queue_status().result(DEFAULT_TIMEOUT_S)
-        return int(sum(row["pending"] for row in lanes.values()) + lanes["readings"]["unsealed"])
+        rows = (lanes["readings"], lanes["events"], lanes["receipts"], lanes["answers"])
+        return sum(row["pending"] for row in rows) + lanes["readings"].get("unsealed", 0)
 
     def wait_drained(self) -> None:
         wait_for("an empty queue", lambda: self.pending() == 0)

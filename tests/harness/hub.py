@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.services.admin.client import NoDaemon, ask
 from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import free_port, wait_for
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Hub:
     """Writes a configuration, runs `meterhub run`, asks it. Keyword arguments replace or add `table.key` settings."""
 
-    def __init__(self, directory: Path, authority: Authority, broker_port: int, **settings: Any) -> None:
+    def __init__(self, directory: Path, authority: DevelopmentAuthority, broker_port: int, **settings: Any) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "hub.toml"
@@ -46,12 +46,13 @@ class Hub:
         self.config.write_text(_toml(tables))
         self._process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}  # beside this process's own
+        self.within: list[str] = []  # a command that it is started by
         self.log_file = directory / "hub.log"
 
     def start(self, wait: bool = True) -> "Hub":
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hub", "run", "--verbose", "--config", str(self.config)],
+                [*self.within, sys.executable, "-m", "hub", "run", "--verbose", "--config", str(self.config)],
                 cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **self.env},
             )  # fmt: skip
         if wait:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 
-# MQTT 5 section 2.2.2.2: property identifier -> octets of its value; 0 = a string or binary with its length in front.
-_PROPERTY_OCTETS = {
+# MQTT 5 section 2.2.2.2: property identifier -> bytes of its value; 0 = a string or binary with its length in front.
+_PROPERTY_BYTES = {
     0x01: 1, 0x02: 4, 0x03: 0, 0x08: 0, 0x09: 0, 0x11: 4, 0x12: 0, 0x13: 2, 0x15: 0, 0x16: 0, 0x17: 1, 0x18: 4,
     0x19: 1, 0x1A: 0, 0x1C: 0, 0x1F: 0, 0x21: 2, 0x22: 2, 0x23: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1,
 }  # fmt: skip
@@ -30,12 +30,12 @@ RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, TOPIC_ALIAS, MAXIMUM_PACKET_SIZE = 0x21, 0
 
 def packet(kind: int, body: bytes, flags: int = 0) -> bytes:
     """A control packet with its fixed header."""
-    length, octets = len(body), b""
+    length, raw = len(body), b""
     while True:
         length, digit = length // 128, length % 128
-        octets += bytes((digit | (0x80 if length else 0),))
+        raw += bytes((digit | (0x80 if length else 0),))
         if not length:
-            return bytes((kind << 4 | flags,)) + octets + body
+            return bytes((kind << 4 | flags,)) + raw + body
 
 
 def properties(**values: int | str) -> bytes:
@@ -43,7 +43,7 @@ def properties(**values: int | str) -> bytes:
     body = b""
     for name, value in values.items():
         number = globals()[name.upper()]
-        size = _PROPERTY_OCTETS[number]
+        size = _PROPERTY_BYTES[number]
         data = value.encode() if isinstance(value, str) else value.to_bytes(size, "big")
         body += bytes((number,)) + (b"" if size else len(data).to_bytes(2, "big")) + data
     return bytes((len(body),)) + body
@@ -69,7 +69,7 @@ class Script:
     """What one connection hears. `connack` b"": the connection is closed without an answer.
 
     `puback`: the code that answers each PUBLISH, None for no answer ever; each after `delay_s`. After `ends_after`
-    publishes were heard the octets of `last` are sent and the connection is closed; -1: never.
+    publishes were heard the bytes of `last` are sent and the connection is closed; -1: never.
     """
 
     connack: bytes = field(default_factory=connack)
@@ -112,7 +112,7 @@ class Publish(NamedTuple):
 class ScriptedBroker:
     """Connection n follows script n, the last one serves all that follow. `server`: its certificate's file stem."""
 
-    def __init__(self, authority: Authority, *scripts: Script, server: str = "broker") -> None:
+    def __init__(self, authority: DevelopmentAuthority, *scripts: Script, server: str = "broker") -> None:
         self.scripts = scripts or (Script(),)
         self.heard: list[Heard] = []
         self.unanswered: dict[int, int] = {}  # connection: the most PUBLISHes that it had unanswered at one time
@@ -321,7 +321,7 @@ def parse_properties(data: bytes) -> tuple[dict[int, int | bytes], bytes]:
     block, rest = rest[:length], rest[length:]
     found: dict[int, int | bytes] = {}
     while block:
-        number, size = block[0], _PROPERTY_OCTETS[block[0]]
+        number, size = block[0], _PROPERTY_BYTES[block[0]]
         if size:
             found[number], block = int.from_bytes(block[1 : 1 + size], "big"), block[1 + size :]
         else:
@@ -343,7 +343,7 @@ def _parse_publish(heard: Heard, is_5: bool) -> Publish:
 
 
 class Portal:
-    """What a captive portal does on port 8883: it answers any octets in clear with HTTP."""
+    """What a captive portal does on port 8883: it answers any bytes in clear with HTTP."""
 
     def __init__(self, status: str = "302 Found\r\nLocation: http://portal.example/login") -> None:
         self._answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()

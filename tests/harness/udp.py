@@ -1,4 +1,4 @@
-"""A bare MQTT-SN client over UDP: octets written here by hand from MQTT-SN 1.2, none of the product's code."""
+"""A bare MQTT-SN client over UDP: bytes written here by hand from MQTT-SN 1.2, none of the product's code."""
 
 import socket
 import struct
@@ -19,9 +19,9 @@ class UdpAdapter:
         return self._msg_id
 
     def send(self, msg_type: int, body: bytes) -> None:
-        octets = len(body) + 2
-        # Section 5.2.1: beyond 255 a Length of three octets, which counts itself.
-        length = bytes((octets,)) if octets < 256 else b"\x01" + (octets + 2).to_bytes(2)
+        size = len(body) + 2
+        # Section 5.2.1: beyond 255 a Length of three bytes, which counts itself.
+        length = bytes((size,)) if size < 256 else b"\x01" + (size + 2).to_bytes(2)
         self.sock.send(length + bytes((msg_type,)) + body)
 
     def receive(self) -> tuple[int, bytes]:

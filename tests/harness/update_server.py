@@ -7,20 +7,20 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 
 
 class UpdateServer:
-    """Serves `files` by name. `cuts`: after how many octets each of the next answers breaks off; `fault(handler)`, if
+    """Serves `files` by name. `cuts`: after how many bytes each of the next answers breaks off; `fault(handler)`, if
     given, may answer itself and return True; `delay_s` before each 64 KiB; `ranges` False: it knows none."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: DevelopmentAuthority) -> None:
         self.files: dict[str, bytes] = {}
         self.cuts: list[int] = []
         self.fault: Callable[[BaseHTTPRequestHandler], bool] | None = None
         self.delay_s = 0.0
         self.ranges = True
-        self.octets = 0  # of bodies, so far
+        self.sent_bytes = 0  # of bodies, so far
         self.requests: list[tuple[str, str, str]] = []  # client's CN, path, Range
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.directory / "broker.pem", authority.directory / "broker.key")
@@ -93,7 +93,7 @@ class UpdateServer:
             if self.delay_s:
                 time.sleep(self.delay_s)
             handler.wfile.write(data[at : at + 65536])
-            self.octets += len(data[at : at + 65536])
+            self.sent_bytes += len(data[at : at + 65536])
 
     def close(self) -> None:
         self._http.shutdown()

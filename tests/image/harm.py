@@ -21,14 +21,14 @@ def stop_interrupts(site: Site) -> int:
     return mark
 
 
-def ruin(site: Site, name: str, *, start: int = 0, octets: int | None = None) -> None:
-    """Random octets over a partition of the disk, or over a part of it."""
+def ruin(site: Site, name: str, *, start: int = 0, size: int | None = None) -> None:
+    """Random bytes over a partition of the disk, or over a part of it."""
     partition = find_partition(site.machine.board.disk["size_mb"], name)
-    write_random(site.machine.disk, partition.start + start, octets or partition.octets)
+    write_random(site.machine.disk, partition.start + start, size or partition.size)
 
 
-def write_random(medium: Path, start: int, octets: int) -> None:
-    """Random octets somewhere on a medium."""
+def write_random(medium: Path, start: int, size: int) -> None:
+    """Random bytes somewhere on a medium."""
     with medium.open("r+b") as file:
         file.seek(start)
-        file.write(secrets.token_bytes(octets))
+        file.write(secrets.token_bytes(size))

@@ -17,10 +17,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
-from deploy.image.disk import ENV_OCTETS
+from deploy.image.disk import ENV_BYTES
 from deploy.image.drop import put_drop
 from deploy.image.qemu import HOST_ADDRESS, Machine, machine_of
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.lot import Lot
@@ -52,7 +52,7 @@ class Site:
         self.machine: Machine = machine_of(build, folder / "board")
         self.machine.make()
         self.clock = TimeServer()
-        self.authority = Authority(folder / "utility", "utility")
+        self.authority = DevelopmentAuthority(folder / "utility", "utility")
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
         self.authority.issue("headend")
         self.broker = Broker(folder / "broker", self.authority)
@@ -179,7 +179,7 @@ class Site:
         return str(told[-1]["state"]) if told else ""
 
     def assert_nothing_missing(self) -> None:
-        """Every number of every lane is there, repeats are the same octets, receipts are a chain."""
+        """Every number of every lane is there, repeats are the same bytes, receipts are a chain."""
         wait_for("every number", lambda: not self.control_point.books.missing(), 60)
         with self.control_point.lock:
             assert not self.control_point.books.altered and not self.control_point.faults
@@ -213,7 +213,7 @@ class Site:
 
     def sealed_environment(self, variables: bytes, number: int) -> bytes:
         """U-Boot's environment as it lies on the medium: CRC-32, the flag that tells which copy is newer, the text."""
-        text = variables.ljust(ENV_OCTETS - 5, b"\0")
+        text = variables.ljust(ENV_BYTES - 5, b"\0")
         return zlib.crc32(text).to_bytes(4, "little") + bytes([number + 1]) + text
 
     def count_events(self, name: str) -> int:

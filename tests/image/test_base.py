@@ -27,7 +27,7 @@ class Parts:
         self.fit, self.rootfs, self.bundle = folder / "fit", folder / "rootfs", folder / "b.raucb"
         self.fit.write_bytes(chance.randbytes(400_000))
         self.rootfs.write_bytes(chance.randbytes(2_000_000))
-        between = [chance.randbytes(octets) for octets in (9_000, 50, 60_000)]
+        between = [chance.randbytes(size) for size in (9_000, 50, 60_000)]
         self.bundle.write_bytes(
             between[0] + self.fit.read_bytes() + between[1] + self.rootfs.read_bytes() + between[2]
         )  # fmt: skip
@@ -70,9 +70,9 @@ def test_the_first_boot_puts_the_very_bundle_together(parts: Parts) -> None:
 
 
 def test_slots_of_another_release_give_no_base(parts: Parts) -> None:
-    octets = bytearray(parts.rootfs.read_bytes())
-    octets[1_000_000] ^= 1
-    parts.rootfs.write_bytes(octets)
+    raw = bytearray(parts.rootfs.read_bytes())
+    raw[1_000_000] ^= 1
+    parts.rootfs.write_bytes(raw)
     assert os.listdir(first_boot(parts)) == [], "the first update is fetched whole"
 
 

@@ -17,7 +17,7 @@ from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import environment
 from deploy.image.bundle import bundle_manifest
 from deploy.image.debs import left_out, lock_path, packages_of, read_lock, seeds, token_lock_path, token_seeds
-from deploy.image.disk import ENV_OCTETS, ENV_OFFSETS, MIB, layout, make_disk
+from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
 from deploy.image.drop import DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
@@ -63,15 +63,15 @@ def test_a_wrong_board_is_one_clear_line(tmp_path: Path) -> None:
 def test_nothing_on_the_medium_overlaps(board: Board) -> None:
     partitions = layout(board.disk["size_mb"])
     assert [part.name for part in partitions] == ["kernel-A", "kernel-B", "rootfs-A", "rootfs-B", "data"]
-    gpt_octets = 34 * 512
-    ends = gpt_octets
-    for start, octets in [
-        *((offset, ENV_OCTETS) for offset in ENV_OFFSETS),
-        *((p.start, p.octets) for p in partitions),
+    gpt_bytes = 34 * 512
+    ends = gpt_bytes
+    for start, size in [
+        *((offset, ENV_BYTES) for offset in ENV_OFFSETS),
+        *((p.start, p.size) for p in partitions),
     ]:
         assert start >= ends
-        ends = start + octets
-    assert ends <= board.disk["size_mb"] * MIB - gpt_octets
+        ends = start + size
+    assert ends <= board.disk["size_mb"] * MIB - gpt_bytes
     assert all(part.start % MIB == 0 for part in partitions), "flash is erased in large blocks"
     size_mb = board.disk["size_mb"]
     assert board.qemu is None or size_mb & (size_mb - 1) == 0, "QEMU's SD card is a power of two"
@@ -105,13 +105,13 @@ def test_the_medium_is_the_same_twice_and_takes_an_identity_once(tmp_path: Path)
     first = hashlib.sha256(image.read_bytes()).hexdigest()
     make_disk(board, fit, rootfs, tmp_path, image)
     assert hashlib.sha256(image.read_bytes()).hexdigest() == first
-    octets = image.read_bytes()
+    raw = image.read_bytes()
     for part in layout(512):
         wanted = {"k": b"F", "r": b"R", "d": b"\0"}[part.name[0]]
-        assert octets[part.start : part.start + 1] == wanted, part.name
-    assert b"BOOT_ORDER=A B\0" in octets[ENV_OFFSETS[1] : ENV_OFFSETS[1] + 100]
+        assert raw[part.start : part.start + 1] == wanted, part.name
+    assert b"BOOT_ORDER=A B\0" in raw[ENV_OFFSETS[1] : ENV_OFFSETS[1] + 100]
     start, size = find_data(image)
-    assert (start, size) == (layout(512)[-1].start, layout(512)[-1].octets)
+    assert (start, size) == (layout(512)[-1].start, layout(512)[-1].size)
     with pytest.raises(BuildError, match="expected a device's folder"):
         put_drop(image, tmp_path)
     folder = tmp_path / "device"
@@ -159,7 +159,7 @@ def test_a_lock_has_what_is_asked_for_and_names_no_mirror(board: Board) -> None:
     packages = read_lock(path)
     for section, names in seeds(board).items():
         assert set(names) <= {package.name for package in packages if package.section == section}
-    assert all(re.fullmatch(r"[0-9a-f]{64}", package.sha256) and package.octets > 0 for package in packages)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", package.sha256) and package.size > 0 for package in packages)
     assert "://" not in path.read_text()
     kernel = [package for package in packages if package.section == "kernel"]
     assert any(re.match(r"linux-image-\d", package.name) for package in kernel), "the kernel itself, not its name alone"

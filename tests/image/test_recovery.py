@@ -64,14 +64,14 @@ def test_a_card_with_a_changed_kernel_or_a_changed_root_writes_nothing(short_sit
     before = digest_of_slots(short_site.machine.disk, size_mb)
     kernel, root = find_partition(size_mb, "kernel-A"), find_partition(size_mb, "rootfs-A")
     changes = ((kernel.start + 2 * MIB, 1, "Bad Data Hash"), (root.start + 8 * MIB, MIB, "is corrupted"))
-    for start, octets, sign in changes:
+    for start, size, sign in changes:
         changed = card.with_name("changed.img")
         subprocess.run(["cp", "--sparse=always", card, changed], check=True)
         with changed.open("r+b") as file:
             file.seek(start)
-            old = file.read(octets)
+            old = file.read(size)
             file.seek(start)
-            file.write(bytes(octet ^ 1 for octet in old))
+            file.write(bytes(byte ^ 1 for byte in old))
         put_card(short_site, changed)
         mark = short_site.power_on()
         short_site.console.wait_text(_NOTHING_LEFT, mark, timeout_s=300)
@@ -88,7 +88,7 @@ def test_the_card_brings_the_same_hub_back(short_site: Site, card: Path) -> None
     """The partition table and the file system's first block are gone as well: what can be read still counts."""
     site = short_site
     write_random(site.machine.disk, 0, 64 << 10)
-    ruin(site, "data", start=DATA_OFFSET, octets=4096)
+    ruin(site, "data", start=DATA_OFFSET, size=4096)
     whole = hashlib.sha256(card.read_bytes()).hexdigest()
     put_card(site, card)
     known = len(site.states())
@@ -154,8 +154,8 @@ def test_a_card_with_an_identity_brings_back_a_board_that_has_lost_everything(sh
     site.power_off()
     old = int(str(site.states()[-1]["epoch"]))
     for name in ("kernel-A", "kernel-B", "rootfs-A", "rootfs-B"):
-        ruin(site, name, octets=16 * MIB)
-    ruin(site, "data", octets=DATA_OFFSET)
+        ruin(site, name, size=16 * MIB)
+    ruin(site, "data", size=DATA_OFFSET)
     put_card(site, own_card)
     known = len(site.states())
     mark = site.power_on()

@@ -62,10 +62,10 @@ def test_what_an_hsm_has_signed_is_believed_by_the_board_and_nothing_else_is(rel
     subprocess.run(["dtc", "-q", "-O", "dtb", "-o", str(strange)], input=b"/dts-v1/; / { };", check=True)
     trust(strange, make_test_keys(tmp_path / "stranger"))
     assert not is_accepted(fit, strange)
-    medium, octets = (out / "disk.img").read_bytes(), fit.read_bytes()
+    medium, size = (out / "disk.img").read_bytes(), fit.read_bytes()
     for slot in "AB":
         start = find_partition(THE_BOARD.disk["size_mb"], f"kernel-{slot}").start
-        assert medium[start : start + len(octets)] == octets
+        assert medium[start : start + len(size)] == size
     update = out / manifest["files"]["update"]["name"]
     shown = ["unsquashfs", "-cat", str(out / "rootfs.img"), "etc/rauc/keyring.pem"]
     keyring = tmp_path / "keyring.pem"
@@ -126,8 +126,8 @@ def _update_for_little(site: Site, release: Release, folder: Path) -> None:
     write_index(bundle)
     cti = site.command_update(bundle, "1.0.1")
     site.wait_story(cti, "accepted", "applied", "completed", timeout_s=900)
-    print(f"the first update: {site.updates.octets} octets for a bundle of {bundle.stat().st_size}")
-    assert site.updates.octets < bundle.stat().st_size / 20
+    print(f"the first update: {site.updates.sent_bytes} bytes for a bundle of {bundle.stat().st_size}")
+    assert site.updates.sent_bytes < bundle.stat().st_size / 20
 
 
 def _open_the_console(site: Site, mark: int) -> None:

@@ -64,9 +64,9 @@ def test_a_kernel_is_accepted_as_it_was_signed_and_not_otherwise(files: Signing,
     assert is_accepted(fit, control)
     _, strangers = _fit(tmp_path / "theirs", make_test_keys(tmp_path / "stranger"))
     assert not is_accepted(fit, strangers), "signed with another key"
-    octets = bytearray(fit.read_bytes())
-    octets[octets.index(b"KKKK") + 100] ^= 1
-    fit.write_bytes(octets)
+    raw = bytearray(fit.read_bytes())
+    raw[raw.index(b"KKKK") + 100] ^= 1
+    fit.write_bytes(raw)
     assert not is_accepted(fit, control), "one bit of the kernel is another"
 
 
@@ -74,7 +74,7 @@ def test_a_token_signs_the_same_as_a_file(files: Signing, token: Signing, tmp_pa
     by_file, _ = _fit(tmp_path / "file", files)
     by_token, control = _fit(tmp_path / "token", token)
     assert not uboot_judges() or is_accepted(by_token, control)
-    assert by_file.read_bytes() == by_token.read_bytes(), "and the same octets"
+    assert by_file.read_bytes() == by_token.read_bytes(), "and the same bytes"
     (tmp_path / "rootfs.img").write_bytes(os.urandom(50_000))
     for signing, name in ((files, "file"), (token, "token")):
         make_bundle(

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from deploy.image.disk import ENV_OCTETS, ENV_OFFSETS, find_partition
+from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, find_partition
 from tests.harness.waiting import wait_for
 from tests.image.conftest import Releases
 from tests.image.site import HUB_ID, Site
@@ -49,8 +49,8 @@ def test_the_data_partition_tells_a_thief_nothing(site: Site) -> None:
     assert console.ask("cat /sys/class/block/dm-1/dm/uuid").startswith("CRYPT-")
     assert " /data ext4 " in console.ask("cat /proc/mounts")
     console.ask("sync")
-    octets = site.machine.disk.read_bytes()
-    data = octets[find_partition(site.machine.board.disk["size_mb"], "data").start :]
+    raw = site.machine.disk.read_bytes()
+    data = raw[find_partition(site.machine.board.disk["size_mb"], "data").start :]
     assert data.startswith(b"METERHUB-DATA-1 crypt ")
     token = next((site.lot.device(HUB_ID) / "meterhub/token").rglob("token.object"))
     for telltale in (b"SQLite format 3", token.read_bytes(), b"PRIVATE KEY", b"METERHUB-DROP", HUB_ID.encode()):
@@ -169,9 +169,9 @@ def test_a_changed_kernel_and_a_forged_environment_are_not_believed(site: Site) 
     )
     with site.machine.disk.open("r+b") as disk:
         disk.seek(find_partition(size_mb, "kernel-A").start + (2 << 20))
-        octet = disk.read(1)
+        byte = disk.read(1)
         disk.seek(-1, 1)
-        disk.write(bytes([octet[0] ^ 1]))
+        disk.write(bytes([byte[0] ^ 1]))
         for number, offset in enumerate(ENV_OFFSETS):
             disk.seek(offset)
             disk.write(site.sealed_environment(forged, number))
@@ -184,7 +184,7 @@ def test_a_changed_kernel_and_a_forged_environment_are_not_believed(site: Site) 
     assert re.findall(r"^slot (\w)$", boot, re.MULTILINE)[-1] == "B"
     site.console.log_in(mark)
     assert "init=" not in site.console.ask("cat /proc/cmdline")
-    assert ENV_OCTETS == 0x4000
+    assert ENV_BYTES == 0x4000
     site.assert_nothing_missing()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.records import Peer
 from hub.wire.mqttsn.v2 import messages
 from tests.hub.core.gateway.playbook import ModelStore
@@ -14,45 +14,45 @@ from tests.property.test_states import MESSAGES
 PEERS: tuple[Peer, ...] = (("udp", "10.0.0.1", 1), ("udp", "10.0.0.2", 1), ("zigbee", "0011223344556677"), ("x", b"n"))
 VALID = [message.encode() for message in MESSAGES.values()]
 MESSAGES_2_0: tuple[messages.Message, ...] = (
-    messages.Connect("plug-1", 60, 7),
-    messages.Connect("plug-1", 60, 8, False, 600, max_packet_size=20),
-    messages.Connect("plug-2", 60, 7, False, 600, True, will=messages.Will(messages.TOPIC_NAME, "x/will", b"bye", 1)),
-    messages.Connect("", 60, 9),
-    messages.Register(1, "x/z"),
-    messages.RegAck(1),
-    messages.Publish(messages.PREDEFINED_ALIAS, 1, 2, b"5", 1),
-    messages.Publish(messages.SESSION_ALIAS, 1, 3, b"5", 2),
-    messages.Publish(messages.TOPIC_NAME, "x/y", 4, b"5", 1),
+    messages.ConnectV2("plug-1", 60, 7),
+    messages.ConnectV2("plug-1", 60, 8, False, 600, max_packet_size=20),
+    messages.ConnectV2("plug-2", 60, 7, False, 600, True, will=messages.Will(messages.TOPIC_NAME, "x/will", b"bye", 1)),
+    messages.ConnectV2("", 60, 9),
+    messages.RegisterV2(1, "x/z"),
+    messages.RegAckV2(1),
+    messages.PublishV2(messages.PREDEFINED_ALIAS, 1, 2, b"5", 1),
+    messages.PublishV2(messages.SESSION_ALIAS, 1, 3, b"5", 2),
+    messages.PublishV2(messages.TOPIC_NAME, "x/y", 4, b"5", 1),
     messages.PubWos(messages.PREDEFINED_ALIAS, 1, b"5"),
-    messages.PubAck(1),
-    messages.PubRec(1),
-    messages.PubRel(3),
-    messages.PubComp(1),
-    messages.Subscribe(messages.TOPIC_NAME, "x/y", 5, 2),
-    messages.Unsubscribe(messages.TOPIC_NAME, "x/y", 6),
-    messages.PingReq(7),
+    messages.PubAckV2(1),
+    messages.PubRecV2(1),
+    messages.PubRelV2(3),
+    messages.PubCompV2(1),
+    messages.SubscribeV2(messages.TOPIC_NAME, "x/y", 5, 2),
+    messages.UnsubscribeV2(messages.TOPIC_NAME, "x/y", 6),
+    messages.PingReqV2(7),
     messages.SleepReq(8, 600),
     messages.SleepReq(9, 600, False),
-    messages.Disconnect(),
-    messages.Disconnect(0x04, 0),
+    messages.DisconnectV2(),
+    messages.DisconnectV2(0x04, 0),
     messages.Protection(bytes(20)),
-    messages.Connection("plug-2", messages.PingReq(10).encode()),
-    messages.Forwarder(b"7", messages.Connect("plug-3", 60, 7).encode()),
-    messages.Forwarder(b"7", messages.PingReq(8).encode()),
+    messages.ConnectionEncapsulation("plug-2", messages.PingReqV2(10).encode()),
+    messages.Forwarder(b"7", messages.ConnectV2("plug-3", 60, 7).encode()),
+    messages.Forwarder(b"7", messages.PingReqV2(8).encode()),
 )
 VALID_2_0 = [message.encode() for message in MESSAGES_2_0]
 
 
 @st.composite
 def datagrams(draw: st.DrawFn) -> bytes:
-    """Sound messages, sound messages with octets changed, and noise; the Length mostly right."""
+    """Sound messages, sound messages with bytes changed, and noise; the Length mostly right."""
     data = bytearray(draw(st.sampled_from(draw(st.sampled_from((VALID, VALID_2_0))))))
     kind = draw(st.sampled_from(("sound", "sound", "changed", "noise")))
     if kind == "noise":
         data = bytearray(draw(st.binary(max_size=40)))
     elif kind == "changed":
-        for at, octet in draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 255)), max_size=4)):
-            data[at % len(data)] = octet
+        for at, byte in draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 255)), max_size=4)):
+            data[at % len(data)] = byte
         data += draw(st.binary(max_size=8))
         data[0] = len(data)
     return bytes(data)
@@ -66,7 +66,9 @@ STEPS = st.lists(
     ),
     max_size=60,
 )
-CONFIG = GatewayConfig(limits=Limits(clients=2, topics_per_client=3, subscriptions_per_client=2, queued_per_client=3))
+CONFIG = GatewayConfig(
+    limits=GatewayLimits(clients=2, topics_per_client=3, subscriptions_per_client=2, queued_per_client=3)
+)
 
 
 class House:
@@ -107,7 +109,7 @@ class House:
             assert len(session.topics_by_id) <= limits.topics_per_client
             assert len(session.subscriptions) <= limits.subscriptions_per_client
             assert len(session.queue) <= limits.queued_per_client + 1  # and what came back from being in flight
-            assert session.queued_octets == sum(len(message.payload) for message in session.queue)
+            assert session.queued_bytes == sum(len(message.payload) for message in session.queue)
             assert {i: t for t, i in session.ids_by_topic.items()}.items() <= session.topics_by_id.items()
             if session.inflight is not None:
                 assert session.state in ("active", "awake")

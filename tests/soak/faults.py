@@ -1,39 +1,18 @@
 """What can go wrong around a hub, as a table: each row makes it go wrong, waits a little, and puts it right."""
 
 import random
-import struct
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.harness.broker import Broker
+from tests.harness.clock import Clock
 from tests.harness.disk import fill
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
 
 _HOUR_NS = 3_600_000_000_000
-
-
-class Clock:
-    """The hub's wall clock, stepped through a preloaded library (clockshift.c). The machine's own is left alone."""
-
-    def __init__(self, place: Path) -> None:
-        self._library = place / "clockshift.so"
-        source = Path(__file__).with_name("clockshift.c")
-        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(self._library), str(source), "-ldl"], check=True)
-        self._file = place / "clockshift"
-        self.step(0)
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self._library), "CLOCKSHIFT": str(self._file)}
-
-    def step(self, offset_ns: int) -> None:
-        """Set the clock to the machine's plus this."""
-        with self._file.open("r+b" if self._file.exists() else "wb") as file:
-            file.write(struct.pack("=q", offset_ns))
 
 
 class Faults:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.acceptance.test_kills import PersistentAdapter
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
@@ -54,7 +54,7 @@ class Soak:
     """A hub with a radio home and UDP adapters, behind a proxy, with everything that can fail around it."""
 
     def __init__(self, place: Path, disk: Path | None, seed: int) -> None:
-        authority = Authority(place / "pki")
+        authority = DevelopmentAuthority(place / "pki")
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue("MTR-1", file_name="hub")
         authority.issue("headend")

@@ -9,7 +9,7 @@ import pytest
 from hub.core.control.records import FORGOT, Journal
 from store import Sealed, Store
 from store.database import PAGE_SIZE
-from store.opening import Place, open_engine
+from store.opening import StorePlace, open_engine
 from store.space import make_budget
 from tests.store.helpers import WAIT_S, batch, commit, power_cut, sample, seal, seal_all, take, until, values_of
 from tests.store.test_salvage import filled, overwrite, pages_of, salvaged, unclean, works, zeros
@@ -59,7 +59,7 @@ def test_a_salvage_that_nobody_was_told_of_is_told_by_the_next_start(
     filled: list[Sealed], open_store: Opener, data_dir: Path, tmp_path: Path
 ) -> None:
     zeros(data_dir / "hub.db")
-    place = Place(data_dir, seal, make_budget(256, PAGE_SIZE), lambda: 1000, lambda: 1_800_000_000_000)
+    place = StorePlace(data_dir, seal, make_budget(256, PAGE_SIZE), lambda: 1000, lambda: 1_800_000_000_000)
     engine = open_engine(place)
     cut = power_cut(data_dir, tmp_path / "cut")  # before it records anything
     engine.close()

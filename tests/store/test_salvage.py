@@ -13,7 +13,11 @@ import pytest
 from hub.core import records as r
 from store import Sealed, Store
 from store.epoch_file import EpochNote, next_epoch, read_note
+from store.opening import StorePlace
+from store.recovery import SALVAGE_EVERY_S, Recovery
+from store.space import make_budget
 from store.walcheck import commits_beyond, read_header
+from tests.harness.newborn import newborn
 from tests.store.helpers import (
     WAIT_S,
     batch,
@@ -21,6 +25,7 @@ from tests.store.helpers import (
     every,
     power_cut,
     sample,
+    seal,
     seal_all,
     started,
     take,
@@ -354,3 +359,26 @@ def test_the_side_file_says_open_and_closed(open_store: Opener, data_dir: Path) 
     (data_dir / "epoch").write_bytes(b"\xff")
     assert read_note(data_dir) is None
     assert open_store().epoch == 1
+
+
+def test_damage_that_comes_back_at_once_is_salvaged_once_a_minute(tmp_path: Path) -> None:
+    """A medium that fails is not worn out by salvaging over and over."""
+    now_s = [1000.0]
+    newborn(tmp_path / "data")
+    place = StorePlace(
+        tmp_path / "data",
+        seal,
+        make_budget(64, 4096),
+        lambda: int(now_s[0] * 1000),
+        lambda: 0,
+        trusted_utc_s=lambda: 1.0,
+    )
+    keeper = Recovery(place)
+    keeper.open()
+    assert keeper.recover("damage")
+    epoch = keeper.epoch
+    for later_s, salvaged in ((0.0, False), (SALVAGE_EVERY_S - 1, False), (1.0, True), (1.0, False)):
+        now_s[0] += later_s
+        assert keeper.recover("damage") is salvaged
+    assert keeper.epoch == epoch + 1 and keeper.counts["salvaged"] == 2
+    keeper.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from store import Store
-from store.write_budget import MAX_WINDOW_S, Change, Pace
+from store.write_budget import MAX_WINDOW_S, Change, WriteBudget
 from tests.bench.wear import measure
 from tests.store.helpers import WAIT_S, Answers, batch, commit, sample, until
 
@@ -15,7 +15,9 @@ DAY_S = 86_400.0
 MB = 1_000_000
 
 
-def live(pace: Pace, readings_per_s: float, days: float, start_s: float = 0.0, written: int = 0) -> tuple[int, float]:
+def live(
+    pace: WriteBudget, readings_per_s: float, days: float, start_s: float = 0.0, written: int = 0
+) -> tuple[int, float]:
     """A home on a virtual clock whose commits cost what the table says; bytes written, and the longest window."""
     now_s, end_s, longest = start_s, start_s + days * DAY_S, 0.0
     while now_s < end_s:
@@ -32,7 +34,7 @@ def live(pace: Pace, readings_per_s: float, days: float, start_s: float = 0.0, w
 
 @pytest.mark.parametrize("readings_per_s", [2, 10, 40])
 def test_a_busy_home_keeps_to_its_budget_and_its_adapters_are_answered_in_time(readings_per_s: float) -> None:
-    pace = Pace(0.0, 512 * MB)
+    pace = WriteBudget(0.0, 512 * MB)
     first, _ = live(pace, readings_per_s, 3)
     rest, longest = live(pace, readings_per_s, 10, 3 * DAY_S, first)
     assert (rest - first) / 10 <= 1.02 * 512 * MB
@@ -42,19 +44,19 @@ def test_a_busy_home_keeps_to_its_budget_and_its_adapters_are_answered_in_time(r
 
 def test_what_no_window_can_contain_waits_no_longer_than_the_longest() -> None:
     """A hundred readings a second are 500 MB a day in content alone: the budget is a goal, custody comes first."""
-    pace = Pace(0.0, 512 * MB)
+    pace = WriteBudget(0.0, 512 * MB)
     _, longest = live(pace, 100, 10)
     assert longest == MAX_WINDOW_S and pace.stretched
 
 
 def test_a_quiet_home_never_waits() -> None:
-    pace = Pace(0.0, 512 * MB)
+    pace = WriteBudget(0.0, 512 * MB)
     _, longest = live(pace, 0.5, 10)
     assert (longest, pace.stretched) == (0.0, False)
 
 
 def test_a_burst_is_free_and_a_change_is_told_once() -> None:
-    pace, told = Pace(0.0, 100 * MB), []
+    pace, told = WriteBudget(0.0, 100 * MB), []
     assert pace.note(0, 49 * MB) is None and pace.window_s == 0
     told.append(pace.note(1, 52 * MB))
     told += [pace.note(2 + second, 52 * MB + second) for second in range(100)]
@@ -64,7 +66,7 @@ def test_a_burst_is_free_and_a_change_is_told_once() -> None:
 
 
 def test_what_is_left_is_carried_over_and_no_debt_lasts_a_week() -> None:
-    pace = Pace(0.0, 100 * MB)
+    pace = WriteBudget(0.0, 100 * MB)
     pace.resume(10 * MB)
     assert pace.window_s == pytest.approx(MAX_WINDOW_S * 0.8)
     pace.note(0, 5000 * MB)
@@ -74,7 +76,7 @@ def test_what_is_left_is_carried_over_and_no_debt_lasts_a_week() -> None:
 
 
 def test_what_is_left_is_written_down_every_hour_and_at_the_end_also_of_a_machine_just_started() -> None:
-    pace = Pace(0.0, 100 * MB)
+    pace = WriteBudget(0.0, 100 * MB)
     assert pace.to_keep(5) is None and pace.to_keep(6, at_end=True) is None, "a full bucket is not worth a page"
     pace.note(7, 0)
     pace.note(7, 80 * MB)
@@ -91,7 +93,7 @@ def test_what_is_left_is_written_down_every_hour_and_at_the_end_also_of_a_machin
 
 
 def test_without_a_budget_there_is_none() -> None:
-    pace = Pace(0.25, 0)
+    pace = WriteBudget(0.25, 0)
     assert pace.note(0, 1 << 60) is None
     assert (pace.window_s, pace.stretched) == (0.25, False)
     assert pace.to_keep(7200, at_end=True) is None

@@ -1,5 +1,8 @@
-"""What `--json` prints, as JSON Schema: what programs rely on. More may stand beside it, nothing less."""
+"""What `--json` prints, as JSON Schema: what programs rely on. The admin socket's answers are judged by the document
+that is written for them (deploy/admin_schema.py): nothing less, and nothing that it does not name."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -31,61 +34,27 @@ def by_name(schema: Json) -> Json:
     return {"type": "object", "additionalProperties": schema}
 
 
-CONDITION = record(code=TEXT, severity=one_of("error", "warning"), text=TEXT, remedy=TEXT)
-LANE = record(pending=WHOLE, oldest_s=maybe(NUMBER), next=WHOLE)
-QUEUE = record(readings=LANE, events=LANE, receipts=LANE, answers=LANE)
-UPLINK = record(
-    state=TEXT, host=maybe(TEXT), protocol=maybe(TEXT), since=maybe(NUMBER), rtt_ms=maybe(NUMBER),
-    last_error=maybe(TEXT),
-    sessions=WHOLE, attempts=WHOLE, messages=WHOLE, payload_bytes=WHOLE, traffic=record(today=ANY, month=ANY),
-)  # fmt: skip
-RADIO = record(state=TEXT, channel=maybe(WHOLE), pan_id=maybe(TEXT), ieee=maybe(TEXT), resets=WHOLE)
-LIMIT = record(state=TEXT, watts=maybe(NUMBER), until=maybe(NUMBER))
-STATUS = record(
-    hub=TEXT, version=TEXT, epoch=WHOLE, boot=WHOLE, uptime_s=NUMBER, uplink=UPLINK, queue=QUEUE,
-    store=record(bytes=WHOLE, max_bytes=WHOLE, written_bytes=WHOLE, readings=WHOLE), radio=RADIO,
-    han=record(clients=WHOLE, asleep=WHOLE, lost=WHOLE), limit=LIMIT, meter=record(state=TEXT),
-    process=record(rss_bytes=WHOLE, clock_trusted=FLAG), conditions=rows(CONDITION),
-)  # fmt: skip
-ADAPTER = record(client=TEXT, link=TEXT, address=TEXT, state=TEXT, last_seen_s=maybe(NUMBER), refused=by_name(WHOLE))
-READING = record(client=TEXT, quantity=TEXT, t_ms=WHOLE, value=TEXT, unit=TEXT, flags=WHOLE)
+# The verbs that print an answer of the admin socket as it is, and the schema written for integrators.
+_QUESTIONS = {
+    "status": "status", "adapters": "adapters", "queue": "queue", "readings": "readings", "events": "events",
+    "limits": "limits", "operators list": "operators", "meter": "meter",
+}  # fmt: skip
+_DOCUMENT: Json = json.loads((Path(__file__).resolve().parents[2] / "docs/reference/admin-socket.json").read_text())
+
+
+def answer(schema: Json) -> Json:
+    """A schema of the admin socket's document, with its records."""
+    return {**schema, "$defs": _DOCUMENT["$defs"]}
+
 
 SCHEMAS: dict[str, Json] = {
-    "status": STATUS,
-    "adapters": rows(ADAPTER),
-    "queue": QUEUE,
-    "uplink": UPLINK,
-    "readings": {**rows(READING), "minItems": 1},
-    "events": {**rows(record(t=WHOLE, event=TEXT)), "minItems": 1},
-    "limits": {
-        **record(
-            limits=rows(
-                record(
-                    cti=TEXT, operator=TEXT, state=one_of("scheduled", "active"), watts=NUMBER, start=NUMBER,
-                    end=NUMBER,
-                    direction=one_of("import", "export"), criticality=WHOLE, told=TEXT,
-                )
-            ),
-            orders=rows(record(cti=TEXT, operator=TEXT, client=TEXT, order=TEXT, end=NUMBER)),
-            household=ANY,
-            appliances=rows(record(client=TEXT, protected=FLAG, restrictable=FLAG)),
-            operators=rows(record(kid=TEXT, name=TEXT, roles=rows(TEXT))),
-        ),
-        "allOf": [LIMIT],
-    },
-    "operators list": record(
-        operators=rows(
-            record(kid=TEXT, name=TEXT, roles=rows(TEXT), not_after=maybe(NUMBER), priority=WHOLE, lpc=FLAG)
-        ),
-        threshold=WHOLE, admins=rows(TEXT), trial_until=maybe(NUMBER),
-    ),
-    "radio info": RADIO,
-    "meter": record(
-        state=TEXT, protocol=maybe(TEXT), ident=maybe(TEXT), telegrams=WHOLE, bad=WHOLE, doubtful=WHOLE,
-        quantities=by_name(TEXT), registers=by_name(record(value=TEXT, unit=TEXT)),
-    ),
-    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT)),
-}  # fmt: skip
+    **{verb: answer(_DOCUMENT["properties"][question]) for verb, question in _QUESTIONS.items()},
+    "uplink": answer({"$ref": "#/$defs/UplinkAnswer"}),
+    "radio info": answer({"$ref": "#/$defs/RadioAnswer"}),
+    "doctor": rows(record(check=TEXT, severity=one_of("fine", "warning", "error"), text=TEXT, remedy=TEXT, why=TEXT)),
+}
+for _verb in ("readings", "events"):
+    SCHEMAS[_verb]["minItems"] = 1
 
 
 def faults_of(document: Any, schema: Json) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.cli.main import VERBS
 from tests.emulators.meter import Meter
 from tests.harness.broker import Broker
@@ -165,7 +165,7 @@ class Stage:
     def __init__(self, directory: Path) -> None:
         self.dir = directory
         self.said: dict[tuple[str, str], Said] = {}
-        self.authority = Authority(directory / "pki")
+        self.authority = DevelopmentAuthority(directory / "pki")
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         self.authority.issue("MTR-1", file_name="hub")
         self.authority.issue("headend")

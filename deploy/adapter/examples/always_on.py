@@ -9,13 +9,13 @@ import random
 import sys
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import Appliance
+from deploy.adapter.appliance import AdapterAppliance
 from deploy.adapter.udp_main import run
 
 NOMINAL_W = 2000
 
 
-class WaterHeater(Appliance):
+class WaterHeater(AdapterAppliance):
     """Replace the bodies: a dimmer's duty cycle, a metering chip's registers."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def main(host: str, port: int = 10000, client_id: str = "water-heater", period_s
         random.getrandbits,  # MicroPython seeds it from the hardware where there is a source; see random.seed
         about=(("class", "water-heater"), ("nominal_w", NOMINAL_W), ("priority", 3), ("min_off_s", 300)),
         period_s=period_s,
-        max_octets=255,  # UDP carries more than a radio's 60
+        max_bytes=255,  # UDP carries more than a radio's 60
     )
     run(adapter, host, port)
 

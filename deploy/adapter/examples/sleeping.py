@@ -11,13 +11,13 @@ import random
 import sys
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import BATTERY, TEMPERATURE, Appliance
+from deploy.adapter.appliance import BATTERY, TEMPERATURE, AdapterAppliance
 from deploy.adapter.udp_main import run
 
 OWN_CHOICE_CEL = 20.5
 
 
-class Room(Appliance):
+class Room(AdapterAppliance):
     """Replace the bodies: a sensor on I2C, a motor valve, an ADC at the battery."""
 
     SETTABLE = ("temperature",)
@@ -40,7 +40,7 @@ def main(host: str, port: int = 10000, client_id: str = "room", period_s: int = 
         about=(("class", "room-sensor"), ("priority", 9)),
         period_s=period_s,
         sleep_s=sleep_s,
-        max_octets=255,
+        max_bytes=255,
     )
     try:
         import machine  # type: ignore[import-not-found]

@@ -25,7 +25,7 @@ chip_secret() {
 }
 
 derive_key() { # secret salt
-    printf '%s %s meterhub data' "$1" "$2" | sha512sum | cut -c "1-$((KEY_OCTETS * 2))"
+    printf '%s %s meterhub data' "$1" "$2" | sha512sum | cut -c "1-$((KEY_BYTES * 2))"
 }
 
 map_data() { # crypt|plain salt
@@ -77,7 +77,7 @@ take_drop() {
     [ ! -f /root/data/meterhub/update/base.parts ] || make_base
 }
 
-# The update that these slots came from, as the base of the first difference (deploy/image/base.py). It only saves octets
+# The update that these slots came from, as the base of the first difference (deploy/image/base.py). It only saves bytes
 # later: whatever is amiss, the board goes without.
 make_base() {
     cd /root/data/meterhub/update || return

@@ -4,7 +4,7 @@
 The caller passes each datagram to `receive_datagram`, calls `handle_timer` when `get_timer` says so, and after every
 call sends `datagrams_to_send` and drains `next_event`. `now` is in seconds, from any clock that never goes back. Where
 floats have 24 bits, pass int for `now` and for all settings in seconds: then no time here is a float, which would stop.
-SEARCHGW (its second octet is 0x01) is to be broadcast, all else goes to the gateway.
+SEARCHGW (its second byte is 0x01) is to be broadcast, all else goes to the gateway.
 
 Events: ("connected",), ("refused", return_code), ("published", msg_id, return_code), ("subscribed", msg_id, topic_id,
 granted_qos, return_code), ("unsubscribed", msg_id), ("message", topic, payload, qos, retain) with a str topic, or an
@@ -53,7 +53,7 @@ class Client(Exchange):
         """PUBLISH (6.6 to 6.8); the message id, 0 for QoS 0 and -1, of which no success is reported."""
         kind, topic_id = topic_ref(topic, False)
         if not -1 <= qos <= 2 or len(payload) > 65526:
-            raise LocalProtocolError("QoS is -1 to 2, a payload at most 65526 octets")
+            raise LocalProtocolError("QoS is -1 to 2, a payload at most 65526 bytes")
         if qos == -1:
             if isinstance(topic_id, str):
                 raise LocalProtocolError("QoS -1 needs a predefined or short topic")

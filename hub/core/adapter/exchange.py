@@ -37,7 +37,7 @@ class LocalProtocolError(Exception):
     """The caller asked for what the state, a limit or the standard forbids; nothing was sent."""
 
 
-class Request:
+class PendingRequest:
     """A message that waits for its answer; tries: retransmissions so far (6.13)."""
 
     __slots__ = ("due", "message", "tries")
@@ -88,7 +88,7 @@ class Exchange:
         self._names: dict[int, str] = {}  # topic id: name, in both directions
         self._received: list[int] = []
         self._queue: list[Outgoing] = []
-        self._pending: dict[str, Request] = {}  # one of each kind, as section 6 demands
+        self._pending: dict[str, PendingRequest] = {}  # one of each kind, as section 6 demands
         self._out: list[bytes] = []
         self._events: list[tuple[object, ...]] = []
         self._msg_id = 0
@@ -113,10 +113,10 @@ class Exchange:
         return True
 
     def _request(self, kind: str, message: messages.Message, now: float) -> bool:
-        self._pending[kind] = Request(message, now + self.t_retry_s)
+        self._pending[kind] = PendingRequest(message, now + self.t_retry_s)
         return self._send(message, now)
 
-    def _retry(self, kind: str, request: Request, now: float) -> None:
+    def _retry(self, kind: str, request: PendingRequest, now: float) -> None:
         request.tries += 1
         if request.tries > self.n_retry:
             if kind == "search":

@@ -14,7 +14,7 @@ from hub.wire.uplink.cbor import decode_own
 MAX_ANSWERED = 1000
 
 
-class Place(NamedTuple):
+class ReceiptPlace(NamedTuple):
     """Where a receipt is in lane receipts, and whose command it answers."""
 
     epoch: int
@@ -26,23 +26,23 @@ class Answered:
     """Commands (cti) -> Place, the longest known first. `is_live(cti)`: whether it is still under way."""
 
     def __init__(self, is_live: Callable[[bytes], bool] = lambda cti: False) -> None:
-        self._where: OrderedDict[bytes, Place] = OrderedDict()
+        self._where: OrderedDict[bytes, ReceiptPlace] = OrderedDict()
         self._is_live = is_live
 
     def __contains__(self, cti: bytes) -> bool:
         return cti in self._where
 
-    def get(self, cti: bytes | None) -> Place | None:
+    def get(self, cti: bytes | None) -> ReceiptPlace | None:
         return None if cti is None else self._where.get(cti)
 
     def put(self, cti: bytes, epoch: int, number: int, kid: str) -> None:
         """The store says where the newest receipt of a command is."""
-        self._where[cti] = Place(epoch, number, kid)
+        self._where[cti] = ReceiptPlace(epoch, number, kid)
 
     def restore(self, cti: bytes, value: bytes) -> None:
         """Take up the store's item. Raises ValueError or TypeError when it does not read."""
         epoch, number, kid = decode_own(value)
-        self._where[cti] = Place(int(epoch), int(number), str(kid))
+        self._where[cti] = ReceiptPlace(int(epoch), int(number), str(kid))
 
     def keep_bounds(self, journal: Journal, room: int = 0) -> None:
         """Forget the oldest of whoever has most, in the journal too, until there is room for so many more."""

@@ -1,8 +1,11 @@
 """What control knows of each appliance: what it is, what it draws, what it was told, and whether it did so."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hub.core.control.classes import Profile
+
+if TYPE_CHECKING:
+    from hub.wire.admin import ApplianceRow
 
 # How long a power reading speaks for its appliance. Slow adapters report once a minute.
 FRESH_S = 180.0
@@ -115,7 +118,7 @@ class Appliance:
             return min(drawn, self.told_w)
         return drawn
 
-    def row(self, now: float) -> dict[str, Any]:
+    def row(self, now: float) -> "ApplianceRow":
         """For `meterhub limits`."""
         profile = self.profile
         return {

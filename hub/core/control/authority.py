@@ -20,7 +20,7 @@ MAX_AHEAD_S = 300.0  # design 3.3: how far a control point's clock may be ahead 
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class CommandRefused:
     """Not obeyed. `reason` is one of REASONS; `kid`: whose signature held, "" for nobody's, and then `cti` where it
     could be read."""
 
@@ -68,7 +68,7 @@ class Accepted:
     digest: bytes
 
 
-Verdict = Refused | AnsweredBefore | Accepted
+Verdict = CommandRefused | AnsweredBefore | Accepted
 
 REASONS = (
     "malformed", "unknown-kid", "bad-signature", "wrong-audience", "wrong-role", "operator-expired", "no-clock",
@@ -116,26 +116,26 @@ class Authority:
         """Other fleet groups from now on."""
         self._audiences = {self._hub_id, "all", *(f"group:{group}" for group in groups)}
 
-    def open(self, message: bytes) -> Claimed | Refused:
+    def open(self, message: bytes) -> Claimed | CommandRefused:
         """In whose name it comes: size, form and key. Cheap, and what fails here need not be waited for."""
         digest = hashlib.sha256(message).digest()
         try:
             sign1 = split_command(message)
             kid = kid_text(sign1.header)
         except ValueError as error:
-            return Refused("malformed", str(error), digest)
+            return CommandRefused("malformed", str(error), digest)
         if kid not in self.operators:
             return self._unknown(kid, digest, sign1)
         return Claimed(message, sign1, kid, digest)
 
     @staticmethod
-    def _unknown(kid: str, digest: bytes, sign1: Sign1) -> Refused:
-        return Refused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
+    def _unknown(kid: str, digest: bytes, sign1: Sign1) -> CommandRefused:
+        return CommandRefused("unknown-kid", f"no operator is known as {quoted(kid)}", digest, unverified=sign1)
 
     def judge(self, message: bytes, t: float | None) -> Verdict:
         """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
         opened = self.open(message)
-        return opened if isinstance(opened, Refused) else self.judge_claimed(opened, t)
+        return opened if isinstance(opened, CommandRefused) else self.judge_claimed(opened, t)
 
     def judge_claimed(self, claimed: Claimed, t: float | None) -> Verdict:
         """Judge what `open` let pass; it may have waited since, and its operator be gone."""
@@ -147,17 +147,17 @@ class Authority:
             try:
                 verify(sign1, operator.public_key)
             except BadEnvelope as error:
-                return Refused("bad-signature", str(error), digest, unverified=sign1)
+                return CommandRefused("bad-signature", str(error), digest, unverified=sign1)
             self._remember_genuine(digest)
         try:
             command = read_claims(sign1)
         except BadCommand as error:
-            return Refused("malformed", str(error), digest, error.cti, kid)
+            return CommandRefused("malformed", str(error), digest, error.cti, kid)
         if self._is_answered(command.cti):
             return AnsweredBefore(command, digest)
         refusal = self._refusal(command, operator, t)
         if refusal is not None:
-            return Refused(*refusal, digest, command.cti, kid)
+            return CommandRefused(*refusal, digest, command.cti, kid)
         return Accepted(command, operator, digest)
 
     def _refusal(self, command: Command, operator: Operator, t: float | None) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ TIME_EVERY_S = 60.0
 _NEXT_STEPS = 8  # a display shows a few hours; a datagram holds no more
 
 
-class Notice(NamedTuple):
+class HomePublish(NamedTuple):
     """One publish at home. Only what changes seldom is retained: each retained change is written to flash."""
 
     topic: str
@@ -20,7 +20,7 @@ class Bulletin:
     """A machine: what to publish, and when next. Times are the machine's `now`; `t` is UTC epoch seconds."""
 
     def __init__(self, now: float) -> None:
-        self._notices: list[Notice] = []
+        self._notices: list[HomePublish] = []
         self._home_at = now
         self._time_at = now
         self._limit_w: float | None = None
@@ -46,7 +46,7 @@ class Bulletin:
     def say_limit(self, limit_w: float | None) -> None:
         """The household must keep to something else from now on; empty: to nothing."""
         self._limit_w = limit_w
-        self._notices.append(Notice("home/limit", self._limit_text(), retain=True))
+        self._notices.append(HomePublish("home/limit", self._limit_text(), retain=True))
 
     def _limit_text(self) -> bytes:
         return b"" if self._limit_w is None else f"{self._limit_w:.0f}".encode()
@@ -54,14 +54,14 @@ class Bulletin:
     def say_time(self, t: float | None) -> None:
         """Somebody wants to know now. Without a trustworthy clock there is nothing to say."""
         if t is not None:
-            self._notices.append(Notice("time", str(int(t)).encode()))
+            self._notices.append(HomePublish("time", str(int(t)).encode()))
 
     def handle_timer(self, now: float, t: float | None, household_w: float | None) -> None:
         if now >= self._home_at:
             self._home_at = now + HOME_EVERY_S
             if household_w is not None:
-                self._notices.append(Notice("home/power", f"{household_w:.0f}".encode()))
-            self._notices.append(Notice("home/limit", self._limit_text()))
+                self._notices.append(HomePublish("home/power", f"{household_w:.0f}".encode()))
+            self._notices.append(HomePublish("home/limit", self._limit_text()))
             self._say_tables(t)
         if now >= self._time_at:
             self._time_at = now + TIME_EVERY_S
@@ -84,9 +84,9 @@ class Bulletin:
             payload = json.dumps(said, separators=(",", ":")).encode()
             if self._said.get(name) != payload:
                 self._said[name] = payload
-                self._notices.append(Notice(name, payload, retain=True))
+                self._notices.append(HomePublish(name, payload, retain=True))
 
-    def take_notices(self) -> list[Notice]:
+    def take_notices(self) -> list[HomePublish]:
         """What to publish now."""
         notices, self._notices = self._notices, []
         return notices

@@ -10,17 +10,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hub.core.allowance import Allowance
 from hub.core.control.answered import Answered
 from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_order
-from hub.core.control.args import BadArgs, check_args
-from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, Refused
+from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
 from hub.core.control.household import ORDER_S, Held, Household
-from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, Limits, decode_limit, step
+from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, LimitTable, decode_limit, step
 from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
     ANSWERED,
@@ -34,12 +33,12 @@ from hub.core.control.records import (
     OPERATORS_BEFORE,
     ORDER,
     RECOVERED,
+    JobRequest,
     Journal,
-    Request,
     Step,
 )
 from hub.core.control.recovery import Recovery
-from hub.core.control.trial import OperatorBook, Trial
+from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
 from hub.core.records import (
@@ -55,10 +54,14 @@ from hub.core.records import (
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
 from hub.wire.printable import one_line
+from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.envelope import PublicKey
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
+
+if TYPE_CHECKING:
+    from hub.wire.admin import LimitFigures
 
 # A flood must not become a flood of signed receipts. What nobody signed has one budget: twenty, and then one a minute;
 # what an operator signed has one for each: as many, and then six.
@@ -101,9 +104,9 @@ class Controller:
     ) -> None:
         self.hub_id = hub_id
         self.random = random
-        self.limits = Limits()
+        self.limits = LimitTable()
         self.orders: dict[bytes, ApplianceOrder] = {}
-        self.jobs: dict[bytes, Request] = {}
+        self.jobs: dict[bytes, JobRequest] = {}
         self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
         self.floor_w = settings.floor_w
         self.household = Household(self._has_order, self._record_event, random)
@@ -113,7 +116,7 @@ class Controller:
         self.ctr: dict[str, int] = {}
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
-        self.trial = Trial(book)
+        self.trial = ListTrial(book)
         self.recovery = Recovery(hub_id, recovery_key)
         self._watch_operators(operators)
         self._journal = Journal()
@@ -230,7 +233,7 @@ class Controller:
             self.orders[bytes.fromhex(rest)] = decode_appliance_order(bytes.fromhex(rest), value)
         elif kind + "/" == JOB:
             kid, digest, op, args, is_for_many = decode_own(value)
-            self.jobs[bytes.fromhex(rest)] = Request(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
+            self.jobs[bytes.fromhex(rest)] = JobRequest(bytes.fromhex(rest), kid, digest, op, args, is_for_many is True)
 
     # Commands
 
@@ -241,7 +244,7 @@ class Controller:
         is looked at or changed.
         """
         opened = self.authority.open(message)
-        return self._refuse(opened, now) if isinstance(opened, Refused) else opened
+        return self._refuse(opened, now) if isinstance(opened, CommandRefused) else opened
 
     def command(self, message: bytes | Claimed, now: float) -> Step:
         """Judge a command, once the one before was applied, and say what it comes to. Nothing in it raises."""
@@ -251,14 +254,14 @@ class Controller:
         verdict = authority.judge(message, t) if isinstance(message, bytes) else authority.judge_claimed(message, t)
         if isinstance(verdict, AnsweredBefore):
             return self._answer_again(verdict, now)
-        if isinstance(verdict, Refused):
+        if isinstance(verdict, CommandRefused):
             return self._refuse(verdict, now)
         return self._obey(verdict, now)
 
     def poison(self, message: bytes, now: float) -> Step:
         """Refuse a message in the midst of which this hub died more than once, without looking into it again."""
         digest = hashlib.sha256(message).digest()
-        return self._refuse(Refused("poison", "this hub ended more than once while it was in hand", digest), now)
+        return self._refuse(CommandRefused("poison", "this hub ended more than once while it was in hand", digest), now)
 
     def _obey(self, verdict: Accepted, now: float) -> Step:
         command = verdict.command
@@ -267,9 +270,9 @@ class Controller:
             operation = OPERATIONS[command.op](self, verdict, args, now)
             journal = operation.journal()
         except BadArgs as error:
-            return self._refuse(Refused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused("bad-args", str(error), verdict.digest, command.cti, command.kid), now)
         except Unable as error:
-            return self._refuse(Refused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
+            return self._refuse(CommandRefused(error.reason, str(error), verdict.digest, command.cti, command.kid), now)
         self.counters["accepted"] += 1
         if journal:
             journal.kept[CTR + command.kid] = encode(command.ctr)
@@ -287,7 +290,7 @@ class Controller:
         return Step(journal, apply, request=operation.request)
 
     def _answer_again(self, verdict: AnsweredBefore, now: float) -> Step:
-        """Its receipt is sent again: that costs no flash, and octets on the uplink only so often."""
+        """Its receipt is sent again: that costs no flash, and bytes on the uplink only so often."""
         self.counters["answered-before"] += 1
         said = self.answered.get(verdict.command.cti)
         if said is None or not self._may_answer("again " + verdict.command.kid, now):
@@ -303,7 +306,7 @@ class Controller:
         self._unanswered += 1
         self.counters["unanswered"] += 1
 
-    def _refuse(self, refused: Refused, now: float) -> Step:
+    def _refuse(self, refused: CommandRefused, now: float) -> Step:
         self.counters[f"refused.{refused.reason}"] += 1
         if not self._may_answer(refused.kid, now):
             self._leave_unanswered()
@@ -614,7 +617,7 @@ class Controller:
     def _report(self, limit: Limit, now: float) -> dict[str, Any]:
         if limit.direction == EXPORT:
             return self.generation.report(self.household.fresh_meter_w(now))
-        return self.household.report(now)
+        return dict(self.household.report(now))
 
     def _hold_household(self, now: float) -> None:
         # After a restart nobody knows when a limit ends until the clock does: then power comes first.
@@ -716,7 +719,7 @@ class Controller:
         self._given = []
         return orders
 
-    def status(self, now: float) -> dict[str, Any]:
+    def status(self, now: float) -> "LimitFigures":
         """For `meterhub status`: the state of LPC, the watts held, and until when (UTC epoch seconds)."""
         held = self.household.held
         until = None if held is None or held.until is None else round(held.until + self._offset_s, 3)

@@ -5,12 +5,15 @@ which dies takes nobody's power for longer than that (promise P4). While the lim
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hub.core.control.appliances import Appliance
 from hub.core.control.classes import read_about
 from hub.core.control.plan import RETURN_S, share_out
 from hub.core.order import Order
+
+if TYPE_CHECKING:
+    from hub.wire.admin import HouseholdFigures
 
 METER = "meter"
 LIMIT_SLOT = "limit"  # of orders (hub/core/order.py)
@@ -158,7 +161,7 @@ class Household:
     def _deaf(self) -> list[str]:
         return [a.client_id for a in self.appliances.values() if a.is_deaf and a.is_present]
 
-    def report(self, now: float) -> dict[str, Any]:
+    def report(self, now: float) -> "HouseholdFigures":
         """What a receipt tells: watts of the household, of what cannot be restricted, and who was restricted."""
         total = self.household_w(now)
         return {

@@ -30,7 +30,6 @@ LIFE: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 MAX_LIMITS, MAX_LIMITS_EACH = 64, 16
-MAX_DURATION_S = 7 * 86400.0
 MAX_AHEAD_S = 31 * 86400.0
 IMPORT, EXPORT = "import", "export"  # EEBUS LPC and LPP
 
@@ -74,7 +73,7 @@ def step(limit: Limit, event: str) -> tuple[Limit, str]:
     return replace(limit, state=state, told=status or limit.told), status
 
 
-class Limits:
+class LimitTable:
     """The limits that are not over. `now` is monotonic; `offset_s` = UTC - monotonic, as of when it was trusted."""
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class JobRequest:
     """Something a command asks for that takes I/O: the governor does it and says `finished`."""
 
     cti: bytes
@@ -84,7 +84,7 @@ class Step:
     journal: Journal = field(default_factory=Journal)
     apply: Callable[[float], None] = _nothing
     resend: list[tuple[int, int]] = field(default_factory=list)
-    request: Request | None = None
+    request: JobRequest | None = None
 
     @property
     def is_nothing(self) -> bool:

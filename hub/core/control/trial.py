@@ -19,7 +19,7 @@ class OperatorBook(Protocol):
         """The list that an item holds; None: the file's. Raises ValueError."""
 
 
-class Trial:
+class ListTrial:
     """`until`: UTC epoch seconds; `before`: the item that was kept before, None: the file's list was in force."""
 
     def __init__(self, book: OperatorBook) -> None:

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 
 from hub.core.allowance import Allowance
 from hub.core.gateway import session as states
-from hub.core.gateway.limits import Limits
+from hub.core.gateway.limits import GatewayLimits
 from hub.core.gateway.session import Session
 from hub.core.records import Peer
 
@@ -37,7 +37,7 @@ def address_of(peer: Peer) -> Address:
 class Addresses:
     """Sessions by address. Times are the machine's `now`, in seconds."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: GatewayLimits) -> None:
         self._limits = limits
         self._clients: dict[Address, dict[str, Session]] = {}
         self._total = 0

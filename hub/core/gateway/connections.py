@@ -30,7 +30,7 @@ from hub.wire.mqttsn.messages import (
 )
 from hub.wire.mqttsn.topics import FORBIDDEN, is_client_id, is_reserved_client_id, route_for
 
-_MAX_WILL_OCTETS = 1024
+_MAX_WILL_BYTES = 1024
 _GONE = (states.DISCONNECTED, states.LOST)
 
 
@@ -236,7 +236,7 @@ class Connections:
             self._acknowledge(session)
         elif session.state != states.WILL_MSG or session.pending_will is None:
             self._router.refuse(session, "out-of-place")
-        elif len(message.message) > _MAX_WILL_OCTETS:
+        elif len(message.message) > _MAX_WILL_BYTES:
             self._refuse_will(session, "will-too-long")
         else:
             topic, qos, retained = session.pending_will
@@ -256,7 +256,7 @@ class Connections:
 
     def on_will_msg_upd(self, session: Session, message: WillMsgUpd, now: float) -> None:
         """Section 6.4; there is no message without a topic to publish it to."""
-        if session.will is None or len(message.message) > _MAX_WILL_OCTETS:
+        if session.will is None or len(message.message) > _MAX_WILL_BYTES:
             self._router.refuse(session, "out-of-place" if session.will is None else "will-too-long")
             self._router.send_to(session, WillMsgResp(NOT_SUPPORTED).encode())
             return

@@ -15,7 +15,7 @@ from hub.core.gateway.inbound_publishing import InboundPublishing
 from hub.core.gateway.limits import GatewayConfig
 from hub.core.gateway.outbound_publishing import OutboundPublishing
 from hub.core.gateway.router import Completion, Router
-from hub.core.gateway.session import Message, SeenEntry, Session
+from hub.core.gateway.session import QueuedMessage, SeenEntry, Session
 from hub.core.gateway.subscribing import Subscribing
 from hub.core.gateway.v2.peer_state import Gone
 from hub.core.order import Order
@@ -405,7 +405,7 @@ class Gateway:
     def _restore_message(self, record: MessageQueued, now: float) -> None:
         session = self._router.sessions.get(record.client_id)
         if session is not None:
-            session.enqueue(Message(record.seq, record.topic, record.payload, record.qos, record.retain))
+            session.enqueue(QueuedMessage(record.seq, record.topic, record.payload, record.qos, record.retain))
             session.next_seq = max(session.next_seq, record.seq + 1)
 
     def _restore_seen(self, record: Seen, now: float) -> None:

@@ -40,7 +40,7 @@ from hub.wire.mqttsn.topics import (
 )
 from hub.wire.uplink.reading import BadReading, parse_payload
 
-_MAX_ALARM_OCTETS = 256
+_MAX_ALARM_BYTES = 256
 _MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
 _UNKNOWN = Route("", UNKNOWN)
 # A publish that goes no further: the return code, and the reason it is counted under.
@@ -53,15 +53,17 @@ _ABOUT = "about/"
 _new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
 
 HUB = "(hub)"  # who publishes what is the hub's own: no ClientId
-MAX_DATA_OCTETS = 0xFFFF - 9  # of a PUBLISH: what a 3-octet Length leaves (section 5.2.1)
+MAX_DATA_BYTES = 0xFFFF - 9  # of a PUBLISH: what a 3-byte Length leaves (section 5.2.1)
 
 
-class NoRoom(Exception):
-    """Nothing of this publish would be kept: a table is full, or its address has had its share. `reason` is counted."""
+class NotAdmitted(Exception):
+    """Nothing of this publish is kept: it is no reading, a table is full, or its address has had its share. `reason` is
+    counted; `return_code` is what a client that waits for an answer is told."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, return_code: int = CONGESTION) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.return_code = return_code
 
 
 class InboundPublishing:
@@ -97,11 +99,8 @@ class InboundPublishing:
             return
         try:
             publication = self.admit(session.client_id, route, message.data, qos, message.retain, now)
-        except BadReading:
-            self._router.refuse(session, "bad-reading")
-            return
-        except NoRoom as full:
-            self._router.refuse(session, full.reason)
+        except NotAdmitted as refusal:
+            self._router.refuse(session, refusal.reason)
             return
         session.stats.accepted += 1
         self.act_on(publication, now)
@@ -143,13 +142,9 @@ class InboundPublishing:
             return
         try:
             publication = self.admit(session.client_id, route, message.data, message.qos, message.retain, now)
-        except BadReading:
-            self._router.refuse(session, "bad-reading")
-            self._router.send_to(session, encode_puback(message.topic_id, msg_id, NOT_SUPPORTED))
-            return
-        except NoRoom as full:
-            self._router.refuse(session, full.reason)
-            self._router.send_to(session, encode_puback(message.topic_id, msg_id, CONGESTION))
+        except NotAdmitted as refusal:
+            self._router.refuse(session, refusal.reason)
+            self._router.send_to(session, encode_puback(message.topic_id, msg_id, refusal.return_code))
             return
         entry = SeenEntry(digest, now, True, message.qos == 2)
         session.remember(msg_id, entry)
@@ -191,7 +186,7 @@ class InboundPublishing:
         self, client_id: str, route: Route, payload: bytes, qos: int, retain: bool, now: float, flags: int = 0
     ) -> Publication | None:
         """Record what a publish is to the hub and whom it is for; None when there is nothing to be done at home (most
-        readings). Raises BadReading or NoRoom, with nothing recorded."""
+        readings). Raises NotAdmitted, with nothing recorded."""
         if route.kind == ABOUT:
             retain = True  # what an appliance is: always, though its adapter may forget the flag (design 3.2)
         if retain:
@@ -199,7 +194,7 @@ class InboundPublishing:
             if full:
                 self._router.feel("retained-full", now)
                 if route.kind != READING and client_id != HUB:
-                    raise NoRoom(full)
+                    raise NotAdmitted(full)
                 # A reading is kept all the same, and what the hub says reaches those who are there.
                 self._router.counters["dropped.retained-full"] += 1
                 retain = False
@@ -208,7 +203,7 @@ class InboundPublishing:
         shares = self._router.addresses
         is_many = len(recipients) > 1 and client_id != HUB
         if is_many and not shares.may_deliver(self._address(client_id), len(recipients), now):
-            raise NoRoom("fan-out")
+            raise NotAdmitted("fan-out")
         if route.kind == READING:
             self._admit_reading(client_id, route, payload, now, flags)
         elif route.kind == ALARM:
@@ -238,7 +233,7 @@ class InboundPublishing:
                 # change.
                 if session is not None and session.may_obey_limit:
                     if not self._router.event_pace.admits_from("adapter.limit_cleared", address_of(session.peer), now):
-                        raise NoRoom("rate")
+                        raise NotAdmitted("rate")
                     self._router.record(EventRecorded("adapter.limit_cleared", {"client": client_id}))
                 if session is not None:
                     session.may_obey_limit = False
@@ -247,15 +242,19 @@ class InboundPublishing:
                 session.may_obey_limit = True
         samples = self._router.batch.samples
         quantity = route.quantity
-        for ago_ms, mantissa, exponent in parse_payload(payload):
+        try:
+            values = parse_payload(payload)
+        except BadReading:
+            raise NotAdmitted("bad-reading", NOT_SUPPORTED) from None
+        for ago_ms, mantissa, exponent in values:
             sampled_s = now - ago_ms / 1000 if ago_ms else now
             samples.append(_new(Sample, (client_id, quantity, sampled_s, mantissa, exponent, flags)))
 
     def _admit_alarm(self, client_id: str, payload: bytes, now: float) -> None:
         """An alarm becomes an event at once, or is refused: it is never told late, nor as one of many."""
         if not self._router.event_pace.admits_from("adapter.alarm", self._address(client_id), now):
-            raise NoRoom("rate")
-        text = payload[:_MAX_ALARM_OCTETS].decode("utf-8", "replace")
+            raise NotAdmitted("rate")
+        text = payload[:_MAX_ALARM_BYTES].decode("utf-8", "replace")
         self._router.record(EventRecorded("adapter.alarm", {"client": client_id, "text": text}), urgent=True)
 
     def _address(self, client_id: str) -> Address:
@@ -268,12 +267,12 @@ class InboundPublishing:
         if not payload or is_hub_only(topic):
             return ""
         if route.kind == ABOUT:  # one a client, whatever the others retain
-            return "about-too-long" if len(payload) > limits.about_octets else ""
+            return "about-too-long" if len(payload) > limits.about_bytes else ""
         old = router.retained.get(topic)
-        octets = router.retained_octets + len(payload) - (len(old[0]) if old else 0)
+        held_bytes = router.retained_bytes + len(payload) - (len(old[0]) if old else 0)
         is_new = old is None and topic not in router.retaining
         held = len(router.retained) - router.abouts + len(router.retaining)
-        if octets > limits.retained_octets or (is_new and held >= limits.retained):
+        if held_bytes > limits.retained_bytes or (is_new and held >= limits.retained):
             return "retained-full"
         session = router.sessions.get(client_id)
         of_sender = router.nameless_retained if session is None else session.retained
@@ -333,11 +332,11 @@ class InboundPublishing:
         old = router.retained.pop(topic, None)
         if old is not None:
             router.abouts -= is_about
-            router.retained_octets -= 0 if is_about else len(old[0])
+            router.retained_bytes -= 0 if is_about else len(old[0])
         if payload:
             router.retained[topic] = (payload, max(qos, 0))
             router.abouts += is_about
-            router.retained_octets += 0 if is_about else len(payload)
+            router.retained_bytes += 0 if is_about else len(payload)
 
     def restore_retained(self, topic: str, payload: bytes, qos: int) -> None:
         """Take up a retained message of the last run."""
@@ -371,11 +370,8 @@ class InboundPublishing:
             return
         try:
             publication = self.admit(client_id, route, message.data, message.qos, message.retain, now)
-        except BadReading:
-            self._router.refuse(None, "bad-reading")
-            return
-        except NoRoom as full:
-            self._router.refuse(None, full.reason)
+        except NotAdmitted as refusal:
+            self._router.refuse(None, refusal.reason)
             return
         self.act_on(publication, now)
 
@@ -391,7 +387,7 @@ class InboundPublishing:
 
         Raises ValueError when it is longer than a PUBLISH can be.
         """
-        if len(payload) > MAX_DATA_OCTETS or not topic:
+        if len(payload) > MAX_DATA_BYTES or not topic:
             raise ValueError("not a publish: no topic, or too long")
         publication = self.admit(HUB, Route(topic, PLAIN), payload, qos, retained, now)
         if qos > 0:
@@ -421,11 +417,8 @@ class InboundPublishing:
             return
         try:
             publication = self.admit(session.client_id, route, payload, qos, retained, now)
-        except BadReading:
-            self._router.refuse(session, "bad-reading")
-            return
-        except NoRoom as full:
-            self._router.refuse(session, full.reason)
+        except NotAdmitted as refusal:
+            self._router.refuse(session, refusal.reason)
             return
         for change in self._router.batch.changes[before:]:
             if isinstance(change, (EventRecorded, ForwardQueued)):

@@ -6,8 +6,8 @@ from hub.wire.mqttsn.topics import PREDEFINED
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Counts and octets; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
+class GatewayLimits:
+    """Counts and bytes; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
     clients: int = 5000
     clients_per_address: int = 250  # a forwarder and a bench have many; nobody has all
@@ -21,15 +21,15 @@ class Limits:
     quantities_per_client: int = 200  # whose readings it may send, since the hub started
     subscriptions_per_client: int = 200
     queued_per_client: int = 200
-    queued_octets_per_client: int = 32 * 1024
+    queued_bytes_per_client: int = 32 * 1024
     retained: int = 2000
-    retained_octets: int = 512 * 1024
+    retained_bytes: int = 512 * 1024
     retained_per_client: int = 100  # besides its `about/`, of which each client has one
-    about_octets: int = 1024
+    about_bytes: int = 1024
     topics_per_address: int = 2000
     subscriptions_per_address: int = 1000
     queued_per_address: int = 2000
-    queued_octets_per_address: int = 256 * 1024
+    queued_bytes_per_address: int = 256 * 1024
     fan_out: int = 500
     deliveries_per_address_per_s: float = 300.0  # to more than one, ten seconds' worth at once
     nameless: int = 256  # senders of QoS -1 that never connect
@@ -48,8 +48,8 @@ class GatewayConfig:
     will_dialogue_s: float = 30.0
     dup_window_s: float = 600.0
     predefined: dict[int, str] = field(default_factory=lambda: dict(PREDEFINED))
-    # Largest MQTT-SN message per link, octets (a Zigbee tunnel carries 60); links not named carry any length.
-    max_octets: dict[str, int] = field(default_factory=dict)
+    # Largest MQTT-SN message per link, bytes (a Zigbee tunnel carries 60); links not named carry any length.
+    max_bytes: dict[str, int] = field(default_factory=dict)
     # PUBLISHes a second that one client of a link, or one sender without a name, may send in the long run, ten seconds'
     # worth at once; links not named: any number. Beyond it QoS 1 and 2 are answered congestion, QoS 0 and -1 are
     # dropped (counted).
@@ -57,7 +57,7 @@ class GatewayConfig:
     # Links that can carry a broadcast ADVERTISE to the peer (link, "*").
     broadcast_links: tuple[str, ...] = ()
     forward_filters: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: GatewayLimits = field(default_factory=GatewayLimits)
 
 
 def tolerated_silence_s(duration_s: int) -> float:

@@ -5,7 +5,7 @@ MQTT-SN 1.2 sections 6.10 (gateway's publish), 6.13 (retransmission) and 6.14 (s
 
 from hub.core.gateway import session as states
 from hub.core.gateway.router import Completion, Router
-from hub.core.gateway.session import RELEASED_TOPIC, Inflight, Message, Session
+from hub.core.gateway.session import RELEASED_TOPIC, Inflight, QueuedMessage, Session
 from hub.core.order import Order
 from hub.core.records import MessageDone, MessageQueued, SubscriptionRemoved, TopicRegistered
 from hub.wire.mqttsn.messages import (
@@ -35,17 +35,17 @@ class OutboundPublishing:
     def __init__(self, router: Router) -> None:
         self._router = router
 
-    def address(self, session: Session, topic: str, payload: bytes, qos: int, retain: bool) -> Message:
+    def address(self, session: Session, topic: str, payload: bytes, qos: int, retain: bool) -> QueuedMessage:
         """Make a publish into this client's message; QoS 1 and 2 are recorded, so that a restart still delivers
         them."""
         if qos == 0:
-            return Message(None, topic, payload, 0, retain)
+            return QueuedMessage(None, topic, payload, 0, retain)
         seq = session.next_seq
         session.next_seq = seq + 1
         self._router.record(MessageQueued(session.client_id, seq, topic, payload, qos, retain))
-        return Message(seq, topic, payload, qos, retain)
+        return QueuedMessage(seq, topic, payload, qos, retain)
 
-    def offer(self, session: Session, message: Message, now: float) -> None:
+    def offer(self, session: Session, message: QueuedMessage, now: float) -> None:
         """Queue a message for a client and send what can be sent."""
         if message.qos == 0 and session.state not in states.PRESENT:
             return  # nobody is owed a QoS 0 message that they are not there to hear
@@ -62,8 +62,8 @@ class OutboundPublishing:
             return
         limits, share = self._router.config.limits, self._router.addresses.share
         most = share(session, limits.queued_per_client, limits.queued_per_address)
-        most_octets = share(session, limits.queued_octets_per_client, limits.queued_octets_per_address)
-        while len(queue) > most or (session.queued_octets > most_octets and len(queue) > 1):
+        most_bytes = share(session, limits.queued_bytes_per_client, limits.queued_bytes_per_address)
+        while len(queue) > most or (session.queued_bytes > most_bytes and len(queue) > 1):
             # The oldest QoS 0 message goes first; among promises, the oldest is the least worth. An open QoS 2 exchange
             # stays: it is only the PUBREL that the client waits for.
             index = next((i for i, m in enumerate(queue) if m.qos == 0), None)
@@ -91,10 +91,10 @@ class OutboundPublishing:
         seq = None if granted == 0 else session.next_seq
         session.next_seq += seq is not None
         # QoS 1 is as much as an order needs: to be told twice does not change it.
-        self.offer(session, Message(seq, topic, b"", min(granted, 1), False, order=order), now)
+        self.offer(session, QueuedMessage(seq, topic, b"", min(granted, 1), False, order=order), now)
         return True
 
-    def _done(self, session: Session, message: Message) -> None:
+    def _done(self, session: Session, message: QueuedMessage) -> None:
         if message.seq is not None and message.order is None:
             self._router.record(MessageDone(session.client_id, message.seq))
 
@@ -141,7 +141,7 @@ class OutboundPublishing:
         inflight.topic, inflight.topic_id = topic, topic_id
         return True
 
-    def _publish(self, session: Session, message: Message, found: tuple[int, int], now: float) -> None:
+    def _publish(self, session: Session, message: QueuedMessage, found: tuple[int, int], now: float) -> None:
         msg_id = _msg_id_of(message)
         payload = message.payload if message.order is None else message.order.render(now)
         if payload is None:
@@ -157,7 +157,7 @@ class OutboundPublishing:
             session.inflight = Inflight(message, awaits, msg_id, datagram, now + self._router.config.t_retry_s)
             session.inflight.found = found
 
-    def _send_pubrel(self, session: Session, released: Message, now: float) -> None:
+    def _send_pubrel(self, session: Session, released: QueuedMessage, now: float) -> None:
         msg_id = _msg_id_of(released)
         datagram = PubRel(msg_id).encode()
         session.inflight = Inflight(released, "pubcomp", msg_id, datagram, now + self._router.config.t_retry_s)
@@ -229,7 +229,7 @@ class OutboundPublishing:
             return  # a queued one is sent with DUP first, and its PUBREC comes again
         delivered = inflight.message
         assert delivered.seq is not None  # every QoS 2 message has one
-        released = Message(delivered.seq, RELEASED_TOPIC, b"", 2, False)
+        released = QueuedMessage(delivered.seq, RELEASED_TOPIC, b"", 2, False)
         inflight.awaits = "release"
         self._router.record(MessageQueued(session.client_id, delivered.seq, RELEASED_TOPIC, b"", 2, False), urgent=True)
         self._router.when_durable(
@@ -243,7 +243,7 @@ class OutboundPublishing:
             )
         )
 
-    def _release(self, session: Session, inflight: Inflight, released: Message, now: float) -> None:
+    def _release(self, session: Session, inflight: Inflight, released: QueuedMessage, now: float) -> None:
         if session.inflight is inflight:
             self._send_pubrel(session, released, now)
             self._router.arm(session)
@@ -277,7 +277,7 @@ class OutboundPublishing:
         return True
 
     def send_again(self, session: Session, inflight: Inflight, now: float) -> None:
-        """The same octets as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
+        """The same bytes as before, but for DUP in a PUBLISH, and for what is left of an order's time."""
         inflight.deadline = now + self._router.config.t_retry_s
         message = inflight.message
         if message is not None and message.order is not None:
@@ -297,7 +297,7 @@ class OutboundPublishing:
 
 
 def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
-    """How this client knows a topic: an id it subscribed by or registered, or the two octets themselves."""
+    """How this client knows a topic: an id it subscribed by or registered, or the two bytes themselves."""
     predefined = session.predefined_topics.get(topic)
     if predefined is not None:
         return TOPIC_PREDEFINED, predefined
@@ -308,7 +308,7 @@ def _topic_id_for(session: Session, topic: str) -> tuple[int, int] | None:
     return None if short is None else (TOPIC_SHORT, short)
 
 
-def _msg_id_of(message: Message) -> int:
+def _msg_id_of(message: QueuedMessage) -> int:
     # It follows from the message's durable seq: sent again after a restart, the client recognises it.
     return 0 if message.seq is None else (message.seq - 1) % 0xFFFF + 1
 
@@ -344,11 +344,11 @@ def clear_queue(session: Session) -> None:
     """Forget everything that waits, or will wait once its commit is through, for a client whose session is clean."""
     session.inflight = None
     session.queue.clear()
-    session.queued_octets = 0
+    session.queued_bytes = 0
     session.first_seq = session.next_seq
 
 
 def with_dup(publish: bytes) -> bytes:
-    """The same PUBLISH with its DUP flag set; the Flags octet follows the 1- or 3-octet Length and the MsgType."""
+    """The same PUBLISH with its DUP flag set; the Flags byte follows the 1- or 3-byte Length and the MsgType."""
     at = 4 if publish[0] == 1 else 2
     return publish[:at] + bytes((publish[at] | _DUP,)) + publish[at + 1 :]

@@ -7,7 +7,7 @@ holds by then is right in any order, and says it once however often the store re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from hub.core.gateway.session import Message, Session
+from hub.core.gateway.session import QueuedMessage, Session
 from hub.core.records import (
     Change,
     MessageDone,
@@ -119,11 +119,11 @@ def predefined_topic(client_id: str, topic_id: int, topic: str) -> TopicRegister
     return TopicRegistered(client_id, TOPIC_PREDEFINED << 16 | topic_id, topic)
 
 
-def _messages(session: Session) -> list[Message]:
+def _messages(session: Session) -> list[QueuedMessage]:
     inflight = session.inflight
     return [*([inflight.message] if inflight is not None and inflight.message is not None else []), *session.queue]
 
 
-def _queued(session: Session, message: Message) -> MessageQueued:
+def _queued(session: Session, message: QueuedMessage) -> MessageQueued:
     assert message.seq is not None
     return MessageQueued(session.client_id, message.seq, message.topic, message.payload, message.qos, message.retain)

@@ -15,7 +15,7 @@ from hub.core.gateway.adapter_events import EventPace
 from hub.core.gateway.addresses import Addresses
 from hub.core.gateway.limits import GatewayConfig, tolerated_silence_s
 from hub.core.gateway.resync import Key, key_of, resync
-from hub.core.gateway.session import Message, SeenEntry, Session
+from hub.core.gateway.session import QueuedMessage, SeenEntry, Session
 from hub.core.gateway.v2.translator import Translator
 from hub.core.order import Order
 from hub.core.records import Batch, Change, EventRecorded, Peer, SessionRemoved
@@ -36,7 +36,7 @@ class Publication(NamedTuple):
     payload: bytes
     qos: int
     retain: bool
-    deliveries: tuple[tuple[Session, Message], ...]
+    deliveries: tuple[tuple[Session, QueuedMessage], ...]
 
 
 class Completion:
@@ -86,7 +86,7 @@ class Router:
         self.peers_2_0 = self.translator.table.peers  # the same table: asked for each datagram that comes or goes
         self.subscriptions = Subscriptions()
         self.retained: dict[str, tuple[bytes, int]] = {}
-        self.retained_octets = 0
+        self.retained_bytes = 0
         self.abouts = 0  # of the retained ones, those that say what an appliance is
         self.retaining: Counter[str] = Counter()  # new topics whose retained message is not durable yet
         self.nameless_retained = 0  # by senders without a session, in this run
@@ -113,7 +113,7 @@ class Router:
     def send(self, peer: Peer, datagram: bytes, as_it_is: bool = False) -> bool:
         """Hand a message to its link; False when it is longer than its hearer takes or the link carries (counted).
 
-        A 2.0 client hears it in 2.0. `as_it_is`: these octets are what that client is to hear.
+        A 2.0 client hears it in 2.0. `as_it_is`: these bytes are what that client is to hear.
         """
         if self.peers_2_0 and not as_it_is and peer in self.peers_2_0:
             said = self.translator.say(peer, datagram)
@@ -124,7 +124,7 @@ class Router:
         if type(peer[-1]) is bytes:  # behind a forwarder (section 5.5)
             datagram = self.translator.wrap(peer, datagram)
             peer = peer[:-1]
-        limit = self.config.max_octets.get(peer[0])
+        limit = self.config.max_bytes.get(peer[0])
         if limit is not None and len(datagram) > limit:
             self.counters["too-long-for-link"] += 1
             return False

@@ -44,7 +44,7 @@ MAX_SEEN = 32
 RELEASED_TOPIC = ""
 
 
-class Message(NamedTuple):
+class QueuedMessage(NamedTuple):
     """A message on its way to a client; `seq` is None when it is not kept across a restart (QoS 0)."""
 
     seq: int | None
@@ -78,7 +78,9 @@ class Inflight:
 
     __slots__ = ("awaits", "datagram", "deadline", "found", "message", "msg_id", "topic", "topic_id", "tries")
 
-    def __init__(self, message: Message | None, awaits: str, msg_id: int, datagram: bytes, deadline: float) -> None:
+    def __init__(
+        self, message: QueuedMessage | None, awaits: str, msg_id: int, datagram: bytes, deadline: float
+    ) -> None:
         self.message = message
         # "regack" | "puback" | "pubrec" | "pubcomp"; "release" from the PUBREC until it is durable
         self.awaits = awaits
@@ -132,7 +134,7 @@ class Session:
         "predefined_topics",
         "quantities",
         "queue",
-        "queued_octets",
+        "queued_bytes",
         "retained",
         "reuses_msg_ids",
         "routes",
@@ -175,8 +177,8 @@ class Session:
         self.last_msg_id = 0
         self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
-        self.queue: deque[Message] = deque()
-        self.queued_octets = 0
+        self.queue: deque[QueuedMessage] = deque()
+        self.queued_bytes = 0
         self.inflight: Inflight | None = None
         self.next_topic_id = 1
         self.next_msg_id = 1
@@ -197,20 +199,20 @@ class Session:
         """Whether the client has ever done more than connect."""
         return bool(self.seen or self.subscriptions or self.topics_by_id or self.stats.accepted)
 
-    # The queue, whose octets are counted as they come and go.
+    # The queue, whose bytes are counted as they come and go.
 
-    def enqueue(self, message: Message) -> None:
+    def enqueue(self, message: QueuedMessage) -> None:
         self.queue.append(message)
-        self.queued_octets += len(message.payload)
+        self.queued_bytes += len(message.payload)
 
-    def put_first(self, message: Message) -> None:
+    def put_first(self, message: QueuedMessage) -> None:
         self.queue.appendleft(message)
-        self.queued_octets += len(message.payload)
+        self.queued_bytes += len(message.payload)
 
-    def dequeue(self, index: int = 0) -> Message:
+    def dequeue(self, index: int = 0) -> QueuedMessage:
         message = self.queue[index]
         del self.queue[index]
-        self.queued_octets -= len(message.payload)
+        self.queued_bytes -= len(message.payload)
         return message
 
     def take_msg_id(self) -> int:

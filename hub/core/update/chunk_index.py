@@ -1,6 +1,6 @@
 """An index of a bundle's chunks, so that a hub fetches only those that the last bundle did not have. A codec; no I/O.
 
-    "MHX1", then for each chunk in the order of the file: its length (u32, big-endian), SHA-256 of it (first 16 octets)
+    "MHX1", then for each chunk in the order of the file: its length (u32, big-endian), SHA-256 of it (first 16 bytes)
 
 Chunks end where the content says so (deploy/update_index.py), so what moved is found again. Nothing of an index is
 believed: what is put together by it has to have the SHA-256 that the operator signed.
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 MAGIC = b"MHX1"
-DIGEST_OCTETS = 16
+DIGEST_BYTES = 16
 MAX_CHUNKS = 100_000
-_ENTRY = struct.Struct(f">I{DIGEST_OCTETS}s")
-MAX_INDEX_OCTETS = len(MAGIC) + MAX_CHUNKS * _ENTRY.size
+_ENTRY = struct.Struct(f">I{DIGEST_BYTES}s")
+MAX_INDEX_BYTES = len(MAGIC) + MAX_CHUNKS * _ENTRY.size
 
 
 class BadIndex(ValueError):
@@ -39,13 +39,13 @@ class Piece(NamedTuple):
 
 def encode_index(chunks: Iterable[tuple[int, bytes]]) -> bytes:
     """`(length, digest)` of each chunk, in order."""
-    return MAGIC + b"".join(_ENTRY.pack(length, digest[:DIGEST_OCTETS]) for length, digest in chunks)
+    return MAGIC + b"".join(_ENTRY.pack(length, digest[:DIGEST_BYTES]) for length, digest in chunks)
 
 
 def decode_index(data: bytes) -> list[Chunk]:
     """Read an index. Raises BadIndex."""
     body = data[len(MAGIC) :]
-    if data[: len(MAGIC)] != MAGIC or len(body) % _ENTRY.size or len(data) > MAX_INDEX_OCTETS:
+    if data[: len(MAGIC)] != MAGIC or len(body) % _ENTRY.size or len(data) > MAX_INDEX_BYTES:
         raise BadIndex("not an index of chunks")
     chunks, offset = [], 0
     for length, digest in _ENTRY.iter_unpack(body):
@@ -77,7 +77,7 @@ def _follows(last: Piece, piece: Piece) -> bool:
 
 
 def from_offset(pieces: list[Piece], have: int) -> list[Piece]:
-    """What is left of a plan when `have` octets of the new file are there."""
+    """What is left of a plan when `have` bytes of the new file are there."""
     left = []
     for piece in pieces:
         skip = max(0, have - piece.offset)
@@ -87,6 +87,6 @@ def from_offset(pieces: list[Piece], have: int) -> list[Piece]:
     return left
 
 
-def octets_to_get(pieces: list[Piece]) -> int:
+def bytes_to_get(pieces: list[Piece]) -> int:
     """How much of a plan comes from the server."""
     return sum(piece.length for piece in pieces if piece.base_offset is None)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hub.core.backoff import Backoff, Pace
 from hub.wire.uplink.cbor import decode_own, encode
 
 ASKED, WAITING, DOWNLOADING, CHECKING, INSTALLING = "asked", "waiting", "downloading", "checking", "installing"
@@ -148,7 +149,7 @@ def version_key(version: str) -> tuple[Any, ...]:
     return (*numbers, *[0] * (4 - len(numbers)), not early, words)
 
 
-class Trial:
+class SlotTrial:
     """Whether the new slot is to be kept. `look` is called now and then with what is seen.
 
     Locally well: kept at once if the uplink was away before the update, too: an outage of the network must not undo it.
@@ -183,16 +184,17 @@ class Trial:
 class Patience:
     """How long to wait before a download goes on, and when to give it up. `random`: numbers in [0, 1)."""
 
-    FIRST_S, CAP_S, GIVE_UP_S = 2.0, 3600.0, 3 * 86400.0
+    PACE = Pace(first_s=2.0, cap_s=2048.0, drawn=0.5)
+    GIVE_UP_S = 3 * 86400.0
 
     def __init__(self, random: Callable[[], float], now: float) -> None:
-        self._random = random
-        self._failures = 0
+        self._backoff = Backoff(self.PACE, random)
         self._moved_at = now
 
     def moved(self, now: float) -> None:
         """Something arrived."""
-        self._failures, self._moved_at = 0, now
+        self._backoff.reset()
+        self._moved_at = now
 
     def delay_s(self, now: float, asked_s: float | None = None) -> float | None:
         """Seconds until the next attempt; None: nothing has come for three days. `asked_s`: the server's Retry-After.
@@ -201,7 +203,5 @@ class Patience:
         """
         if now - self._moved_at > self.GIVE_UP_S:
             return None
-        ceiling = min(self.CAP_S, self.FIRST_S * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        drawn = ceiling * (0.5 + self._random() / 2)
+        drawn = self._backoff.next_delay_s()
         return drawn if asked_s is None else min(asked_s, 86400.0) + drawn

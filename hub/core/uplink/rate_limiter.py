@@ -31,11 +31,11 @@ class Drain:
             return math.inf
         return max(now, self._free_at)
 
-    def sent(self, mid: int, octets: int, now: float) -> None:
+    def sent(self, mid: int, size: int, now: float) -> None:
         """A pack went out."""
         self._under_way[mid] = now
         if self._rate_bytes_s > 0:
-            self._free_at = max(self._free_at, now - _BURST_S) + octets / self._rate_bytes_s
+            self._free_at = max(self._free_at, now - _BURST_S) + size / self._rate_bytes_s
 
     def answered(self, mid: int, now: float) -> None:
         """The broker answered; ids of other messages are ignored."""

@@ -1,22 +1,25 @@
-"""What the uplink costs: octets by day and month, on the socket and, headers included, on the line.
+"""What the uplink costs: bytes by day and month, on the socket and, headers included, on the line.
 
 Sans-IO: given a connection's figures (what the kernel tells) and UTC. What it knows survives a restart as a small
 document.
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hub.wire.version import WRITTEN_MS
 
+if TYPE_CHECKING:
+    from hub.wire.admin import BytesCarried, TrafficFigures
+
 # What each segment adds on the line: IPv4, and TCP with its timestamps. IPv6 has 20 more.
-HEADER_OCTETS = 52
+HEADER_BYTES = 52
 _MONTH_S = 365.25 / 12 * 86400
 # A projection from less than this says more about the connect than about the month.
 _LEAST_S = 600.0
 
 
-class Octets(NamedTuple):
+class LineBytes(NamedTuple):
     """What a TCP connection carried so far, TLS included.
 
     `sent` counts retransmissions, as a mobile network does; `acked` is what has arrived; segments are packets of IP.
@@ -37,7 +40,7 @@ class Traffic:
         self._in_month = [0, 0, 0]  # sent, received, segments
         self._in_day = [0, 0, 0]
         self._since_ms = 0
-        self._seen = Octets(0, 0, 0, 0, 0)
+        self._seen = LineBytes(0, 0, 0, 0, 0)
         try:
             known = json.loads(document or b"{}")
             self.month, self.day = str(known["month"]), str(known["day"])
@@ -54,13 +57,13 @@ class Traffic:
              "since_ms": self._since_ms}
         ).encode()  # fmt: skip
 
-    def carried(self, octets: Octets, date: str, t_ms: int) -> None:
+    def carried(self, line_bytes: LineBytes, date: str, t_ms: int) -> None:
         """The connection carried this much so far. `date`: YYYY-MM-DD in UTC."""
-        known, self._seen = self._seen, octets
+        known, self._seen = self._seen, line_bytes
         grown = [
-            octets.sent - known.sent,
-            octets.received - known.received,
-            octets.segments_out + octets.segments_in - known.segments_out - known.segments_in,
+            line_bytes.sent - known.sent,
+            line_bytes.received - known.received,
+            line_bytes.segments_out + line_bytes.segments_in - known.segments_out - known.segments_in,
         ]
         if t_ms >= WRITTEN_MS:
             self._turn_pages(date, t_ms)
@@ -76,10 +79,10 @@ class Traffic:
 
     def ended(self) -> None:
         """The connection is over; the next one counts from zero."""
-        self._seen = Octets(0, 0, 0, 0, 0)
+        self._seen = LineBytes(0, 0, 0, 0, 0)
 
-    def as_dict(self, t_ms: int) -> dict[str, Any]:
-        """For `meterhub uplink`: octets, and megabytes (10^6) a month at this pace, null while it is too early."""
+    def as_dict(self, t_ms: int) -> "TrafficFigures":
+        """For `meterhub uplink`: bytes, and megabytes (10^6) a month at this pace, null while it is too early."""
         elapsed_s = (t_ms - self._since_ms) / 1000
         projected = None
         if self._since_ms and elapsed_s >= _LEAST_S:
@@ -93,8 +96,8 @@ class Traffic:
 
 
 def _on_line(totals: list[int]) -> int:
-    return totals[0] + totals[1] + totals[2] * HEADER_OCTETS
+    return totals[0] + totals[1] + totals[2] * HEADER_BYTES
 
 
-def _row(totals: list[int]) -> dict[str, int]:
+def _row(totals: list[int]) -> "BytesCarried":
     return {"bytes_up": totals[0], "bytes_down": totals[1], "bytes_on_line": _on_line(totals)}

@@ -4,8 +4,11 @@ paho ignores the broker's receive maximum and would send everything outstanding 
 is ours. What proves and what warns overtakes what fills: receipts, events, answers, readings.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from hub.core.backoff import Pace
 
 LANE_ORDER = ("receipts", "events", "answers", "readings")
 MAX_IN_FLIGHT = 16
@@ -26,7 +29,7 @@ class Position(NamedTuple):
 START = Position(0, 0)
 
 
-NOBODY_FIRST_S, NOBODY_LONGEST_S = 60.0, 3600.0
+NOBODY = Pace(first_s=60.0, cap_s=3600.0)
 
 
 class Listeners:
@@ -38,21 +41,20 @@ class Listeners:
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
-        self._wait_s: dict[str, float] = {}
+        self._tries: dict[str, int] = {}
 
     def nobody(self, lane: str, now: float) -> None:
         """The broker took a message of this lane to nobody."""
         if now < self._until.get(lane, now):
             return  # one of those that were under way when it was noticed
-        wait_s = self._wait_s.get(lane, NOBODY_FIRST_S / 2) * 2
-        self._wait_s[lane] = min(wait_s, NOBODY_LONGEST_S)
-        self._until[lane] = now + self._wait_s[lane]
+        tries = self._tries[lane] = self._tries.get(lane, -1) + 1
+        self._until[lane] = now + NOBODY.ceiling_s(tries)
 
     def somebody(self, lane: str | None = None) -> list[str]:
         """Somebody has this lane, or is there at all (None: a command, an answer to a heartbeat). The lanes that are
         worth another try."""
         if lane is not None:
-            self._wait_s.pop(lane, None)
+            self._tries.pop(lane, None)
             return [lane] if self._until.pop(lane, None) is not None else []
         lanes = list(self._until)
         self._until.clear()
@@ -88,7 +90,7 @@ class Rebooking:
     def __init__(self, within_s: float) -> None:
         self.within_s = within_s
         self._cursors: dict[str, tuple[int, int]] = {}
-        self._resting: dict[str, tuple[float, float]] = {}  # until when, and how long it was
+        self._resting: dict[str, tuple[float, int]] = {}  # until when, and how many rounds there were
 
     def cursor(self, lane: str, booked: tuple[int, int]) -> tuple[int, int]:
         """Behind what place of the lane to look."""
@@ -98,7 +100,7 @@ class Rebooking:
         return self._cursors.get(lane, booked)
 
     def may_look(self, lane: str, now: float) -> bool:
-        return now >= self._resting.get(lane, (now, 0.0))[0]
+        return now >= self._resting.get(lane, (now, 0))[0]
 
     def sent(self, lane: str, place: tuple[int, int]) -> None:
         self._cursors[lane] = place
@@ -107,8 +109,8 @@ class Rebooking:
         """Nothing more to send now. What was sent is looked at again later, where there is a book at all."""
         if self._cursors.get(lane, booked) <= booked or not has_book:
             return
-        rest_s = self._resting.get(lane, (0.0, self.within_s / 2))[1] * 2
-        self._resting[lane] = (now + rest_s, rest_s)
+        rounds = self._resting.get(lane, (0.0, 0))[1]
+        self._resting[lane] = (now + Pace(self.within_s, math.inf).ceiling_s(rounds), rounds + 1)
         self._cursors[lane] = booked
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.clock import Clock
 from drivers.radio import Radio
@@ -12,17 +12,36 @@ from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from store import Store
 
+if TYPE_CHECKING:
+    from hub.wire.admin import (
+        ControlFigures,
+        MeterAnswer,
+        MeterFigures,
+        ReloadAnswer,
+        TraceAnswer,
+        UpdateFigures,
+        UplinkAnswer,
+    )
 
-class HasStatus(Protocol):
-    """A part with figures for `meterhub status`."""
 
-    def status(self) -> dict[str, Any]: ...
+class UplinkPart(Protocol):
+    """The uplink's loop."""
+
+    def status(self) -> "UplinkAnswer": ...
 
 
-class Meter(HasStatus, Protocol):
+class UpdatePart(Protocol):
+    """The updates' loop."""
+
+    def status(self) -> "UpdateFigures": ...
+
+
+class Meter(Protocol):
     """The meter's port."""
 
-    def details(self) -> dict[str, Any]: ...
+    def status(self) -> "MeterFigures": ...
+
+    def details(self) -> "MeterAnswer": ...
 
 
 class Home(Protocol):
@@ -36,10 +55,12 @@ class Home(Protocol):
     def forget(self, client_id: str) -> bool: ...
 
 
-class Control(HasStatus, Protocol):
+class Control(Protocol):
     """The control service."""
 
     controller: Controller
+
+    def status(self) -> "ControlFigures": ...
 
     async def recover(self, message: bytes) -> list[str]: ...
 
@@ -47,7 +68,7 @@ class Control(HasStatus, Protocol):
 class Trace(Protocol):
     """The last frames on either side."""
 
-    def look(self, after: int) -> dict[str, Any]: ...
+    def look(self, after: int) -> "TraceAnswer": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +83,12 @@ class Asked:
     clock: Clock
     home: Home
     control: Control
-    uplink: HasStatus
-    updates: HasStatus
+    uplink: UplinkPart
+    updates: UpdatePart
     trace: Trace
     radio: Callable[[], Radio | None]
     radio_state: Callable[[], str]
     meter: Meter | None
     start_anew: Callable[[], None]
-    reload: Callable[[], dict[str, Any]]
+    reload: Callable[[], "ReloadAnswer"]
+    changes: Callable[[], dict[str, Any]]  # settings that commands have set

@@ -10,7 +10,7 @@ class NoDaemon(Exception):
     """Nobody answers on the socket; exit status 3. The text says which socket and what to do."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The daemon answered that it will not, and why."""
 
 
@@ -31,5 +31,5 @@ def ask(path: Path, what: str, timeout_s: float = 10.0, **arguments: Any) -> Any
         raise NoDaemon(f"{path}: the daemon closed the connection")
     answer = json.loads(line)
     if "error" in answer:
-        raise Refused(str(answer["error"]))
+        raise RequestRefused(str(answer["error"]))
     return answer["answer"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drivers.clock import monotonic
 from drivers.process import rss_bytes
@@ -14,6 +14,28 @@ from hub.services.admin.server import Handler
 from hub.wire.uplink.reading import Reading, format_decimal, unit_of
 from hub.wire.version import VERSION
 from store import factory_reset
+
+if TYPE_CHECKING:
+    from hub.wire.admin import (
+        AdapterRow,
+        ClientAnswer,
+        ConditionRow,
+        ConfigAnswer,
+        EventRow,
+        HanFigures,
+        LimitsAnswer,
+        MeterAnswer,
+        OperatorsAnswer,
+        PermitAnswer,
+        QueueAnswer,
+        RadioAnswer,
+        RadioDevice,
+        ReadingRow,
+        ReloadAnswer,
+        ResetAnswer,
+        StatusAnswer,
+        TraceAnswer,
+    )
 
 MAX_ROWS = 100_000
 # What changes the hub or hands out its keys, and is therefore not for everybody who may read.
@@ -31,7 +53,7 @@ CHANGES = frozenset(
 )
 
 
-def reading_row(reading: Reading) -> dict[str, Any]:
+def reading_row(reading: Reading) -> "ReadingRow":
     """A reading for people and JSON: exact value as text of a number, its unit, quality flags."""
     return {
         "client": reading.client_id,
@@ -71,9 +93,10 @@ class Queries:
             "reload": self.reload,
             "operators": self.operators,
             "operators.recover": self.operators_recover,
+            "config": self.config,
         }
 
-    async def status(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def status(self, _request: dict[str, Any]) -> "StatusAnswer":
         hub = self._hub
         store = hub.store.status()
         radio = hub.radio()
@@ -86,21 +109,21 @@ class Queries:
             "uplink": hub.uplink.status(),
             "queue": await asyncio.wrap_future(hub.store.queue_status()),
             "store": store,
-            "radio": radio.status() if radio is not None else {"state": hub.radio_state(), **_NO_RADIO},
+            "radio": _no_radio(hub.radio_state()) if radio is None else radio.status(),
             "han": self._han(),
             "limit": hub.control.status(),
             "meter": {"state": "off"} if hub.meter is None else hub.meter.status(),
             "update": hub.updates.status(),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
-            "conditions": [asdict(condition) for condition in hub.health.conditions()],
+            "conditions": cast("list[ConditionRow]", [asdict(condition) for condition in hub.health.conditions()]),
         }
 
-    async def meter(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def meter(self, _request: dict[str, Any]) -> "MeterAnswer":
         """What the meter's port says, registers and all."""
         meter = self._hub.meter
         return {"state": "off"} if meter is None else meter.details()
 
-    def _han(self) -> dict[str, Any]:
+    def _han(self) -> "HanFigures":
         bridge = self._hub.home
         sessions = bridge.gateway.sessions()
         return {
@@ -113,14 +136,14 @@ class Queries:
             "internal_errors": bridge.internal_errors,
         }
 
-    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
+    async def adapters(self, _request: dict[str, Any]) -> "list[AdapterRow]":
         now = monotonic()
         radio = self._hub.radio()
-        on_air = {} if radio is None else radio.status()["devices"]
+        on_air = {} if radio is None else radio.status().get("devices", {})
         rows = [_adapter_row(session, now, on_air) for session in self._hub.home.gateway.sessions()]
-        return rows + (radio.appliances() if radio is not None else [])
+        return rows if radio is None else rows + radio.appliances()
 
-    async def adapters_forget(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def adapters_forget(self, request: dict[str, Any]) -> "ClientAnswer":
         """Free a ClientId, and the radio address it is bound to, for the device that replaces this one."""
         client_id = str(request.get("client"))
         if not self._hub.home.forget(client_id):
@@ -129,11 +152,10 @@ class Queries:
             )
         return {"client": client_id}
 
-    async def queue(self, _request: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = await asyncio.wrap_future(self._hub.store.queue_status())
-        return answer
+    async def queue(self, _request: dict[str, Any]) -> "QueueAnswer":
+        return await asyncio.wrap_future(self._hub.store.queue_status())
 
-    async def readings(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    async def readings(self, request: dict[str, Any]) -> "list[ReadingRow]":
         found = await asyncio.wrap_future(
             self._hub.store.readings(
                 client=request.get("client"),
@@ -146,11 +168,11 @@ class Queries:
         )
         return [reading_row(reading) for reading in found]
 
-    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await asyncio.wrap_future(self._hub.store.events(_rows(request, 100)))
-        return found
+    async def events(self, request: dict[str, Any]) -> "list[EventRow]":
+        found = await asyncio.wrap_future(self._hub.store.events(_rows(request, 100)))
+        return cast("list[EventRow]", found)
 
-    async def limits(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def limits(self, _request: dict[str, Any]) -> "LimitsAnswer":
         """What holds the household, what waits, and what each appliance is told."""
         controller = self._hub.control.controller
         now = monotonic()
@@ -175,7 +197,7 @@ class Queries:
             ],
         }  # fmt: skip
 
-    async def trace(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def trace(self, request: dict[str, Any]) -> "TraceAnswer":
         return self._hub.trace.look(_whole(request, "after", -1))
 
     def _radio(self) -> Radio:
@@ -184,7 +206,7 @@ class Queries:
             raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
         return radio
 
-    async def radio_permit(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def radio_permit(self, request: dict[str, Any]) -> "PermitAnswer":
         """Let devices join for a while: the engineer at the meter does this, never a householder."""
         duration_s = _whole(request, "duration_s", 60)
         if not 1 <= duration_s <= 254:
@@ -192,11 +214,15 @@ class Queries:
         await self._radio().permit(duration_s, request.get("ieee"), request.get("install_code"))
         return {"duration_s": duration_s}
 
-    async def reload(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def config(self, _request: dict[str, Any]) -> "ConfigAnswer":
+        """Which settings are not the file's any more, since a command set them."""
+        return {"changed": self._hub.changes()}
+
+    async def reload(self, _request: dict[str, Any]) -> "ReloadAnswer":
         """Read the operators' file again. A mistake in it is the asker's: ConfigError is a ValueError."""
         return self._hub.reload()
 
-    async def operators(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def operators(self, _request: dict[str, Any]) -> "OperatorsAnswer":
         """Who may command; `admins`: who may bring another list now."""
         controller = self._hub.control.controller
         operators, t = controller.authority.operators, controller.utc(monotonic())
@@ -211,7 +237,7 @@ class Queries:
             "trial_until": controller.trial.until,
         }  # fmt: skip
 
-    async def operators_recover(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def operators_recover(self, request: dict[str, Any]) -> "ReloadAnswer":
         """A list that the manufacturer signed. BadRecovery is a ValueError: the asker's."""
         try:
             message = bytes.fromhex(str(request.get("message")))
@@ -219,7 +245,7 @@ class Queries:
             raise ValueError("message: expected hexadecimal digits") from None
         return {"operators": await self._hub.control.recover(message)}
 
-    async def factory_reset(self, _request: dict[str, Any]) -> dict[str, Any]:
+    async def factory_reset(self, _request: dict[str, Any]) -> "ResetAnswer":
         """Forget the home: an engineer hands the hub on to another one."""
         try:
             factory_reset.ask(self._hub.data_dir)
@@ -241,13 +267,14 @@ def _rows(request: dict[str, Any], default: int) -> int:
     return max(0, min(_whole(request, "limit", default), MAX_ROWS))
 
 
-_NO_RADIO = {"channel": None, "pan_id": None, "ieee": None, "resets": 0}
+def _no_radio(state: str) -> "RadioAnswer":
+    return {"state": state, "channel": None, "pan_id": None, "ieee": None, "resets": 0}
 
 
-def _adapter_row(session: Session, now: float, on_air: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _adapter_row(session: Session, now: float, on_air: "dict[str, RadioDevice]") -> "AdapterRow":
     """`on_air`: how well the radio hears each device, by IEEE address."""
     stats = session.stats
-    heard = on_air.get(str(session.peer[1]), {}) if session.peer[0] == "zigbee" else {}
+    heard = on_air.get(str(session.peer[1])) if session.peer[0] == "zigbee" else None
     return {
         "client": session.client_id,
         "link": session.peer[0],
@@ -264,6 +291,6 @@ def _adapter_row(session: Session, now: float, on_air: dict[str, dict[str, Any]]
         "retransmissions": stats.retransmissions,
         "lost": stats.lost,
         "refused": dict(stats.refused),
-        "lqi": heard.get("lqi"),
-        "rssi": heard.get("rssi"),
+        "lqi": None if heard is None else heard["lqi"],
+        "rssi": None if heard is None else heard["rssi"],
     }

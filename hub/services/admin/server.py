@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # A handler gets the request's map and returns what can be written as JSON; ValueError is the asker's mistake.
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
-MAX_REQUEST_OCTETS = 1024 * 1024  # the backup of a large network comes as one request
+MAX_REQUEST_BYTES = 1024 * 1024  # the backup of a large network comes as one request
 _IDLE_S = 60.0
 _PROBE_S = 20.0
 
@@ -48,7 +48,7 @@ class AdminServer:
             self._path.parent.mkdir(parents=True)
             self._path.parent.chmod(0o755)  # the socket's own mode decides who may ask
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_OCTETS)
+        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_BYTES)
         if self._group:
             with suppress(LookupError, OSError):
                 os.chown(self._path, -1, getgrnam(self._group).gr_gid)

@@ -7,31 +7,34 @@ messages of lane `answers` that go with it. A job may run again after a crash: e
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.radio import Radio
-from hub.core.control.records import Answer, Journal, Outcome, Request
+from hub.core.control.records import Answer, JobRequest, Journal, Outcome
 from hub.wire.uplink.envelope import ANSWERS_CTI
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import AdapterRow, EventRow, StatusAnswer
 
 # One `read` answers with at most so many readings, a pack of so many: an operator asks again for the rest.
 MAX_READINGS, READINGS_PER_PACK = 40_000, 4000
 MAX_RESENT = 10_000
 _RADIO_WAIT_S = 30.0
 _EVENTS_IN_BUNDLE = 200
-_ANSWER_OCTETS = 180_000
+_ANSWER_BYTES = 180_000
 
 
-class Report(Protocol):
+class Diagnosis(Protocol):
     """What `diagnose` tells."""
 
-    async def status(self, _request: dict[str, Any]) -> dict[str, Any]: ...
+    async def status(self, _request: dict[str, Any]) -> "StatusAnswer": ...
 
-    async def adapters(self, _request: dict[str, Any]) -> list[dict[str, Any]]: ...
+    async def adapters(self, _request: dict[str, Any]) -> "list[AdapterRow]": ...
 
-    async def events(self, request: dict[str, Any]) -> list[dict[str, Any]]: ...
+    async def events(self, request: dict[str, Any]) -> "list[EventRow]": ...
 
 
 class Jobs:
@@ -41,12 +44,12 @@ class Jobs:
     def __init__(
         self,
         store: Store,
-        report: Report,
+        report: Diagnosis,
         radio: Callable[[], Radio | None],
         *,
         send_again: Callable[[str, int, int, int], bool],
         config: Callable[[bytes, dict[str, Any]], Awaitable[Outcome]],
-        update: Callable[[Request], Awaitable[Outcome]],
+        update: Callable[[JobRequest], Awaitable[Outcome]],
         deflate: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -55,7 +58,7 @@ class Jobs:
         self._send_again = send_again
         self._change_config = config
         self._deflate = deflate
-        self._table: dict[str, Callable[[Request], Awaitable[Outcome]]] = {
+        self._table: dict[str, Callable[[JobRequest], Awaitable[Outcome]]] = {
             "read": self._read,
             "resend": self._resend,
             "permit": self._permit,
@@ -65,11 +68,11 @@ class Jobs:
             "update": update,
         }
 
-    async def run(self, request: Request) -> Outcome:
+    async def run(self, request: JobRequest) -> Outcome:
         """Do what a command asks for."""
         return await self._table[request.op](request)
 
-    async def _read(self, request: Request) -> Outcome:
+    async def _read(self, request: JobRequest) -> Outcome:
         args = request.args
         found = await asyncio.wrap_future(
             self._store.readings(
@@ -93,7 +96,7 @@ class Jobs:
             detail["upto"] = found[-1].t_ms / 1000  # where to ask on
         return "completed", "" if complete else "truncated", detail, journal
 
-    async def _resend(self, request: Request) -> Outcome:
+    async def _resend(self, request: JobRequest) -> Outcome:
         args = request.args
         lane, epoch, first = args["lane"], args["epoch"], args["from"]
         last = min(args["to"], first + MAX_RESENT - 1)
@@ -106,7 +109,7 @@ class Jobs:
             return "failed", "no-session", {"text": "the session ended meanwhile; ask again"}, None
         return "completed", "" if last == args["to"] else "truncated", {"from": first, "to": last}, None
 
-    async def _permit(self, request: Request) -> Outcome:
+    async def _permit(self, request: JobRequest) -> Outcome:
         args = request.args
         radio = self._radio()
         if radio is None:
@@ -119,7 +122,7 @@ class Jobs:
             return "failed", "radio", {"text": str(error)[:200]}, None
         return "completed", "", {"duration": args["duration"]}, None
 
-    async def _diagnose(self, request: Request) -> Outcome:
+    async def _diagnose(self, request: JobRequest) -> Outcome:
         what, report = request.args["what"], self._report
         found: dict[str, Any] = {"status": await report.status({})}
         if what != "status":
@@ -127,12 +130,12 @@ class Jobs:
         if what == "bundle":
             found["events"] = await report.events({"limit": _EVENTS_IN_BUNDLE})
         payload = json.dumps(found, default=str, separators=(",", ":")).encode()
-        if len(payload) > _ANSWER_OCTETS:
-            return "failed", "too-large", {"octets": len(payload)}, None
+        if len(payload) > _ANSWER_BYTES:
+            return "failed", "too-large", {"bytes": len(payload)}, None
         journal = Journal(answers=[Answer("application/json", payload, {ANSWERS_CTI: request.cti})])
-        return "completed", "", {"what": what, "octets": len(payload)}, journal
+        return "completed", "", {"what": what, "bytes": len(payload)}, journal
 
-    async def _switch(self, request: Request) -> Outcome:
+    async def _switch(self, request: JobRequest) -> Outcome:
         """Switch a ZCL appliance on. It is never switched off: it could not come back by itself (promise P4)."""
         radio = self._radio()
         if radio is None:
@@ -143,5 +146,5 @@ class Jobs:
             return "failed", "radio", {"text": str(error)[:200]}, None
         return "completed", "", {}, None
 
-    async def _config(self, request: Request) -> Outcome:
+    async def _config(self, request: JobRequest) -> Outcome:
         return await self._change_config(request.cti, request.args["set"])

@@ -10,14 +10,14 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from drivers.clock import monotonic
 from hub.core.control.authority import Claimed
+from hub.core.control.command_queue import CommandQueue
 from hub.core.control.controller import Controller
 from hub.core.control.household import LIMIT_SLOT
-from hub.core.control.inbox import Inbox
-from hub.core.control.records import Journal, Outcome, Request, Step
+from hub.core.control.records import JobRequest, Journal, Outcome, Step
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from hub.core.liveness import Liveness
@@ -29,6 +29,9 @@ from hub.wire.keys.recovery import BadRecovery
 from hub.wire.printable import one_line
 from store import Sealed
 
+if TYPE_CHECKING:
+    from hub.wire.admin import ControlFigures
+
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
@@ -38,14 +41,14 @@ _ON_RADIO = "zb-"  # ClientIds of appliances that speak no MQTT-SN (design 3.2)
 _SLACK_S = 60.0  # a commit or a plan takes no longer; waiting for a full disk to clear is told again every 5 s
 
 
-class Ledger(Protocol):
+class ControlStore(Protocol):
     """What it needs of the store."""
 
     def commit_control(self, journal: Journal) -> "Future[list[Sealed]]":
         """Make one step durable."""
 
 
-class Home(Protocol):
+class ControlledHome(Protocol):
     """What it needs of the home's loop. `flush()`: send and hand to the store what the gateway has ready."""
 
     gateway: Gateway
@@ -82,12 +85,12 @@ class ControlService:
     def __init__(
         self,
         controller: Controller,
-        store: Ledger,
-        home: Home,
+        store: ControlStore,
+        home: ControlledHome,
         health: Health,
         *,
         resend: Callable[[str, int, int, int], bool],
-        job: Callable[[Request], Awaitable[Outcome]],
+        job: Callable[[JobRequest], Awaitable[Outcome]],
         liveness: Liveness | None = None,
         in_hand: InHand | None = None,
     ) -> None:
@@ -100,7 +103,7 @@ class ControlService:
         self._vitals = liveness or Liveness(monotonic)
         self._in_hand = in_hand
         self._wake = asyncio.Event()
-        self._inbox: Inbox[tuple[Claimed, Callable[[], None]]] = Inbox()
+        self._inbox: CommandQueue[tuple[Claimed, Callable[[], None]]] = CommandQueue()
         self._recoveries: deque[tuple[bytes, asyncio.Future[list[str]]]] = deque()
         self._entries: deque[_Entry] = deque()
         self._has_entries = asyncio.Event()
@@ -137,7 +140,7 @@ class ControlService:
         if self._in_hand is None:
             return self.controller.open(message, monotonic())
         if self._in_hand.is_poison(message):
-            log.error("a command of %d octets ended this hub more than once: it is refused", len(message))
+            log.error("a command of %d bytes ended this hub more than once: it is refused", len(message))
             return self.controller.poison(message, monotonic())
         opened = self.controller.open(message, monotonic())
         self._in_hand.done()
@@ -145,7 +148,7 @@ class ControlService:
 
     def _fault(self, message: bytes) -> None:
         # Our own fault: without an acknowledgement it would come again and again, so it is acknowledged and told.
-        log.exception("internal error while judging a command of %d octets", len(message))
+        log.exception("internal error while judging a command of %d bytes", len(message))
         self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
 
     async def recover(self, message: bytes) -> list[str]:
@@ -270,12 +273,12 @@ class ControlService:
         if step.request is not None:
             self._begin(step.request)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: JobRequest) -> None:
         task = asyncio.create_task(self._run_job(request), name=f"job-{request.op}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run_job(self, request: Request) -> None:
+    async def _run_job(self, request: JobRequest) -> None:
         try:
             status, reason, detail, journal = await self._job(request)
         except Exception as error:
@@ -405,7 +408,7 @@ class ControlService:
             log.exception("internal error in control")
             self._health.raise_condition("internal-error", "control; see the journal")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "ControlFigures":
         """The `limit` part of the status, and the figures of control."""
         now = monotonic()
         return {**self.controller.status(now), "counters": {**self.counters, **self.controller.counters}}

@@ -64,6 +64,11 @@ class Settings(Generic[C]):
             self._changes, self._before, self._cti = {}, None, b""
             self.config = self._file
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What commands have set, by key: it counts before the file."""
+        return dict(self._changes)
+
     async def change(self, cti: bytes, wanted: dict[str, Any]) -> Outcome:
         """Change settings; back to what was before unless the uplink returns. After a restart in the middle it is
         called again with the same cti, and goes on."""

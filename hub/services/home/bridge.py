@@ -100,7 +100,7 @@ class Bridge:
             try:
                 receive(peer, data, now)
             except Exception:
-                self._count_internal_error("a datagram of %d octets from %s", len(data), peer)
+                self._count_internal_error("a datagram of %d bytes from %s", len(data), peer)
         self.flush()
 
     def take_reading(self, client_id: str, quantity: str, text: str, flags: int = 0) -> None:

@@ -15,7 +15,7 @@ ITEM = "radio.network"
 _LARGEST = 1 << 20
 
 
-class Keeper(Protocol):
+class ControlKeeper(Protocol):
     """What is needed of the store."""
 
     def commit_control(self, journal: Journal) -> "Future[Any]": ...
@@ -24,7 +24,7 @@ class Keeper(Protocol):
 class RadioNetwork:
     """`kept`: what the store gave back at the start, under ITEM."""
 
-    def __init__(self, store: Keeper, kept: bytes | None) -> None:
+    def __init__(self, store: ControlKeeper, kept: bytes | None) -> None:
         self._store = store
         self._kept = kept
 

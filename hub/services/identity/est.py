@@ -6,10 +6,8 @@ controlled. Blocks: run it in a thread.
 """
 
 import base64
-import http.client
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from drivers.https import HttpsConnection
+from drivers.https import HttpsClient, HttpsFault
 from drivers.pkcs11_token import destroy, generate
 from drivers.tls import client_context
 from hub.wire.keys.identity import Identity, common_name
@@ -74,18 +72,14 @@ def _new_key(place: Pkcs11Uri | None) -> tuple[ec.EllipticCurvePrivateKey, bytes
 
 
 def _post(url: str, ca_file: Path, cert_file: Path, key_file: Path, body: bytes) -> bytes:
-    parts = urlsplit(url)
     context = client_context(ca_file, cert_file, key_file)
-    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
     headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
     try:
-        connection.request("POST", parts.path.rstrip("/") + "/simplereenroll", body, headers)
-        answer = connection.getresponse()
-        data = answer.read(_MAX_ANSWER)
-    except http.client.HTTPException as error:
+        with HttpsClient(url, context, TIMEOUT_S) as server:
+            answer = server.request("POST", server.bare_path.rstrip("/") + "/simplereenroll", body, headers)
+            data = answer.read(_MAX_ANSWER)
+    except HttpsFault as error:
         raise BadEnrolment(f"not an answer in HTTP: {error!r}") from None
-    finally:
-        connection.close()
     if answer.status != 200:  # 202: not yet (section 4.2.3); the next round asks again
         raise BadEnrolment(f"the server answered {answer.status} {plain(answer.reason)}")
     return data

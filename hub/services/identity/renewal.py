@@ -14,6 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.clock import monotonic, utc_ms
+from drivers.durable_file import replace_file
 from drivers.threads import in_thread
 from hub.core.health import Health
 from hub.wire.keys.identity import BadIdentity, Identity, load_chain, load_identity
@@ -236,10 +237,4 @@ class Renewal:
 
     def _keep(self, pem: bytes) -> None:
         self._next_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self._next_file.with_name("writing.pem")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._next_file)
+        replace_file(self._next_file, pem)

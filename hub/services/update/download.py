@@ -28,13 +28,13 @@ class Download:
         context: Callable[[], SSLContext],
         random: Callable[[], float],
         *,
-        max_octets: int,
-        octets_per_s: float,
+        max_bytes: int,
+        bytes_per_s: float,
     ) -> None:
         self._folder = folder
         self._context = context
         self._random = random
-        self._bounds = (max_octets, octets_per_s)
+        self._bounds = (max_bytes, bytes_per_s)
         self.percent: int | None = None
         self.trouble = ""
         self.moved: Callable[[Update], None] = lambda update: None  # told as `percent` changes
@@ -50,17 +50,17 @@ class Download:
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
 
-    def keep_base(self, update: Update, needed_octets: int) -> None:
+    def keep_base(self, update: Update, needed_bytes: int) -> None:
         """The bundle that was installed stays, if it came with an index: the next one need only bring what is new.
 
-        Not where it would take what the store may yet need: `needed_octets` have to be free beside it.
+        Not where it would take what the store may yet need: `needed_bytes` have to be free beside it.
         """
         bundle, index = self._folder / BUNDLE, _index_of(self.part(update))
         base = self._folder / BASE
         if bundle.exists() and index.exists():
             with suppress(OSError):
                 free = os.statvfs(self._folder)
-                if free.f_bavail * free.f_frsize < needed_octets:
+                if free.f_bavail * free.f_frsize < needed_bytes:
                     return
                 _index_of(base).unlink(missing_ok=True)  # never an index beside another's bundle
                 bundle.replace(base)
@@ -116,14 +116,14 @@ class Download:
 
         loop, stop = asyncio.get_running_loop(), threading.Event()
 
-        def moved(octets: int, size: int | None) -> None:
+        def moved(have: int, size: int | None) -> None:
             patience.moved(monotonic())
-            self.percent = int(octets * 100 / size) if size else None
+            self.percent = int(have * 100 / size) if size else None
             self.moved(update)
 
-        def progress(octets: int, size: int | None) -> None:  # in the thread
+        def progress(have: int, size: int | None) -> None:  # in the thread
             with suppress(RuntimeError):  # the loop is closed: the hub has stopped
-                loop.call_soon_threadsafe(moved, octets, size)
+                loop.call_soon_threadsafe(moved, have, size)
 
         try:
             try:

@@ -5,24 +5,23 @@ Whether what was fetched is what was asked for, its SHA-256 tells in the end; no
 
 import errno
 import hashlib
-import http.client
 import os
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
-from drivers.https import HttpsConnection
+from drivers.https import HttpsAnswer, HttpsClient, HttpsFault
 from hub.wire.printable import plain
 
 TIMEOUT_S = 60.0
-_CHUNK = 16 * 1024
-_SYNC_EVERY = 1 << 20  # what a power cut may take; also, no commit has to wait for more than this
+CHUNK_BYTES = 16 * 1024
+_SYNC_EVERY_BYTES = 1 << 20  # what a power cut may take; also, no commit has to wait for more than this
 # What the rest of the hub keeps for itself on the data partition.
-RESERVE_OCTETS = 32 << 20
+RESERVE_BYTES = 32 << 20
 # Answers that may change by themselves: timeouts, "too early", "too many requests" and what is above 499.
 _PASSING = (408, 425, 429)
 
@@ -44,10 +43,59 @@ class Hopeless(Exception):
 
 
 class Bounds(NamedTuple):
-    """`max_octets` of the file; `octets_per_s`, 0 = as fast as it goes."""
+    """`max_bytes` of the file; `bytes_per_s`, 0 = as fast as it goes."""
 
-    max_octets: int
-    octets_per_s: float
+    max_bytes: int
+    bytes_per_s: float
+
+
+Progress = Callable[[int, int | None], None]
+
+
+class Transfer(NamedTuple):
+    """How a file comes: within its bounds, until `stop`, with `progress(bytes so far, of how many)` as it goes."""
+
+    bounds: Bounds
+    stop: threading.Event
+    progress: Progress
+
+
+class PartFile:
+    """A file that grows from where it stands, written durably piece by piece, no faster than is allowed and no larger.
+    `size`: what it is to be, where that is known."""
+
+    def __init__(self, file: BinaryIO, size: int | None, transfer: Transfer) -> None:
+        self._file, self._size = file, size
+        self._bounds, self._stop, self._progress = transfer
+        self._began_at = time.monotonic()
+        self.have = file.tell()
+        self._received = self._unsynced = 0
+
+    def write(self, data: bytes, *, is_received: bool = True) -> None:
+        """Append. What was not received from afar costs no time. Raises OSError, Interrupted when told to stop, or
+        Hopeless when it is too large."""
+        if self.have + len(data) > self._bounds.max_bytes:
+            raise Hopeless("too-large", f"more than {self._bounds.max_bytes} bytes")
+        self._file.write(data)
+        self.have += len(data)
+        self._received += len(data) if is_received else 0
+        self._unsynced += len(data)
+        if self._unsynced >= _SYNC_EVERY_BYTES:
+            self.sync()
+        self._progress(self.have, self._size)
+        ahead_s = self._ahead_s()
+        if self._stop.wait(ahead_s) if ahead_s > 0 else self._stop.is_set():
+            raise Interrupted("told to stop")
+
+    def _ahead_s(self) -> float:
+        pace = self._bounds.bytes_per_s
+        return self._received / pace - (time.monotonic() - self._began_at) if pace else 0.0
+
+    def sync(self) -> None:
+        """What was written is durable. Raises OSError."""
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self._unsynced = 0
 
 
 def check_url(url: str) -> None:
@@ -57,7 +105,7 @@ def check_url(url: str) -> None:
         port = parts.port
     except ValueError as error:
         raise Hopeless("bad-args", f"url: {plain(str(error))}") from None
-    is_plain = all("!" <= letter <= "~" for letter in url)  # http.client refuses the rest, as late as it is asked
+    is_plain = all("!" <= letter <= "~" for letter in url)  # HTTP's library refuses the rest, as late as it is asked
     if parts.scheme != "https" or not parts.hostname or port == 0 or not is_plain:
         raise Hopeless("bad-args", "url: expected https://HOST/PATH")
 
@@ -68,32 +116,27 @@ def fetch(
     part: Path,
     bounds: Bounds,
     stop: threading.Event,
-    progress: Callable[[int, int | None], None],
+    progress: Progress,
 ) -> None:
-    """Complete `part`, going on from what is there. `progress(octets so far, of how many)` is called as it goes.
+    """Complete `part`, going on from what is there. `progress(bytes so far, of how many)` is called as it goes.
 
     Returns when the file is whole as far as the server tells. Raises Interrupted or Hopeless.
     """
     have = part.stat().st_size if part.exists() else 0
-    parts = urlsplit(url)
-    connection = HttpsConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT_S, context=context)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET", path, headers={"Range": f"bytes={have}-"} if have else {})
-        answer = connection.getresponse()
-        begin, size = _placed(answer, have)
-        if begin == size:
-            return
-        _check_size(size, begin, part, bounds)
-        _receive(answer, part, begin, size, bounds, stop, progress)
+        with HttpsClient(url, context, TIMEOUT_S) as server:
+            answer = server.request("GET", server.path, headers={"Range": f"bytes={have}-"} if have else {})
+            begin, size = _placed(answer, have)
+            if begin == size:
+                return
+            _check_size(size, begin, part, bounds)
+            _receive(answer, part, begin, size, Transfer(bounds, stop, progress))
     except ssl.SSLCertVerificationError as error:
         raise Interrupted(f"the server is not trusted: {error.verify_message}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HttpsFault) as error:
         if is_no_space(error):
             raise Hopeless("no-space", f"{part.parent}: {error}") from None
         raise Interrupted(f"{type(error).__name__}: {error}") from None
-    finally:
-        connection.close()
 
 
 def is_no_space(error: Exception) -> bool:
@@ -101,7 +144,7 @@ def is_no_space(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _placed(answer: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
+def _placed(answer: HttpsAnswer, have: int) -> tuple[int, int | None]:
     """`(where the body begins in the file, the file's size if told)`. Raises Interrupted or Hopeless."""
     status = answer.status
     if status == 200:  # no ranges here: from the start
@@ -128,44 +171,28 @@ def _placed(answer: http.client.HTTPResponse, have: int) -> tuple[int, int | Non
 def _check_size(size: int | None, begin: int, part: Path, bounds: Bounds) -> None:
     if size is None:
         return
-    if size > bounds.max_octets:
-        raise Hopeless("too-large", f"{size} octets are more than {bounds.max_octets}")
-    free = os.statvfs(part.parent)
-    if size - begin + RESERVE_OCTETS > free.f_bavail * free.f_frsize:
-        raise Hopeless("no-space", f"{size - begin} octets more do not fit on {part.parent}")
+    if size > bounds.max_bytes:
+        raise Hopeless("too-large", f"{size} bytes are more than {bounds.max_bytes}")
+    if not has_room(part.parent, size - begin):
+        raise Hopeless("no-space", f"{size - begin} bytes more do not fit on {part.parent}")
 
 
-def _receive(
-    answer: http.client.HTTPResponse,
-    part: Path,
-    begin: int,
-    size: int | None,
-    bounds: Bounds,
-    stop: threading.Event,
-    progress: Callable[[int, int | None], None],
-) -> None:
-    began_at, received, unsynced = time.monotonic(), 0, 0
+def has_room(folder: Path, more_bytes: int) -> bool:
+    """Whether so much more leaves the rest of the hub its reserve. Raises OSError."""
+    free = os.statvfs(folder)
+    return more_bytes + RESERVE_BYTES <= free.f_bavail * free.f_frsize
+
+
+def _receive(answer: HttpsAnswer, part: Path, begin: int, size: int | None, transfer: Transfer) -> None:
     with part.open("r+b" if begin else "wb") as file:
         file.seek(begin)
         file.truncate()
-        while data := answer.read1(_CHUNK):
-            received += len(data)
-            if begin + received > bounds.max_octets:
-                raise Hopeless("too-large", f"more than {bounds.max_octets} octets")
-            file.write(data)
-            unsynced += len(data)
-            if unsynced >= _SYNC_EVERY:
-                file.flush()
-                os.fdatasync(file.fileno())
-                unsynced = 0
-            progress(begin + received, size)
-            ahead_s = received / bounds.octets_per_s - (time.monotonic() - began_at) if bounds.octets_per_s else 0.0
-            if stop.wait(ahead_s) if ahead_s > 0 else stop.is_set():
-                raise Interrupted("told to stop")
-        file.flush()
-        os.fsync(file.fileno())
-    if size is not None and begin + received < size:
-        raise Interrupted(f"the connection ended after {begin + received} of {size} octets")
+        growing = PartFile(file, size, transfer)
+        while data := answer.read1(CHUNK_BYTES):
+            growing.write(data)
+        growing.sync()
+    if size is not None and growing.have < size:
+        raise Interrupted(f"the connection ended after {growing.have} of {size} bytes")
 
 
 def sha256_of(file: Path) -> str:

@@ -18,15 +18,15 @@ REQUEST, ANSWER = "request.json", "answer.json"
 INSTALL_TIMEOUT_S = 3600.0
 _QUICK_TIMEOUT_S = 120.0
 _MAX_REQUEST = 4096
-_TEXT_OCTETS = 600
+_TEXT_BYTES = 600
 
 
-class Failed(Exception):
+class SlotsFailed(Exception):
     """RAUC said no, or could not be asked; the text is its own last words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SystemPlaces:
     """Where things are on this system."""
 
     folder: Path = Path("/run/meterhub-slots")
@@ -36,7 +36,7 @@ class Place:
     boot_id: Path = Path("/proc/sys/kernel/random/boot_id")
 
 
-def serve_one(here: Place) -> bool:
+def serve_one(here: SystemPlaces) -> bool:
     """Carry out the request that waits, if any. Raises OSError only where the folder itself is unusable."""
     request = _take_request(here.folder)
     if request is None:
@@ -47,8 +47,8 @@ def serve_one(here: Place) -> bool:
         answer["ok"] = True
     except KeyError:
         answer |= {"ok": False, "text": f"no such verb; one of {', '.join(_VERBS)}"}
-    except (Failed, OSError, ValueError) as error:
-        answer |= {"ok": False, "text": str(error)[-_TEXT_OCTETS:]}
+    except (SlotsFailed, OSError, ValueError) as error:
+        answer |= {"ok": False, "text": str(error)[-_TEXT_BYTES:]}
     fresh = here.folder / f".{ANSWER}"
     fresh.unlink(missing_ok=True)
     fresh.write_text(json.dumps(answer))
@@ -77,14 +77,16 @@ def _take_request(folder: Path) -> dict[str, Any] | None:
     return request if isinstance(request, dict) else {}
 
 
-def _rauc(here: Place, *words: str, timeout_s: float = _QUICK_TIMEOUT_S) -> str:
+def _rauc(here: SystemPlaces, *words: str, timeout_s: float = _QUICK_TIMEOUT_S) -> str:
     command = [here.rauc, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise Failed(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from None
+        raise SlotsFailed(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from None
     if done.returncode != 0:
-        raise Failed(_last_words(done.stdout, done.stderr) or f"{' '.join(command)}: exit status {done.returncode}")
+        raise SlotsFailed(
+            _last_words(done.stdout, done.stderr) or f"{' '.join(command)}: exit status {done.returncode}"
+        )
     return done.stdout
 
 
@@ -102,16 +104,16 @@ def _json(text: str) -> dict[str, Any]:
     begin = text.find("{")
     document = json.loads(text[begin:]) if begin >= 0 else None
     if not isinstance(document, dict):
-        raise Failed("rauc did not answer in JSON")
+        raise SlotsFailed("rauc did not answer in JSON")
     return document
 
 
-def _info(here: Place) -> dict[str, Any]:
+def _info(here: SystemPlaces) -> dict[str, Any]:
     document = _json(_rauc(here, "info", "--output-format=json", str(here.bundle)))
     return {"compatible": document.get("compatible"), "version": document.get("version")}
 
 
-def _status(here: Place) -> dict[str, Any]:
+def _status(here: SystemPlaces) -> dict[str, Any]:
     document = _json(_rauc(here, "status", "--output-format=json"))
     slots = [slot for entry in document.get("slots", ()) for slot in entry.values()]
     states = {slot["bootname"]: slot.get("boot_status") for slot in slots if slot.get("bootname")}
@@ -129,19 +131,19 @@ def _os_release(path: Path) -> dict[str, str]:
     return dict(pairs)
 
 
-def _install(here: Place) -> dict[str, Any]:
+def _install(here: SystemPlaces) -> dict[str, Any]:
     _rauc(here, "install", str(here.bundle), timeout_s=INSTALL_TIMEOUT_S)
     return {}
 
 
-def _good(here: Place) -> dict[str, Any]:
+def _good(here: SystemPlaces) -> dict[str, Any]:
     _rauc(here, "status", "mark-good")
     # Told to meterhub-deadman.service, which starts the board anew when nobody says so in time.
     (here.folder / "good").touch()
     return {}
 
 
-def _bad(here: Place) -> dict[str, Any]:
+def _bad(here: SystemPlaces) -> dict[str, Any]:
     _rauc(here, "status", "mark-bad", "booted")
     return {}
 

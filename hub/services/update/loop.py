@@ -10,19 +10,22 @@ from collections.abc import Callable, Container, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from drivers.clock import monotonic
 from drivers.threads import in_thread
-from hub.core.control.records import Journal, Outcome, Request
+from hub.core.control.records import JobRequest, Journal, Outcome
 from hub.core.health import Health
 from hub.core.update import machine
-from hub.core.update.machine import Trial, Unfit, Update, decode_update, step
+from hub.core.update.machine import SlotTrial, Unfit, Update, decode_update, step
 from hub.services.update.download import BUNDLE, Download
 from hub.services.update.slots import Slots, SlotsError
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.receipt import Receipt
 from store import Store
+
+if TYPE_CHECKING:
+    from hub.wire.admin import UpdateFigures
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,8 @@ class Updates:
         health: Health,
         hub: HubAround,
         *,
-        max_octets: int,
-        octets_per_s: float,
+        max_bytes: int,
+        bytes_per_s: float,
         well_s: float,
         uplink_s: float,
         spread_s: float = 0.0,
@@ -74,7 +77,7 @@ class Updates:
         self._health = health
         self._well_s, self._uplink_s, self._spread_s = well_s, uplink_s, spread_s
         self._hub = hub
-        self._download = Download(folder, hub.context, hub.random, max_octets=max_octets, octets_per_s=octets_per_s)
+        self._download = Download(folder, hub.context, hub.random, max_bytes=max_bytes, bytes_per_s=bytes_per_s)
         self._download.moved = self._moved
         self._give_way = asyncio.Event()
         self._told = -1  # percent
@@ -106,7 +109,7 @@ class Updates:
         if self.update is not None and self.update.cti not in jobs:
             self.update = None
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> "UpdateFigures":
         """For `meterhub status`: the update under way or the last one of this run."""
         update = self.update
         return {
@@ -120,7 +123,7 @@ class Updates:
 
     # The job
 
-    async def run(self, request: Request) -> Outcome:
+    async def run(self, request: JobRequest) -> Outcome:
         """Carry out, or go on with, what a command asked for."""
         if request.cti in self._superseded:
             return "superseded", "", {}, None
@@ -186,7 +189,7 @@ class Updates:
             act.cancel()
             way.cancel()
 
-    def _outcome(self, request: Request, update: Update) -> Outcome:
+    def _outcome(self, request: JobRequest, update: Update) -> Outcome:
         detail = {"version": update.version}
         if update.state == machine.SUPERSEDED:
             return "superseded", "", detail, None
@@ -296,7 +299,7 @@ class Updates:
         system = await self._slots.ask("status")
         if str(system["booted"]) == update.slot:
             return "old slot", {"text": update.text or "the new slot came up and did not stay up"}
-        trial = Trial(update.was_up, self._well_s, self._uplink_s, monotonic())
+        trial = SlotTrial(update.was_up, self._well_s, self._uplink_s, monotonic())
         while True:
             local_fault = self._hub.local_fault(update.was_radio_up)
             verdict = trial.look(local_fault, self._hub.is_up(), monotonic())

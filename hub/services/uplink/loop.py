@@ -7,28 +7,35 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from drivers.clock import monotonic, utc_ms
+from drivers.host_names import HostNames
 from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL
-from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, Backoff, ShortSessions, first_delay_s
-from hub.core.uplink.traffic import Octets, Traffic
+from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
+from hub.core.uplink.traffic import LineBytes, Traffic
 from hub.core.uplink.window import Position, Rebooking
+from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
-from hub.services.uplink.session import SILENCE_S, Message, MqttSession, Will
+from hub.services.uplink.session import SILENCE_S, Delivery, MqttSession, StateWill
 from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
 from hub.wire.keys.identity import Identity
 from hub.wire.printable import why
 from store import Store
 
+if TYPE_CHECKING:
+    from hub.wire.admin import UplinkAnswer
+
 log = logging.getLogger(__name__)
 
+# What ended sessions that were well opened: it holds until one has lived.
+_OF_SESSIONS = ("uplink-taken-over", "uplink-ends-at-message")
 _CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
 _GOODBYE_S = 1.0
 _TRAFFIC_SAVED_S = 3600.0
@@ -38,7 +45,7 @@ _ATTEMPT_S, _SLACK_S = 300.0, 60.0
 _FILTERS_AT_ONCE = 8  # of a SUBSCRIBE: what AWS IoT takes
 
 
-class Renewal(Protocol):
+class ShownCertificate(Protocol):
     """What the uplink asks of whoever renews the hub's certificate. `waits`: another one is to be shown first."""
 
     new_to_show: Callable[[], None]
@@ -77,7 +84,7 @@ class Uplink:
         groups: Sequence[str] = (),
         traffic_file: Path | None = None,
         silence_s: float = SILENCE_S,
-        renewal: Renewal | None = None,
+        renewal: ShownCertificate | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
         liveness: Liveness | None = None,
         random_source: Callable[[], float] = random.random,
@@ -95,7 +102,8 @@ class Uplink:
         self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
-        self._backoff = Backoff(random_source, config.retry_cap_s)
+        self._names = HostNames()
+        self._reconnect = ReconnectPolicy(random_source, config.retry_cap_s)
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self._wake = asyncio.Event()
@@ -118,6 +126,7 @@ class Uplink:
         self._rebooking = Rebooking(config.booked_within_s)
         self._rtt_ms: float | None = None
         self._session: MqttSession | None = None
+        self._next_at = monotonic()  # of the next attempt, while there is no session
         self._silence_s = silence_s
         self._renewal = renewal
         if renewal is not None:
@@ -147,8 +156,8 @@ class Uplink:
         self._falls_back, self._wants_retained = False, True
         self._context, self._host_at = None, self._first_host()
         self._closed_on.clear()
-        self._backoff.connected_for(float("inf"))
-        self._backoff.cap_s = config.retry_cap_s
+        self._reconnect.backoff.reset()
+        self._reconnect.backoff.cap_s = config.retry_cap_s
         self.sessions_before = self._status.sessions
         self._reconfigured.set()
         if self._session is not None:
@@ -180,26 +189,31 @@ class Uplink:
         if self._session is not None:
             self._session.abandon()
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> "UplinkAnswer":
         """For `meterhub status` and `meterhub uplink`."""
         if self._sender is not None:
             self._rtt_ms = self._sender.window.rtt_ms
-        self._count_octets()
-        return {**self._status.as_dict(self._rtt_ms), "traffic": self.traffic.as_dict(utc_ms())}
+        self._count_bytes()
+        next_s = max(0.0, self._next_at - monotonic()) if self._status.state in ("waiting", "stopped") else None
+        return {
+            **self._status.as_dict(self._rtt_ms),
+            "next_attempt_s": None if next_s is None else round(next_s, 1),
+            "traffic": self.traffic.as_dict(utc_ms()),
+        }
 
-    def _count_octets(self) -> None:
-        octets = self._session.octets() if self._session is not None else None
-        if octets is not None:
-            self._carried(octets)
+    def _count_bytes(self) -> None:
+        line_bytes = self._session.line_bytes() if self._session is not None else None
+        if line_bytes is not None:
+            self._carried(line_bytes)
 
-    def _carried(self, octets: Octets) -> None:
+    def _carried(self, line_bytes: LineBytes) -> None:
         t_ms = utc_ms()
-        self.traffic.carried(octets, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
+        self.traffic.carried(line_bytes, datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%d"), t_ms)
         if monotonic() - self._traffic_saved_at > _TRAFFIC_SAVED_S:
             self._save_traffic()
 
-    def _connection_over(self, octets: Octets) -> None:
-        self._carried(octets)
+    def _connection_over(self, line_bytes: LineBytes) -> None:
+        self._carried(line_bytes)
         self.traffic.ended()
 
     def _save_traffic(self) -> None:
@@ -215,6 +229,7 @@ class Uplink:
         delay_s = first_delay_s(self._machine_up_s(), self._config.boot_spread_s, self._random)
         if delay_s > 0:
             self.has_tried.set()  # not now, and for some time
+        self._next_at = monotonic() + delay_s
         await self._pause(delay_s)
         while not self._stopping.is_set():
             failure = await self._try_once()
@@ -224,7 +239,8 @@ class Uplink:
             self._health.clear_condition(*_CONDITIONS)
             self._health.raise_condition(condition_of(failure.kind), str(failure))
             self._status.down(failure, utc_ms())
-            delay_s = self._backoff.delay_s(failure.kind)
+            delay_s = self._reconnect.delay_s(failure.kind)
+            self._next_at = monotonic() + delay_s
             log.info("uplink: %s; next attempt in %.1f s", failure, delay_s)
             await self._pause(delay_s)
         self._status.stopped(utc_ms())
@@ -268,16 +284,18 @@ class Uplink:
         finally:
             self._sender = None
             await session.close()
-            self._backoff.connected_for(monotonic() - connected_at)
+            self._reconnect.backoff.lived(monotonic() - connected_at)
         return self._recognised(self._redirected(over), monotonic() - connected_at, session)
 
     def _recognised(self, failure: UplinkFailure, lived_s: float, session: MqttSession) -> UplinkFailure:
-        """Many brokers close without a word where another client comes under the same name: known by its pattern."""
-        is_mute = failure.kind == LOST and not session.ended_in_order and session.has_answered
-        if not self._short.ended(lived_s, is_mute=is_mute) or self._stopping.is_set():
+        """Many brokers close without a word where another client comes under the same name, or where they refuse a
+        message: known by the pattern."""
+        is_mute = failure.kind == LOST and not session.ended_in_order and not session.ended_by_us
+        kind = self._short.ended(lived_s, is_mute=is_mute, was_served=session.has_answered)
+        if not kind or self._stopping.is_set():
             return failure
         text = f"{SHORT_IN_A_ROW} sessions in a row were closed without a reason, the last after {lived_s:.0f} s"
-        return UplinkFailure("uplink-taken-over", f"{text}: {failure}")
+        return UplinkFailure(kind, f"{text}: {failure}")
 
     def _redirected(self, failure: UplinkFailure) -> UplinkFailure:
         """Go where the broker says that hubs are served, if the utility has configured that host: what else a broker
@@ -314,7 +332,19 @@ class Uplink:
         return UplinkFailure("uplink-lost", repr(error))
 
     async def _serve(self, session: MqttSession, host: str) -> UplinkFailure:
-        self._health.clear_condition(*_CONDITIONS)
+        # A session that was opened proves nothing yet where sessions were opened and ended before: see `_proved`.
+        self._health.clear_condition(*(code for code in _CONDITIONS if code not in _OF_SESSIONS))
+        proof = asyncio.get_running_loop().call_later(SHORT_S, self._proved)
+        try:
+            return await self._serve_proved(session, host)
+        finally:
+            proof.cancel()
+
+    def _proved(self) -> None:
+        """This session lives."""
+        self._health.clear_condition(*_OF_SESSIONS)
+
+    async def _serve_proved(self, session: MqttSession, host: str) -> UplinkFailure:
         if self._renewal is not None:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
@@ -379,7 +409,7 @@ class Uplink:
             self._closed_on.update(asked)
         self._suspected = key
 
-    def _received(self, session: MqttSession, message: Message) -> None:
+    def _received(self, session: MqttSession, message: Delivery) -> None:
         """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
         there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
         if message.is_retained or message.topic not in self._command_topics:
@@ -418,24 +448,14 @@ class Uplink:
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
             silence_s=self._silence_s,
-            will=Will(self._topic("state"), self._state("offline"), self._wants_retained),
-            login=self._login(),
+            will=StateWill(self._topic("state"), self._state("offline"), self._wants_retained),
+            login=login_of(self._config),
+            names=self._names,
             published=self._published,
             received=lambda message: self._received(session, message),
         )
         session.tap = lambda way, topic, payload: self.tap(way, topic, payload)
         return session
-
-    def _login(self) -> tuple[str, str | None] | None:
-        config = self._config
-        if config.username is None:
-            return None
-        if config.password_file is None:
-            return config.username, None
-        try:
-            return config.username, config.password_file.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UplinkFailure("uplink-refused", f"uplink.password_file: {why(error)}") from None
 
     def _tls(self) -> ResumingContext:
         """One context for as long as its files stay the same: it remembers the TLS session for the next connect."""

@@ -34,7 +34,7 @@ REFUSED_PAUSE_S = 30.0
 # How long to leave a store alone that cannot answer; what is undelivered is then looked at from the beginning.
 STORE_PAUSE_S = 2.0
 # A pack's envelope, and what one reading takes at the very most (a series of its own, long names).
-_ENVELOPE_OCTETS, _READING_OCTETS = 512, 80
+_ENVELOPE_BYTES, _READING_BYTES = 512, 80
 # How much of the keep-alive may pass in silence before a heartbeat ends it.
 _BEFORE_KEEPALIVE = 0.9
 PROMPT_LANES = tuple(lane for lane in LANE_ORDER if lane != "readings")
@@ -87,7 +87,7 @@ class Sender:
         self._too_large: set[tuple[str, Position]] = set()
         self._drain = Drain(drain_bytes_s)
         self._max_readings = max(1, min(
-            MAX_READINGS_PER_PACK, (session.maximum_packet_octets - _ENVELOPE_OCTETS) // _READING_OCTETS
+            MAX_READINGS_PER_PACK, (session.maximum_packet_bytes - _ENVELOPE_BYTES) // _READING_BYTES
         ))  # fmt: skip
         self._pack_due_at = self._heartbeat_due_at = monotonic()
         self.window = Window(session.receive_maximum)
@@ -361,8 +361,8 @@ class Sender:
             self.window.passed_over(lane, position)
             self._health.raise_condition(
                 "uplink-message-refused",
-                f"{len(payload)} octets in {lane} are more than the broker takes in a packet "
-                f"({self._session.maximum_packet_octets})",
+                f"{len(payload)} bytes in {lane} are more than the broker takes in a packet "
+                f"({self._session.maximum_packet_bytes})",
             )
             return
         now = monotonic()

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -18,25 +18,30 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from drivers.host_names import HostNames
 from drivers.threads import in_thread
-from drivers.tls import ResumingContext, TlsSocket, octets_of
+from drivers.tls import ResumingContext, TlsSocket, line_bytes_of
 from hub.core.uplink.reasons import LOST, REFUSED, RETAIN_NOT_SUPPORTED, UNSUPPORTED_VERSION, describe, kind_of
-from hub.core.uplink.traffic import Octets
+from hub.core.uplink.traffic import LineBytes
 from hub.services.uplink.failure import UplinkFailure, failure_of
 from hub.services.uplink.mqtt_client import MqttClient, PublishProperties
+
+if TYPE_CHECKING:
+    from hub.wire.admin import TlsFigures
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20.0
+NAME_WITHIN_S = 30.0
 # The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
 SESSION_EXPIRY_S = 7 * 86400
 # How many commands the broker may have under way to us. Not all of them heed it (mosquitto 2.0.11 sent 257), and MQTT
 # 3.1.1 has no such word: beyond the second figure the line is not read until some are acknowledged. Many, because
 # they are judged in turn by operator: who is behind a flood in another's name passes as much of it as was read.
 RECEIVE_MAXIMUM = 1024
-_MOST_UNACKED, _MOST_UNACKED_OCTETS = 4096, 1 << 20
+_MOST_UNACKED, _MOST_UNACKED_BYTES = 4096, 1 << 20
 # A command has 16 KiB at most; what is larger the broker need not bring.
-_MAXIMUM_PACKET_OCTETS = 32_768
+_MAXIMUM_PACKET_BYTES = 32_768
 # A message that nobody answers while the line is dead silent this long: the connection is half open. Acknowledgements
 # of TCP count as life: a large pack on a slow line takes its time.
 SILENCE_S = 30.0
@@ -45,18 +50,18 @@ OVERDUE_SILENCES = 10
 _MISC_PERIOD_S = 5.0
 _PACKETS_A_TURN = 32
 _NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
-_FIXED_HEADER_OCTETS = 5
+_FIXED_HEADER_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Will:
+class StateWill:
     topic: str
     payload: bytes
     retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Delivery:
     """What the broker sent. `mid`: what is to be acknowledged, 0 at QoS 0."""
 
     topic: str
@@ -76,12 +81,16 @@ class MqttSession:
         context: ResumingContext,
         keepalive_s: int,
         silence_s: float,
-        will: Will,
+        will: StateWill,
         published: Callable[[int, int], None],
-        received: Callable[[Message], None],
+        received: Callable[[Delivery], None],
         login: tuple[str, str | None] | None = None,
+        names: HostNames | None = None,
+        name_within_s: float = NAME_WITHIN_S,
     ) -> None:
-        """`login`: user name and password, for brokers that want them beside the certificate."""
+        """`login`: user name and password, for brokers that want them beside the certificate. `names`: of those who
+        connect again and again; `name_within_s`: how long the broker's name may take to be found."""
+        self._names, self._name_within_s = names or HostNames(), name_within_s
         self._loop = asyncio.get_running_loop()
         self._is_5 = protocol == "5"
         self._asked_keepalive_s = keepalive_s
@@ -99,28 +108,28 @@ class MqttSession:
         self._context = context
         self._paho_error = ""
         self._unanswered: dict[int, float] = {}  # message id: when it was sent
-        # Messages received, in order: their octets and one, negative once the PUBACK may go.
+        # Messages received, in order: their bytes and one, negative once the PUBACK may go.
         self._unacked: dict[int, int] = {}
-        self._unacked_octets = 0
+        self._unacked_bytes = 0
         self._is_full = False
         self._aliases: dict[str, int] = {}
         self._alias_maximum = 0
         self._properties: dict[tuple[int, int], PublishProperties] = {}  # by alias and expiry: few
-        self._life: tuple[Octets, float] = (Octets(0, 0, 0, 0, 0), self._loop.time())
+        self._life: tuple[LineBytes, float] = (LineBytes(0, 0, 0, 0, 0), self._loop.time())
         self.receive_maximum = 65535
         self.keeps_retained = True
         self._maximum_qos = 2
         self.has_answered = False  # the broker took something in this session
-        self.maximum_packet_octets = _NO_LIMIT
+        self.maximum_packet_bytes = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
-        self._ended_by_us = False
-        self.tls: dict[str, object] = {}
+        self.ended_by_us = False
+        self.tls: TlsFigures = {}
         # Whoever looks at the messages: called with "in" or "out", the topic, the payload.
         self.tap: Callable[[str, str, bytes], None] = lambda way, topic, payload: None
         self.client = self._build(client_id, context, will)
 
-    def _build(self, client_id: str, context: ResumingContext, will: Will) -> MqttClient:
+    def _build(self, client_id: str, context: ResumingContext, will: StateWill) -> MqttClient:
         version = mqtt.MQTTv5 if self._is_5 else mqtt.MQTTv311
         # clean_session belongs to 3.1.1; 5 says clean_start at connect. False: the broker keeps commands for us.
         clean_session = None if self._is_5 else False
@@ -149,7 +158,7 @@ class MqttSession:
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
-        self.maximum_packet_octets = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
+        self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
         self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
         self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
         self.keeps_retained = bool(getattr(properties, "RetainAvailable", 1))
@@ -172,7 +181,7 @@ class MqttSession:
         self.tap("in", topic, payload)
         if message.qos and message.mid not in self._unacked:
             self._note(message.mid, len(payload))
-        self._received(Message(topic, payload, message.retain, message.mid if message.qos else 0))
+        self._received(Delivery(topic, payload, message.retain, message.mid if message.qos else 0))
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         future = self._subscribing.pop(mid, None)
@@ -240,9 +249,9 @@ class MqttSession:
         """How many more messages the broker takes before it answers one (MQTT 5 section 3.3.4)."""
         return self.receive_maximum - len(self._unanswered)
 
-    def octets(self) -> Octets | None:
+    def line_bytes(self) -> LineBytes | None:
         """What this connection carried so far; None when it is closed."""
-        return None if self._socket is None else octets_of(self._socket)
+        return None if self._socket is None else line_bytes_of(self._socket)
 
     async def _open(self, host: str, port: int) -> None:
         options: dict[str, Any] = {}
@@ -250,9 +259,10 @@ class MqttSession:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
-            properties.MaximumPacketSize = _MAXIMUM_PACKET_OCTETS
+            properties.MaximumPacketSize = _MAXIMUM_PACKET_BYTES
             options = {"clean_start": False, "properties": properties}
         try:
+            await self._find(host, port)
             # Names and handshakes block; the home must not wait for them.
             opening = in_thread(lambda: self.client.connect(host, port, self._asked_keepalive_s, **options))
             waited: set[asyncio.Future[Any]] = {opening, self._abandoned}
@@ -263,6 +273,20 @@ class MqttSession:
         except (OSError, ValueError) as error:
             self._context.settle()
             raise failure_of(error, host, port) from None
+
+    async def _find(self, host: str, port: int) -> None:
+        """Raises socket.gaierror for a name that there is not, UplinkFailure where no resolver answers."""
+        finding = asyncio.ensure_future(self._names.find(host, port, self._name_within_s))
+        waited: set[asyncio.Future[Any]] = {finding, self._abandoned}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not finding.done():
+            finding.cancel()
+            raise UplinkFailure(LOST, "the hub stops")
+        try:
+            finding.result()
+        except TimeoutError:
+            text = f"{host}: no DNS server answers, for {self._name_within_s:.0f} s now"
+            raise UplinkFailure("uplink-dns", text) from None
 
     def _judge_connack(self) -> None:
         if not self._connack.done():
@@ -275,7 +299,7 @@ class MqttSession:
             if "alert" in self._paho_error.lower():  # TLS 1.3 refuses a client only after the handshake
                 raise UplinkFailure(REFUSED, f"the broker refuses this hub in TLS: {self._paho_error}")
             ended = self._ended.result()
-            if ended.kind != LOST or self._ended_by_us:
+            if ended.kind != LOST or self.ended_by_us:
                 raise ended
             raise UplinkFailure(REFUSED, "the broker closed the connection without an answer", maybe_version=True)
         code, reference = self._connack.result()
@@ -301,7 +325,7 @@ class MqttSession:
             else:
                 if self._socket is not None and self._socket.pending():  # what TLS has decrypted wakes no selector
                     self._loop.call_soon(self._read_on)
-            self._acknowledge_octets()
+            self._acknowledge_bytes()
         except Exception as error:
             self._break(error)
 
@@ -309,7 +333,7 @@ class MqttSession:
         if self._socket is not None and not self._is_full:
             self._read()
 
-    def _acknowledge_octets(self) -> None:
+    def _acknowledge_bytes(self) -> None:
         # A broker that has Nagle's algorithm on (mosquitto, by default) holds a load limit back until what it sent
         # before is acknowledged, and the kernel would take 40 ms for that. Linux forgets this setting: each time anew.
         if self._socket is not None:
@@ -347,7 +371,7 @@ class MqttSession:
     def _listen_for_life(self) -> None:
         """End a connection that is half open (something is unanswered, and the line is silent altogether), or whose
         broker has forgotten a message."""
-        now, carried = self._loop.time(), self.octets()
+        now, carried = self._loop.time(), self.line_bytes()
         if carried is None:
             return
         oldest = next(iter(self._unanswered.values()), now)
@@ -366,7 +390,7 @@ class MqttSession:
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Whether the broker takes a packet of this size (MQTT 5 section 3.2.2.3.6)."""
-        return len(payload) + len(topic) + _FIXED_HEADER_OCTETS + 16 <= self.maximum_packet_octets
+        return len(payload) + len(topic) + _FIXED_HEADER_BYTES + 16 <= self.maximum_packet_bytes
 
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, alias: bool = False, expiry_s: float = 0
@@ -418,11 +442,11 @@ class MqttSession:
             return
         self._unacked[mid] = -abs(self._unacked[mid])
         while self._unacked:
-            first, octets = next(iter(self._unacked.items()))
-            if octets > 0:
+            first, bytes = next(iter(self._unacked.items()))
+            if bytes > 0:
                 break
             del self._unacked[first]
-            self._unacked_octets += octets
+            self._unacked_bytes += bytes
             self.client.ack(first, 1)
         if self._is_full and not self._has_too_many():
             self._is_full = False
@@ -431,13 +455,13 @@ class MqttSession:
                 self._loop.call_soon(self._read_on)
 
     def _has_too_many(self) -> bool:
-        return len(self._unacked) >= _MOST_UNACKED or self._unacked_octets >= _MOST_UNACKED_OCTETS
+        return len(self._unacked) >= _MOST_UNACKED or self._unacked_bytes >= _MOST_UNACKED_BYTES
 
-    def _note(self, mid: int, octets: int) -> None:
+    def _note(self, mid: int, bytes: int) -> None:
         """A message has come that is to be acknowledged. Where too many are, the broker is not read on: TCP makes it
         wait, however little it heeds our receive maximum."""
-        self._unacked[mid] = octets + 1
-        self._unacked_octets += octets + 1
+        self._unacked[mid] = bytes + 1
+        self._unacked_bytes += bytes + 1
         if self._has_too_many() and self._socket is not None:
             self._is_full = True
             self._loop.remove_reader(self._socket)
@@ -449,7 +473,7 @@ class MqttSession:
 
     def end(self, why: str) -> None:
         """Let the connection be over; `close` then says goodbye to the broker."""
-        self._ended_by_us = not self._ended.done()
+        self.ended_by_us = not self._ended.done()
         self._end(why)
 
     async def ended(self) -> UplinkFailure:

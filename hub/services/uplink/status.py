@@ -1,10 +1,13 @@
 """What the uplink tells of itself: the retained state topic, and the figures for `meterhub status`."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hub.core.health import CONDITIONS
 from hub.services.uplink.failure import UplinkFailure
+
+if TYPE_CHECKING:
+    from hub.wire.admin import TlsFigures, UplinkFigures
 
 
 def state_payload(word: str, epoch: int, boot: int, version: str, kid: bytes, t_ms: int) -> bytes:
@@ -35,7 +38,7 @@ class UplinkStatus:
         self.sent_again = 0  # acknowledged by the broker, not booked in time
         self.unbooked_since: float | None = None
         self.strays = 0  # messages that were no commands: retained, or on another topic
-        self.tls: dict[str, object] = {}
+        self.tls: TlsFigures = {}
 
     def _move(self, word: str, t_ms: int) -> None:
         if word != self.state:
@@ -46,7 +49,7 @@ class UplinkStatus:
         self.attempts += 1
         self._move("connecting", t_ms)
 
-    def up(self, t_ms: int, tls: dict[str, object]) -> None:
+    def up(self, t_ms: int, tls: "TlsFigures") -> None:
         self.sessions += 1
         self.tls = tls
         self._move("up", t_ms)
@@ -58,7 +61,7 @@ class UplinkStatus:
     def stopped(self, t_ms: int) -> None:
         self._move("stopped", t_ms)
 
-    def as_dict(self, rtt_ms: float | None) -> dict[str, Any]:
+    def as_dict(self, rtt_ms: float | None) -> "UplinkFigures":
         """For `status --json` (design 3.4); `since` in UTC epoch seconds, `tls` empty before the first session."""
         return {
             "state": self.state,

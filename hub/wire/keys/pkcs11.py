@@ -148,8 +148,8 @@ def _content(data: bytes, tag: int) -> tuple[bytes, bytes]:
         raise BadUri("a PEM that holds a PKCS#11 provider URI")
     size, at = data[1], 2
     if size & 0x80:
-        octets = size & 0x7F
-        size, at = int.from_bytes(data[2 : 2 + octets], "big"), 2 + octets
+        width = size & 0x7F
+        size, at = int.from_bytes(data[2 : 2 + width], "big"), 2 + width
     if at + size > len(data):
         raise BadUri("a PEM that holds a whole PKCS#11 provider URI")
     return data[at : at + size], data[at + size :]

@@ -22,15 +22,15 @@ CLEAN_SESSION = 0x04
 
 # What may follow a message's fixed fields.
 NOTHING = 0
-OCTETS = 1
+BYTES = 1
 TEXT = 2
-NAME = 3  # a text of at least one octet
+NAME = 3  # a text of at least one byte
 
 FORWARD = 0xFE
 
 
 class Malformed(ValueError):
-    """The octets are not an MQTT-SN 1.2 message; str() of it is the reason, one of a small fixed set."""
+    """The bytes are not an MQTT-SN 1.2 message; str() of it is the reason, one of a small fixed set."""
 
 
 class Message:
@@ -59,13 +59,13 @@ class Message:
         return type(self).__name__ + repr(tuple([getattr(self, name) for name in self.FIELDS]))
 
     def encode(self) -> bytes:
-        """The whole message, Length included; ValueError when it would pass 65535 octets (5.2.1)."""
+        """The whole message, Length included; ValueError when it would pass 65535 bytes (5.2.1)."""
         return frame(self.MSG_TYPE, self._body())
 
     def _body(self) -> bytes:
         fields = [getattr(self, name) for name in self.FIELDS]
         tail: bytes = b""
-        if self.TAIL == OCTETS:
+        if self.TAIL == BYTES:
             tail = fields.pop()
         elif self.TAIL != NOTHING:
             tail = fields.pop().encode()
@@ -78,7 +78,7 @@ class Message:
         if cls.TAIL == NOTHING:
             need_end(data, end)
             return cls(*fields)
-        if cls.TAIL == OCTETS:
+        if cls.TAIL == BYTES:
             return cls(*fields, data[end:])
         if cls.TAIL == NAME:
             need(data, end + 1)
@@ -86,7 +86,7 @@ class Message:
 
 
 def long_header(data: bytes) -> int:
-    """Where the body starts behind a 3-octet Length; Malformed when the Length is not the datagram's."""
+    """Where the body starts behind a 3-byte Length; Malformed when the Length is not the datagram's."""
     length, at = data[0], 2
     if length == 1:
         at = need(data, 4)
@@ -106,7 +106,7 @@ def need(data: bytes, end: int) -> int:
 
 def need_end(data: bytes, end: int) -> None:
     if len(data) > end:
-        raise Malformed("trailing octets")
+        raise Malformed("trailing bytes")
 
 
 def text_of(data: bytes, start: int) -> str:
@@ -132,7 +132,7 @@ def frame(msg_type: int, body: bytes) -> bytes:
     if length < 256:
         return bytes((length, msg_type)) + body
     if length + 2 > 65535:
-        raise ValueError("message longer than 65535 octets")
+        raise ValueError("message longer than 65535 bytes")
     return pack(">BHB", 1, length + 2, msg_type) + body
 
 
@@ -165,7 +165,7 @@ class TopicAck(Message):
 
 class WillMsgData(Message):
     FIELDS = __slots__ = ("message",)
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, message: bytes) -> None:
         self.message = message

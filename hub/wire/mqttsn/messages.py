@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MQTT-SN 1.2 messages <-> octets (sections 5.2 to 5.5): all 28 message types, no state, no clock, no I/O.
+"""MQTT-SN 1.2 messages <-> bytes (sections 5.2 to 5.5): all 28 message types, no state, no clock, no I/O.
 
 Runs unchanged on CPython and on MicroPython, together with `wire`. `decode` raises `Malformed` and nothing else,
-whatever the octets.
+whatever the bytes.
 Leniencies: a peer that does these things is still understood, each for a reason.
 
-* The 3-octet Length is accepted on messages that would fit the 1-octet one (5.2.1): nothing forbids it, and simple
+* The 3-byte Length is accepted on messages that would fit the 1-byte one (5.2.1): nothing forbids it, and simple
   devices build every message in one buffer with a fixed header.
 * Flag bits that a message does not use are ignored (5.3.4 calls them "not used", it does not demand zero).
 * ClientId length, ProtocolId, MsgId, return codes above 0x03 and reserved topic ids are not judged here: the machines
@@ -17,11 +17,11 @@ from struct import pack, unpack_from
 
 from hub.wire.mqttsn.fields import ACCEPTED as ACCEPTED
 from hub.wire.mqttsn.fields import (
+    BYTES,
     CLEAN_SESSION,
     DUP,
     FORWARD,
     NAME,
-    OCTETS,
     TEXT,
     WILL,
     MsgId,
@@ -69,15 +69,15 @@ def encode_puback(topic_id: int, msg_id: int, return_code: int) -> bytes:
 
 
 def short_topic_id(name: str) -> int:
-    """The topic id that a short topic name is (6.7): its two octets; ValueError when it is not two ASCII characters."""
-    octets = name.encode()
-    if len(name) != 2 or len(octets) != 2:
-        raise ValueError("a short topic name has two octets")
-    return octets[0] << 8 | octets[1]
+    """The topic id that a short topic name is (6.7): its two bytes; ValueError when it is not two ASCII characters."""
+    raw = name.encode()
+    if len(name) != 2 or len(raw) != 2:
+        raise ValueError("a short topic name has two bytes")
+    return raw[0] << 8 | raw[1]
 
 
 def short_topic_name(topic_id: int) -> str:
-    """The short topic name that a topic id is (6.7); Malformed when its octets are no text."""
+    """The short topic name that a topic id is (6.7); Malformed when its bytes are no text."""
     return text_of(pack(">H", topic_id), 0)
 
 
@@ -109,7 +109,7 @@ class GwInfo(Message):
 
     FIELDS = __slots__ = ("gw_id", "gw_add")
     LAYOUT = ">B"
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, gw_id: int, gw_add: bytes = b"") -> None:
         self.gw_id, self.gw_add = gw_id, gw_add
@@ -175,7 +175,7 @@ class RegAck(TopicAck):
 
 
 class Publish(Message):
-    """5.4.12; QoS -1 (0b11) only with a predefined or short topic (6.8); a short topic_id is its two octets."""
+    """5.4.12; QoS -1 (0b11) only with a predefined or short topic (6.8); a short topic_id is its two bytes."""
 
     FIELDS = __slots__ = ("topic_id_type", "topic_id", "msg_id", "data", "qos", "retain", "dup")
 
@@ -325,7 +325,7 @@ class WillMsgResp(ReturnCode):
 
 
 class Forward(Message):
-    """Forwarder encapsulation (5.5); radius: 0 to 3 hops, message: the inner message's octets, not looked at."""
+    """Forwarder encapsulation (5.5); radius: 0 to 3 hops, message: the inner message's bytes, not looked at."""
 
     FIELDS = __slots__ = ("radius", "wireless_node_id", "message")
 
@@ -333,7 +333,7 @@ class Forward(Message):
         self.radius, self.wireless_node_id, self.message = radius, wireless_node_id, message
 
     def encode(self) -> bytes:
-        """ValueError when the node id is longer than 252 octets: this Length is one octet and ends at the node id."""
+        """ValueError when the node id is longer than 252 bytes: this Length is one byte and ends at the node id."""
         return bytes((3 + len(self.wireless_node_id), FORWARD, self.radius & 3)) + self.wireless_node_id + self.message
 
 

@@ -32,7 +32,7 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,23}\Z")
 _HUB_ONLY = re.compile(r"(control|home)(/|\Z)|(price|weather|time)\Z")
 _OWN_ONLY = re.compile(r"(?:about|alarm)(?:/(.*))?\Z", re.DOTALL)
 
-MAX_TOPIC_OCTETS = 255
+MAX_TOPIC_BYTES = 255
 
 # What a publish to a topic becomes besides a local message.
 READING, ALARM, ABOUT, PLAIN = "reading", "alarm", "about", "plain"
@@ -111,7 +111,7 @@ def short_topic(topic_id: int) -> str | None:
 
 
 def short_topic_id(topic: str) -> int | None:
-    """The id of a two-octet topic name, or None for any other."""
+    """The id of a two-byte topic name, or None for any other."""
     return int.from_bytes(topic.encode("ascii"), "big") if len(topic) == 2 and topic.isascii() else None
 
 
@@ -137,7 +137,7 @@ def may_hear(client_id: str, topic: str) -> bool:
 
 
 def _fits(topic: str) -> bool:
-    return len(topic.encode()) <= MAX_TOPIC_OCTETS and "\x00" not in topic
+    return len(topic.encode()) <= MAX_TOPIC_BYTES and "\x00" not in topic
 
 
 class Subscriptions:

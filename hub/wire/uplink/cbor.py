@@ -1,10 +1,10 @@
 """CBOR as the contract uses it (design 3.3), and not a bit more: deterministic encoding (RFC 8949, section 4.2.1).
 
 What comes from outside is read by `decode`: no tags, no indefinite lengths, no duplicate or unsorted keys, integers of
-64 bits, finite floats where the caller allows them, a bounded depth. Time and memory are linear in the octets; nothing
+64 bits, finite floats where the caller allows them, a bounded depth. Time and memory are linear in the bytes; nothing
 is called back, nothing of the input is formatted into a text. Keys of maps are integers and texts.
 
-Pure Python on every board: what a hub does with hostile octets must not depend on which wheels it was built with.
+Pure Python on every board: what a hub does with hostile bytes must not depend on which wheels it was built with.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,11 +53,11 @@ def _float(value: float) -> bytes:
         raise ValueError("a float that is not finite")
     for initial, form in ((_HALF, ">e"), (_SINGLE, ">f")):
         try:
-            octets = pack(form, value)
+            raw = pack(form, value)
         except OverflowError:
             continue
-        if unpack(form, octets)[0] == value:
-            return bytes((initial,)) + octets
+        if unpack(form, raw)[0] == value:
+            return bytes((initial,)) + raw
     return bytes((_DOUBLE,)) + pack(">d", value)
 
 
@@ -80,8 +80,8 @@ def _key(key: Any) -> bytes:
 
 
 def _text(value: str) -> bytes:
-    octets = value.encode()
-    return _head(_TEXT, len(octets)) + octets
+    raw = value.encode()
+    return _head(_TEXT, len(raw)) + raw
 
 
 _ENCODERS: dict[type, Callable[[Any], bytes]] = {
@@ -130,7 +130,7 @@ def decode(
     except IndexError:
         raise BadCbor("it ends in the middle of an item") from None
     if at != len(data):
-        raise BadCbor(f"{len(data) - at} octets follow the data item")
+        raise BadCbor(f"{len(data) - at} bytes follow the data item")
     return item
 
 
@@ -151,7 +151,7 @@ def decode_sequence(data: bytes, depth: int = MAX_DEPTH) -> Iterator[Any]:
 
 
 def _item(data: bytes, at: int, depth: int, floats: bool) -> tuple[Any, int]:
-    """The item at `at`, and where the next begins. Raises BadCbor, or IndexError where the octets end."""
+    """The item at `at`, and where the next begins. Raises BadCbor, or IndexError where the bytes end."""
     initial = data[at]
     major, info = initial & 0xE0, initial & 0x1F
     if major == 0xE0:
@@ -165,27 +165,27 @@ def _item(data: bytes, at: int, depth: int, floats: bool) -> tuple[Any, int]:
         end = at + number
         if end > len(data):
             raise IndexError
-        octets = data[at:end]
+        raw = data[at:end]
         if major == _BYTES:
-            return octets, end
+            return raw, end
         try:
-            return octets.decode(), end
+            return raw.decode(), end
         except UnicodeDecodeError:
             raise BadCbor(f"the text at {at} is not UTF-8") from None
     if major == _TAG:
         raise BadCbor(f"a tag at {at}: none is used here")
     if not depth:
         raise BadCbor(f"nested more deeply at {at} than anything of ours")
-    # Each element has an octet at least: a length that promises more than is there costs no memory.
+    # Each element has a byte at least: a length that promises more than is there costs no memory.
     if number > len(data) - at:
-        raise BadCbor(f"an array or map at {at} has more elements than there are octets")
+        raise BadCbor(f"an array or map at {at} has more elements than there are bytes")
     if major == _ARRAY:
         return _elements(data, at, number, depth - 1, floats)
     return _entries(data, at, number, depth - 1, floats)
 
 
 def _argument(data: bytes, at: int, info: int) -> tuple[int, int]:
-    """RFC 8949 section 3: the argument behind the initial octet, in its shortest form."""
+    """RFC 8949 section 3: the argument behind the initial byte, in its shortest form."""
     if info > 27:
         raise BadCbor(f"an indefinite length or a reserved form at {at}")
     size = 1 << (info - 24)
@@ -210,13 +210,13 @@ def _simple(data: bytes, at: int, initial: int, floats: bool) -> tuple[Any, int]
     if not floats:
         raise BadCbor(f"a float at {at}, where none may be")
     size = 1 << (initial - 0xF8)
-    octets = data[at : at + 1 + size]
-    if len(octets) < 1 + size:
+    raw = data[at : at + 1 + size]
+    if len(raw) < 1 + size:
         raise IndexError
-    value: float = unpack({2: ">e", 4: ">f", 8: ">d"}[size], octets[1:])[0]
+    value: float = unpack({2: ">e", 4: ">f", 8: ">d"}[size], raw[1:])[0]
     if value != value or value in (_INFINITY, -_INFINITY):
         raise BadCbor(f"a float at {at} that is not finite")
-    if _float(value) != octets:
+    if _float(value) != raw:
         raise BadCbor(f"a float at {at} is not in its shortest form")
     return value, at + 1 + size
 

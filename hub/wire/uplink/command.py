@@ -154,7 +154,7 @@ def kid_text(header: dict[Any, Any]) -> str:
     """The operator that a protected header names: RFC 9052 has a byte string, here of UTF-8. Raises ValueError."""
     kid = header.get(_KID)
     if not isinstance(kid, bytes) or not 0 < len(kid) <= MAX_KID:
-        raise ValueError(f"kid is a byte string of 1 to {MAX_KID} octets")
+        raise ValueError(f"kid is a byte string of 1 to {MAX_KID} bytes")
     try:
         return kid.decode()
     except UnicodeDecodeError:

@@ -49,7 +49,7 @@ class Signer(Protocol):
     kid: bytes
 
     def sign(self, data: bytes) -> bytes:
-        """Sign as COSE wants it: r || s of 32 octets each for ES256, 64 octets for EdDSA."""
+        """Sign as COSE wants it: r || s of 32 bytes each for ES256, 64 bytes for EdDSA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def alg_of(public_key: object) -> int:
 
 
 def kid_of(certificate: x509.Certificate) -> bytes:
-    """The key id of a device: SHA-256 of its certificate (DER), first 8 octets (design 3.3)."""
+    """The key id of a device: SHA-256 of its certificate (DER), first 8 bytes (design 3.3)."""
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()[:8]
 
 

@@ -21,9 +21,9 @@ CONTENT_TYPE = "application/vnd.meterhub.pack+cbor"
 VERSION = 1
 
 _DEFLATE = "deflate"
-_FIELD_OCTETS = 13
+_FIELD_BYTES = 13
 _DEPTH = 4
-MAX_PACK_OCTETS = 4 << 20  # what a pack may inflate to: some twenty times what a hub seals
+MAX_PACK_BYTES = 4 << 20  # what a pack may inflate to: some twenty times what a hub seals
 
 # One series mixes exponents ("230" beside "230.1") only while that costs few digits.
 _MAX_EXPONENT_SPREAD = 3
@@ -76,7 +76,7 @@ def deflate_pack(data: bytes) -> tuple[bytes, dict[Any, Any]]:
     """A pack made smaller, and the header field that says so; itself and none where that would not make it smaller."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     small = deflater.compress(data) + deflater.flush()
-    return (small, {DEFLATED: _DEFLATE}) if len(small) + _FIELD_OCTETS < len(data) else (data, {})
+    return (small, {DEFLATED: _DEFLATE}) if len(small) + _FIELD_BYTES < len(data) else (data, {})
 
 
 def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
@@ -88,7 +88,7 @@ def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
         raise BadPack(f"made smaller in a way that is not known: {quoted(how)}")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = inflater.decompress(payload, MAX_PACK_OCTETS)
+        data = inflater.decompress(payload, MAX_PACK_BYTES)
     except zlib.error as error:
         raise BadPack(f"does not inflate: {error}") from None
     if not inflater.eof or inflater.unused_data:
@@ -99,7 +99,7 @@ def inflate_pack(header: Mapping[Any, Any], payload: bytes) -> bytes:
 def decode_pack(data: bytes) -> list[Reading]:
     """Decode a pack into readings, series by series. Raises BadPack with a reason."""
     try:
-        pack = decode(data, max_bytes=MAX_PACK_OCTETS, depth=_DEPTH, floats=False)
+        pack = decode(data, max_bytes=MAX_PACK_BYTES, depth=_DEPTH, floats=False)
     except BadCbor as error:
         raise BadPack(str(error)) from None
     if not isinstance(pack, dict) or type(pack.get(0)) is not int or pack[0] != VERSION or type(pack.get(1)) is not int:

@@ -64,9 +64,9 @@ def decode_receipt(payload: bytes) -> Receipt:
                           claims["detail"], claims["prev"], claims["i"])  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a receipt: {error!r}") from None
-    octets = (b"" if receipt.re is None else receipt.re, receipt.digest, receipt.prev)
+    raw = (b"" if receipt.re is None else receipt.re, receipt.digest, receipt.prev)
     texts = (receipt.hub, receipt.status, receipt.reason)
-    if not all(isinstance(value, bytes) for value in octets) or not all(isinstance(value, str) for value in texts):
+    if not all(isinstance(value, bytes) for value in raw) or not all(isinstance(value, str) for value in texts):
         raise ValueError("not a receipt: a field is of another type")
     if receipt.status not in STATUSES or type(receipt.i) is not int or not isinstance(receipt.detail, dict):
         raise ValueError("not a receipt")

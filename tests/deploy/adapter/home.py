@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import POWER, Appliance
+from deploy.adapter.appliance import POWER, AdapterAppliance
 from hub.wire.mqttsn import messages
 from tests.hub.core.gateway.playbook import ModelStore, Playbook
 
 CLIENT = "heater"
-LINK_OCTETS = 60
+LINK_BYTES = 60
 
 
-class Recorder(Appliance):
+class Recorder(AdapterAppliance):
     """Remembers what it was told; can be broken."""
 
     SETTABLE = ("temperature",)
@@ -58,7 +58,7 @@ class Home:
     """`waits` lets time pass; every timer of either side fires at its own (whole) second."""
 
     def __init__(self, seed: int = 1, book: Playbook | None = None, **settings: Any) -> None:
-        self.book = book or Playbook(max_octets={"udp": LINK_OCTETS})
+        self.book = book or Playbook(max_bytes={"udp": LINK_BYTES})
         self.is_cut = False
         self.loses: Callable[[str, messages.Message], bool] = lambda side, message: False
         self.said: list[tuple[int, messages.Message]] = []  # by the adapter, lost or not
@@ -108,7 +108,7 @@ class Home:
     def _exchange(self) -> None:
         while True:
             for datagram in self.adapter.datagrams_to_send():
-                assert len(datagram) <= LINK_OCTETS
+                assert len(datagram) <= LINK_BYTES
                 message = messages.decode(datagram)
                 self.said.append((self.now, message))
                 if not self.is_cut and not self.loses("adapter", message):
@@ -157,4 +157,4 @@ def heard(count: int = 30, **settings: Any) -> Home:
     return home
 
 
-__all__ = ["CLIENT", "LINK_OCTETS", "POWER", "Home", "Recorder", "heard"]
+__all__ = ["CLIENT", "LINK_BYTES", "POWER", "Home", "Recorder", "heard"]

@@ -224,7 +224,7 @@ def test_a_reading_that_the_hub_refuses_is_counted_and_not_repeated() -> None:
     assert len(home.publishes_of(POWER)) > 1
 
 
-def test_any_octets_at_any_time() -> None:
+def test_any_bytes_at_any_time() -> None:
     home = heard()
     seed = 7
     for length in range(400):
@@ -238,7 +238,7 @@ def test_any_octets_at_any_time() -> None:
 
 
 def test_a_setting_for_the_link_bounds_every_datagram() -> None:
-    adapter = Adapter("a" * 23, heard().appliance, lambda bits: 0, max_octets=60, about=(("class", "x" * 30),))
+    adapter = Adapter("a" * 23, heard().appliance, lambda bits: 0, max_bytes=60, about=(("class", "x" * 30),))
     adapter.start(0)
     adapter.handle_timer(0)
     assert all(len(datagram) <= 60 for datagram in adapter.datagrams_to_send())

@@ -34,7 +34,7 @@ def test_the_conversation_within_64_kb(tmp_path: Path) -> None:
 
 
 def test_a_night_of_buffering_within_64_kb(tmp_path: Path) -> None:
-    steps = [int(octets) for octets in run_unix(compiled_tree(tmp_path), SCRIPTS / "heap.py", "64k").split()]
+    steps = [int(size) for size in run_unix(compiled_tree(tmp_path), SCRIPTS / "heap.py", "64k").split()]
     print(f"32-bit unix port, .mpy: client {steps[0]}, adapter {steps[1]}, in service {steps[2]}")
     assert sum(steps) < HEAP * 7 // 8, "room for the integrator's own program"
 
@@ -42,7 +42,7 @@ def test_a_night_of_buffering_within_64_kb(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tree", [source_tree, compiled_tree])
 def test_what_stays_allocated_is_below_64_kb(tmp_path: Path, tree: object) -> None:
     place = tree(tmp_path)  # type: ignore[operator]
-    steps = [int(octets) for octets in run_wasm(place, SCRIPTS / "heap.py").split()]
+    steps = [int(size) for size in run_wasm(place, SCRIPTS / "heap.py").split()]
     print(f"port for node, {place}: client {steps[0]}, adapter {steps[1]}, in service {steps[2]}")
     # From source, a module keeps its names in pieces that were sized for the compiler.
     assert sum(steps) < (HEAP if tree is compiled_tree else HEAP * 5 // 4)

@@ -9,7 +9,7 @@ from deploy.adapter.readings import SIZE, Ring, payload_of, to_mantissa, to_text
 from hub.wire.uplink.reading import parse_decimal, parse_payload
 
 POWER, ENERGY = 1, 2
-OCTETS = 53
+BYTES = 53
 
 
 def filled(capacity: int, *rows: tuple[int, int]) -> Ring:
@@ -24,9 +24,9 @@ def drained(ring: Ring, now: int) -> dict[int, list[int]]:
     """topic id: when each of its readings was taken, as the hub would understand it."""
     times: dict[int, list[int]] = {}
     while len(ring):
-        topic_id, records = ring.take(now, OCTETS)
+        topic_id, records = ring.take(now, BYTES)
         payload = payload_of(records, now)
-        assert len(payload) <= OCTETS
+        assert len(payload) <= BYTES
         for ago_ms, mantissa, exponent in parse_payload(payload):
             assert mantissa * 10**exponent == now - ago_ms / 1000
             times.setdefault(topic_id, []).append(now - ago_ms // 1000)
@@ -47,19 +47,19 @@ def test_what_is_no_number_is_no_reading(value: float) -> None:
 
 def test_a_reading_of_now_is_a_bare_number() -> None:
     ring = filled(4, (POWER, 100))
-    assert payload_of(ring.take(100, OCTETS)[1], 100) == b"100"
+    assert payload_of(ring.take(100, BYTES)[1], 100) == b"100"
 
 
 def test_a_payload_takes_one_quantity_oldest_first() -> None:
     ring = filled(9, *[(topic_id, at) for at in (10, 20, 30) for topic_id in (POWER, ENERGY)])
-    topic_id, records = ring.take(40, OCTETS)
+    topic_id, records = ring.take(40, BYTES)
     assert (topic_id, payload_of(records, 40)) == (POWER, b"30:10,20:20,10:30")
     assert len(ring) == 3
 
 
 def test_what_was_put_back_comes_first_again() -> None:
     ring = filled(3, (POWER, 1), (POWER, 2))
-    _, records = ring.take(2, OCTETS)
+    _, records = ring.take(2, BYTES)
     ring.add(POWER, 3, 3, 0)
     ring.put_back(records)
     assert drained(ring, 3) == {POWER: [1, 2, 3]}
@@ -68,7 +68,7 @@ def test_what_was_put_back_comes_first_again() -> None:
 
 def test_putting_back_into_a_full_ring_makes_room() -> None:
     ring = filled(4, (POWER, 1), (POWER, 2))
-    _, records = ring.take(2, OCTETS)
+    _, records = ring.take(2, BYTES)
     for at in (3, 4, 5, 6):
         ring.add(POWER, at, at, 0)
     ring.put_back(records)
@@ -103,10 +103,10 @@ def test_what_the_hub_would_refuse_for_its_age_is_not_sent() -> None:
     assert drained(ring, 90 * 86400) == {POWER: [90 * 86400]}
     assert ring.dropped == 1
     ring = filled(4, (POWER, 0))
-    assert ring.take(90 * 86400, OCTETS) == (0, b"")
+    assert ring.take(90 * 86400, BYTES) == (0, b"")
     assert len(ring) == 0
 
 
-def test_the_buffer_is_eleven_octets_a_reading() -> None:
+def test_the_buffer_is_eleven_bytes_a_reading() -> None:
     ring = filled(2, (POWER, 1), (POWER, 2))
-    assert len(ring.take(2, OCTETS)[1]) == 2 * SIZE
+    assert len(ring.take(2, BYTES)[1]) == 2 * SIZE

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.adapter import udp_main
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.udp_main import Clock, Link, Loop
+from deploy.adapter.udp_main import Loop, TickClock, UdpSocket
 from hub.wire.mqttsn import messages
 from tests.acceptance.conftest import authority, broker, control_point, hub, make_hub
 from tests.deploy.adapter.home import Recorder
@@ -32,7 +32,7 @@ def test_the_clock_outlives_the_wrap_of_the_ticks(monkeypatch: pytest.MonkeyPatc
     ticks = iter([WRAP - 1000, WRAP - 500, 200, 200 + WRAP // 3, 200 + WRAP // 3 * 2, 100])
     monkeypatch.setattr(udp_main, "_ticks_ms", lambda: next(ticks))
     monkeypatch.setattr(udp_main, "_ticks_diff", lambda a, b: (a - b + WRAP // 2) % WRAP - WRAP // 2)
-    clock = Clock()
+    clock = TickClock()
     assert [clock.ms() for _ in range(4)] == [500, 1200, 1200 + WRAP // 3, 1200 + WRAP // 3 * 2]
     assert clock.ms() == 1000 + WRAP + 100
 
@@ -67,7 +67,7 @@ def desk() -> Iterator[Desk]:
 
 def test_it_connects_and_hears_the_hub_alone(desk: Desk) -> None:
     adapter = adapter_of()
-    loop = Loop(adapter, Link("127.0.0.1", desk.port))
+    loop = Loop(adapter, UdpSocket("127.0.0.1", desk.port))
     loop.turn()
     message, address = desk.hears()
     assert isinstance(message, messages.Connect)
@@ -86,7 +86,7 @@ def test_a_network_that_is_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> 
     for host, port in (("no-such-host.invalid", 10000), ("127.0.0.1", free_port(socket.SOCK_DGRAM))):
         fed = []
         adapter = adapter_of()
-        loop = Loop(adapter, Link(host, port), feed=lambda fed=fed: fed.append(1))
+        loop = Loop(adapter, UdpSocket(host, port), feed=lambda fed=fed: fed.append(1))
         adapter.orders.obey(b"off 1", 0)
         wait_for("the order's end", lambda loop=loop, adapter=adapter: loop.turn() or adapter.orders.on)
         assert fed
@@ -96,7 +96,7 @@ def test_it_dozes_only_while_nobody_can_reach_it(desk: Desk, monkeypatch: pytest
     monkeypatch.setattr(udp_main, "_LONGEST_WAIT_MS", 20)
     dozed: list[str] = []
     adapter = adapter_of()
-    loop = Loop(adapter, Link("127.0.0.1", desk.port), doze=lambda ms: dozed.append(adapter.client.state))
+    loop = Loop(adapter, UdpSocket("127.0.0.1", desk.port), doze=lambda ms: dozed.append(adapter.client.state))
     loop.turn()
     _, address = desk.hears()
     loop.turn()

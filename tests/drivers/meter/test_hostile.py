@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from drivers.meter import dlms, sml, telegrams, tic
 from drivers.meter.cipher import Keys, parse_keys
-from drivers.meter.cosem import Malformed, read_notification
+from drivers.meter.cosem import MalformedCosem, read_notification
 from drivers.meter.happenings import Memory
 from drivers.meter.iec62056 import Iec62056
 from drivers.meter.lines import read_lines
@@ -147,7 +147,7 @@ def test_what_never_ends_is_forgotten(kind: str, piece: bytes) -> None:
 def test_no_bytes_take_a_decoder_down(data: bytes) -> None:
     try:
         read_notification(b"\x0f" + data)
-    except Malformed:
+    except MalformedCosem:
         pass
     try:
         parse_keys(data)

@@ -23,6 +23,7 @@ from tests.drivers.meter.test_binary import BASE, PUSHED, REGISTERS
 from tests.drivers.meter.test_telegrams import p1
 from tests.emulators.meter import Meter, crc_arc, even, p1_telegram
 from tests.emulators.meter_telegrams import KEY, enciphered, hdlc, mbus, notification, sml_file, tic
+from tests.harness.witness import came, went
 
 WAIT_S = 60.0
 OLD_P1 = p1("0-0:96.1.1(12345678)", "1-0:1.8.1(00001.234*kWh)", "1-0:1.7.0(0000.36*kW)", check="")
@@ -202,15 +203,16 @@ def test_the_port_is_ours_alone(lines: Callable[..., Line]) -> None:
     assert "meter-missing" not in hub.codes(), "it goes by itself"
 
 
+@pytest.mark.condition("meter-missing")
 def test_a_cable_pulled_out_and_put_back(tmp_path: Path) -> None:
     meter = Meter(tmp_path / "tty", "p1").start()
     hub = Hub(meter.link)
 
     async def pull_and_put_back() -> None:
         await asyncio.to_thread(meter.stop)
-        await until(lambda: "meter-missing" in hub.codes())
+        await until(lambda: came("meter-missing", hub.codes()))
         await asyncio.to_thread(meter.start)
-        await until(lambda: "meter-missing" not in hub.codes() and hub.port.status()["state"] == "up")
+        await until(lambda: went("meter-missing", hub.codes()) and hub.port.status()["state"] == "up")
 
     hub.run(lambda: hub.port.status()["state"] == "up", pull_and_put_back)
     meter.stop()
@@ -225,6 +227,19 @@ def test_what_cannot_be_read_is_a_condition_with_its_reason(lines: Callable[...,
     assert hub.readings == []
 
 
+@pytest.mark.condition("meter-unreadable")
+def test_a_meter_that_encrypts_with_another_key_and_then_with_ours(lines: Callable[..., Line]) -> None:
+    line = lines(enciphered(p1_telegram(500), 7, key=bytes(16)), every_s=0.5)
+    hub = Hub(line.link, patience_s=1.0, keys=Keys(KEY))
+
+    async def change_key() -> None:
+        line.telegrams[:] = [enciphered(p1_telegram(500), counter) for counter in range(8, 200)]
+        await until(lambda: went("meter-unreadable", hub.codes()))
+
+    hub.run(lambda: came("meter-unreadable", hub.codes()), change_key)
+
+
+@pytest.mark.condition("meter-garbled")
 def test_many_bad_telegrams_are_a_condition_that_goes_by_itself(lines: Callable[..., Line]) -> None:
     good = p1_telegram(500)
     bad = good.replace(b"00.500", b"09.500")
@@ -233,19 +248,22 @@ def test_many_bad_telegrams_are_a_condition_that_goes_by_itself(lines: Callable[
 
     async def mend() -> None:
         line.telegrams[:] = [good]
-        await until(lambda: "meter-garbled" not in hub.codes())
+        await until(lambda: went("meter-garbled", hub.codes()))
 
-    hub.run(lambda: "meter-garbled" in hub.codes(), mend)
+    hub.run(lambda: came("meter-garbled", hub.codes()), mend)
     assert set(hub.powers) == {500.0}
 
 
+@pytest.mark.condition("meter-silent")
 def test_a_silent_meter_is_told(lines: Callable[..., Line]) -> None:
     line = lines(p1_telegram(500))
     hub = Hub(line.link, patience_s=1.0)
 
     async def fall_silent() -> None:
         line.telegrams.clear()
-        await until(lambda: "meter-silent" in hub.codes())
+        await until(lambda: came("meter-silent", hub.codes()))
+        line.telegrams[:] = [p1_telegram(500)]
+        await until(lambda: went("meter-silent", hub.codes()))
 
     hub.run(lambda: "power" in hub.values(), fall_silent)
     assert ("meter.lost", {"reason": "silent"}) in hub.events

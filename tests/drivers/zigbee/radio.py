@@ -132,7 +132,7 @@ class HubSide:
 
     @property
     def status(self) -> dict[str, Any]:
-        return self.link.status()
+        return dict(self.link.status())
 
     def conditions(self) -> set[str]:
         return {condition.code for condition in self.health.conditions()}

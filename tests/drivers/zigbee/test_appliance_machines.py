@@ -9,32 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.zigbee import exceptions, zcl
-from drivers.zigbee.appliance import Appliance, Shape
-from drivers.zigbee.budget import BURST, CALM_S, MUTED_ONE_IN_S, ONE_IN_S, Budget
-from drivers.zigbee.channel import Place, Reading
+from drivers.zigbee import exceptions
+from drivers.zigbee.appliance import Shape, ZclAppliance
+from drivers.zigbee.budget import BURST, CALM_S, MUTED_ONE_IN_S, ONE_IN_S, ReportBudget
+from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.delivery import UNSTABLE_RESETS, UNSTABLE_WITHIN_S, Deliveries, Resets
 from drivers.zigbee.ias import Zone
-from drivers.zigbee.interviews import RETRY_S, Interviews
-from drivers.zigbee.kept import FILE, Kept
-from drivers.zigbee.register import MOST_WH_PER_H, Register
+from drivers.zigbee.interviews import PACE, Interviews
+from drivers.zigbee.kept import FILE, AppliancesFile
+from drivers.zigbee.register import MOST_WH_PER_H, EnergyRegister
 from drivers.zigbee.scaling import bcd, doubt_of
+from hub.wire.zigbee import zcl
 
 ROOT = Path(__file__).resolve().parents[3]
-ELECTRICAL, METERING = Place(1, 0x0B04), Place(1, 0x0702)
+ELECTRICAL, METERING = ClusterPlace(1, 0x0B04), ClusterPlace(1, 0x0702)
 SHAPE = {1: Shape(0x0104, 0x51, frozenset((0x0000, 0x0006, 0x0702, 0x0B04)))}
 
 
-def uint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x20 + octets - 1, value.to_bytes(octets, "little"))
+def uint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x20 + size - 1, value.to_bytes(size, "little"))
 
 
-def sint(attribute: int, value: int, octets: int = 2) -> zcl.Record:
-    return zcl.Record(attribute, 0x28 + octets - 1, value.to_bytes(octets, "little", signed=True))
+def sint(attribute: int, value: int, size: int = 2) -> zcl.Record:
+    return zcl.Record(attribute, 0x28 + size - 1, value.to_bytes(size, "little", signed=True))
 
 
-def plug(**described: Any) -> Appliance:
-    appliance = Appliance("00" * 8)
+def plug(**described: Any) -> ZclAppliance:
+    appliance = ZclAppliance("00" * 8)
     appliance.describe(described.get("manufacturer", "M"), described.get("model", "T"), SHAPE, sleepy=False)
     return appliance
 
@@ -69,17 +70,17 @@ def test_a_value_before_its_divisor_is_withheld_and_after_it_is_not() -> None:
     assert appliance.take(ELECTRICAL, [sint(0x050B, 50)], 0.0) == []
     assert appliance.withheld == {"power": "its divisor is not known"} and appliance.refused == {"scale": 1}
     appliance.take(ELECTRICAL, POWER_PAIR, 1.0)
-    assert appliance.take(ELECTRICAL, [sint(0x050B, 50)], 2.0) == [Reading("power", "5.0")]
+    assert appliance.take(ELECTRICAL, [sint(0x050B, 50)], 2.0) == [ZclReading("power", "5.0")]
     assert appliance.withheld == {}
 
 
 def test_the_better_source_silences_the_other_while_it_speaks() -> None:
     appliance = plug()
     scales = [uint(0x0301, 1, 3), uint(0x0302, 1000, 3), zcl.Record(0x0300, 0x30, b"\0")]
-    assert appliance.take(METERING, [*scales, sint(0x0400, 70, 3)], 0.0) == [Reading("power", "70")]
-    assert appliance.take(ELECTRICAL, [*POWER_PAIR, sint(0x050B, 701)], 1.0) == [Reading("power", "70.1")]
+    assert appliance.take(METERING, [*scales, sint(0x0400, 70, 3)], 0.0) == [ZclReading("power", "70")]
+    assert appliance.take(ELECTRICAL, [*POWER_PAIR, sint(0x050B, 701)], 1.0) == [ZclReading("power", "70.1")]
     assert appliance.take(METERING, [sint(0x0400, 71, 3)], 2.0) == []
-    assert appliance.take(METERING, [sint(0x0400, 72, 3)], 3700.0) == [Reading("power", "72")], "it fell silent"
+    assert appliance.take(METERING, [sint(0x0400, 72, 3)], 3700.0) == [ZclReading("power", "72")], "it fell silent"
 
 
 def test_what_does_not_report_is_polled_until_a_report_proves_it() -> None:
@@ -101,28 +102,28 @@ def test_a_record_brings_all_back_and_a_damaged_one_does_no_harm() -> None:
     appliance.take(ELECTRICAL, [*POWER_PAIR, sint(0x050B, 50)], 0.0)
     appliance.settle(0.0)
     record = json.loads(json.dumps(appliance.to_record()))
-    again = Appliance("00" * 8, record)
+    again = ZclAppliance("00" * 8, record)
     again.describe(None, None, SHAPE, sleepy=False)
-    assert again.take(ELECTRICAL, [sint(0x050B, 60)], 1.0, reported=True) == [Reading("power", "6.0")]
+    assert again.take(ELECTRICAL, [sint(0x050B, 60)], 1.0, reported=True) == [ZclReading("power", "6.0")]
     assert again.model == "T"
     for key in record:
         for damage in (None, 7, "x", [], {"1": 2}):
-            broken = Appliance("00" * 8, record | {key: damage})
+            broken = ZclAppliance("00" * 8, record | {key: damage})
             broken.describe(None, None, SHAPE, sleepy=False)
             broken.take(ELECTRICAL, [*POWER_PAIR, sint(0x050B, 60)], 1.0)
 
 
 def test_the_file_of_records_survives_damage(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = AppliancesFile(tmp_path)
     kept.write({"00": {"read": True}})
-    assert Kept(tmp_path).records == {"00": {"read": True}}
+    assert AppliancesFile(tmp_path).records == {"00": {"read": True}}
     for damage in ("", "[", "[]", '{"00": 7}'):
         (tmp_path / FILE).write_text(damage)
-        assert Kept(tmp_path).records == {}
+        assert AppliancesFile(tmp_path).records == {}
 
 
 def test_a_register_runs_over_its_end_and_a_spike_is_held_back() -> None:
-    register = Register()
+    register = EnergyRegister()
     values = [(2**48 - 2, True), (3, True), (4, True), (2**32, False), (5, True)]
     for n, (raw, good) in enumerate(values):
         assert register.accepts(raw, 48, 1.0, float(n)) is good
@@ -132,7 +133,7 @@ def test_a_register_runs_over_its_end_and_a_spike_is_held_back() -> None:
 
 @given(st.lists(st.integers(0, 2**48 - 1), min_size=1, max_size=30))
 def test_no_two_accepted_values_are_further_apart_than_a_supply_allows(values: list[int]) -> None:
-    register = Register()
+    register = EnergyRegister()
     for n, raw in enumerate(values):
         register.accepts(raw, 48, 1.0, float(n))
     last = values[-1]
@@ -140,12 +141,12 @@ def test_no_two_accepted_values_are_further_apart_than_a_supply_allows(values: l
 
 
 def test_a_babbler_is_muted_and_heard_again() -> None:
-    budget = Budget()
+    budget = ReportBudget()
     passed = sum(budget.admits("power", n / 10) for n in range(3000))
     assert passed <= BURST + 300 / ONE_IN_S and budget.is_muted(300.0) and budget.dropped == 3000 - passed
     assert budget.admits("power", 300.0 + MUTED_ONE_IN_S)
     assert not budget.is_muted(301.0 + CALM_S)
-    good = Budget()
+    good = ReportBudget()
     assert all(good.admits(quantity, n * 4.0) for n in range(1000) for quantity in ("power", "energy", "state"))
 
 
@@ -162,7 +163,7 @@ def test_alarms_are_told_when_they_begin_and_when_they_end() -> None:
 def test_interviews_are_owed_until_they_succeed() -> None:
     interviews = Interviews()
     assert interviews.failed("a", 0.0) and not interviews.failed("a", 10.0)
-    assert interviews.take_due(10.0) == [] and interviews.take_due(10.0 + RETRY_S[1]) == ["a"]
+    assert interviews.take_due(10.0) == [] and interviews.take_due(10.0 + PACE.ceiling_s(1)) == ["a"]
     assert interviews.failing() == ["a"]
     interviews.succeeded("a")
     assert interviews.failing() == [] and interviews.failed("a", 99.0), "a new trouble is told"

@@ -30,7 +30,7 @@ DISPLAY_IEEE = "000d6f0000000003"
 DISPLAY = {"kind": "display", "ieee": DISPLAY_IEEE, "name": "display"}
 
 
-def test_the_current_price_octet_by_octet() -> None:
+def test_the_current_price_byte_by_byte() -> None:
     """Annex D.4.2.4.1: header, provider, label, event, now, unit, currency, digits, tiers, start, minutes, price."""
     [said] = answers(PRICE, CURRENT, TABLE, NOW)
     start = (int(NOW) - 600 - 946_684_800).to_bytes(4, "little")
@@ -88,7 +88,7 @@ def test_an_unknown_currency_is_none_and_an_unknown_command_is_refused() -> None
     st.sampled_from([TIME, PRICE, 0x0006]), st.binary(max_size=80), st.one_of(st.none(), st.floats(0, 6e9)),
     st.lists(st.tuples(st.floats(-1e12, 1e12), st.floats(1, 1e9), st.floats(-1e6, 1e6)), max_size=5),
 )  # fmt: skip
-def test_any_octets_are_answered_or_left_alone(
+def test_any_bytes_are_answered_or_left_alone(
     cluster_id: int, frame: bytes, t: float | None, steps: list[tuple[float, float, float]]
 ) -> None:
     table = PriceTable("EUR", tuple(PriceStep(*step) for step in steps), 1)

@@ -39,7 +39,7 @@ def with_speakers(scenario: Scenario, *speakers: Speaker, version: int = 13) -> 
 
 
 @pytest.mark.parametrize("version", [8, 13, 14])
-def test_sixty_octets_and_no_more(version: int) -> None:
+def test_sixty_bytes_and_no_more(version: int) -> None:
     speaker = Speaker(IEEE)
 
     async def scenario(hub: HubSide, bench: Bench, _place: Path) -> None:
@@ -51,7 +51,7 @@ def test_sixty_octets_and_no_more(version: int) -> None:
         speaker.say(longest)
         bench.changed()
         await until("the answer", lambda: hub.arrived == [(PEER, longest)])
-        assert hub.link.max_octets == 60
+        assert hub.link.max_bytes == 60
 
     with_speakers(scenario, speaker, version=version)
 

@@ -283,7 +283,7 @@ def test_the_policy_is_restored_when_the_window_closes(monkeypatch: pytest.Monke
 
 
 def test_an_install_code_lets_in_its_own_device_and_nobody_else() -> None:
-    # The example of the Zigbee Base Device Behavior specification (table 10-1): 16 octets and their CRC.
+    # The example of the Zigbee Base Device Behavior specification (table 10-1): 16 bytes and their CRC.
     code = "83fed3407a939723a5c639b26916d505c3b5"
     key = bytes(convert_install_code(bytes.fromhex(code))).hex()
     devices = [ADAPTER | {"link_key": key}, PLUG]

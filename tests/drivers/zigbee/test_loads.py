@@ -1,4 +1,4 @@
-"""Load control devices: the codec octet by octet, and a relay behind the emulated radio."""
+"""Load control devices: the codec byte by byte, and a relay behind the emulated radio."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -25,7 +25,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(limited())
 
 
-def test_an_event_octet_by_octet() -> None:
+def test_an_event_byte_by_byte() -> None:
     """Annex D.2.2.3.1.1: event, classes, group, start, minutes, criticality, offsets, setpoints, load, duty."""
     event = lc.event_of(0x01020304, 1000.0, 0.4)
     assert lc.load_control_event(event, 880.0, 0x21) == (
@@ -45,13 +45,13 @@ def test_whoever_asks_for_events_gets_the_one_that_holds() -> None:
 
 
 @given(st.integers(0, 0xFFFF), st.binary(max_size=80))
-def test_any_octets_are_answered_or_left_alone(cluster: int, frame: bytes) -> None:
+def test_any_bytes_are_answered_or_left_alone(cluster: int, frame: bytes) -> None:
     if lc.is_of_client(cluster, frame):
         lc.report_of(frame)
         assert all(len(said) >= 5 for said in lc.answers(frame, None, 0.0))
 
 
-def test_what_a_device_says_that_it_switches_octet_by_octet() -> None:
+def test_what_a_device_says_that_it_switches_byte_by_byte() -> None:
     """ZCL 2.5.1, 2.5.2; annex D.2.3.2.4: a bitmap, a class a bit."""
     assert lc.read_device_class(7) == b"\x18\x07\x00\x03\x00"
     said = b"\x10\x07\x01\x03\x00\x00\x19"

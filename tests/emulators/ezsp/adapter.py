@@ -20,9 +20,9 @@ from . import zdo
 from .device import COORDINATOR_NWK, ApsFrame, Device, Mode
 from .obedience import Obedience
 
-DATAGRAM_LIMIT: Final = 60  # octets of one MQTT-SN message in one APS frame
-PAYLOAD_LIMIT: Final = DATAGRAM_LIMIT - 7  # a PUBLISH has 7 octets in front of its data (MQTT-SN 1.2 §5.4.12)
-SEARCHGW: Final = 0x01  # MsgType, the second octet (§5.2.2)
+DATAGRAM_LIMIT: Final = 60  # bytes of one MQTT-SN message in one APS frame
+PAYLOAD_LIMIT: Final = DATAGRAM_LIMIT - 7  # a PUBLISH has 7 bytes in front of its data (MQTT-SN 1.2 §5.4.12)
+SEARCHGW: Final = 0x01  # MsgType, the second byte (§5.2.2)
 POWER, ENERGY, STATE, LIMIT, ABOUT, CONTROL = 0x0001, 0x0002, 0x0006, 0x0007, 0x0020, 0x0030
 OUTBOX_LIMIT: Final = 500
 HISTORY_LIMIT: Final = 2000

@@ -44,7 +44,7 @@ Event = tuple[str, bytes]
 
 
 def crc_ccitt(data: bytes) -> bytes:
-    """The two check octets of a frame, high octet first (UG101 §2.3)."""
+    """The two check bytes of a frame, high byte first (UG101 §2.3)."""
     return binascii.crc_hqx(data, 0xFFFF).to_bytes(2, "big")
 
 
@@ -63,22 +63,22 @@ _SEQUENCE: Final = _random_sequence(256)
 
 def randomise(data: bytes) -> bytes:
     """Randomise a DATA field, or undo it: the operation is its own inverse."""
-    return bytes(octet ^ key for octet, key in zip(data, _SEQUENCE))
+    return bytes(byte ^ key for byte, key in zip(data, _SEQUENCE))
 
 
 def stuff(data: bytes) -> bytes:
-    """Escape the reserved octets of a whole frame (UG101 §4.2)."""
+    """Escape the reserved bytes of a whole frame (UG101 §4.2)."""
     out = bytearray()
-    for octet in data:
-        if octet in RESERVED:
-            out += bytes((ESCAPE, octet ^ 0x20))
+    for byte in data:
+        if byte in RESERVED:
+            out += bytes((ESCAPE, byte ^ 0x20))
         else:
-            out.append(octet)
+            out.append(byte)
     return bytes(out)
 
 
 def frame(control: int, field: bytes = b"") -> bytes:
-    """One frame as it goes on the line: control octet, field, check octets, stuffed, with its closing flag."""
+    """One frame as it goes on the line: control byte, field, check bytes, stuffed, with its closing flag."""
     body = bytes((control,)) + field
     return stuff(body + crc_ccitt(body)) + bytes((FLAG,))
 
@@ -96,7 +96,7 @@ class Ash:
     """An NCP's ASH connection.
 
     `receive`, then drain `next_event`: ("data", EZSP frame), ("reset", b"") when the host asks for a restart: answer
-    with `reset`; ("failed", one octet: the error code) after which only a reset helps (UG101 §5 and §6).
+    with `reset`; ("failed", one byte: the error code) after which only a reset helps (UG101 §5 and §6).
     """
 
     def __init__(self) -> None:
@@ -121,23 +121,23 @@ class Ash:
         self._ack_due: float | None = None
         self._not_ready_until: float | None = None
 
-    # -- the host's octets -----------------------------------------------------------------------------------
+    # -- the host's bytes -----------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take octets from the line, any number at a time."""
-        for octet in data:
-            if octet == FLAG:
+        """Take bytes from the line, any number at a time."""
+        for byte in data:
+            if byte == FLAG:
                 self._end_of_frame(now)
-            elif octet == CANCEL:
+            elif byte == CANCEL:
                 self._drop_partial()
-            elif octet == SUBSTITUTE:
+            elif byte == SUBSTITUTE:
                 self._discarding = True
-            elif octet in (XON, XOFF):
-                self._xoff = octet == XOFF
-            elif octet == ESCAPE:
+            elif byte in (XON, XOFF):
+                self._xoff = byte == XOFF
+            elif byte == ESCAPE:
                 self._escaped = True
             elif not self._discarding:
-                self._frame.append(octet ^ 0x20 if self._escaped else octet)
+                self._frame.append(byte ^ 0x20 if self._escaped else byte)
                 self._escaped = False
                 # An unbounded frame is noise; wait for the next flag.
                 self._discarding = len(self._frame) > DATA_FIELD_MAX + 3
@@ -216,9 +216,9 @@ class Ash:
     # -- towards the host --------------------------------------------------------------------------------------
 
     def send(self, payload: bytes, now: float) -> bool:
-        """Queue one EZSP frame of 3 to 128 octets. False: not accepted (failed, or the queue is full)."""
+        """Queue one EZSP frame of 3 to 128 bytes. False: not accepted (failed, or the queue is full)."""
         if not DATA_FIELD_MIN <= len(payload) <= DATA_FIELD_MAX:
-            raise ValueError(f"an EZSP frame in ASH has 3 to 128 octets, not {len(payload)}")
+            raise ValueError(f"an EZSP frame in ASH has 3 to 128 bytes, not {len(payload)}")
         if self.failed_code is not None or len(self.waiting) >= QUEUE_LIMIT:
             self._count("refused")
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EZSP frames to octets and back, by the layouts in `tables.py` (UG100 §3)."""
+"""EZSP frames to bytes and back, by the layouts in `tables.py` (UG100 §3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .tables import FIRST_SL_STATUS_VERSION, STATUS, STRUCTURES, layout
 Fields = dict[str, Any]
 
 _NUMBERS: Final = {"u8": 1, "u16": 2, "u32": 4, "i8": 1}
-_OCTETS: Final = {"eui": 8, "key": 16}
+_BYTES: Final = {"eui": 8, "key": 16}
 _LENGTHS: Final = {"lv": 1, "lv32": 4}
 _STATUS_COLUMN: Final = {"status": 0, "ezsp": 1, "sl": 2}
 _STRUCTURES: Final = {name: layout(text) for name, text in STRUCTURES.items()}
@@ -33,7 +33,7 @@ class Codec:
         self._wide = version >= FIRST_SL_STATUS_VERSION
 
     def decode(self, fields: tuple[tuple[str, str], ...], data: bytes) -> Fields:
-        """The fields of a request. Octets left over are ignored, as an NCP does. Raises Truncated."""
+        """The fields of a request. Bytes left over are ignored, as an NCP does. Raises Truncated."""
         values, _ = self._decode(fields, data, 0)
         return values
 
@@ -52,8 +52,8 @@ class Codec:
         if kind in _LENGTHS:
             length, at = self._number(_LENGTHS[kind], data, at)
             return _take(data, at, length), at + length
-        if kind in _OCTETS:
-            return _take(data, at, _OCTETS[kind]), at + _OCTETS[kind]
+        if kind in _BYTES:
+            return _take(data, at, _BYTES[kind]), at + _BYTES[kind]
         number, at = self._number(_NUMBERS[kind], data, at)
         return (number - 256 if kind == "i8" and number > 127 else number), at
 
@@ -62,7 +62,7 @@ class Codec:
         return int.from_bytes(_take(data, at, size), "little"), at + size
 
     def encode(self, fields: tuple[tuple[str, str], ...], values: Fields) -> bytes:
-        """The octets of a response; a field without a value is zero or empty, a status is given by its name."""
+        """The bytes of a response; a field without a value is zero or empty, a status is given by its name."""
         out = bytearray()
         for name, kind in fields:
             value = values.get(name)
@@ -79,12 +79,12 @@ class Codec:
             size, number = _NUMBERS[kind], int(value or 0)
             wrapped: int = number % 256**size
             return wrapped.to_bytes(size, "little")
-        octets: bytes = bytes(value or b"")
-        if kind in _OCTETS:
-            return octets.ljust(_OCTETS[kind], b"\0")
+        raw: bytes = bytes(value or b"")
+        if kind in _BYTES:
+            return raw.ljust(_BYTES[kind], b"\0")
         if kind in _LENGTHS:
-            return len(octets).to_bytes(_LENGTHS[kind], "little") + octets
-        return octets
+            return len(raw).to_bytes(_LENGTHS[kind], "little") + raw
+        return raw
 
     def _status(self, kind: str, value: str | int) -> bytes:
         column = 2 if self._wide else _STATUS_COLUMN[kind]
@@ -94,5 +94,5 @@ class Codec:
 
 def _take(data: bytes, at: int, length: int) -> bytes:
     if len(data) < at + length:
-        raise Truncated(f"{at + length} octets expected, {len(data)} there")
+        raise Truncated(f"{at + length} bytes expected, {len(data)} there")
     return data[at : at + length]

@@ -167,7 +167,7 @@ class Device(zdo.Node):
 
 def parse_ieee(text: str) -> bytes:
     """An IEEE address as people write it, most significant first, with or without colons. Raises ValueError."""
-    octets = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    if len(octets) != 8:
-        raise ValueError(f"an IEEE address has 8 octets: {text!r}")
-    return octets[::-1]
+    raw = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    if len(raw) != 8:
+        raise ValueError(f"an IEEE address has 8 bytes: {text!r}")
+    return raw[::-1]

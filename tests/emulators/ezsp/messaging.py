@@ -28,7 +28,7 @@ MULTICAST, MULTICAST_WITH_ALIAS, BROADCAST_WITH_ALIAS, BROADCAST = 3, 4, 5, 6
 INCOMING: Final = {"unicast": 0, "multicast": 2, "broadcast": 4}  # EmberIncomingMessageType
 APS_OPTION_ENCRYPTION: Final = 0x0020
 MAXIMUM_PAYLOAD: Final = 82
-APS_SECURITY_OCTETS: Final = 9
+APS_SECURITY_BYTES: Final = 9
 CONTENTS_IN_CALLBACK: Final = 0x41
 APP_RECEIVES_SUPPORTED: Final = 0x01
 APP_HANDLES_UNSUPPORTED: Final = 0x02
@@ -41,7 +41,7 @@ def maximum_payload_length(_stack: Stack, _args: Fields, _now: float) -> Fields:
 
 
 def _refusal(stack: Stack, args: Fields) -> str | None:
-    limit = MAXIMUM_PAYLOAD - (APS_SECURITY_OCTETS if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
+    limit = MAXIMUM_PAYLOAD - (APS_SECURITY_BYTES if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
     if stack.state != JOINED_NETWORK:
         return "NETWORK_DOWN"
     if stack.refusing:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A network co-processor: EZSP over ASH on one side, the air on the other. No I/O (UG100, UG101).
 
-ncp.receive(octets, now)      the line said something
+ncp.receive(bytes, now)      the line said something
 ncp.handle_timer(now)         when `get_timer()` is due
 ncp.bytes_to_send()           after either: what goes on the line
 """
@@ -91,14 +91,14 @@ class Ncp:
     # -- the line --------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take octets from the host."""
+        """Take bytes from the host."""
         if self.muted == "ash":
             return
         self.ash.receive(data, now)
         self._pump(now)
 
     def bytes_to_send(self) -> bytes:
-        """Octets for the host."""
+        """Bytes for the host."""
         data = self.ash.bytes_to_send()
         return b"" if self.muted == "ash" else data
 
@@ -121,11 +121,11 @@ class Ncp:
     def _pump(self, now: float) -> None:
         self._now = now
         while (event := self.ash.next_event()) is not None:
-            kind, octets = event
+            kind, raw = event
             if kind == "reset":
                 self.reset(now)
             elif kind == "data" and self.muted != "ezsp":
-                self._command(octets, now)
+                self._command(raw, now)
             self._count(kind)
         self._air_events(now)
         self._send_callbacks(now)

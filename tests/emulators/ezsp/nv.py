@@ -73,7 +73,7 @@ class NonVolatile:
         self.changed()
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it with octets as hexadecimal text."""
+        """All of it with bytes as hexadecimal text."""
         save, self.save = self.save, None
         try:
             plain = asdict(self)

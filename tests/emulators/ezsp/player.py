@@ -68,7 +68,7 @@ class Reporting:
 
 
 class Player(Device):
-    """Plays such a device. `commands`: what it was told to do, [endpoint, cluster, command, octets in hex]."""
+    """Plays such a device. `commands`: what it was told to do, [endpoint, cluster, command, bytes in hex]."""
 
     def __init__(self, entry: dict[str, Any], ieee: bytes, **device: Any) -> None:
         endpoints = {int(number): _endpoint(row) for number, row in entry["endpoints"].items()}

@@ -92,13 +92,13 @@ def get_value(stack: Stack, args: Fields, _now: float) -> Fields:
 
 
 def get_extended_value(stack: Stack, args: Fields, _now: float) -> Fields:
-    """EzspExtendedValueId: the flags of an endpoint, why a device left, what a source route costs in octets."""
+    """EzspExtendedValueId: the flags of an endpoint, why a device left, what a source route costs in bytes."""
     known = {EXTENDED_LEAVE_REASON: b"\0\0\0", EXTENDED_SOURCE_ROUTE_OVERHEAD: b"\0"}
     if args["characteristics"] in stack.node.endpoints:
         known[EXTENDED_ENDPOINT_FLAGS] = zdo.le16(ENDPOINT_ENABLED)
     if args["id"] in known:
         return {"value": known[args["id"]]}
-    return {"status": "NOT_FOUND", "value": b"\0\0"}  # the value's octets come even so
+    return {"status": "NOT_FOUND", "value": b"\0\0"}  # the value's bytes come even so
 
 
 def set_value(stack: Stack, args: Fields, _now: float) -> Fields:

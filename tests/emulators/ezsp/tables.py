@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EZSP as data: statuses, structures, and for every frame its number and layouts, per protocol version (UG100).
 
-A layout is a line of `name:type`. Types: u8 u16 u32 i8, eui (8 octets, least significant first), key (16 octets), lv
-(octets after a length octet), lv32 (after a 32-bit length), rest (all that follows), status, ezsp and sl (see STATUS),
-or the name of a structure. `resolve(version)` gives what one version speaks; `codec.py` turns it into octets.
+A layout is a line of `name:type`. Types: u8 u16 u32 i8, eui (8 bytes, least significant first), key (16 bytes), lv
+(bytes after a length byte), lv32 (after a 32-bit length), rest (all that follows), status, ezsp and sl (see STATUS),
+or the name of a structure. `resolve(version)` gives what one version speaks; `codec.py` turns it into bytes.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ class Malformed(ValueError):
 def parse(data: bytes) -> tuple[Header, bytes]:
     """Header and payload. Raises Malformed."""
     if len(data) < 3:
-        raise Malformed("a ZCL header has at least 3 octets")
+        raise Malformed("a ZCL header has at least 3 bytes")
     if not data[0] & FRAME_MANUFACTURER:
         return Header(data[0], data[1], data[2]), data[3:]
     if len(data) < 5:
-        raise Malformed("a manufacturer's ZCL header has 5 octets")
+        raise Malformed("a manufacturer's ZCL header has 5 bytes")
     return Header(data[0], data[3], data[4], int.from_bytes(data[1:3], "little")), data[5:]
 
 

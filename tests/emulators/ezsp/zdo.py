@@ -66,7 +66,7 @@ Binding = tuple[int, int, bytes, int]  # source endpoint, cluster, destination a
 
 @dataclass(eq=False)
 class Node:
-    """Anything with an address. `ieee` is 8 octets, least significant first; capability: R22 table 2.23."""
+    """Anything with an address. `ieee` is 8 bytes, least significant first; capability: R22 table 2.23."""
 
     ieee: bytes
     nwk: int = 0xFFFF

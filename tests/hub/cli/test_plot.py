@@ -1,11 +1,13 @@
 """`meterhub readings --plot`: what an engineer sees over SSH or a serial console."""
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from hub.cli.main import main
-from hub.cli.plot import plot
+from hub.cli.plot import plot, svg
+from hub.cli.readings import totals_by_day
 from hub.services.admin.queries import reading_row
 from hub.wire.uplink.reading import THINNED, Reading
 from tests.store.helpers import batch, commit, sample, started
@@ -31,6 +33,7 @@ def test_a_day_is_drawn() -> None:
         "      │███████████",
         "    0 ┤███████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁",
         "      └06:00                       09:00",
+        "min 0 W  mean 662.983 W  max 2000 W  last 0 W",
         "",
     ]
 
@@ -49,7 +52,7 @@ def test_heights_are_in_eighths_and_silence_is_blank() -> None:
 @pytest.mark.parametrize("values", [[(0, 5)], [(0, 0), (5, 0)], [(0, -3), (5, 4)], [(0, -3), (1, -3)]])
 def test_any_values_make_a_chart_of_the_width(values: list[tuple[int, int]]) -> None:
     drawn = plot(rows(values), columns=80)
-    assert len(drawn) == 11 and max(map(len, drawn)) <= 80
+    assert len(drawn) == 12 and max(map(len, drawn)) <= 80
     assert any(block in line for line in drawn for block in "▁█")
 
 
@@ -79,3 +82,36 @@ def test_the_verb_draws_a_stopped_hubs_readings(tmp_path: Path, capsys: pytest.C
     assert main(["readings", "--plot", "--client", "boiler", "--config", str(config)]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("power of boiler, W") and "2004.9 ┤" in shown
+
+
+def test_series_of_one_unit_have_one_axis_and_a_limit_is_drawn_in() -> None:
+    made = rows([(0, 1000), (60, 3000)], "boiler") + rows([(0, 400), (60, 500)], "fridge")
+    limit = [reading_row(Reading("boiler", "limit", T0 + 30 * 60_000, 1500, 0, 0))]
+    drawn = plot(made + limit, columns=40)
+    tops = [line for line in drawn if line.startswith(" 3000 ")]
+    assert len(tops) == 3, "boiler, its limit, and the fridge on the same axis"
+    boiler = drawn[[line.startswith("power of boiler") for line in drawn].index(True) :][:10]
+    assert any("------" in line for line in boiler), "held from half an hour on"
+    fridge = drawn[[line.startswith("power of fridge") for line in drawn].index(True) :][:10]
+    assert not any("--" in line for line in fridge)
+    assert "min 400 W  mean 450 W  max 500 W  last 500 W" in drawn
+
+
+def test_a_picture_for_a_report_is_svg_with_a_panel_a_unit() -> None:
+    made = [*rows([(0, 1), (1, 2)], "a<b"), reading_row(Reading("c", "voltage", T0, 230, 0, 0))]
+    picture = ElementTree.fromstring(svg(made))
+    lines = list(picture.iter("{http://www.w3.org/2000/svg}polyline"))
+    assert len(lines) == 2 and "power of a<b" in "".join(picture.itertext())
+    assert ElementTree.fromstring(svg([])) is not None
+
+
+def test_days_are_counted_from_register_to_register() -> None:
+    def register(hour: int, value: int) -> dict[str, object]:
+        return reading_row(Reading("meter", "energy", T0 + hour * 3_600_000, value, 0, 0))
+
+    found = totals_by_day(
+        [register(0, 1000), register(12, 3500), register(24, 4000), register(30, 100), register(48, 900)]
+    )
+    assert sum(day["kwh"] for day in found) == pytest.approx(2.5 + 0.5 + 0.8)
+    assert sum(day["fell"] for day in found) == 1, "an exchanged register is no energy"
+    assert totals_by_day(rows([(0, 5)])) == [], "watts are no register"

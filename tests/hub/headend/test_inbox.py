@@ -7,9 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.headend.book import Book
 from hub.headend.bookkeeper import Bookkeeper
+from hub.headend.command_signer import CommandSigner
 from hub.headend.inbox import Inbox
 from hub.wire.keys.identity import load_identity
 from hub.wire.uplink.cbor import encode
@@ -18,7 +19,7 @@ from hub.wire.uplink.envelope import FileSigner, seal
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    return Authority(tmp_path / "pki").issue("MTR-1", file_name="hub")[0]
+    return DevelopmentAuthority(tmp_path / "pki").issue("MTR-1", file_name="hub")[0]
 
 
 def sealed(certificate: Path, lane: str, content_type: int, content: bytes, number: int = 1) -> bytes:
@@ -43,7 +44,7 @@ def test_what_is_not_signed_is_looked_at_twice(certificate: Path, kind: str, pay
     inbox = Inbox([certificate])
     received = inbox.receive(f"meters/MTR-1/{kind}", payload)
     assert received.fault and received.fault.isprintable()
-    assert not inbox.announced and not inbox.missing()
+    assert not list(inbox.announced.lanes()) and not inbox.missing()
 
 
 RECEIPT = {1: "MTR-1", 6: 1, "re": bytes(16), "digest": bytes(32), "status": "completed", "reason": "", "detail": {},
@@ -82,12 +83,13 @@ def _renewed(by: Path, of: Path, number: int) -> bytes:
 
 
 def test_the_book_reads_on_after_a_renewal_also_when_it_is_opened_again(tmp_path: Path) -> None:
-    pki = Authority(tmp_path / "pki")
+    pki = DevelopmentAuthority(tmp_path / "pki")
     old, new = pki.issue("MTR-1", file_name="hub")[0], pki.issue("MTR-1", file_name="new")[0]
     signer = FileSigner(ec.generate_private_key(ec.SECP256R1()), b"reader")
 
     def keeper() -> Bookkeeper:
-        return Bookkeeper(Inbox([old]), Book(tmp_path / "book"), "reader", signer, gap_after_s=60)
+        book = Book(tmp_path / "book")
+        return Bookkeeper(Inbox([old], has_ledger=False), book, CommandSigner(book, "reader", signer), gap_after_s=60)
 
     first = keeper()
     pack = sealed(new, "receipts", 61, encode(RECEIPT))
@@ -101,7 +103,7 @@ def test_the_book_reads_on_after_a_renewal_also_when_it_is_opened_again(tmp_path
 
 
 def test_no_hub_makes_anothers_certificate_known(tmp_path: Path) -> None:
-    pki = Authority(tmp_path / "pki")
+    pki = DevelopmentAuthority(tmp_path / "pki")
     own, other = pki.issue("MTR-1", file_name="hub")[0], pki.issue("MTR-2", file_name="other")[0]
     inbox = Inbox([own])
     received = inbox.receive("meters/MTR-1/events", _renewed(own, other, 1))

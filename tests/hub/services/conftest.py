@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.house import House
 from tests.harness.memory import folder_in_memory
 from tests.harness.scripted_broker import Script, ScriptedBroker
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    authority = Authority(tmp_path_factory.mktemp("pki"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
+    authority = DevelopmentAuthority(tmp_path_factory.mktemp("pki"))
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     authority.issue("headend")
@@ -29,7 +29,7 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def make_house(tmp_path: Path, authority: Authority) -> Iterator[Callable[..., House]]:
+def make_house(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Callable[..., House]]:
     houses: list[House] = []
 
     def make(*ports: int, **settings: Any) -> House:
@@ -42,7 +42,7 @@ def make_house(tmp_path: Path, authority: Authority) -> Iterator[Callable[..., H
 
 
 @pytest.fixture
-def scripted(authority: Authority) -> Iterator[Callable[..., ScriptedBroker]]:
+def scripted(authority: DevelopmentAuthority) -> Iterator[Callable[..., ScriptedBroker]]:
     brokers: list[ScriptedBroker] = []
 
     def make(*scripts: Script, **options: Any) -> ScriptedBroker:

@@ -1,6 +1,6 @@
 """What each operation does, once it is authorised and its arguments are sound: one class an operation, one file a kind.
 
-A recipe for another one: its role in hub/wire/uplink/command.py, its arguments in hub/core/control/args.py, a class
+A recipe for another one: its role in hub/wire/uplink/command.py, its arguments in hub/wire/uplink/args.py, a class
 with `journal()` and `apply()` here, an example in deploy/asyncapi.py.
 """
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hub.core.control.appliance_orders import MAX_ORDERS, MAX_ORDERS_EACH, ApplianceOrder, set_text, switch_text
 from hub.core.control.authority import Accepted
-from hub.core.control.operations.base import Base, Desk, Unable
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
 from hub.core.control.operations.job import Job
 from hub.core.control.records import ORDER, Journal
 from hub.core.order import Order
@@ -13,8 +13,11 @@ from hub.core.order import Order
 _ZCL = "zb-"
 
 
-class _OfAppliance(Base):
-    """An order to one appliance that is known, listens, and may be restricted if this restricts it."""
+class _OfAppliance(CommandedOperation):
+    """An order to one appliance that is known, listens, and may be restricted if this restricts it. `superseded`: what
+    it takes the place of."""
+
+    superseded: list[ApplianceOrder]
 
     def check_appliance(self, restricts: bool) -> None:
         """Raises Unable where this appliance cannot, or may not, be told so."""
@@ -39,6 +42,15 @@ class _OfAppliance(Base):
     def own(self, older: list[ApplianceOrder]) -> list[ApplianceOrder]:
         return [old for old in older if old.kid == self.kid]
 
+    def journal_superseded(self, journal: Journal) -> None:
+        for old in self.superseded:
+            self.desk.journal_end(old, "superseded", self.now, journal)
+
+    def drop_superseded(self, now: float) -> None:
+        """The appliance is told what takes their place, so it is not released in between."""
+        for old in self.superseded:
+            self.desk.drop_order(old, now, release=False)
+
 
 class _Held(_OfAppliance):
     """A restriction with an end."""
@@ -50,8 +62,8 @@ class _Held(_OfAppliance):
         command = self.command
         ends_at = self.t() + args["duration"]
         self._order = ApplianceOrder(command.cti, command.kid, verdict.digest, args["client"], slot, text, ends_at)
-        self._superseded = self.own(self.older(slot))  # another's stands beside it: the newest is told
-        left = [old for old in desk.orders.values() if old not in self._superseded]
+        self.superseded = self.own(self.older(slot))  # another's stands beside it: the newest is told
+        left = [old for old in desk.orders.values() if old not in self.superseded]
         if len(left) >= MAX_ORDERS or sum(old.kid == self.kid for old in left) >= MAX_ORDERS_EACH:
             raise Unable("too-many", f"{MAX_ORDERS_EACH} orders of an operator, {MAX_ORDERS} in all, are under way")
 
@@ -62,13 +74,11 @@ class _Held(_OfAppliance):
     def journal(self) -> Journal:
         journal = Journal(kept={ORDER + self._order.cti.hex(): self._order.encode()})
         self.tell(journal, "accepted", {"end": round(self._order.ends_at, 3)})
-        for old in self._superseded:
-            self.desk.journal_end(old, "superseded", self.now, journal)
+        self.journal_superseded(journal)
         return journal
 
     def apply(self, now: float) -> None:
-        for old in self._superseded:
-            self.desk.drop_order(old, now, release=False)
+        self.drop_superseded(now)
         self.desk.orders[self._order.cti] = self._order
         self.desk.tell_order(self._order, now)
         self.desk.heard(self.kid, now)
@@ -95,27 +105,23 @@ class _On(_OfAppliance):
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:
         super().__init__(desk, verdict, args, now)
         self.check_appliance(restricts=False)
-        older = self.older("switch")
-        self._superseded = self.own(older)
-        if len(older) > len(self._superseded) and "admin" not in verdict.operator.roles:
+        self.superseded = older = self.older("switch")
+        if len(older) > len(self.own(older)) and "admin" not in verdict.operator.roles:
             raise Unable("held-by-another", f"another operator has switched {args['client']} off")
-        self._superseded = older
 
     def journal(self) -> Journal:
         journal = Journal()
         self.complete(journal)
-        for old in self._superseded:
-            self.desk.journal_end(old, "superseded", self.now, journal)
+        self.journal_superseded(journal)
         return journal
 
     def apply(self, now: float) -> None:
-        for old in self._superseded:
-            self.desk.drop_order(old, now, release=False)
+        self.drop_superseded(now)
         self.desk.give(self.args["client"], Order("switch", switch_text(True)))
         self.desk.heard(self.kid, now)
 
 
-def Switch(desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> Base:  # noqa: N802 - an operation
+def Switch(desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> CommandedOperation:  # noqa: N802 - an operation
     """`switch`: on, off, or a plug that speaks ZCL, which is switched on by the radio and never off."""
     client_id = args["client"]
     if not args["on"]:

@@ -7,9 +7,9 @@ from hub.core.control.appliance_orders import ApplianceOrder
 from hub.core.control.authority import Accepted, Authority
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.household import Household
-from hub.core.control.limits import Limit, Limits
-from hub.core.control.records import Journal, Request
-from hub.core.control.trial import Trial
+from hub.core.control.limits import Limit, LimitTable
+from hub.core.control.records import JobRequest, Journal
+from hub.core.control.trial import ListTrial
 from hub.core.order import Order
 from hub.wire.keys.operators import Operators
 from hub.wire.uplink.receipt import Receipt
@@ -27,13 +27,13 @@ class Desk(Protocol):
     """Control, as an operation sees it. Times are the machine's `now`, but where `utc` is said."""
 
     hub_id: str
-    limits: Limits
+    limits: LimitTable
     orders: dict[bytes, ApplianceOrder]
-    jobs: dict[bytes, Request]
+    jobs: dict[bytes, JobRequest]
     household: Household
     bulletin: Bulletin
     authority: Authority
-    trial: Trial
+    trial: ListTrial
     floor_w: float
 
     def random(self) -> float:
@@ -74,7 +74,7 @@ class Desk(Protocol):
 class Operation(Protocol):
     """One command. It changes nothing before `apply`, which comes once what `journal` gave is durable."""
 
-    request: Request | None
+    request: JobRequest | None
 
     def journal(self) -> Journal:
         """What becomes durable."""
@@ -87,7 +87,7 @@ class Operation(Protocol):
 OperationClass = Callable[[Desk, Accepted, Mapping[str, Any], float], Operation]
 
 
-class Base:
+class CommandedOperation:
     """What the operations have in common: they know who asked, when, and how to say so."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:
@@ -96,7 +96,7 @@ class Base:
         self.command = verdict.command
         self.args = args
         self.now = now
-        self.request: Request | None = None
+        self.request: JobRequest | None = None
 
     def journal(self) -> Journal:
         """What becomes durable."""

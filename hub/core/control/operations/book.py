@@ -1,11 +1,11 @@
 """`booked`: everything up to here is in the control point's book. Custody ends there, not at the broker (promise
 P1)."""
 
-from hub.core.control.operations.base import Base
+from hub.core.control.operations.base import CommandedOperation
 from hub.core.control.records import Journal
 
 
-class Booked(Base):
+class Booked(CommandedOperation):
     """No receipt: what was booked stands in the heartbeat."""
 
     def journal(self) -> Journal:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub.core.control.authority import Accepted
-from hub.core.control.operations.base import Base, Desk, Unable
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
 from hub.core.control.records import Journal
 
 
-class Cancel(Base):
+class Cancel(CommandedOperation):
     """`{"cti": ...}`: that one; `{}`: everything of this operator's, limits, switches and sets."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub.core.control.authority import Accepted
-from hub.core.control.operations.base import Base, Desk, Unable
-from hub.core.control.records import JOB, Journal, Request
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
+from hub.core.control.records import JOB, JobRequest, Journal
 from hub.wire.uplink.cbor import encode
 
 MAX_JOBS, MAX_JOBS_EACH = 16, 8
 
 
-class Job(Base):
+class Job(CommandedOperation):
     """What is asked for is the service's to do (hub/services/control/jobs.py); its result is another receipt."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:
@@ -21,7 +21,7 @@ class Job(Base):
         if len(desk.jobs) >= MAX_JOBS or own >= MAX_JOBS_EACH:
             raise Unable("too-many", f"{MAX_JOBS_EACH} commands of an operator, {MAX_JOBS} in all, are under way")
         is_for_many = command.aud != desk.hub_id
-        self.request = Request(command.cti, command.kid, verdict.digest, command.op, dict(args), is_for_many)
+        self.request = JobRequest(command.cti, command.kid, verdict.digest, command.op, dict(args), is_for_many)
 
     def journal(self) -> Journal:
         request = self.request

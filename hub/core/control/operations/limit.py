@@ -11,13 +11,13 @@ from hub.core.control.limits import (
     MAX_LIMITS_EACH,
     Limit,
 )
-from hub.core.control.operations.base import Base, Desk, Unable
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
 from hub.core.control.records import LIMIT, Journal
 
 _DEFAULT_CRITICALITY = 5
 
 
-class LimitHousehold(Base):
+class LimitHousehold(CommandedOperation):
     """Supersedes what the same operator asked for the same time; limits of several operators hold side by side."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:

@@ -1,11 +1,11 @@
 """`price` and `weather`: a table of steps for the home's displays and adapters."""
 
-from hub.core.control.operations.base import Base
+from hub.core.control.operations.base import CommandedOperation
 from hub.core.control.records import Journal
 from hub.wire.uplink.cbor import encode
 
 
-class Table(Base):
+class Table(CommandedOperation):
     """The newest table counts."""
 
     def _table(self) -> dict[str, object]:

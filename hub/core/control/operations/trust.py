@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub.core.control.authority import Accepted
-from hub.core.control.operations.base import Base, Desk, Unable
+from hub.core.control.operations.base import CommandedOperation, Desk, Unable
 from hub.core.control.records import Journal
 from hub.wire.keys.operators import BadOperators, Operators, parse_operators, refusal_of_list
 from hub.wire.uplink.command import kid_text
@@ -14,7 +14,7 @@ from hub.wire.uplink.envelope import BadEnvelope, split_sign1, verify
 _MAX_APPROVAL_BYTES = 1024
 
 
-class Trust(Base):
+class Trust(CommandedOperation):
     """The list in force says how many admins have to sign: the sender, and `approvals`."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:
@@ -60,7 +60,7 @@ class Trust(Base):
         self.desk.use_operators(self._operators, now)
 
 
-class ConfirmTrust(Base):
+class ConfirmTrust(CommandedOperation):
     """An admin of the list that is on trial has shown that it can be commanded with it."""
 
     def __init__(self, desk: Desk, verdict: Accepted, args: Mapping[str, Any], now: float) -> None:

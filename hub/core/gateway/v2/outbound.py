@@ -54,7 +54,7 @@ class Outbound:
     def nothing(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
         """Messages of 1.2's will dialogue that answer what the client did not say."""
 
-    def connack(self, peer: Peer, state: PeerState, message: v1.ConnAck) -> v2.ConnAck | None:
+    def connack(self, peer: Peer, state: PeerState, message: v1.ConnAck) -> v2.ConnAckV2 | None:
         """The last step's answer is the client's (3.2); a refusal ends the steps and the acquaintance."""
         if not state.connect_id:
             return None
@@ -65,9 +65,9 @@ class Outbound:
         state.steps.clear()
         if message.return_code:
             self._peers.dismiss(peer)
-            return v2.ConnAck(packet_id, reason_of(message.return_code, NOT_AUTHORIZED))
+            return v2.ConnAckV2(packet_id, reason_of(message.return_code, NOT_AUTHORIZED))
         assigned = state.client_id if state.assigned else ""
-        return v2.ConnAck(packet_id, 0, state.session_present, assigned_client_id=assigned)
+        return v2.ConnAckV2(packet_id, 0, state.session_present, assigned_client_id=assigned)
 
     def will_topic_req(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
         """The client said its will in its CONNECT."""
@@ -76,19 +76,19 @@ class Outbound:
     def will_msg_req(self, peer: Peer, state: PeerState, message: v1.Message) -> None:
         self._peers.tell(peer, state.will_msg)
 
-    def register(self, peer: Peer, state: PeerState, message: v1.Register) -> v2.Register:
+    def register(self, peer: Peer, state: PeerState, message: v1.Register) -> v2.RegisterV2:
         state.forgotten.discard(message.topic_id)
-        return v2.Register(message.msg_id, message.topic_name, message.topic_id)
+        return v2.RegisterV2(message.msg_id, message.topic_name, message.topic_id)
 
-    def regack(self, peer: Peer, state: PeerState, message: v1.RegAck) -> v2.RegAck | None:
+    def regack(self, peer: Peer, state: PeerState, message: v1.RegAck) -> v2.RegAckV2 | None:
         if not message.msg_id:
             return None  # of a REGISTER that the client did not send
         if message.return_code:
-            return v2.RegAck(message.msg_id, reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR))
+            return v2.RegAckV2(message.msg_id, reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR))
         state.forgotten.discard(message.topic_id)
-        return v2.RegAck(message.msg_id, 0, message.topic_id, SESSION_ALIAS)
+        return v2.RegAckV2(message.msg_id, 0, message.topic_id, SESSION_ALIAS)
 
-    def publish(self, peer: Peer, state: PeerState, message: v1.Publish) -> v2.Publish:
+    def publish(self, peer: Peer, state: PeerState, message: v1.Publish) -> v2.PublishV2:
         """3.6.2; a short topic, and an alias that the client dropped, go by name. DUP is for QoS 2 alone."""
         topic_type = PREDEFINED_ALIAS
         topic: int | str = message.topic_id
@@ -100,7 +100,7 @@ class Outbound:
             if message.topic_id in state.forgotten and session is not None and message.topic_id in session.topics_by_id:
                 topic_type, topic = TOPIC_NAME, session.topics_by_id[message.topic_id]
         dup = message.dup and message.qos == 2
-        return v2.Publish(topic_type, topic, message.msg_id, message.data, message.qos, message.retain, dup)
+        return v2.PublishV2(topic_type, topic, message.msg_id, message.data, message.qos, message.retain, dup)
 
     def puback(self, peer: Peer, state: PeerState, message: v1.PubAck) -> v2.Message | None:
         """3.6.3; at QoS 0 there is no Packet Identifier that a refusal could name, at QoS 2 it is a PUBREC (3.6.4)."""
@@ -109,40 +109,40 @@ class Outbound:
         reason_code = reason_of(message.return_code, IMPLEMENTATION_SPECIFIC_ERROR)
         if message.msg_id in state.open_qos2:
             del state.open_qos2[message.msg_id]
-            return v2.PubRec(message.msg_id, reason_code)
-        return v2.PubAck(message.msg_id, reason_code)
+            return v2.PubRecV2(message.msg_id, reason_code)
+        return v2.PubAckV2(message.msg_id, reason_code)
 
-    def pubrec(self, peer: Peer, state: PeerState, message: v1.PubRec) -> v2.PubRec:
-        return v2.PubRec(message.msg_id)
+    def pubrec(self, peer: Peer, state: PeerState, message: v1.PubRec) -> v2.PubRecV2:
+        return v2.PubRecV2(message.msg_id)
 
-    def pubrel(self, peer: Peer, state: PeerState, message: v1.PubRel) -> v2.PubRel:
-        return v2.PubRel(message.msg_id)
+    def pubrel(self, peer: Peer, state: PeerState, message: v1.PubRel) -> v2.PubRelV2:
+        return v2.PubRelV2(message.msg_id)
 
-    def pubcomp(self, peer: Peer, state: PeerState, message: v1.PubComp) -> v2.PubComp:
-        return v2.PubComp(message.msg_id)
+    def pubcomp(self, peer: Peer, state: PeerState, message: v1.PubComp) -> v2.PubCompV2:
+        return v2.PubCompV2(message.msg_id)
 
-    def suback(self, peer: Peer, state: PeerState, message: v1.SubAck) -> v2.SubAck:
+    def suback(self, peer: Peer, state: PeerState, message: v1.SubAck) -> v2.SubAckV2:
         """3.8: the reason code is the granted QoS; only a session alias is told."""
         topic_type = state.asked.pop(message.msg_id, PREDEFINED_ALIAS)
         if message.return_code:
             reason_code = reason_of(message.return_code, TOPIC_FILTER_INVALID)
-            return v2.SubAck(message.msg_id, reason_code, topic_type=PREDEFINED_ALIAS)
+            return v2.SubAckV2(message.msg_id, reason_code, topic_type=PREDEFINED_ALIAS)
         if topic_type == PREDEFINED_ALIAS or not message.topic_id:
-            return v2.SubAck(message.msg_id, message.qos, topic_type=PREDEFINED_ALIAS)
+            return v2.SubAckV2(message.msg_id, message.qos, topic_type=PREDEFINED_ALIAS)
         state.forgotten.discard(message.topic_id)
-        return v2.SubAck(message.msg_id, message.qos, message.topic_id, SESSION_ALIAS)
+        return v2.SubAckV2(message.msg_id, message.qos, message.topic_id, SESSION_ALIAS)
 
-    def unsuback(self, peer: Peer, state: PeerState, message: v1.UnsubAck) -> v2.UnsubAck:
-        return v2.UnsubAck(message.msg_id, state.asked.pop(message.msg_id, 0))
+    def unsuback(self, peer: Peer, state: PeerState, message: v1.UnsubAck) -> v2.UnsubAckV2:
+        return v2.UnsubAckV2(message.msg_id, state.asked.pop(message.msg_id, 0))
 
-    def pingresp(self, peer: Peer, state: PeerState, message: v1.Message) -> v2.PingResp | None:
+    def pingresp(self, peer: Peer, state: PeerState, message: v1.Message) -> v2.PingRespV2 | None:
         """3.12, with what is still buffered; after a restart nobody knows the request, the client asks again."""
         if not state.ping_id:
             return None
         packet_id, state.ping_id = state.ping_id, 0
         session = self._peers.by_peer.get(peer)
         remaining = 0 if session is None else len(session.queue) + (session.inflight is not None)
-        return v2.PingResp(packet_id, min(remaining, _MORE))
+        return v2.PingRespV2(packet_id, min(remaining, _MORE))
 
     def disconnect(self, peer: Peer, state: PeerState, message: v1.Disconnect) -> v2.Message | None:
         """1.2's one DISCONNECT is an answer to sleep, to a goodbye, or news."""
@@ -150,5 +150,5 @@ class Outbound:
             packet_id = state.owed.popleft()
             return v2.SleepResp(packet_id) if packet_id else None
         if self._peers.session_at(peer) is not None:
-            return v2.Disconnect(SESSION_TAKEN_OVER)
-        return v2.Disconnect(NO_VIRTUAL_CONNECTION, packet_id=state.last_id)
+            return v2.DisconnectV2(SESSION_TAKEN_OVER)
+        return v2.DisconnectV2(NO_VIRTUAL_CONNECTION, packet_id=state.last_id)

@@ -20,7 +20,7 @@ class Gone:
 class ByName(NamedTuple):
     """Not a message: a PUBLISH by topic name, once a REGISTER ahead of it has given the name an id."""
 
-    publish: messages.Publish
+    publish: messages.PublishV2
     dup: bool
 
 
@@ -60,7 +60,7 @@ class PeerState:
         self.id_changes = 0
 
     @classmethod
-    def of(cls, message: messages.Connect, now: float) -> "PeerState":
+    def of(cls, message: messages.ConnectV2, now: float) -> "PeerState":
         state = cls(message.client_id, now)
         state.max_packet_size = message.max_packet_size
         state.session_expiry_s = message.session_expiry_s or 0
@@ -110,13 +110,13 @@ class PeerState:
         if packet_ids:
             self.last_id, self.last_digest, self.id_changes = packet_ids[-1], None, len(packet_ids) - 1
 
-    def repeats(self, packet_id: int, octets: bytes) -> bool:
+    def repeats(self, packet_id: int, raw: bytes) -> bool:
         """Whether this request is the last one once more.
 
         2.0 forbids DUP at QoS 1 (3.6.2.2.3), yet a retransmission is to be recognised and a free Packet Identifier may
         be used again. So only a client that changed it with each of its last two requests is known to repeat.
         """
-        digest = crc32(octets)
+        digest = crc32(raw)
         if packet_id != self.last_id:
             self.id_changes += 1
         elif self.last_digest is None or digest == self.last_digest:

@@ -42,26 +42,25 @@ class PeerTable:
 
     def deny(self, peer: Peer, message: v2.Message) -> None:
         """There is no Virtual Connection: the client learns it at once, unless it only takes its leave."""
-        if type(message) is not v2.Disconnect:
+        if type(message) is not v2.DisconnectV2:
             packet_id = getattr(message, "packet_id", 0)
-            self.answer(peer, v2.Disconnect(NO_VIRTUAL_CONNECTION, packet_id=packet_id))
+            self.answer(peer, v2.DisconnectV2(NO_VIRTUAL_CONNECTION, packet_id=packet_id))
 
     def fail(self, peer: Peer, reason_code: int) -> None:
         """End a Virtual Connection in error (4.12.1): the client is told, its will is published."""
-        self.answer(peer, v2.Disconnect(reason_code))
+        self.answer(peer, v2.DisconnectV2(reason_code))
         state = self.peers.get(peer)
         if state is not None and self.session_at(peer) is not None:
             state.ended_at = state.last_heard
             self.tell(peer, Gone())
 
     def settle(self, peer: Peer, state: PeerState) -> None:
-        """This peer speaks 2.0 from now on. The tables stay as small as the gateway's own."""
+        """This peer speaks 2.0 from now on. A client goes with its session, or when it is refused; a place is
+        forgotten when there are too many."""
         self.peers[peer] = self.clients[state.client_id] = state
         limit = 2 * self.config.limits.clients
         if len(self.peers) > limit:
             _prune(self.peers, lambda at: at == peer or at in self.by_peer)
-        if len(self.clients) > limit:
-            _prune(self.clients, lambda client_id: client_id == state.client_id or client_id in self.sessions)
         if len(self.forwarders) > limit:
             self.forwarders.clear()  # each is learnt again from its next datagram
 

@@ -56,8 +56,8 @@ class Translator:
         said = self._outbound.say(peer, state, message)
         if said is None:
             return b""
-        octets = said.encode()
-        return None if 0 < state.max_packet_size < len(octets) else octets
+        raw = said.encode()
+        return None if 0 < state.max_packet_size < len(raw) else raw
 
     def wrap(self, peer: Peer, datagram: bytes) -> bytes:
         """The envelope for a node behind a forwarder, in the forwarder's own translator."""

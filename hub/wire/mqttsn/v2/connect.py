@@ -14,13 +14,13 @@ from hub.wire.mqttsn.v2.fields import (
     Reader,
     Will,
     qos_at,
-    reason_octets,
-    topic_octets,
+    reason_bytes,
+    topic_bytes,
     topic_type_of,
 )
 
 
-class Connect(Message):
+class ConnectV2(Message):
     """3.1; session_expiry_s and awake_messages: None = not carried. Another version's CONNECT has only packet_id."""
 
     FIELDS = __slots__ = (
@@ -65,9 +65,9 @@ class Connect(Message):
         if self.session_expiry_s is not None:
             body += pack(">I", self.session_expiry_s)
         if will is not None:
-            body += topic_octets(will.topic) + pack(">H", len(will.payload)) + will.payload
+            body += topic_bytes(will.topic) + pack(">H", len(will.payload)) + will.payload
         if authentication is not None:
-            body += _authentication_octets(authentication)
+            body += _authentication_bytes(authentication)
         return body + self.client_id.encode()
 
     @classmethod
@@ -97,12 +97,12 @@ def _will(reader: Reader, flags: int) -> Will:
     return Will(topic_type, topic, reader.take(reader.integer(2)), qos, flags & 0x10 != 0)
 
 
-def _authentication_octets(authentication: Authentication) -> bytes:
+def _authentication_bytes(authentication: Authentication) -> bytes:
     method = authentication.method.encode()
     return bytes((len(method),)) + method + pack(">H", len(authentication.data)) + authentication.data
 
 
-class ConnAck(Message):
+class ConnAckV2(Message):
     """3.2; assigned_client_id is empty when the client named itself."""
 
     FIELDS = __slots__ = (
@@ -135,7 +135,7 @@ class ConnAck(Message):
         if self.keep_alive_s is not None:
             body += pack(">H", self.keep_alive_s)
         if self.authentication is not None:
-            body += _authentication_octets(self.authentication)
+            body += _authentication_bytes(self.authentication)
         return body + self.assigned_client_id.encode()
 
     @classmethod
@@ -169,13 +169,13 @@ class Auth(Message):
         return cls(reader.packet_id(), reader.integer(1), reader.text(reader.integer(1)), reader.rest())
 
 
-class PingReq(PacketId):
+class PingReqV2(PacketId):
     """3.11: keep-alive, or out of sleep a wish for what is buffered."""
 
     __slots__ = ()
 
 
-class PingResp(Message):
+class PingRespV2(Message):
     """3.12; remaining: Application Messages still buffered, 255 = more than can be said, None = not carried."""
 
     FIELDS = __slots__ = ("packet_id", "remaining")
@@ -195,7 +195,7 @@ class PingResp(Message):
         return cls(packet_id, remaining)
 
 
-class Disconnect(Message):
+class DisconnectV2(Message):
     """3.13; packet_id 0 and session_expiry_s None: not carried. It never has an answer.
 
     Figure 3-23 puts the Session Expiry Interval before the Reason Code, the text (3.13.4, 3.13.5) lists them the other
@@ -218,7 +218,7 @@ class Disconnect(Message):
             body += pack(">H", self.packet_id)
         if self.session_expiry_s is not None:
             body += pack(">I", self.session_expiry_s)
-        return body + reason_octets(self.reason_code) + self.reason.encode()
+        return body + reason_bytes(self.reason_code) + self.reason.encode()
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -265,7 +265,7 @@ class SleepResp(Message):
 
     def _body(self) -> bytes:
         sleep_s = b"" if self.sleep_s is None else pack(">I", self.sleep_s)
-        return pack(">BH", self.sleep_s is not None, self.packet_id) + sleep_s + reason_octets(self.reason_code)
+        return pack(">BH", self.sleep_s is not None, self.packet_id) + sleep_s + reason_bytes(self.reason_code)
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:

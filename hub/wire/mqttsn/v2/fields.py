@@ -33,18 +33,18 @@ class Authentication(NamedTuple):
 
 
 class Reader:
-    """Takes fields off a packet, front to back; Malformed when there are too few octets."""
+    """Takes fields off a packet, front to back; Malformed when there are too few bytes."""
 
     __slots__ = ("at", "data")
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
 
-    def integer(self, octets: int) -> int:
-        return int.from_bytes(self.take(octets), "big")
+    def integer(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
 
-    def take(self, octets: int) -> bytes:
-        end = need(self.data, self.at + octets)
+    def take(self, size: int) -> bytes:
+        end = need(self.data, self.at + size)
         taken, self.at = self.data[self.at : end], end
         return taken
 
@@ -60,19 +60,19 @@ class Reader:
             raise Malformed("packet identifier 0")
         return packet_id
 
-    def text(self, octets: int) -> str:
-        return text_of(self.take(octets), 0)
+    def text(self, size: int) -> str:
+        return text_of(self.take(size), 0)
 
     def rest(self) -> bytes:
         return self.take(len(self.data) - self.at)
 
-    def name(self, octets: int) -> str:
-        if not octets:
+    def name(self, size: int) -> str:
+        if not size:
             raise Malformed("empty topic")
-        return self.text(octets)
+        return self.text(size)
 
     def topic(self, topic_type: int) -> Topic:
-        """A two-octet alias, or length and name."""
+        """A two-byte alias, or length and name."""
         number = self.integer(2)
         return self.name(number) if topic_type == TOPIC_NAME else number
 
@@ -106,14 +106,14 @@ def qos_at(flags: int, shift: int) -> int:
     return qos
 
 
-def topic_octets(topic: Topic) -> bytes:
+def topic_bytes(topic: Topic) -> bytes:
     if isinstance(topic, int):
         return pack(">H", topic)
-    octets = topic.encode()
-    return pack(">H", len(octets)) + octets
+    name = topic.encode()
+    return pack(">H", len(name)) + name
 
 
-def reason_octets(reason_code: int) -> bytes:
+def reason_bytes(reason_code: int) -> bytes:
     return bytes((reason_code,)) if reason_code else b""
 
 
@@ -145,7 +145,7 @@ class Ack(Message):
         self.packet_id, self.reason_code = packet_id, reason_code
 
     def _body(self) -> bytes:
-        return pack(">H", self.packet_id) + reason_octets(self.reason_code)
+        return pack(">H", self.packet_id) + reason_bytes(self.reason_code)
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:

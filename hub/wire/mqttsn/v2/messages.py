@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MQTT-SN 2.0 packets <-> octets (OASIS Committee Specification Draft 01 of 14 August 2026, chapters 2 and 3).
+"""MQTT-SN 2.0 packets <-> bytes (OASIS Committee Specification Draft 01 of 14 August 2026, chapters 2 and 3).
 
-No state, no clock, no I/O; for CPython only. `decode2` raises `Malformed` and nothing else, whatever the octets.
+No state, no clock, no I/O; for CPython only. `decode2` raises `Malformed` and nothing else, whatever the bytes.
 Each layout stands in a figure of the draft and in at least one independent codec; where they disagree the class says
 so (only DISCONNECT). MQTT-SN-2.0.md lists the sources. Reserved flags that are not 0 and a Packet Identifier of 0 are
 malformed, as the draft demands; reason codes and the contents of names are left to the machines to judge.
@@ -9,15 +9,15 @@ malformed, as the draft demands; reason codes and the contents of names are left
 
 from struct import pack
 
-from hub.wire.mqttsn.fields import OCTETS, long_header
+from hub.wire.mqttsn.fields import BYTES, long_header
 from hub.wire.mqttsn.fields import Malformed as Malformed
 from hub.wire.mqttsn.fields import Message as Message
 from hub.wire.mqttsn.v2.connect import Auth as Auth
-from hub.wire.mqttsn.v2.connect import ConnAck as ConnAck
-from hub.wire.mqttsn.v2.connect import Connect as Connect
-from hub.wire.mqttsn.v2.connect import Disconnect as Disconnect
-from hub.wire.mqttsn.v2.connect import PingReq as PingReq
-from hub.wire.mqttsn.v2.connect import PingResp as PingResp
+from hub.wire.mqttsn.v2.connect import ConnAckV2 as ConnAckV2
+from hub.wire.mqttsn.v2.connect import ConnectV2 as ConnectV2
+from hub.wire.mqttsn.v2.connect import DisconnectV2 as DisconnectV2
+from hub.wire.mqttsn.v2.connect import PingReqV2 as PingReqV2
+from hub.wire.mqttsn.v2.connect import PingRespV2 as PingRespV2
 from hub.wire.mqttsn.v2.connect import SleepReq as SleepReq
 from hub.wire.mqttsn.v2.connect import SleepResp as SleepResp
 from hub.wire.mqttsn.v2.connect import WakeUp as WakeUp
@@ -32,15 +32,15 @@ from hub.wire.mqttsn.v2.fields import (
     Topic,
     alias_type_of,
     qos_at,
-    reason_octets,
-    topic_octets,
+    reason_bytes,
+    topic_bytes,
     topic_type_of,
 )
 from hub.wire.mqttsn.v2.fields import Authentication as Authentication
 from hub.wire.mqttsn.v2.fields import Will as Will
 
 
-class Register(Message):
+class RegisterV2(Message):
     """3.4; alias: None when a client asks."""
 
     FIELDS = __slots__ = ("packet_id", "topic_name", "alias")
@@ -72,7 +72,7 @@ class _AliasAck(Message):
     def _body(self) -> bytes:
         alias = b"" if self.alias is None else pack(">H", self.alias)
         flags = self.topic_type | (self.alias is not None) << 2
-        return pack(">BH", flags, self.packet_id) + alias + reason_octets(self.reason_code)
+        return pack(">BH", flags, self.packet_id) + alias + reason_bytes(self.reason_code)
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -85,19 +85,19 @@ class _AliasAck(Message):
         return cls(packet_id, reason_code, alias, topic_type)
 
 
-class RegAck(_AliasAck):
+class RegAckV2(_AliasAck):
     """3.5; a client's carries no alias."""
 
     __slots__ = ()
 
 
-class SubAck(_AliasAck):
+class SubAckV2(_AliasAck):
     """3.8; reason_code: the granted QoS, or a refusal. Without an alias the type is PREDEFINED_ALIAS (3.8.2.1)."""
 
     __slots__ = ()
 
 
-class Publish(Message):
+class PublishV2(Message):
     """3.6.2; packet_id is 0 at QoS 0, where none is carried; DUP is for QoS 2 alone."""
 
     FIELDS = __slots__ = ("topic_type", "topic", "packet_id", "data", "qos", "retain", "dup")
@@ -118,7 +118,7 @@ class Publish(Message):
     def _body(self) -> bytes:
         flags = self.dup << 7 | self.qos << 5 | self.retain << 4 | self.topic_type
         packet_id = pack(">H", self.packet_id) if self.qos else b""
-        return bytes((flags,)) + packet_id + topic_octets(self.topic) + self.data
+        return bytes((flags,)) + packet_id + topic_bytes(self.topic) + self.data
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -141,7 +141,7 @@ class PubWos(Message):
         self.topic_type, self.topic, self.data, self.retain = topic_type, topic, data, retain
 
     def _body(self) -> bytes:
-        return bytes((self.retain << 4 | self.topic_type,)) + topic_octets(self.topic) + self.data
+        return bytes((self.retain << 4 | self.topic_type,)) + topic_bytes(self.topic) + self.data
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -154,7 +154,7 @@ class PubWos(Message):
         return cls(topic_type, topic, reader.rest(), flags & 0x10 != 0)
 
 
-class Subscribe(Message):
+class SubscribeV2(Message):
     """3.7; a Topic Filter fills the packet."""
 
     FIELDS = __slots__ = ("topic_type", "topic", "packet_id", "qos", "no_local", "as_published", "retain_handling")
@@ -187,7 +187,7 @@ class Subscribe(Message):
         return cls(topic_type, topic, packet_id, qos, flags & 0x80 != 0, flags & 0x10 != 0, retain_handling)
 
 
-class Unsubscribe(Message):
+class UnsubscribeV2(Message):
     """3.9."""
 
     FIELDS = __slots__ = ("topic_type", "topic", "packet_id")
@@ -235,7 +235,7 @@ class Forwarder(Message):
         return cls(reader.take(reader.integer(1)), reader.rest())
 
 
-class Connection(Message):
+class ConnectionEncapsulation(Message):
     """3.18, Connection Encapsulation: whose packet this is, from whatever address it comes."""
 
     FIELDS = __slots__ = ("client_id", "packet")
@@ -244,7 +244,7 @@ class Connection(Message):
         self.client_id, self.packet = client_id, packet
 
     def _body(self) -> bytes:
-        return topic_octets(self.client_id) + self.packet
+        return topic_bytes(self.client_id) + self.packet
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> Message:
@@ -255,34 +255,34 @@ class Connection(Message):
 class Protection(Message):
     """3.17, Protection Encapsulation, not looked into: see MQTT-SN-2.0.md."""
 
-    FIELDS = __slots__ = ("octets",)
-    TAIL = OCTETS
+    FIELDS = __slots__ = ("raw",)
+    TAIL = BYTES
 
-    def __init__(self, octets: bytes) -> None:
-        self.octets = octets
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
 
 
-class PubAck(Ack):
+class PubAckV2(Ack):
     __slots__ = ()
 
 
-class PubRec(Ack):
+class PubRecV2(Ack):
     __slots__ = ()
 
 
-class PubRel(Ack):
+class PubRelV2(Ack):
     __slots__ = ()
 
 
-class PubComp(Ack):
+class PubCompV2(Ack):
     __slots__ = ()
 
 
-class UnsubAck(Ack):
+class UnsubAckV2(Ack):
     __slots__ = ()
 
 
-class Advertise(Message):
+class AdvertiseV2(Message):
     """3.20.1; duration_s: until the next one."""
 
     FIELDS = __slots__ = ("gw_id", "duration_s")
@@ -292,22 +292,22 @@ class Advertise(Message):
         self.gw_id, self.duration_s = gw_id, duration_s
 
 
-class SearchGw(Message):
+class SearchGwV2(Message):
     """3.20.2; network: whatever the network below needs, or nothing."""
 
     FIELDS = __slots__ = ("network",)
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, network: bytes = b"") -> None:
         self.network = network
 
 
-class GwInfo(Message):
+class GwInfoV2(Message):
     """3.20.3; gw_add is empty when the gateway answers for itself."""
 
     FIELDS = __slots__ = ("gw_id", "gw_add")
     LAYOUT = ">B"
-    TAIL = OCTETS
+    TAIL = BYTES
 
     def __init__(self, gw_id: int, gw_add: bytes = b"") -> None:
         self.gw_id, self.gw_add = gw_id, gw_add
@@ -315,10 +315,11 @@ class GwInfo(Message):
 
 # By packet type (2.1.3).
 _TYPES: dict[int, type[Message]] = {
-    0x01: Connect, 0x02: ConnAck, 0x03: Publish, 0x04: PubAck, 0x05: PubRec, 0x06: PubRel, 0x07: PubComp,
-    0x08: Subscribe, 0x09: SubAck, 0x0A: Unsubscribe, 0x0B: UnsubAck, 0x0C: PingReq, 0x0D: PingResp,
-    0x0E: Disconnect, 0x0F: Auth, 0x10: Register, 0x11: RegAck, 0x12: PubWos, 0x13: SleepReq, 0x14: SleepResp,
-    0x15: WakeUp, 0x16: Advertise, 0x17: SearchGw, 0x18: GwInfo, 0xFC: Forwarder, 0xFE: Connection, 0xFF: Protection,
+    0x01: ConnectV2, 0x02: ConnAckV2, 0x03: PublishV2, 0x04: PubAckV2, 0x05: PubRecV2, 0x06: PubRelV2, 0x07: PubCompV2,
+    0x08: SubscribeV2, 0x09: SubAckV2, 0x0A: UnsubscribeV2, 0x0B: UnsubAckV2, 0x0C: PingReqV2, 0x0D: PingRespV2,
+    0x0E: DisconnectV2, 0x0F: Auth, 0x10: RegisterV2, 0x11: RegAckV2, 0x12: PubWos, 0x13: SleepReq, 0x14: SleepResp,
+    0x15: WakeUp, 0x16: AdvertiseV2, 0x17: SearchGwV2, 0x18: GwInfoV2, 0xFC: Forwarder,
+    0xFE: ConnectionEncapsulation, 0xFF: Protection,
 }  # fmt: skip
 for _number, _type in _TYPES.items():
     _type.MSG_TYPE = _number

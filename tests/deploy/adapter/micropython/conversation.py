@@ -2,7 +2,7 @@
 """On MicroPython and CPython: an adapter's day, its hub played by hand; no clock, no socket."""
 
 from deploy.adapter.adapter import Adapter
-from deploy.adapter.appliance import Appliance
+from deploy.adapter.appliance import AdapterAppliance
 from hub.wire.mqttsn.messages import (
     ConnAck,
     Connect,
@@ -19,7 +19,7 @@ from hub.wire.mqttsn.messages import (
 POWER, STATE, LIMIT, ABOUT, CONTROL = 1, 6, 7, 0x20, 0x30
 
 
-class Heater(Appliance):
+class Heater(AdapterAppliance):
     def __init__(self):
         self.told = []
 

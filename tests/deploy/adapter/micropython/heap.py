@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On MicroPython: the octets of heap that the adapter takes, in steps: the MQTT-SN half, the rest, one in service."""
+"""On MicroPython: the bytes of heap that the adapter takes, in steps: the MQTT-SN half, the rest, one in service."""
 
 import gc
 
@@ -19,7 +19,7 @@ gc.collect()
 # ---
 client = gc.mem_alloc()
 from deploy.adapter.adapter import Adapter  # noqa: E402
-from deploy.adapter.appliance import Appliance  # noqa: E402
+from deploy.adapter.appliance import AdapterAppliance  # noqa: E402
 from hub.wire.mqttsn.messages import ConnAck, Publish  # noqa: E402
 
 gc.collect()
@@ -27,7 +27,7 @@ gc.collect()
 adapter = gc.mem_alloc()
 
 
-class Heater(Appliance):
+class Heater(AdapterAppliance):
     def power_w(self):
         return 2000
 

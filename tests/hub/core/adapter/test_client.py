@@ -63,7 +63,7 @@ def test_connect() -> None:
     talk.told(("connected",))
 
 
-def test_connect_in_octets() -> None:
+def test_connect_in_bytes() -> None:
     client = Client("ab", keepalive_s=300)
     client.connect(0.0)
     assert [d.hex() for d in client.datagrams_to_send()] == ["08040401012c6162"]

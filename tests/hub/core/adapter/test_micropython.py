@@ -13,7 +13,7 @@ HERE = Path(__file__).parent / "micropython"
 ROOT = Path(__file__).parents[4]
 INSTALLED = ROOT / ".cache" / "micropython"
 
-# Octets of heap on this 32-bit port, from source. A regression guard, about a tenth above what was measured.
+# Bytes of heap on this 32-bit port, from source. A regression guard, about a tenth above what was measured.
 CODEC_HEAP = 29_000
 CLIENT_HEAP = 23_000
 
@@ -39,6 +39,6 @@ def test_it_behaves_the_same(script: str) -> None:
 
 
 def test_it_fits() -> None:
-    codec, client = [int(octets) for octets in run("heap.py").split()]
+    codec, client = [int(size) for size in run("heap.py").split()]
     assert codec < CODEC_HEAP
     assert client < CLIENT_HEAP

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.control.authority import REASONS, Accepted, AnsweredBefore, Authority, Refused
+from hub.core.control.authority import REASONS, Accepted, AnsweredBefore, Authority, CommandRefused
 from hub.wire.keys.operators import BadOperators, Operator, Operators, parse_operators, refusal_of_list
 from hub.wire.uplink.command import MAX_COMMAND_BYTES, ROLES, BadCommand, Command, parse_command, sign_command
 from hub.wire.uplink.envelope import FileSigner
@@ -71,7 +71,7 @@ def header(**changes: Any) -> bytes:
 
 
 def raw(payload: bytes | None = None, protected: bytes | None = None, key: Any = LIMITER) -> bytes:
-    """Signed properly over octets that no honest encoder writes."""
+    """Signed properly over bytes that no honest encoder writes."""
     head, _, body, _ = cbor2.loads(signed()).value
     head = head if protected is None else protected
     body = body if payload is None else payload
@@ -80,7 +80,7 @@ def raw(payload: bytes | None = None, protected: bytes | None = None, key: Any =
 
 
 def shared_references(levels: int) -> bytes:
-    """Nested arrays of references to one another: few octets that stand for 2^levels (CBOR tags 28 and 29)."""
+    """Nested arrays of references to one another: few bytes that stand for 2^levels (CBOR tags 28 and 29)."""
     item = b"\xd8\x1c\x81\x00"
     for level in range(levels):
         reference = b"\xd8\x1d" + (bytes((level,)) if level < 24 else bytes((0x18, level)))
@@ -109,7 +109,7 @@ UNENCODABLE: list[tuple[str, bytes, str]] = [
     ("labels not in order", raw(protected=b"\xa3" + TYPE + ALG + KID), "malformed"),
     ("a claim twice", raw(payload=claims_with(b"\x64args\xa0")), "malformed"),
     ("alg -7.0", raw(protected=b"\xa3\x01\xf9\xc7\x00" + TYPE + KID), "malformed"),
-    ("alg in two octets", raw(protected=b"\xa3\x01\x38\x06" + TYPE + KID), "malformed"),
+    ("alg in two bytes", raw(protected=b"\xa3\x01\x38\x06" + TYPE + KID), "malformed"),
     ("content type 61.0", raw(protected=b"\xa3" + ALG + b"\x03\xf9\x53\xa0" + KID), "malformed"),
     ("a header of indefinite length", raw(protected=b"\xbf" + ALG + TYPE + KID + b"\xff"), "malformed"),
     ("claims of indefinite length", raw(payload=b"\xbf\x01\x61a\xff"), "malformed"),
@@ -133,7 +133,7 @@ def test_what_is_not_the_contracts_cbor_is_refused_in_no_time(message: bytes, re
     verdict = authority().judge(message, T)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(verdict, Refused) and verdict.reason == reason, verdict
+    assert isinstance(verdict, CommandRefused) and verdict.reason == reason, verdict
     assert len(verdict.text) < 300 and verdict.text.isprintable()
     assert peak < 40 * len(message) + 200_000
 
@@ -149,11 +149,11 @@ def nested(depth: int) -> bytes:
 HOSTILE: list[tuple[str, bytes, str]] = [
     ("nothing", b"", "malformed"),
     ("zeros", bytes(100), "malformed"),
-    ("random octets", bytes(range(256)), "malformed"),
+    ("random bytes", bytes(range(256)), "malformed"),
     ("truncated by one", signed()[:-1], "malformed"),
     ("half of it", signed()[: len(signed()) // 2], "malformed"),
     ("twice in one message", signed() * 2, "malformed"),
-    ("trailing octet", signed() + b"\x00", "malformed"),
+    ("trailing byte", signed() + b"\x00", "malformed"),
     ("huge", signed(args={"x": "y" * MAX_COMMAND_BYTES}), "malformed"),
     ("deep CBOR", nested(15_000), "malformed"),
     ("deep CBOR as payload", raw(payload=nested(15_000)), "malformed"),
@@ -235,7 +235,7 @@ HOSTILE: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("message", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
 def test_a_hostile_command_is_refused_for_its_reason(message: bytes, reason: str) -> None:
     verdict = authority().judge(message, T)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, CommandRefused)
     assert verdict.reason == reason, verdict.text
     assert verdict.reason in REASONS and verdict.text
     assert not verdict.kid or reason not in ("unknown-kid", "bad-signature")
@@ -272,10 +272,10 @@ def test_the_checks_come_in_the_contracts_order() -> None:
         {"iat": T},
     ):
         verdict = authority().judge(signed(command, STRANGER if len(seen) < 2 else LIMITER), T)
-        seen.append(verdict.reason if isinstance(verdict, Refused) else type(verdict).__name__)
+        seen.append(verdict.reason if isinstance(verdict, CommandRefused) else type(verdict).__name__)
         command = replace(command, **mend)
     verdict = authority().judge(signed(command), T)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, CommandRefused)
     assert [*seen, verdict.reason] == [
         "unknown-kid", "bad-signature", "AnsweredBefore", "wrong-audience", "wrong-role", "expired", "from-the-future",
         "replayed",
@@ -288,21 +288,21 @@ def test_what_was_answered_is_answered_again() -> None:
 
 def test_without_a_clock_nothing_is_obeyed() -> None:
     verdict = authority().judge(signed(), None)
-    assert isinstance(verdict, Refused) and verdict.reason == "no-clock"
+    assert isinstance(verdict, CommandRefused) and verdict.reason == "no-clock"
 
 
 def test_an_operator_whose_time_is_over_commands_nothing() -> None:
     verdict = authority().judge(signed(kid="admin", key=ADMIN, op="trust", exp=T + 5000), T + 1001)
-    assert isinstance(verdict, Refused) and verdict.reason == "operator-expired"
+    assert isinstance(verdict, CommandRefused) and verdict.reason == "operator-expired"
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(data: bytes) -> None:
-    assert isinstance(authority().judge(data, T), Refused)
+    assert isinstance(authority().judge(data, T), CommandRefused)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_one_changed_octet_is_never_obeyed(at: int, by: int) -> None:
+def test_one_changed_byte_is_never_obeyed(at: int, by: int) -> None:
     data = bytearray(signed())
     data[at % len(data)] ^= by
     assert not isinstance(authority().judge(bytes(data), T), Accepted)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.core.control.args import ARGS
+from hub.wire.uplink.args import ARGS
 from hub.wire.uplink.cbor import MAX_DEPTH
 from tests.harness.operator import Operator
 from tests.hub.core.control import test_authority

@@ -256,7 +256,7 @@ def test_a_limit_in_force_is_not_signed_away_when_its_message_comes_again() -> N
     assert [receipt.status for receipt in desk.receipts if receipt.status == "refused"] == []
 
 
-def test_a_replay_flood_of_a_genuine_command_costs_no_flash_and_few_octets() -> None:
+def test_a_replay_flood_of_a_genuine_command_costs_no_flash_and_few_bytes() -> None:
     desk = Desk()
     now = int(UTC)
     message = desk.operator.command("limit", {"watts": 500, "duration": 60}, iat=now - 100, exp=now - 50)

@@ -254,3 +254,19 @@ def test_a_clock_that_is_set_while_a_limit_is_being_written_does_not_lengthen_it
     assert desk.told("boiler") == ["limit 0"], "at once, not half a minute later"
     assert desk.orders[-1][2] == "limit 0 60"
     assert desk.control.status(desk.now)["until"] == UTC - 30 + 60
+
+
+@pytest.mark.parametrize(("back_s", "story"), [(3600.0, ["cancelled"]), (10.0, ["cancelled"]), (2.0, [])])
+def test_a_limit_that_began_later_than_it_is_now_is_let_go(back_s: float, story: list[str]) -> None:
+    """After a restart another trusted clock says that the limit has not begun: one of the two is wrong."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    cti = desk.send("limit", {"watts": 500, "duration": 1000})
+    desk.run(5)
+    told = len(desk.story(cti))
+    desk.restart(trusted=False)
+    desk.add("boiler", BOILER, 2000)
+    desk.control.set_clock(UTC - desk.now - back_s, True, desk.now)
+    desk.run(1)
+    assert desk.story(cti)[told:] == story
+    assert (desk.reason(cti) == "clock-went-back") == bool(story)

@@ -311,3 +311,15 @@ def test_a_sleeper_that_has_not_heard_its_order_has_not_opted_out() -> None:
     desk.run(60)
     desk.observe(EventRecorded("adapter.limit_cleared", {"client": "boiler"}))
     assert not desk.control.household.report(desk.now)["opted_out"]
+
+
+def test_who_gave_way_is_made_up_to_for_days_and_not_for_ever() -> None:
+    """What an appliance was kept from counts half after half a day, whether it restarts in between or not."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    household = desk.control.household
+    household.restore_fairness({"boiler": 1000.0})
+    household.plan(desk.now)
+    for hours, left_s in ((6, 707), (12, 500), (36, 125)):
+        household.plan(hours * 3600.0)
+        assert household.fairness()["boiler"] == left_s

@@ -59,7 +59,7 @@ def test_stray_acknowledgements_change_nothing() -> None:
 
 
 def test_a_dropped_head_does_not_lend_its_topic_id_to_the_next() -> None:
-    play = Playbook(max_octets={"udp": 60}).connects()
+    play = Playbook(max_bytes={"udp": 60}).connects()
     play.subscribes("#", 1)
     play.publishes("x/y", b"1").says(Register(1, 1, "x/y"))
     play.gateway.sessions()[0].dequeue()  # as the queue's bound would
@@ -144,7 +144,7 @@ def test_qos_1_is_sent_again_after_a_restart_with_dup_and_the_same_id() -> None:
 
 
 def test_too_long_for_the_link_is_dropped_silently() -> None:
-    play = Playbook(max_octets={"udp": 60}).connects(duration_s=0)
+    play = Playbook(max_bytes={"udp": 60}).connects(duration_s=0)
     play.subscribes("x/#", 1)
     play.publishes("x/" + "y" * 60, b"1").publishes("x/y", bytes(60)).says(Register(2, 2, "x/y"))
     play.hears("a", RegAck(2, 2, 0)).says_nothing()
@@ -165,3 +165,16 @@ def test_a_client_that_talks_is_still_retransmitted_to() -> None:
     for _ in range(12):
         play.waits(1).hears("a", PingReq())
     assert Publish(NORMAL, 1, 1, b"1", 1, dup=True) in [message for _, message in play.out]
+
+
+def test_a_release_that_the_store_refused_has_its_tries_anew() -> None:
+    """The client answered, so it is there: our disk's trouble must not use up what is left of its patience."""
+    play = listener(2).publishes("x/y", b"1", qos=2).says(Publish(NORMAL, 1, 1, b"1", 2))
+    again = Publish(NORMAL, 1, 1, b"1", 2, dup=True)
+    play.waits(40).says(again, again, again, again)
+    play.holds = True
+    play.hears("a", PubRec(1)).refuses().says_nothing()
+    play.holds = False
+    play.waits(10).says(again)
+    assert play.state() == "active", "a client that answered was taken for lost"
+    play.hears("a", PubRec(1)).says(PubRel(1))

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from hub.core.gateway.limits import Limits
+from hub.core.gateway.limits import GatewayLimits
 from hub.core.records import SessionChanged
 from hub.wire.mqttsn.messages import (
     ConnAck,
@@ -28,7 +28,7 @@ POWER = 0x0001
 
 
 def limited(**limits: int) -> Playbook:
-    return Playbook(limits=Limits(**limits)).connects(duration_s=0)
+    return Playbook(limits=GatewayLimits(**limits)).connects(duration_s=0)
 
 
 def test_clients() -> None:
@@ -41,7 +41,7 @@ def test_clients() -> None:
 
 
 def test_sessions_that_came_back_over_the_limit_make_place_too() -> None:
-    play = Playbook(limits=Limits(clients=2))
+    play = Playbook(limits=GatewayLimits(clients=2))
     for number in range(4):  # as a store has it that refused their removals before the hub died
         name = f"plug-{number}"
         play.store.sessions[name] = SessionChanged(name, ("udp", "x", number), "lost", True, 60, "", b"", 0, False)
@@ -51,7 +51,7 @@ def test_sessions_that_came_back_over_the_limit_make_place_too() -> None:
 
 
 def test_a_clean_session_makes_place_before_a_kept_one() -> None:
-    play = Playbook(limits=Limits(clients=2)).connects("a", "kept", clean=False).connects("b", "clean")
+    play = Playbook(limits=GatewayLimits(clients=2)).connects("a", "kept", clean=False).connects("b", "clean")
     play.hears("a", Disconnect()).waits(10).hears("b", Disconnect()).forget().connects("c", "new")
     assert [s.client_id for s in play.gateway.sessions()] == ["kept", "new"]
     play.connects("d", "newer")
@@ -87,7 +87,7 @@ def test_quantities_of_a_client_whatever_its_clean_sessions_have_forgotten() -> 
 
 
 def test_a_will_is_no_way_around_that_bound() -> None:
-    play = Playbook(limits=Limits(quantities_per_client=1)).connects(duration_s=60)
+    play = Playbook(limits=GatewayLimits(quantities_per_client=1)).connects(duration_s=60)
     play.hears("a", Publish(PREDEFINED, 1, 0, b"5", 0))
     play.hears("a", WillTopicUpd("readings/other", 0, False), WillMsgUpd(b"1"))
     play.waits(1000)
@@ -114,14 +114,14 @@ def test_the_queue_by_number_drops_qos_0_first_then_the_oldest() -> None:
     assert [m.payload for m in play.store.inbox.values()] == [b"2", b"3", b"4"]
 
 
-def test_the_queue_by_octets_even_of_few_messages() -> None:
-    play = limited(queued_octets_per_client=1000)
+def test_the_queue_by_bytes_even_of_few_messages() -> None:
+    play = limited(queued_bytes_per_client=1000)
     play.subscribes("x/y", 1)
     play.sleeps()
     for _ in range(5):
         play.publishes("x/y", bytes(400))
     session = play.gateway.sessions()[0]
-    assert len(session.queue) == 2 and session.queued_octets == 800
+    assert len(session.queue) == 2 and session.queued_bytes == 800
     play.publishes("x/y", bytes(4000))  # one message is carried whatever its length, if the link takes it
     assert [len(m.payload) for m in session.queue] == [4000]
 
@@ -135,8 +135,8 @@ def test_fan_out() -> None:
     assert len(play.out) == 2 and play.gateway.counters["dropped.fan-out"] == 1
 
 
-def test_retained_messages_by_number_and_octets() -> None:
-    play = limited(retained=2, retained_octets=100)
+def test_retained_messages_by_number_and_bytes() -> None:
+    play = limited(retained=2, retained_bytes=100)
     for topic, payload in (("r/1", b"1"), ("r/2", b"2"), ("r/3", b"3"), ("r/1", bytes(99)), ("r/1", bytes(100))):
         play.publishes(topic, payload, retain=True)
     assert {topic: len(payload) for topic, (payload, _) in play.store.retained.items()} == {"r/1": 99, "r/2": 1}
@@ -255,4 +255,4 @@ def test_nothing_grows_with_what_one_client_says() -> None:
     chatter(3000)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 40_000  # a leak of a dozen octets a message would be more
+    assert grown < 40_000  # a leak of a dozen bytes a message would be more

@@ -1,7 +1,7 @@
 """`kill -9` between any two steps: what the store has is what the home sees again."""
 
 from hub.core.gateway.gateway import Gateway
-from hub.core.gateway.limits import GatewayConfig, Limits
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.records import MessageQueued, SessionChanged
 from hub.wire.mqttsn.messages import (
     ConnAck,
@@ -125,7 +125,7 @@ def test_silence_on_a_link_that_is_down_is_nobodys_fault() -> None:
 
 
 def test_what_comes_back_is_bounded_too() -> None:
-    play = Playbook(limits=Limits(queued_per_client=3)).connects(clean=False)
+    play = Playbook(limits=GatewayLimits(queued_per_client=3)).connects(clean=False)
     play.subscribes("x/y", 1)
     play.forget().hears("a", Disconnect(600)).forget()
     for number in range(1, 6):  # as a store has it whose last batch, with what was dropped, did not get through

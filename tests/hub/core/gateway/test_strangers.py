@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.gateway.adapter_events import BURST, ONE_IN_S, TOGETHER_S
 from hub.core.gateway.addresses import address_of
-from hub.core.gateway.limits import Limits
+from hub.core.gateway.limits import GatewayLimits
 from hub.wire.mqttsn.messages import (
     ConnAck,
     Connect,
@@ -42,7 +42,7 @@ def flood(play: Playbook, names: int, address: str = "bad", duration_s: int = 65
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_one_host_does_not_lock_others_out_nor_itself_for_long(restarts: bool) -> None:
-    limits = Limits(clients=100, clients_per_address=40, new_names_per_address=50)
+    limits = GatewayLimits(clients=100, clients_per_address=40, new_names_per_address=50)
     play = Playbook(limits=limits).connects("a", "old", clean=False)
     codes = flood(play, 500)
     assert codes.count(0) == 50 and len(play.gateway.sessions()) == 41
@@ -58,7 +58,7 @@ def test_one_host_does_not_lock_others_out_nor_itself_for_long(restarts: bool) -
 
 
 def test_many_hosts_do_not_lock_others_out_either() -> None:
-    play = Playbook(limits=Limits(clients=60, clients_per_address=40)).connects("a", "old", clean=False)
+    play = Playbook(limits=GatewayLimits(clients=60, clients_per_address=40)).connects("a", "old", clean=False)
     for host in ("bad1", "bad2", "bad3"):
         flood(play, 40, host)
     assert len(play.gateway.sessions()) == 60
@@ -72,7 +72,7 @@ def test_many_hosts_do_not_lock_others_out_either() -> None:
 
 def test_one_address_each_and_all_of_them_silent() -> None:
     """Forged addresses: who was never of use makes place after a minute, who is known and of use does not."""
-    play = Playbook(limits=Limits(clients=10))
+    play = Playbook(limits=GatewayLimits(clients=10))
     play.connects("a", "boiler", duration_s=600).hears("a", Publish(PREDEFINED, POWER, 1, b"5", 1)).forget()
     for number in range(9):
         play.connects(f"10.1.0.{number}", f"x{number}", duration_s=65535)
@@ -85,7 +85,7 @@ def test_one_address_each_and_all_of_them_silent() -> None:
 
 
 def test_a_long_keep_alive_is_kept_but_makes_place_where_its_address_is_full() -> None:
-    play = Playbook(limits=Limits(clients_per_address=3, keep_alive_cap_s=3600.0))
+    play = Playbook(limits=GatewayLimits(clients_per_address=3, keep_alive_cap_s=3600.0))
     for number in range(3):
         play.hears(host_at("fw", number), Connect(f"s{number}", 65535), Publish(PREDEFINED, POWER, 1, b"5", 1))
     play.forget().hears(host_at("fw", 3), Connect("s3", 60))
@@ -99,7 +99,7 @@ def test_a_long_keep_alive_is_kept_but_makes_place_where_its_address_is_full() -
 
 
 def test_invented_names_are_not_as_many_events() -> None:
-    play, names = Playbook(), Limits().new_names_per_address
+    play, names = Playbook(), GatewayLimits().new_names_per_address
     flood(play, 1000)
     assert play.store.event_names() == ["adapter.joined"] * BURST
     play.waits(TOGETHER_S + 1)
@@ -145,7 +145,7 @@ def test_a_limit_that_is_cleared_again_and_again_is_refused_and_stays_as_it_was(
 
 
 def test_a_full_table_of_retained_messages_refuses_and_passes_nothing_on() -> None:
-    play = Playbook(limits=Limits(retained=3, retained_octets=100)).connects().connects("b", "display")
+    play = Playbook(limits=GatewayLimits(retained=3, retained_bytes=100)).connects().connects("b", "display")
     play.subscribes("x/+", 1, "b")
     for number, name in enumerate(("aa", "bb", "cc", "dd"), 1):
         short = int.from_bytes(name.encode(), "big")
@@ -155,7 +155,7 @@ def test_a_full_table_of_retained_messages_refuses_and_passes_nothing_on() -> No
     assert play.gateway.sessions()[0].stats.refused == {"retained-full": 1}
     assert "retained-full" in play.gateway.pressures(play.now)
     aa, dd = (int.from_bytes(name, "big") for name in (b"aa", b"dd"))
-    play.forget().hears("a", Publish(2, aa, 9, bytes(99), 1, True)).says(PubAck(aa, 9, 1))  # too many octets in all
+    play.forget().hears("a", Publish(2, aa, 9, bytes(99), 1, True)).says(PubAck(aa, 9, 1))  # too many bytes in all
     play.hears("a", Publish(2, aa, 10, b"", 1, True)).says(PubAck(aa, 10, 0))  # an empty one makes place
     play.hears("a", Publish(2, dd, 11, b"1", 1, True)).says(PubAck(dd, 11, 0))
     # What an appliance is finds a place whatever others retain, and so does what the hub has to say; a reading is kept.
@@ -166,7 +166,7 @@ def test_a_full_table_of_retained_messages_refuses_and_passes_nothing_on() -> No
 
 
 def test_many_at_once_are_refused_before_they_are_accepted() -> None:
-    play = Playbook(limits=Limits(retained=2)).connects().forget()
+    play = Playbook(limits=GatewayLimits(retained=2)).connects().forget()
     play.holds = True
     topics = [int.from_bytes(name, "big") for name in (b"aa", b"bb", b"cc", b"dd")]
     for number, topic in enumerate(topics, 1):
@@ -179,7 +179,7 @@ def test_many_at_once_are_refused_before_they_are_accepted() -> None:
 
 
 def test_one_client_has_its_share_of_them() -> None:
-    play = Playbook(limits=Limits(retained_per_client=5)).connects().connects("b", "plug-2").forget()
+    play = Playbook(limits=GatewayLimits(retained_per_client=5)).connects().connects("b", "plug-2").forget()
     for name, code in (*((f"a{n}", 0) for n in range(5)), ("a5", 1)):
         topic = int.from_bytes(name.encode(), "big")
         play.hears("a", Publish(2, topic, 7, b"1", 1, True)).says(PubAck(topic, 7, code))
@@ -188,7 +188,7 @@ def test_one_client_has_its_share_of_them() -> None:
 
 
 def test_what_a_client_said_of_itself_goes_with_it() -> None:
-    play = Playbook(limits=Limits(clients_per_address=1)).hears(host_at("fw", 1), Connect("one", 60))
+    play = Playbook(limits=GatewayLimits(clients_per_address=1)).hears(host_at("fw", 1), Connect("one", 60))
     play.hears(host_at("fw", 1), Publish(PREDEFINED, ABOUT, 0, b'{"class":"ev-charger"}'), Disconnect())
     assert "about/one" in play.store.retained
     play.hears(host_at("fw", 2), Connect("two", 60))
@@ -218,7 +218,7 @@ def test_a_sleeper_that_wakes_elsewhere_is_told_too_and_another_port_is_not() ->
 
 
 def test_where_many_share_an_address_each_has_less() -> None:
-    limits = Limits(subscriptions_per_address=40)
+    limits = GatewayLimits(subscriptions_per_address=40)
     play = Playbook(limits=limits)
     for number in range(10):
         play.hears(host_at("bad", number), Connect(f"x{number}", 60))
@@ -241,7 +241,7 @@ def test_addresses() -> None:
 
 
 def test_every_request_waits_where_the_store_is_behind() -> None:
-    play = Playbook(limits=Limits(pending_requests=2)).connects().forget()
+    play = Playbook(limits=GatewayLimits(pending_requests=2)).connects().forget()
     play.holds = True
     play.hears("a", Publish(PREDEFINED, POWER, 1, b"5", 1), Publish(PREDEFINED, POWER, 2, b"5", 1))
     play.hears(

@@ -12,7 +12,7 @@ from hub.core.update.machine import (  # fmt: skip
     OVER,
     TABLE,
     Patience,
-    Trial,
+    SlotTrial,
     Unfit,
     UnknownStep,
     Update,
@@ -97,7 +97,7 @@ def test_only_newer_versions_are_installed(wanted: str, reason: str) -> None:
 
 
 def run_trial(was_up: bool, ailing_until_s: float, up_at_s: float) -> tuple[str, float]:
-    trial, now = Trial(was_up, 10.0, 900.0, 0.0), 0.0
+    trial, now = SlotTrial(was_up, 10.0, 900.0, 0.0), 0.0
     while (verdict := trial.look("radio" if now < ailing_until_s else "", now >= up_at_s, now)) is None:
         now += 1.0
         assert now < 5000

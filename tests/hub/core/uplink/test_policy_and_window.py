@@ -5,13 +5,13 @@ import random
 import pytest
 
 from hub.core.health import CONDITIONS, Health
-from hub.core.uplink.reconnect_policy import JUST_BOOTED_S, PACES, STABLE_S, Backoff, first_delay_s
+from hub.core.uplink.reconnect_policy import JUST_BOOTED_S, PACES, STABLE_S, ReconnectPolicy, first_delay_s
 from hub.core.uplink.window import (
     FORWARD,
     LANE_ORDER,
     MAX_FORWARDS_IN_FLIGHT,
     MAX_IN_FLIGHT,
-    NOBODY_LONGEST_S,
+    NOBODY,
     START,
     Listeners,
     Position,
@@ -25,14 +25,14 @@ from hub.services.uplink.status import condition_of
 def test_delays_are_bounded_jittered_and_grow(failure: str) -> None:
     pace = PACES[failure]
     chance = random.Random(1)
-    early = [Backoff(chance.random).delay_s(failure) for _ in range(300)]
+    early = [ReconnectPolicy(chance.random).delay_s(failure) for _ in range(300)]
     assert max(early) <= max(pace.first_s, pace.floor_s)
     assert len(set(early)) > 250, "full jitter: no two hubs come back together"
-    worn = Backoff(chance.random)
+    worn = ReconnectPolicy(chance.random)
     for _ in range(60):
         delay_s = worn.delay_s(failure)
         assert pace.floor_s / 2 <= delay_s <= pace.cap_s
-    late = Backoff(chance.random)
+    late = ReconnectPolicy(chance.random)
     for _ in range(30):
         late.delay_s(failure)
     assert sum(late.delay_s(failure) for _ in range(300)) / 300 > pace.cap_s / 3
@@ -40,20 +40,24 @@ def test_delays_are_bounded_jittered_and_grow(failure: str) -> None:
 
 def test_a_cap_of_ones_own_holds_for_every_failure() -> None:
     for failure in PACES:
-        capped = Backoff(lambda: 0.99, cap_s=2.0)
-        assert max(capped.delay_s(failure) for _ in range(30)) <= 2.0 < Backoff(lambda: 0.99).delay_s("uplink-lost")
+        capped = ReconnectPolicy(lambda: 0.99, cap_s=2.0)
+        assert (
+            max(capped.delay_s(failure) for _ in range(30))
+            <= 2.0
+            < ReconnectPolicy(lambda: 0.99).delay_s("uplink-lost")
+        )
 
 
 def test_only_stable_uptime_is_forgiveness() -> None:
-    backoff = Backoff(lambda: 0.5)
+    policy = ReconnectPolicy(lambda: 0.5)
     for _ in range(8):
-        backoff.delay_s("uplink-lost")
-    backoff.connected_for(1)
-    assert backoff.failures == 8, "a broker that accepts and drops at once gets no quick retries"
-    backoff.connected_for(30)
-    assert backoff.failures == 5
-    backoff.connected_for(STABLE_S)
-    assert backoff.failures == 0
+        policy.delay_s("uplink-lost")
+    policy.backoff.lived(1)
+    assert policy.backoff.failures == 8, "a broker that accepts and drops at once gets no quick retries"
+    policy.backoff.lived(30)
+    assert policy.backoff.failures == 5
+    policy.backoff.lived(STABLE_S)
+    assert policy.backoff.failures == 0
 
 
 def test_the_first_attempt_is_spread_only_where_the_machine_has_just_started() -> None:
@@ -134,7 +138,7 @@ def test_a_lane_that_nobody_has_is_asked_again_gently() -> None:
         assert listeners.take_due(due_at) == ["readings"]
         waits.append(due_at - now)
         now = due_at
-    assert waits == [60, 120, 240, 480, 960, 1920, NOBODY_LONGEST_S, NOBODY_LONGEST_S, NOBODY_LONGEST_S]
+    assert waits == [60, 120, 240, 480, 960, 1920, NOBODY.cap_s, NOBODY.cap_s, NOBODY.cap_s]
 
 
 def test_any_sign_of_somebody_is_worth_another_try() -> None:

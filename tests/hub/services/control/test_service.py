@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from drivers.clock import monotonic, utc_ms
+from hub.core.control.command_queue import CommandQueue
 from hub.core.control.controller import Controller, ControlSettings
-from hub.core.control.inbox import Inbox
 from hub.core.control.records import Journal
 from hub.core.gateway.gateway import Gateway
 from hub.core.gateway.limits import GatewayConfig
@@ -142,7 +142,7 @@ def test_an_operator_removed_while_its_command_waits_is_a_stranger() -> None:
 
 
 def test_the_inbox_keeps_the_order_of_each_and_turns_between_them() -> None:
-    inbox: Inbox[int] = Inbox()
+    inbox: CommandQueue[int] = CommandQueue()
     for kid, item in (("a", 1), ("a", 2), ("a", 3), ("b", 10), ("c", 20), ("b", 11)):
         inbox.put(kid, item)
     taken = []

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.core.health import Health
 from hub.services.identity import renewal
 from hub.services.identity.renewal import TABLE, adopted_file
@@ -30,9 +30,9 @@ Sealed = tuple[int, bytes, dict[str, Any]]
 
 
 @pytest.fixture
-def pki(tmp_path: Path) -> Authority:
+def pki(tmp_path: Path) -> DevelopmentAuthority:
     """A certificate of the hub that has served two years and ends in three weeks."""
-    authority = Authority(tmp_path / "short-pki")
+    authority = DevelopmentAuthority(tmp_path / "short-pki")
     authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub", begins_in=timedelta(days=-700), ends_in=timedelta(days=21))
     authority.issue("headend")
@@ -40,14 +40,14 @@ def pki(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def broker(tmp_path: Path, pki: Authority) -> Iterator[Broker]:
+def broker(tmp_path: Path, pki: DevelopmentAuthority) -> Iterator[Broker]:
     broker = Broker(tmp_path / "broker", pki).start()
     yield broker
     broker.stop()
 
 
 @pytest.fixture
-def make_est(pki: Authority) -> Iterator[Callable[..., EstServer]]:
+def make_est(pki: DevelopmentAuthority) -> Iterator[Callable[..., EstServer]]:
     servers: list[EstServer] = []
 
     def make(**options: Any) -> EstServer:
@@ -64,7 +64,7 @@ def _events(house: House) -> list[str]:
 
 
 def test_a_new_key_is_certified_shown_and_signs_from_then_on(
-    tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer]
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer]
 ) -> None:
     est = make_est()
     old_kid = _kid(pki.directory / "hub.pem")
@@ -98,12 +98,12 @@ def test_a_new_key_is_certified_shown_and_signs_from_then_on(
 
 @pytest.mark.parametrize("delay_s", [pytest.param(0, marks=pytest.mark.slow), 0.3])
 def test_a_certificate_that_the_broker_refuses_is_rolled_back(
-    tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer], delay_s: float
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer], delay_s: float
 ) -> None:
     # With a slow line it is enrolled while the old one is still being shown: that one's success says nothing of it.
     proxy = Proxy(broker.port)
     proxy.delay_s = delay_s
-    est = make_est(issuer=Authority(tmp_path / "unknown-pki", name="an authority the broker does not know"))
+    est = make_est(issuer=DevelopmentAuthority(tmp_path / "unknown-pki", name="an authority the broker does not know"))
     house = House(tmp_path / "home", pki, [proxy.port], est_url=est.url)
     try:
         before = house.identity.signer.kid
@@ -125,7 +125,7 @@ def test_a_certificate_that_the_broker_refuses_is_rolled_back(
 )
 def test_a_server_that_gives_nothing_useful_costs_nothing(
     tmp_path: Path,
-    pki: Authority,
+    pki: DevelopmentAuthority,
     broker: Broker,
     make_est: Callable[..., EstServer],
     name: str,
@@ -138,7 +138,7 @@ def test_a_server_that_gives_nothing_useful_costs_nothing(
 
 @pytest.mark.parametrize("wrong", ["key", "name", "end"])
 def test_a_certificate_that_is_not_ours_is_not_taken(
-    tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer], wrong: str
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer], wrong: str
 ) -> None:
     def answer(request: x509.CertificateSigningRequest) -> tuple[int, bytes]:
         if wrong == "end":
@@ -150,7 +150,7 @@ def test_a_certificate_that_is_not_ours_is_not_taken(
     _refuses_to_change(tmp_path, pki, broker, make_est(answer=answer))
 
 
-def _refuses_to_change(tmp_path: Path, pki: Authority, broker: Broker, est: EstServer) -> None:
+def _refuses_to_change(tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, est: EstServer) -> None:
     house = House(tmp_path / "home", pki, [broker.port], est_url=est.url)
     try:
         before = house.identity.signer.kid
@@ -164,7 +164,7 @@ def _refuses_to_change(tmp_path: Path, pki: Authority, broker: Broker, est: EstS
 
 
 def test_a_certificate_with_a_long_life_is_left_alone(
-    tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer]
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer]
 ) -> None:
     pki.issue("MTR-1", file_name="hub", begins_in=timedelta(days=-365), ends_in=timedelta(days=365))
     est = make_est()
@@ -177,7 +177,9 @@ def test_a_certificate_with_a_long_life_is_left_alone(
         house.stop()
 
 
-def test_a_renewed_certificate_of_another_hub_or_an_older_one_does_not_count(tmp_path: Path, pki: Authority) -> None:
+def test_a_renewed_certificate_of_another_hub_or_an_older_one_does_not_count(
+    tmp_path: Path, pki: DevelopmentAuthority
+) -> None:
     files = pki.directory / "hub.pem", pki.directory / "hub.key"
     file = adopted_file(tmp_path)
     file.parent.mkdir()
@@ -191,7 +193,7 @@ def test_a_renewed_certificate_of_another_hub_or_an_older_one_does_not_count(tmp
 
 
 def test_a_whole_hub_tells_of_the_end_and_renews(
-    tmp_path: Path, pki: Authority, broker: Broker, make_est: Callable[..., EstServer]
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer]
 ) -> None:
     # So little is left that the draw, which spreads a fleet, is over in seconds.
     pki.issue("MTR-1", file_name="hub", begins_in=timedelta(days=-700), ends_in=timedelta(seconds=60))
@@ -217,7 +219,7 @@ def test_a_whole_hub_tells_of_the_end_and_renews(
 
 
 def test_the_end_is_told_once_a_day_also_by_a_hub_that_starts_often(
-    tmp_path: Path, pki: Authority, broker: Broker
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker
 ) -> None:
     hub = Hub(tmp_path / "hub", pki, broker.port)
     try:
@@ -231,7 +233,7 @@ def test_the_end_is_told_once_a_day_also_by_a_hub_that_starts_often(
         hub.kill()
 
 
-def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Path, pki: Authority) -> None:
+def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Path, pki: DevelopmentAuthority) -> None:
     present = renewal.newest_identity(pki.directory / "hub.pem", pki.directory / "hub.key", tmp_path)
     cert, key = pki.issue("MTR-1", file_name="new")
     told: list[str] = []
@@ -262,7 +264,7 @@ def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Pa
 
 
 def test_a_certificate_exchanged_while_the_hub_stood_still_is_told_of_first(
-    tmp_path: Path, pki: Authority, broker: Broker
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker
 ) -> None:
     hub = Hub(tmp_path / "hub", pki, broker.port)
     heard = ControlPoint(pki.directory, broker.port)

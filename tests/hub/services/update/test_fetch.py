@@ -1,10 +1,11 @@
 """A bundle over real HTTPS, from a server and over a line with every fault: whole, or told why not."""
 
-import http.client
+import asyncio
+import os
 import random
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -12,21 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from deploy.update_index import cuts, index_of
-from drivers.https import HttpsConnection
+from drivers.https import HttpsClient, HttpsFault
 from drivers.tls import client_context
 from hub.core.update.chunk_index import (  # fmt: skip
     BadIndex,
     Chunk,
+    bytes_to_get,
     decode_index,
     encode_index,
     from_offset,
-    octets_to_get,
     plan,
 )
+from hub.core.update.machine import Unfit, Update
 from hub.services.update.delta import NotThisWay, fetch_delta
-from hub.services.update.fetch import Bounds, Hopeless, Interrupted, check_url, fetch
+from hub.services.update.download import BASE, Download
+from hub.services.update.fetch import RESERVE_BYTES, Bounds, Hopeless, Interrupted, check_url, fetch
 from tests.harness.update_server import UpdateServer
 
 DATA = random.Random(3).randbytes(900_000)
@@ -35,15 +38,15 @@ BOUNDS = Bounds(1 << 21, 0)
 
 
 @pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    authority = Authority(tmp_path_factory.mktemp("pki"))
+def pki(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
+    authority = DevelopmentAuthority(tmp_path_factory.mktemp("pki"))
     authority.issue("broker", hosts=["localhost"])
     authority.issue("MTR-1", file_name="hub")
     return authority
 
 
 @pytest.fixture
-def server(pki: Authority) -> Iterator[UpdateServer]:
+def server(pki: DevelopmentAuthority) -> Iterator[UpdateServer]:
     server = UpdateServer(pki)
     server.files = {"/b": DATA, "/next": NEXT, "/next.idx": index_of(NEXT)}
     yield server
@@ -53,7 +56,7 @@ def server(pki: Authority) -> Iterator[UpdateServer]:
 class Client:
     """One download into a folder, as often as it is asked to go on."""
 
-    def __init__(self, folder: Path, pki: Authority, server: UpdateServer) -> None:
+    def __init__(self, folder: Path, pki: DevelopmentAuthority, server: UpdateServer) -> None:
         self.folder, self.server, self.pki = folder, server, pki
         self.part, self.base = folder / "x.part", folder / "base.raucb"
         self.told: list[tuple[int, int | None]] = []
@@ -62,8 +65,8 @@ class Client:
     def context(self, name: str = "hub") -> ssl.SSLContext:
         return client_context(self.pki.ca_file, self.pki.directory / f"{name}.pem", self.pki.directory / f"{name}.key")
 
-    def _progress(self, octets: int, size: int | None) -> None:
-        self.told.append((octets, size))
+    def _progress(self, have: int, size: int | None) -> None:
+        self.told.append((have, size))
 
     def fetch(self, name: str = "b", bounds: Bounds = BOUNDS) -> None:
         fetch(self.server.url(name), self.context(), self.part, bounds, self.stop, self._progress)
@@ -78,7 +81,7 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path: Path, pki: Authority, server: UpdateServer) -> Client:
+def client(tmp_path: Path, pki: DevelopmentAuthority, server: UpdateServer) -> Client:
     return Client(tmp_path, pki, server)
 
 
@@ -108,7 +111,7 @@ def test_it_stops_when_it_is_told_and_keeps_to_its_pace(client: Client) -> None:
     client.stop.set()
     with pytest.raises(Interrupted, match="told to stop"):
         client.fetch(bounds=Bounds(1 << 21, 1000.0))
-    assert client.part.stat().st_size <= 32_768, "a thousand octets a second: it would have waited after the first"
+    assert client.part.stat().st_size <= 32_768, "a thousand bytes a second: it would have waited after the first"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +140,13 @@ def test_what_a_server_says_is_understood(client: Client, status: int, kind: typ
 
 
 @pytest.mark.parametrize(
-    "octets", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
+    "raw", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
 )
-def test_a_server_that_talks_nonsense_is_interrupted(client: Client, octets: bytes) -> None:
+def test_a_server_that_talks_nonsense_is_interrupted(client: Client, raw: bytes) -> None:
     client.part.write_bytes(DATA[:1000])
 
     def answer(handler: BaseHTTPRequestHandler) -> bool:
-        handler.wfile.write(octets)
+        handler.wfile.write(raw)
         handler.close_connection = True
         return True
 
@@ -159,8 +162,8 @@ def test_bounds_are_kept(client: Client) -> None:
     assert caught.value.reason == "too-large" and not client.part.exists()
 
 
-def test_a_server_of_another_authority_is_not_asked(client: Client, tmp_path: Path, pki: Authority) -> None:
-    other = Authority(tmp_path / "other")
+def test_a_server_of_another_authority_is_not_asked(client: Client, tmp_path: Path, pki: DevelopmentAuthority) -> None:
+    other = DevelopmentAuthority(tmp_path / "other")
     other.issue("broker", hosts=["localhost"])
     rogue = UpdateServer(other)
     try:
@@ -181,14 +184,14 @@ def test_only_what_is_new_is_fetched_and_a_broken_line_costs_no_more(client: Cli
         client.fetch_delta()
     client.fetch_delta()
     assert client.part.read_bytes() == NEXT
-    new = octets_to_get(plan(decode_index(index_of(NEXT)), decode_index(index_of(DATA))))
-    assert 60_000 < new < len(NEXT) / 2 and client.server.octets == new + 2 * len(index_of(NEXT))
+    new = bytes_to_get(plan(decode_index(index_of(NEXT)), decode_index(index_of(DATA))))
+    assert 60_000 < new < len(NEXT) / 2 and client.server.sent_bytes == new + 2 * len(index_of(NEXT))
     assert decode_index(client.part.with_name("x.part.idx").read_bytes()) == decode_index(index_of(NEXT))
 
 
 @pytest.mark.parametrize("what", ["no index", "garbage", "too large", "short base", "no ranges", "stranger", "no base"])
 def test_whatever_is_amiss_the_whole_bundle_is_the_way(
-    client: Client, what: str, tmp_path: Path, pki: Authority
+    client: Client, what: str, tmp_path: Path, pki: DevelopmentAuthority
 ) -> None:
     client.has_base(DATA[:1000] if what == "short base" else DATA)
     bounds = Bounds(1000, 0) if what == "too large" else BOUNDS
@@ -223,20 +226,20 @@ def test_a_plan_makes_the_new_file_wherever_it_is_resumed(new: list[bytes], data
         assert piece.offset == len(made)
         made += source[at : at + piece.length]
     assert made == wanted
-    assert octets_to_get(pieces) == sum(len(part) for part in new if part not in base)
+    assert bytes_to_get(pieces) == sum(len(part) for part in new if part not in base)
 
 
 def test_chunks_are_found_again_where_something_moved() -> None:
     moved = b"a longer beginning" * 100 + DATA
-    assert octets_to_get(plan(decode_index(index_of(moved)), decode_index(index_of(DATA)))) < 0.15 * len(DATA)
+    assert bytes_to_get(plan(decode_index(index_of(moved)), decode_index(index_of(DATA)))) < 0.15 * len(DATA)
     assert sum(length for _, length in cuts(DATA)) == len(DATA) and list(cuts(b"")) == []
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_an_index_or_told(data: bytes) -> None:
-    for octets in (data, b"MHX1" + data):
+def test_any_bytes_are_an_index_or_told(data: bytes) -> None:
+    for raw in (data, b"MHX1" + data):
         try:
-            chunks = decode_index(octets)
+            chunks = decode_index(raw)
         except BadIndex:
             continue
         assert all(chunk.length > 0 for chunk in chunks)
@@ -274,7 +277,7 @@ def test_a_server_that_says_continue_without_end_does_not_hold_the_thread(client
         ended.set()
 
 
-def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, server: UpdateServer) -> None:
+def test_headers_that_never_end_are_given_up(pki: DevelopmentAuthority, client: Client, server: UpdateServer) -> None:
     ended = threading.Event()
 
     def trickles(handler: BaseHTTPRequestHandler) -> bool:
@@ -287,14 +290,14 @@ def test_headers_that_never_end_are_given_up(pki: Authority, client: Client, ser
         return True
 
     server.fault = trickles
-    connection = HttpsConnection("localhost", server.port, timeout=0.5, context=client.context())
     try:
-        connection.request("GET", "/b")
-        with pytest.raises((OSError, http.client.HTTPException)):
-            connection.getresponse()
+        with (
+            HttpsClient(f"https://localhost:{server.port}/b", client.context(), timeout_s=0.5) as asked,
+            pytest.raises((OSError, HttpsFault)),
+        ):
+            asked.request("GET", asked.path)
     finally:
         ended.set()
-        connection.close()
 
 
 def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> None:
@@ -309,3 +312,54 @@ def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> 
     with pytest.raises(Hopeless) as refused:
         client.fetch(bounds=Bounds(1 << 61, 0))
     assert refused.value.reason == "no-space" and not client.part.exists()
+
+
+def _boasts(size: int) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.path.endswith(".idx"):
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(size))
+        handler.end_headers()
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(("left_bytes", "fits"), [(RESERVE_BYTES // 2, False), (2 * RESERVE_BYTES, True)])
+def test_an_update_leaves_the_hub_its_reserve(
+    client: Client, server: UpdateServer, left_bytes: int, fits: bool
+) -> None:
+    """A bundle that fits on the disk and would fill it is not begun."""
+    free = os.statvfs(client.part.parent)
+    server.fault = _boasts(free.f_bavail * free.f_frsize - left_bytes)
+    with pytest.raises(Interrupted if fits else Hopeless) as ended:
+        client.fetch(bounds=Bounds(1 << 61, 0))
+    assert getattr(ended.value, "reason", "no-space") == "no-space"
+
+
+def _download(client: Client) -> tuple[Download, Update]:
+    client.part.parent.joinpath("updates").mkdir()
+    folder = client.part.parent / "updates"
+    download = Download(folder, client.context, lambda: 0.0, max_bytes=1 << 61, bytes_per_s=0)
+    update = Update(b"c" * 16, "url", client.server.url("b"), "0" * 64, "1.0.0")
+    return download, update
+
+
+def test_the_last_bundle_gives_way_to_the_new_one_and_only_once(client: Client, server: UpdateServer) -> None:
+    download, update = _download(client)
+    base = client.part.parent / "updates" / BASE
+    base.write_bytes(b"the last one")
+    too_large = _boasts(1 << 60)
+    server.fault = lambda handler: base.exists() and too_large(handler)
+    asyncio.run(download.run(update))
+    assert not base.exists() and download.part(update).read_bytes() == DATA
+
+
+def test_where_no_bundle_can_give_way_there_is_no_space(client: Client, server: UpdateServer) -> None:
+    download, update = _download(client)
+    server.fault = _boasts(1 << 60)
+    with pytest.raises(Unfit) as unfit:
+        asyncio.run(asyncio.wait_for(download.run(update), 60))
+    assert unfit.value.reason == "no-space"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.services.update.helper import Place, serve_one
+from hub.services.update.helper import SystemPlaces, serve_one
 from tests.harness.board import COMPATIBLE, Board
 from tests.harness.hub import ROOT
 
@@ -19,8 +19,8 @@ def board(tmp_path: Path) -> Board:
     return Board(tmp_path / "board")
 
 
-def place_of(board: Board) -> Place:
-    return Place(
+def place_of(board: Board) -> SystemPlaces:
+    return SystemPlaces(
         board.slots_dir, board.folder / "bundle.raucb", str(board.folder / "rauc"), board.folder / "A/os-release",
         board.folder / "boot_id",
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_raucs_refusal_is_told_in_its_words(board: Board) -> None:
     for verb in ("install", "good", "bad", "status"):
         answer = answer_to(board, json.dumps({"id": verb, "verb": verb}).encode())
         assert answer["ok"] is False and "does not work today" in str(answer["text"])
-    nowhere = Place(board.slots_dir, rauc=str(board.folder / "no-such-command"))
+    nowhere = SystemPlaces(board.slots_dir, rauc=str(board.folder / "no-such-command"))
     (board.slots_dir / "request.json").write_bytes(b'{"id":"1","verb":"good"}')
     assert serve_one(nowhere) is True
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.bench.peer import self_signed
 from hub.bench.uplink import BenchFailed, bench_uplink, verify
-from hub.core.uplink.traffic import HEADER_OCTETS, Octets, Traffic
-from tests.bench.uplink import APPLIANCES, measure_octets
+from hub.core.uplink.traffic import HEADER_BYTES, LineBytes, Traffic
+from tests.bench.uplink import APPLIANCES, measure_bytes
 from tests.harness.broker import Broker
 from tests.harness.hub import ROOT, Hub
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import wait_for
 
-ENVELOPE_OCTETS = 220  # COSE header and signature, MQTT, TLS
+ENVELOPE_BYTES = 220  # COSE header and signature, MQTT, TLS
 T_MS = 1_800_000_000_000
 RSS_LIMIT = 100 * 2**20
 
@@ -56,14 +56,14 @@ def test_a_million_readings_a_hundred_thousand_a_second() -> None:
     assert figures["rss_max_bytes"] - figures["rss_half_bytes"] < 5 * 2**20, "memory grows with the backlog"
 
 
-def test_a_reading_costs_a_few_octets_on_the_wire() -> None:
+def test_a_reading_costs_a_few_bytes_on_the_wire() -> None:
     # A minute's pack of ten appliances that report every second, then every ten seconds; one envelope is allowed for.
-    rows = {row["form"]: row for row in measure_octets(packs=2, publishes=60, forms=((60, 1), (60, 10)))}
+    rows = {row["form"]: row for row in measure_bytes(packs=2, publishes=60, forms=((60, 1), (60, 10)))}
     single = rows["one JSON publish a reading"]
-    for every_s, octets, share in ((1, 6, 30), (10, 9, 14)):
+    for every_s, most, share in ((1, 6, 30), (10, 9, 14)):
         row = rows[f"packs of 60 s, a reading every {every_s} s"]
         per_pack = 60 * APPLIANCES / every_s
-        assert row["up"] <= octets + ENVELOPE_OCTETS / per_pack
+        assert row["up"] <= most + ENVELOPE_BYTES / per_pack
         assert single["up"] + single["down"] >= share * (row["up"] + row["down"])
         squeezed = rows[f"packs of 60 s, a reading every {every_s} s, deflated"]
         assert squeezed["pack"] <= 6 and squeezed["up"] <= 0.75 * row["up"]
@@ -96,7 +96,7 @@ def test_the_benchmark_notices_a_missing_message(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hub_and_proxy(tmp_path: Path, authority: Authority) -> "tuple[Hub, Proxy, Callable[[], None]]":
+def hub_and_proxy(tmp_path: Path, authority: DevelopmentAuthority) -> "tuple[Hub, Proxy, Callable[[], None]]":
     broker = Broker(tmp_path / "broker", authority).start()
     proxy = Proxy(broker.port)
     hub = Hub(tmp_path / "hub", authority, proxy.port)
@@ -133,23 +133,23 @@ def test_the_verb_shows_the_session_and_its_cost(hub_and_proxy: tuple[Hub, Proxy
 
 def test_traffic_counts_by_day_and_month_over_connections_and_restarts() -> None:
     traffic = Traffic()
-    traffic.carried(Octets(100, 100, 50, 3, 2), "2027-01-15", T_MS)
-    traffic.carried(Octets(300, 300, 80, 4, 4), "2027-01-15", T_MS + 1000)
+    traffic.carried(LineBytes(100, 100, 50, 3, 2), "2027-01-15", T_MS)
+    traffic.carried(LineBytes(300, 300, 80, 4, 4), "2027-01-15", T_MS + 1000)
     traffic.ended()
-    traffic.carried(Octets(10, 10, 5, 1, 1), "2027-01-16", T_MS + 86_400_000)
+    traffic.carried(LineBytes(10, 10, 5, 1, 1), "2027-01-16", T_MS + 86_400_000)
     again = Traffic(traffic.as_document())
-    again.carried(Octets(7, 7, 0, 1, 0), "2027-01-16", T_MS + 86_500_000)
+    again.carried(LineBytes(7, 7, 0, 1, 0), "2027-01-16", T_MS + 86_500_000)
     figures = again.as_dict(T_MS + 86_500_000)
-    assert figures["today"] == {"bytes_up": 17, "bytes_down": 5, "bytes_on_line": 22 + 3 * HEADER_OCTETS}
+    assert figures["today"] == {"bytes_up": 17, "bytes_down": 5, "bytes_on_line": 22 + 3 * HEADER_BYTES}
     assert figures["month"]["bytes_up"] == 317 and figures["month"]["bytes_down"] == 85
-    again.carried(Octets(9, 9, 0, 1, 0), "2027-02-01", T_MS + 20 * 86_400_000)
+    again.carried(LineBytes(9, 9, 0, 1, 0), "2027-02-01", T_MS + 20 * 86_400_000)
     assert again.as_dict(T_MS)["month"]["bytes_up"] == 2, "a new month begins at nothing"
 
 
 def test_the_projection_is_a_month_at_this_pace() -> None:
     traffic = Traffic()
-    traffic.carried(Octets(0, 0, 0, 0, 0), "2027-01-15", T_MS)
-    traffic.carried(Octets(10_000, 10_000, 0, 0, 0), "2027-01-15", T_MS + 1000)
+    traffic.carried(LineBytes(0, 0, 0, 0, 0), "2027-01-15", T_MS)
+    traffic.carried(LineBytes(10_000, 10_000, 0, 0, 0), "2027-01-15", T_MS + 1000)
     assert traffic.as_dict(T_MS + 60_000)["projected_mb_per_month"] is None, "a minute says nothing of a month"
     assert traffic.as_dict(T_MS + 3_600_000)["projected_mb_per_month"] == pytest.approx(7.3, abs=0.01)
 
@@ -161,7 +161,7 @@ def test_a_damaged_document_is_an_empty_one(document: bytes) -> None:
 
 def test_a_clock_that_was_never_set_turns_no_page() -> None:
     traffic = Traffic()
-    traffic.carried(Octets(5, 5, 0, 0, 0), "2027-01-15", T_MS)
-    traffic.carried(Octets(9, 9, 0, 0, 0), "1970-01-01", 1000)
-    traffic.carried(Octets(11, 11, 0, 0, 0), "2027-01-15", T_MS + 1000)
+    traffic.carried(LineBytes(5, 5, 0, 0, 0), "2027-01-15", T_MS)
+    traffic.carried(LineBytes(9, 9, 0, 0, 0), "1970-01-01", 1000)
+    traffic.carried(LineBytes(11, 11, 0, 0, 0), "2027-01-15", T_MS + 1000)
     assert traffic.as_dict(T_MS)["month"]["bytes_up"] == 11

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cbor2
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.core.control.records import Journal
 from tests.harness.broker import Broker
 from tests.harness.house import House
@@ -76,7 +76,7 @@ def test_a_message_to_nobody_is_no_delivery(make_house: Make, scripted: Scripted
 
 
 def test_somebody_who_listens_again_has_everything_without_a_human(
-    tmp_path: Path, authority: Authority, make_house: Make
+    tmp_path: Path, authority: DevelopmentAuthority, make_house: Make
 ) -> None:
     """A real broker: nobody has subscribed; then somebody has, and says so by a heartbeat that is taken."""
     from tests.harness.control_point import ControlPoint
@@ -99,7 +99,7 @@ def test_somebody_who_listens_again_has_everything_without_a_human(
 
 
 def test_a_broker_that_dies_with_what_it_acknowledged_costs_nothing(
-    tmp_path: Path, authority: Authority, make_house: Make
+    tmp_path: Path, authority: DevelopmentAuthority, make_house: Make
 ) -> None:
     """Debian's default saves every half hour: killed before, it forgets what waited for a consumer that was away."""
     from tests.harness.control_point import ControlPoint

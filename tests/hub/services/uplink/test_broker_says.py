@@ -99,7 +99,7 @@ def test_packet_ids_begin_anew_and_mark_the_right_message_2_2_1(make_house: Make
 
 
 @pytest.mark.parametrize(
-    ("name", "octets"),
+    ("name", "raw"),
     [
         ("a QoS of 3", wire.packet(wire.PUBLISH, b"\x00\x01a\x00\x01\x00", 0x06)),
         ("a PUBLISH with a broken property", wire.packet(wire.PUBLISH, b"\x00\x01a\x00\x01\x02\xff\xff", 0x02)),
@@ -109,9 +109,9 @@ def test_packet_ids_begin_anew_and_mark_the_right_message_2_2_1(make_house: Make
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_exception_inside_paho_ends_the_session_for_all_to_see(
-    make_house: Make, scripted: Scripted, name: str, octets: bytes
+    make_house: Make, scripted: Scripted, name: str, raw: bytes
 ) -> None:
-    broker = scripted(Script(at_once=octets), Script())
+    broker = scripted(Script(at_once=raw), Script())
     house = make_house(broker.port)
     wait_for(f"a new connection after {name}", lambda: broker.connections > 1)
     house.wait_state("up")
@@ -337,9 +337,9 @@ def test_a_captive_portal_is_told_from_a_broker(make_house: Make, status: str) -
 def test_a_portal_with_a_certificate_of_its_own_gets_nothing(
     make_house: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from deploy.pki import Authority
+    from deploy.pki import DevelopmentAuthority
 
-    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    stranger = DevelopmentAuthority(tmp_path_factory.mktemp("stranger"))
     stranger.issue("broker", hosts=["localhost", "127.0.0.1"])
     broker = ScriptedBroker(stranger)
     house = make_house(broker.port)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from hub.headend.inbox import Inbox
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
@@ -19,7 +19,7 @@ READINGS = 200
 
 
 @pytest.fixture
-def world(tmp_path: Path, authority: Authority) -> Iterator[tuple[Callable[..., Hub], ControlPoint]]:
+def world(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[tuple[Callable[..., Hub], ControlPoint]]:
     broker = Broker(tmp_path / "broker", authority).start()
     control_point = ControlPoint(authority.directory, broker.port)
     hubs: list[Hub] = []
@@ -51,7 +51,7 @@ def headers(control_point: ControlPoint) -> list[dict[object, object]]:
 
 
 def test_a_hub_deflates_only_when_it_is_told_to_and_every_reader_reads_both(
-    world: tuple[Callable[..., Hub], ControlPoint], authority: Authority, tmp_path: Path
+    world: tuple[Callable[..., Hub], ControlPoint], authority: DevelopmentAuthority, tmp_path: Path
 ) -> None:
     make, control_point = world
     operator = Operator("grid")
@@ -81,7 +81,7 @@ def test_a_hub_deflates_only_when_it_is_told_to_and_every_reader_reads_both(
 
 
 def test_a_command_that_turns_it_on_is_in_force_at_once(
-    world: tuple[Callable[..., Hub], ControlPoint], authority: Authority, tmp_path: Path
+    world: tuple[Callable[..., Hub], ControlPoint], authority: DevelopmentAuthority, tmp_path: Path
 ) -> None:
     make, control_point = world
     operator = Operator("grid")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from store import StoreFull
 from tests.harness import scripted_broker as wire
 from tests.harness.disk import fill, tmpfs
@@ -25,7 +25,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 def test_a_full_disk_does_not_cost_the_session(
-    small_disk: Path, authority: Authority, scripted: Callable[..., ScriptedBroker]
+    small_disk: Path, authority: DevelopmentAuthority, scripted: Callable[..., ScriptedBroker]
 ) -> None:
     broker = scripted()
     hog = small_disk / "data" / "hog"
@@ -49,7 +49,7 @@ def test_a_full_disk_does_not_cost_the_session(
 
 @pytest.mark.root
 def test_a_command_is_acknowledged_only_once_it_is_durable_what_became_of_it(
-    small_disk: Path, tmp_path: Path, authority: Authority, scripted: Callable[..., ScriptedBroker]
+    small_disk: Path, tmp_path: Path, authority: DevelopmentAuthority, scripted: Callable[..., ScriptedBroker]
 ) -> None:
     """Point 13, through a whole hub that starts on a disk without room for a database."""
     operator = Operator("grid")

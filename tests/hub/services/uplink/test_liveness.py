@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 
 from drivers.clock import monotonic
-from hub.core.liveness import Liveness
+from hub.core.liveness import AWAKE_S, Liveness
 from tests.harness.house import House
 from tests.harness.waiting import wait_for
 
@@ -47,3 +47,20 @@ def test_an_uplink_that_hangs_is_late_and_one_that_goes_on_is_not(make_house: Ca
     wait_for("the next attempts to prove life", lambda: liveness.overdue() == [])
     house.wait_state("waiting")
     assert liveness.overdue() == [], "waiting is no fault"
+
+
+def test_a_machine_that_slept_has_no_loop_that_is_stuck() -> None:
+    now = [0.0]
+    liveness = Liveness(lambda: now[0])
+    liveness.expect("uplink", 30)
+    liveness.expect("control", 60)
+    now[0] = 3600.0  # nobody ran for an hour, and the watch happens to wake first
+    assert liveness.stuck() == [], "late, and so would be anybody"
+    liveness.expect("uplink", 30)
+    now[0] += AWAKE_S
+    assert liveness.stuck() == ["control"], "the other one had the time to speak"
+    liveness.expect("control", 1)
+    now[0] += 2.0
+    assert liveness.stuck() == [], "this is another lateness, and the first look at it"
+    now[0] += AWAKE_S
+    assert liveness.stuck() == ["control"]

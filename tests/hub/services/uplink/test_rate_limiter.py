@@ -55,10 +55,10 @@ def test_a_backlog_keeps_to_its_rate(make_house: Make, scripted: Scripted) -> No
     house.read(2000)
     house.wait_drained()
     packs = broker.publishes("/readings")
-    octets, took_s = sum(len(pack.payload) for pack in packs), packs[-1].at - packs[0].at
-    assert octets > 10_000 and len(packs) > 7
+    size, took_s = sum(len(pack.payload) for pack in packs), packs[-1].at - packs[0].at
+    assert size > 10_000 and len(packs) > 7
     # An upper bound: a busy machine is only ever slower.
-    assert octets <= 8000 * (took_s + 1) + 2048
+    assert size <= 8000 * (took_s + 1) + 2048
 
 
 def test_what_is_prompt_overtakes_a_backlog_and_each_lane_keeps_its_order(make_house: Make, scripted: Scripted) -> None:

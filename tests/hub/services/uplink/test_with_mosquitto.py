@@ -10,7 +10,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from deploy.pki import Authority
+from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.proxy import Proxy
@@ -22,7 +22,7 @@ Scripted = Callable[..., ScriptedBroker]
 
 
 @pytest.fixture
-def broker(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+def broker(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Broker]:
     broker = Broker(tmp_path / "broker", authority).start()
     yield broker
     broker.stop()
@@ -58,7 +58,7 @@ def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> 
     assert house.status()["tls"]["version"] == "TLSv1.3"
     # What comes down is the handshake and a few acknowledgements; what goes up depends on what is sent once more.
     second = proxy.bytes_down - first
-    assert second < 0.75 * first, f"{first} octets for a full handshake, {second} for a resumed one"
+    assert second < 0.75 * first, f"{first} bytes for a full handshake, {second} for a resumed one"
 
 
 def test_after_a_failed_attempt_the_handshake_is_a_full_one(make_house: Make, proxy: Proxy) -> None:
@@ -86,7 +86,7 @@ def test_a_hub_that_booted_waits_its_turn_and_one_that_was_started_anew_does_not
     booted.stop()  # fails by itself when the loop does not end
 
 
-def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
+def test_bytes_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: Path) -> None:
     kept = tmp_path / "traffic.json"
     house = make_house(proxy.port, traffic_file=kept)
     house.wait_state("up")
@@ -97,7 +97,7 @@ def test_octets_are_those_of_the_line(make_house: Make, proxy: Proxy, tmp_path: 
     assert up > 2000 and down > 500
     proxy.reset()
     wait_for("the second session", lambda: house.status()["sessions"] == 2)
-    wait_for("its octets", lambda: _counted(house)[0] >= proxy.bytes_up > up)
+    wait_for("its bytes", lambda: _counted(house)[0] >= proxy.bytes_up > up)
     # What was on its way when the line was reset was paid for, and never came.
     wait_for("nothing but that to be between", lambda: _counted(house)[0] - proxy.bytes_up < 1000)
     up, down = _counted(house)
@@ -114,7 +114,7 @@ def _counted(house: House) -> tuple[int, int]:
 
 
 def test_commands_wait_at_the_broker_while_the_hub_is_away(
-    make_house: Make, broker: Broker, authority: Authority
+    make_house: Make, broker: Broker, authority: DevelopmentAuthority
 ) -> None:
     house = make_house(broker.port)
     house.wait_state("up")
@@ -124,7 +124,7 @@ def test_commands_wait_at_the_broker_while_the_hub_is_away(
     wait_for("the command", lambda: again.commands == [b"while you were away"])
 
 
-def _publish(authority: Authority, port: int, topic: str, payload: bytes) -> None:
+def _publish(authority: DevelopmentAuthority, port: int, topic: str, payload: bytes) -> None:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "headend-once")
     pki = authority.directory
     client.tls_set(str(authority.ca_file), str(pki / "headend.pem"), str(pki / "headend.key"))
@@ -135,8 +135,10 @@ def _publish(authority: Authority, port: int, topic: str, payload: bytes) -> Non
     client.loop_stop()
 
 
-def test_the_authority_is_exchanged_without_a_restart(make_house: Make, tmp_path: Path, authority: Authority) -> None:
-    new = Authority(tmp_path / "new-pki", name="the next CA")
+def test_the_authority_is_exchanged_without_a_restart(
+    make_house: Make, tmp_path: Path, authority: DevelopmentAuthority
+) -> None:
+    new = DevelopmentAuthority(tmp_path / "new-pki", name="the next CA")
     new.issue("broker", hosts=["localhost", "127.0.0.1"])
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(authority.ca_file.read_bytes())
@@ -160,7 +162,7 @@ def test_the_authority_is_exchanged_without_a_restart(make_house: Make, tmp_path
 
 @pytest.mark.parametrize("revoked", [False, True])
 def test_a_revoked_broker_is_refused(make_house: Make, tmp_path: Path, revoked: bool) -> None:
-    authority = Authority(tmp_path / "own-pki")
+    authority = DevelopmentAuthority(tmp_path / "own-pki")
     cert_file, _ = authority.issue("broker", hosts=["localhost", "127.0.0.1"])
     authority.issue("MTR-1", file_name="hub")
     broker = Broker(tmp_path / "b", authority).start()

@@ -41,8 +41,8 @@ def test_the_pem_is_what_the_provider_documents(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_octets_in_a_key_file_are_no_name_or_told(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    file = tmp_path_factory.getbasetemp() / "octets"
+def test_any_bytes_in_a_key_file_are_no_name_or_told(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "bytes"
     for content in (data, _wrapped(base64.b64encode(data)), _wrapped(data)):
         file.write_bytes(content)
         with contextlib.suppress(BadUri):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The codec against vectors written from the layouts of MQTT-SN 1.2, and against every octet string there is."""
+"""The codec against vectors written from the layouts of MQTT-SN 1.2, and against every byte string there is."""
 
 import json
 from pathlib import Path
@@ -15,35 +15,35 @@ VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 ALL = {c.__name__: c for c in vars(messages).values() if isinstance(c, type) and getattr(c, "MSG_TYPE", -1) >= 0}
 
 REASONS = {
-    "truncated", "trailing octets", "bad length", "unknown message type", "bad UTF-8", "U+0000 in text",
+    "truncated", "trailing bytes", "bad length", "unknown message type", "bad UTF-8", "U+0000 in text",
     "illegal QoS", "reserved topic id type",
 }  # fmt: skip
 
 
 def build(name: str, fields: list[Any]) -> messages.Message:
-    return ALL[name](*[bytes.fromhex(f["octets"]) if isinstance(f, dict) else f for f in fields])
+    return ALL[name](*[bytes.fromhex(f["bytes"]) if isinstance(f, dict) else f for f in fields])
 
 
 def named(rows: list[list[Any]]) -> list[Any]:
     return [pytest.param(*row[1:], id=row[0]) for row in rows]
 
 
-@pytest.mark.parametrize(("octets", "name", "fields"), named(VECTORS["messages"]))
-def test_a_message_and_its_octets(octets: str, name: str, fields: list[Any]) -> None:
+@pytest.mark.parametrize(("raw", "name", "fields"), named(VECTORS["messages"]))
+def test_a_message_and_its_bytes(raw: str, name: str, fields: list[Any]) -> None:
     message = build(name, fields)
-    assert message.encode() == bytes.fromhex(octets)
-    assert messages.decode(bytes.fromhex(octets)) == message
+    assert message.encode() == bytes.fromhex(raw)
+    assert messages.decode(bytes.fromhex(raw)) == message
 
 
-@pytest.mark.parametrize(("octets", "name", "fields"), named(VECTORS["lenient"]))
-def test_what_is_understood_all_the_same(octets: str, name: str, fields: list[Any]) -> None:
-    assert messages.decode(bytes.fromhex(octets)) == build(name, fields)
+@pytest.mark.parametrize(("raw", "name", "fields"), named(VECTORS["lenient"]))
+def test_what_is_understood_all_the_same(raw: str, name: str, fields: list[Any]) -> None:
+    assert messages.decode(bytes.fromhex(raw)) == build(name, fields)
 
 
-@pytest.mark.parametrize(("octets", "reason"), named(VECTORS["malformed"]))
-def test_malformed_says_why(octets: str, reason: str) -> None:
+@pytest.mark.parametrize(("raw", "reason"), named(VECTORS["malformed"]))
+def test_malformed_says_why(raw: str, reason: str) -> None:
     with pytest.raises(messages.Malformed) as error:
-        messages.decode(bytes.fromhex(octets))
+        messages.decode(bytes.fromhex(raw))
     assert str(error.value) == reason
 
 
@@ -70,7 +70,7 @@ def test_a_message_has_its_fields_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(("data", "head"), [(248, "ff0c"), (249, "0101020c"), (65526, "01ffff0c")])
-def test_length_grows_to_three_octets_at_256(data: int, head: str) -> None:
+def test_length_grows_to_three_bytes_at_256(data: int, head: str) -> None:
     message = messages.Publish(messages.TOPIC_PREDEFINED, 1, 1, bytes(data), 1)
     assert message.encode().hex().startswith(head)
     assert messages.decode(message.encode()) == message
@@ -90,14 +90,14 @@ def test_what_no_length_can_say_is_not_encoded(message: messages.Message) -> Non
 
 
 def test_any_bytes_like_object_is_decoded_and_the_data_is_bytes() -> None:
-    octets = bytes.fromhex("090c 21 0001 0009 3536".replace(" ", ""))
-    for data in (octets, bytearray(octets), memoryview(octets)):
+    raw = bytes.fromhex("090c 21 0001 0009 3536".replace(" ", ""))
+    for data in (raw, bytearray(raw), memoryview(raw)):
         message = messages.decode(data)
         assert isinstance(message, messages.Publish)
         assert type(message.data) is bytes
 
 
-def test_short_topic_names_are_two_octets() -> None:
+def test_short_topic_names_are_two_bytes() -> None:
     assert messages.short_topic_id("ab") == 0x6162
     assert messages.short_topic_name(0x6162) == "ab"
     for name in ("", "a", "abc", "é", "éa"):
@@ -112,7 +112,7 @@ u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
 qos = st.integers(0, 2)
 flag = st.booleans()
-octets = st.binary(max_size=300)
+raw = st.binary(max_size=300)
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=100)
 name = text.filter(bool)
 topic = st.one_of(st.tuples(st.just(0), name), st.tuples(st.sampled_from([1, 2]), u16))
@@ -122,18 +122,18 @@ acks = st.tuples(u16, u16, u8)
 FIELDS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "Advertise": st.tuples(u8, u16),
     "SearchGw": st.tuples(u8),
-    "GwInfo": st.tuples(u8, octets),
+    "GwInfo": st.tuples(u8, raw),
     "Connect": st.tuples(text, u16, flag, flag, u8),
     "ConnAck": st.tuples(u8),
     "WillTopicReq": st.tuples(),
     "WillTopic": will,
     "WillMsgReq": st.tuples(),
-    "WillMsg": st.tuples(octets),
+    "WillMsg": st.tuples(raw),
     "Register": st.tuples(u16, u16, name),
     "RegAck": acks,
     "Publish": st.one_of(
-        st.tuples(u2.filter(lambda kind: kind < 3), u16, u16, octets, qos, flag, flag),
-        st.tuples(st.sampled_from([1, 2]), u16, u16, octets, st.just(-1), flag, flag),
+        st.tuples(u2.filter(lambda kind: kind < 3), u16, u16, raw, qos, flag, flag),
+        st.tuples(st.sampled_from([1, 2]), u16, u16, raw, st.just(-1), flag, flag),
     ),
     "PubAck": acks,
     "PubRec": st.tuples(u16),
@@ -148,7 +148,7 @@ FIELDS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "Disconnect": st.tuples(st.none() | u16),
     "WillTopicUpd": will,
     "WillTopicResp": st.tuples(u8),
-    "WillMsgUpd": st.tuples(octets),
+    "WillMsgUpd": st.tuples(raw),
     "WillMsgResp": st.tuples(u8),
     "Forward": st.tuples(u2, st.binary(min_size=1, max_size=252), st.binary(min_size=1, max_size=300)),
 }
@@ -173,9 +173,9 @@ def test_the_functions_and_the_objects_write_the_same(publish: tuple[Any, ...], 
 @example(b"\x01\x00\x04\xfe")
 @example(b"\x02\xfe")
 @example(b"\x04\xfe\x00\xaa")
-def test_any_octets_are_a_message_or_malformed(octets: bytes) -> None:
+def test_any_bytes_are_a_message_or_malformed(raw: bytes) -> None:
     try:
-        message = messages.decode(octets)
+        message = messages.decode(raw)
     except messages.Malformed as error:
         reason = str(error)
     else:

@@ -104,7 +104,7 @@ def test_any_bytes_give_bad_envelope(data: bytes) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_one_changed_octet_is_noticed(at: int, by: int) -> None:
+def test_one_changed_byte_is_noticed(at: int, by: int) -> None:
     good = bytearray(message())
     good[at % len(good)] ^= by
     with pytest.raises(BadEnvelope):

@@ -30,7 +30,7 @@ def foreign_key() -> Any:
 
 def test_what_a_hub_seals_is_a_cose_sign1_to_others() -> None:
     message = seal(FileSigner(KEY, b"kid-of-8"), "MTR-1", 7, "events", 3, 60, b"payload", {-65538: "deflate"})
-    # pycose 1.1 wants lists and maps where cbor2 6 gives frozen ones; the octets are read by cbor2 all the same.
+    # pycose 1.1 wants lists and maps where cbor2 6 gives frozen ones; the bytes are read by cbor2 all the same.
     protected, _, payload, signature = cbor2.loads(message).value
     read = Sign1Message.from_cose_obj([protected, {}, payload, signature], True)
     read.key = foreign_key()

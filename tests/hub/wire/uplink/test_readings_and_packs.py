@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.wire.uplink.event import EVENTS, UnknownEvent, decode_event, encode_event
-from hub.wire.uplink.pack import MAX_PACK_OCTETS, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack import MAX_PACK_BYTES, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
 from hub.wire.uplink.reading import (
     BadReading,
     Reading,
@@ -172,9 +172,9 @@ def test_what_would_not_become_smaller_stays_as_it_is() -> None:
     ("how", "payload"),
     [
         (2, b"x"), (True, b"x"), ("deflate", b"x"), (1, b"no stream"), (1, deflate_pack(encode_pack(minute()))[0][:-1]),
-        (1, deflate_pack(encode_pack(minute()))[0] + b"more"), (1, deflate_pack(bytes(MAX_PACK_OCTETS + 1))[0]),
+        (1, deflate_pack(encode_pack(minute()))[0] + b"more"), (1, deflate_pack(bytes(MAX_PACK_BYTES + 1))[0]),
     ],
-    ids=["2", "true", "text", "noise", "cut short", "octets behind it", "a bomb"],
+    ids=["2", "true", "text", "noise", "cut short", "bytes behind it", "a bomb"],
 )  # fmt: skip
 def test_what_does_not_inflate_is_said(how: object, payload: bytes) -> None:
     with pytest.raises(BadPack):

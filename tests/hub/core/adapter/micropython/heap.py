@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On MicroPython: the heap that the adapter's modules take, in octets, from source without line numbers."""
+"""On MicroPython: the heap that the adapter's modules take, in bytes, from source without line numbers."""
 
 import gc
 

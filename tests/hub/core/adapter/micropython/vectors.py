@@ -6,12 +6,12 @@ import json
 from hub.wire.mqttsn import messages
 
 
-def octets(text):
+def raw(text):
     return bytes.fromhex(text.replace(" ", ""))
 
 
 def build(name, fields):
-    return getattr(messages, name)(*[octets(f["octets"]) if isinstance(f, dict) else f for f in fields])
+    return getattr(messages, name)(*[raw(f["bytes"]) if isinstance(f, dict) else f for f in fields])
 
 
 with open("/vectors.json") as file:
@@ -19,20 +19,20 @@ with open("/vectors.json") as file:
 
 wrong = []
 for title, text, name, fields in vectors["messages"]:
-    if build(name, fields).encode() != octets(text):
+    if build(name, fields).encode() != raw(text):
         wrong.append("encode " + title)
 for title, text, name, fields in vectors["messages"] + vectors["lenient"]:
-    if messages.decode(octets(text)) != build(name, fields):
+    if messages.decode(raw(text)) != build(name, fields):
         wrong.append("decode " + title)
 for title, text, reason in vectors["malformed"]:
     try:
-        messages.decode(octets(text))
+        messages.decode(raw(text))
         wrong.append("accepted " + title)
     except messages.Malformed as error:
         if str(error) != reason:
             wrong.append(title + ": " + str(error))
 
-# Any octets: a message or Malformed. The generator is fixed, so that a failure comes back.
+# Any bytes: a message or Malformed. The generator is fixed, so that a failure comes back.
 seed = 1
 for _ in range(20000):
     data = bytearray()

@@ -31,12 +31,12 @@ class Talk2(Playbook):
 
     def speaks2(self, name: str = "n", client_id: str = "plug-2", **options: Any) -> "Talk2":
         """A 2.0 client connects and hears that it may."""
-        self.hears(name, v2.Connect(client_id, 60, 77, **options))
-        self.says((name, v2.ConnAck(77)))
+        self.hears(name, v2.ConnectV2(client_id, 60, 77, **options))
+        self.says((name, v2.ConnAckV2(77)))
         return self
 
 
 def subscribed(talk: Talk2, topic: str = "garden/pump", qos: int = 2) -> Talk2:
     """And knows the topic by session alias 1."""
-    talk.hears("n", v2.Subscribe(v2.TOPIC_NAME, topic, 9, qos))
-    return talk.says(v2.SubAck(9, qos, 1, v2.SESSION_ALIAS))
+    talk.hears("n", v2.SubscribeV2(v2.TOPIC_NAME, topic, 9, qos))
+    return talk.says(v2.SubAckV2(9, qos, 1, v2.SESSION_ALIAS))

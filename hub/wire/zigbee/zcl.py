@@ -18,7 +18,7 @@ _SUCCESS = 0x00
 
 BOOL, UINT8, UINT64, INT8, INT64, ENUM8, ENUM16 = 0x10, 0x20, 0x27, 0x28, 0x2F, 0x30, 0x31
 _FLOATS = {0x38: "<e", 0x39: "<f", 0x3A: "<d"}
-# Octets of each type of a fixed length.
+# Bytes of each type of a fixed length.
 _SIZES = (
     {0x00: 0, BOOL: 1, ENUM8: 1, ENUM16: 2, 0x38: 2, 0x39: 4, 0x3A: 8}
     | {base + n: n + 1 for base in (0x08, 0x18, UINT8, INT8) for n in range(8)}
@@ -56,27 +56,27 @@ class Header(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An attribute as the device gave it: its id, the ZCL type on the wire, the value's octets."""
+    """An attribute as the device gave it: its id, the ZCL type on the wire, the value's bytes."""
 
     attribute: int
     kind: int
-    octets: bytes
+    raw: bytes
 
     @property
     def number(self) -> Number | None:
-        """The value; None when the type has no number or the octets are the type's mark for "invalid" (2.6.2)."""
-        kind, octets = self.kind, self.octets
+        """The value; None when the type has no number or the bytes are the type's mark for "invalid" (2.6.2)."""
+        kind, raw = self.kind, self.raw
         if kind in _FLOATS:
-            value: float = struct.unpack(_FLOATS[kind], octets)[0]
+            value: float = struct.unpack(_FLOATS[kind], raw)[0]
             return Fraction(value) if value - value == 0 else None  # neither NaN nor infinite
         if INT8 <= kind <= INT64:
-            signed = int.from_bytes(octets, "little", signed=True)
-            return None if signed == -(1 << 8 * len(octets) - 1) else signed
-        unsigned = int.from_bytes(octets, "little")
+            signed = int.from_bytes(raw, "little", signed=True)
+            return None if signed == -(1 << 8 * len(raw) - 1) else signed
+        unsigned = int.from_bytes(raw, "little")
         if kind == BOOL:
             return unsigned if unsigned <= 1 else None
         if UINT8 <= kind <= UINT64 or kind in (ENUM8, ENUM16):
-            return None if unsigned == (1 << 8 * len(octets)) - 1 else unsigned
+            return None if unsigned == (1 << 8 * len(raw)) - 1 else unsigned
         if kind in _SIZES and (0x08 <= kind <= 0x0F or 0x18 <= kind <= 0x1F):
             return unsigned
         return None
@@ -84,9 +84,9 @@ class Record(NamedTuple):
     @property
     def text(self) -> str | None:
         """A character string (2.6.2.12); None for another type."""
-        if self.kind != _SHORT_STRINGS[1] or len(self.octets) < 1:
+        if self.kind != _SHORT_STRINGS[1] or len(self.raw) < 1:
             return None
-        return self.octets[1:].decode("utf-8", "replace").strip("\0 ")
+        return self.raw[1:].decode("utf-8", "replace").strip("\0 ")
 
 
 def bits_of(kind: int) -> int:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Inbox(Generic[Item]):
+class CommandQueue(Generic[Item]):
     """Operators by kid, each with its queue; the first is next."""
 
     def __init__(self) -> None:

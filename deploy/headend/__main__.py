@@ -1,0 +1,121 @@
+"""The control point as a service.
+
+python -m deploy.headend serve headend.toml   run it
+python -m deploy.headend check headend.toml   only look whether the file can be used
+python -m deploy.headend secret               a secret for a new client of the API, and what headend.toml needs of it
+python -m deploy.headend openapi              the API's description, as JSON
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from deploy.headend.access import new_secret
+from deploy.headend.config import BadConfig, HeadendConfig, load
+from deploy.headend.live import Live
+from deploy.headend.service import Service
+from hub.wire.printable import why
+from hub.wire.uplink.envelope import FileSigner
+
+_FINE, _PROBLEM, _USAGE = 0, 1, 2
+
+
+def operator_signer(file: Path) -> FileSigner:
+    """The operator's key. Raises BadConfig."""
+    try:
+        key = load_pem_private_key(file.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadConfig(f"{file}: {why(error)}") from None
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        raise BadConfig(f"{file}: expected a P-256 or Ed25519 key")
+    return FileSigner(key, b"")
+
+
+def serve(config: HeadendConfig) -> int:
+    """Run until SIGTERM or Ctrl-C."""
+    import uvicorn
+
+    from deploy.headend.api import make_api
+
+    live = Live()
+    service = Service(config, operator_signer(config.operator_key_file), live.heard)
+    try:
+        service.start()
+    except (OSError, sqlite3.Error, ValueError) as error:
+        print(f"headend: {why(error)}", file=sys.stderr)
+        return _PROBLEM
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_api(config, service, live),
+            host=config.listen_host,
+            port=config.listen_port,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+    async def run() -> None:
+        live.attach(asyncio.get_running_loop())
+        await server.serve()
+
+    # uvicorn ends in good order and then lets the signal do what it would have done without it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        asyncio.run(run())
+    finally:
+        service.stop()
+    return _FINE
+
+
+def openapi() -> dict[str, Any]:
+    """The description of the API; nothing is started for it."""
+    from zoneinfo import ZoneInfo
+
+    from deploy.headend.api import make_api
+
+    nothing = Path("nothing")
+    config = HeadendConfig(nothing, "", 0, ZoneInfo("UTC"), "", 0, nothing, nothing, nothing, "openapi", "", nothing)
+    signer = FileSigner(ed25519.Ed25519PrivateKey.generate(), b"")
+    live = Live()
+    return make_api(config, Service(config, signer, live.heard), live).openapi()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.headend", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name in ("serve", "check"):
+        actions.add_parser(name).add_argument("config", type=Path)
+    actions.add_parser("secret")
+    actions.add_parser("openapi")
+    arguments = parser.parse_args()
+    if arguments.action == "secret":
+        secret, digest = new_secret()
+        print(f'secret         {secret}\nheadend.toml   secret_sha256 = "{digest}"')
+        return _FINE
+    if arguments.action == "openapi":
+        print(json.dumps(openapi(), indent=1))
+        return _FINE
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    try:
+        config = load(arguments.config)
+        operator_signer(config.operator_key_file)
+    except BadConfig as error:
+        print(f"headend: {error}", file=sys.stderr)
+        return _USAGE
+    return _FINE if arguments.action == "check" else serve(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,518 @@
+"""The API (README.md has the table of roles): REST with OpenAPI, OAuth 2 client credentials, server-sent events, SenML.
+
+It reads the database through connections of its own; whatever changes something is asked of the service's thread, in
+one transaction with its line in the audit log.
+"""
+
+import asyncio
+import base64
+import csv
+import io
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import OAuth2
+from fastapi.security.utils import get_authorization_scheme_param
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.headend import charts
+from deploy.headend.access import TOKEN_S, Access
+from deploy.headend.config import ApiClient, HeadendConfig
+from deploy.headend.control_point import ControlPoint, broken_chains, overview, reader
+from deploy.headend.intervals import day_of
+from deploy.headend.live import Live
+from deploy.headend.metrics import metrics
+from deploy.headend.orders import Refusal, spread_of
+from deploy.headend.service import Service
+from deploy.headend.usage import intervals_of, readings_of
+from hub.headend.bookkeeper import CommandToSend
+from hub.wire.uplink.args import check_args
+from hub.wire.uplink.command import ROLES
+from hub.wire.uplink.reading import format_decimal, unit_of
+from hub.wire.version import VERSION
+
+_CONSOLE = Path(__file__).with_name("console")
+_MOST_ROWS = 100_000
+_MAX_VALID_S = 86_400
+_ASK_S = 30.0
+_LEAST_SUMMED = 5  # households in a sum that anybody may see
+# What is unsafe to order through a form that people fill: the list of operators has its own procedure (two admins).
+OPS = tuple(op for op in ROLES if op not in ("trust", "trust.confirm", "booked", "resend"))
+
+HubName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="a hub: the CN of its certificate")]
+OrderId = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
+Moment = Annotated[int, Query(ge=0, le=1 << 40, description="UTC epoch seconds")]
+Most = Annotated[int, Query(ge=1, le=_MOST_ROWS)]
+
+
+class Target(BaseModel):
+    """Whom an order is for: exactly one of these."""
+
+    model_config = ConfigDict(extra="forbid")
+    hub: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    group: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    all: Literal[True] | None = None
+    where: dict[Literal["state", "version", "group"], str] | None = Field(None, min_length=1)
+
+    def one(self) -> dict[str, Any]:
+        said = self.model_dump(exclude_none=True)
+        if len(said) != 1:
+            raise ValueError("target: exactly one of hub, group, all, where")
+        return said
+
+
+class NewOrder(BaseModel):
+    """An operation of the contract with its arguments (deploy/asyncapi.yaml); bytes as {"hex": "..."}."""
+
+    model_config = ConfigDict(extra="forbid")
+    op: str = Field(description="one of " + ", ".join(OPS))
+    args: dict[str, Any] = {}
+    target: Target
+    valid_s: int = Field(300, ge=10, le=_MAX_VALID_S, description="how long it may be obeyed, and is said again")
+
+
+class Made(BaseModel):
+    """An order that was taken."""
+
+    id: str
+    state: Literal["sent", "waiting"]
+    hubs: int
+
+
+class Hub(BaseModel):
+    """A hub as the registry knows it."""
+
+    hub: str
+    state: str
+    version: str
+    epoch: int
+    boot: int
+    kid: str
+    not_after_s: int
+    seen_ms: int
+    faults: int
+    fault: str
+    source: str
+    groups: list[str]
+
+
+class AccessToken(BaseModel):
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = TOKEN_S
+
+
+def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
+    """The application; `service` was started."""
+    api = FastAPI(
+        title="meterhub control point", version=VERSION, docs_url=None, redoc_url=None,
+        description="HouseholdUsage, orders and the book of a fleet of hubs.",
+    )  # fmt: skip
+    access = Access(config.clients)
+    scheme = OAuth2(flows={"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}}, auto_error=False)
+
+    def client_of(authorization: Annotated[str | None, Depends(scheme)]) -> ApiClient:
+        kind, token = get_authorization_scheme_param(authorization)
+        client = access.client_of(token) if kind.lower() == "bearer" else None
+        if client is None:
+            raise HTTPException(401, "a bearer token is needed: POST /oauth/token", {"WWW-Authenticate": "Bearer"})
+        return client
+
+    def needs(role: str) -> Callable[[ApiClient], ApiClient]:
+        def check(client: Annotated[ApiClient, Depends(client_of)]) -> ApiClient:
+            if role not in client.roles:
+                raise HTTPException(
+                    403, f"the role {role} is needed; {client.client_id} has {', '.join(sorted(client.roles))}"
+                )
+            return client
+
+        return check
+
+    def database() -> Iterator[sqlite3.Connection]:
+        db = reader(config.data_dir)
+        try:
+            yield db
+        finally:
+            db.close()
+
+    Db = Annotated[sqlite3.Connection, Depends(database)]  # noqa: N806
+    Fleet = Annotated[ApiClient, Depends(needs("fleet"))]  # noqa: N806
+    UsageClient = Annotated[ApiClient, Depends(needs("usage"))]  # noqa: N806
+    Control = Annotated[ApiClient, Depends(needs("control"))]  # noqa: N806
+    Approver = Annotated[ApiClient, Depends(needs("approve"))]  # noqa: N806
+    Admin = Annotated[ApiClient, Depends(needs("admin"))]  # noqa: N806
+
+    def ask(do: Callable[[ControlPoint], tuple[Any, list[CommandToSend]]]) -> Any:
+        try:
+            return service.ask(do).result(_ASK_S)
+        except Refusal as error:
+            raise HTTPException(409, str(error)) from None
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        except TimeoutError:
+            raise HTTPException(503, "the service is busy: ask again", {"Retry-After": "5"}) from None
+        except sqlite3.Error as error:
+            raise HTTPException(503, f"not written: {error}", {"Retry-After": "30"}) from None
+
+    def note_reading(client: ApiClient, action: str, detail: str) -> None:
+        """Who looked at a household's consumption stands in the audit log."""
+
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+            point.note_deed(_utc_ms(), client.client_id, action, detail)
+            return None, []
+
+        ask(do)
+
+    @api.exception_handler(ValueError)
+    async def refused(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)[:200]}, 422)
+
+    urlencoded = "application/x-www-form-urlencoded"
+    form = {"type": "object", "required": ["grant_type"], "properties": {
+        "grant_type": {"type": "string", "enum": ["client_credentials"]},
+        "client_id": {"type": "string"}, "client_secret": {"type": "string"}}}  # fmt: skip
+
+    @api.post("/oauth/token", response_model=AccessToken, tags=["access"], responses={400: {}, 401: {}}, openapi_extra={
+        "requestBody": {"required": True, "content": {urlencoded: {"schema": form}}}})  # fmt: skip
+    async def token(request: Request) -> Any:
+        """A bearer token for an hour. The client names itself in the form or by HTTP Basic (RFC 6749, 2.3.1)."""
+        body = (await request.body())[:4096]
+        said = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        client_id, secret = said.get("client_id", ""), said.get("client_secret", "")
+        kind, credentials = get_authorization_scheme_param(request.headers.get("Authorization"))
+        if kind.lower() == "basic":
+            try:
+                client_id, _, secret = base64.b64decode(credentials, validate=True).decode().partition(":")
+            except ValueError:
+                client_id = ""
+        if said.get("grant_type") != "client_credentials":
+            return JSONResponse({"error": "unsupported_grant_type"}, 400)
+        given = access.token_for(client_id, secret)
+        if given is None:
+            return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
+        return JSONResponse(AccessToken(access_token=given).model_dump(), headers={"Cache-Control": "no-store"})
+
+    @api.get("/v1/fleet", tags=["fleet"])
+    def fleet(_: Fleet, db: Db) -> dict[str, Any]:
+        """The fleet in figures."""
+        return {**overview(db), "chains_broken": len(broken_chains(db)), "service": dict(service.counts)}
+
+    @api.get("/v1/hubs", response_model=list[Hub], tags=["fleet"])
+    def hubs(
+        _: Fleet, db: Db, state: str = "", version: str = "", group: str = "", name: str = "", after: str = "",
+        most: Most = 1000,
+    ) -> Any:  # fmt: skip
+        """Hubs by name; `name`: a part of it; `after`: go on behind this one."""
+        where: list[str] = ["hub > ?"]
+        values: list[Any] = [after]
+        for clause, value in (
+            ("state = ?", state), ("version = ?", version), ("instr(hub, ?)", name),
+            ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
+        ):  # fmt: skip
+            if value:
+                where.append(clause)
+                values.append(value)
+        sql = "SELECT * FROM hub WHERE " + " AND ".join(where) + " ORDER BY hub LIMIT ?"
+        return [_hub(db, row) for row in db.execute(sql, (*values, most))]
+
+    @api.get("/v1/hubs/{hub}", response_model=Hub, tags=["fleet"], responses={404: {}})
+    def one_hub(_: Fleet, db: Db, hub: HubName) -> Any:
+        """One hub."""
+        return _hub(db, _known(db, hub))
+
+    @api.get("/v1/hubs/{hub}/events", tags=["fleet"], responses={404: {}})
+    def events(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
+        """What happened, newest first."""
+        _known(db, hub)
+        rows = db.execute("SELECT * FROM event WHERE hub = ? ORDER BY t_ms DESC, n DESC LIMIT ?", (hub, most))
+        return [{"t_ms": row["t_ms"], "event": row["event"], "fields": json.loads(row["fields"])} for row in rows]
+
+    @api.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: {}})
+    def receipts(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
+        """The chain of receipts, newest first; `fits`: false where it does not follow from the one before."""
+        _known(db, hub)
+        broken = {(epoch, i) for name, epoch, i in broken_chains(db) if name == hub}
+        rows = db.execute("SELECT * FROM receipt WHERE hub = ? ORDER BY epoch DESC, i DESC LIMIT ?", (hub, most))
+        return [
+            {"epoch": row["epoch"], "i": row["i"], "iat": row["iat"], "cti": row["cti"].hex() if row["cti"] else None,
+             "status": row["status"], "reason": row["reason"], "fits": (row["epoch"], row["i"]) not in broken}
+            for row in rows
+        ]  # fmt: skip
+
+    @api.get("/v1/hubs/{hub}/book", tags=["fleet"], responses={404: {}})
+    def book(_: Fleet, db: Db, hub: HubName) -> list[dict[str, Any]]:
+        """What is in the book of this hub: ranges of numbers by epoch and lane; `is_lost`: given up."""
+        _known(db, hub)
+        rows = db.execute(
+            "SELECT epoch, lane, first, last, is_given_up FROM range WHERE hub = ? ORDER BY 1, 2, 3", (hub,)
+        )
+        return [
+            {"epoch": row[0], "lane": row[1], "first": row[2], "last": row[3], "is_lost": bool(row[4])} for row in rows
+        ]
+
+    @api.get("/v1/hubs/{hub}/readings", tags=["usage"], responses={404: {}, 200: {"content": {
+        "application/senml+json": {}, "text/csv": {}}}})  # fmt: skip
+    def readings(
+        client: UsageClient, db: Db, request: Request, hub: HubName, from_s: Moment, to_s: Moment,
+        appliance: str = "", quantity: str = "", most: Most = 10_000,
+    ) -> Response:  # fmt: skip
+        """Readings as they came, exact: SenML (RFC 8428) or, where the client accepts `text/csv`, CSV."""
+        _known(db, hub)
+        note_reading(client, "readings", f"{hub} {from_s}-{to_s} {appliance} {quantity}")
+        rows = readings_of(db, hub, appliance, quantity, from_s * 1000, to_s * 1000, most)
+        if "text/csv" in request.headers.get("accept", ""):
+            text = io.StringIO()
+            sheet = csv.writer(text)
+            sheet.writerow(("time", "appliance", "quantity", "value", "unit", "flags"))
+            for row in rows:
+                when = datetime.fromtimestamp(row.t_ms / 1000, UTC).isoformat(timespec="milliseconds")
+                value = format_decimal(row.mantissa, row.exponent)
+                sheet.writerow((when, row.client, row.quantity, value, unit_of(row.quantity), row.flags))
+            return PlainTextResponse(text.getvalue(), media_type="text/csv")
+        records = [_senml(hub, row) for row in rows]
+        return Response("[" + ",".join(records) + "]", media_type="application/senml+json")
+
+    @api.get("/v1/hubs/{hub}/intervals", tags=["usage"], responses={404: {}})
+    def intervals(
+        client: UsageClient, db: Db, hub: HubName, day: date, quantity: str = "energy"
+    ) -> list[dict[str, Any]]:
+        """A market day's half-hours of a register of the meter, newest versions: 46, 48 or 50. `energy_wh` is null
+        where it is not known."""
+        _known(db, hub)
+        note_reading(client, "intervals", f"{hub} {day} {quantity}")
+        from_s, to_s = day_of(day, config.timezone)
+        return [
+            {"start_s": start_s, "version": version, "quality": quality, "made_ms": made_ms,
+             "energy_wh": None if mwh is None else mwh / 1000}
+            for start_s, version, mwh, quality, made_ms in intervals_of(db, hub, quantity, from_s, to_s)
+        ]  # fmt: skip
+
+    @api.get("/v1/hubs/{hub}/day.svg", tags=["usage"], responses={404: {}, 200: {"content": {"image/svg+xml": {}}}})
+    def day_chart(client: UsageClient, db: Db, hub: HubName, day: date) -> Response:
+        """The household's load on a market day, with the limits that were in force."""
+        _known(db, hub)
+        note_reading(client, "day.svg", f"{hub} {day}")
+        from_s, to_s = day_of(day, config.timezone)
+        rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
+        limits = _limits_of(db, hub, from_s, to_s)
+        return Response(charts.day(rows, limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
+
+    @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: {}})
+    def erase(client: Admin, db: Db, hub: HubName) -> dict[str, int]:
+        """A household's consumption goes, on its request: readings, half-hours, and the packs they came in."""
+        _known(db, hub)
+
+        def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
+            gone = point.usage.erase(hub)
+            point.note_deed(_utc_ms(), client.client_id, "erase", f"{hub}: {gone} readings")
+            return gone, []
+
+        return {"readings": ask(do)}
+
+    @api.post("/v1/orders", response_model=Made, status_code=201, tags=["orders"], responses={409: {}})
+    def give(client: Control, order: NewOrder) -> Any:
+        """Ask something of hubs. It is stored before it goes, and said again to each that is silent until it expires.
+        For many hubs it waits for a second person."""
+        if order.op not in OPS:
+            raise ValueError(f"op: one of {', '.join(OPS)}")
+        args = check_args(order.op, _with_bytes(order.args))
+        target = order.target.one()
+
+        def do(point: ControlPoint) -> tuple[dict[str, Any], list[CommandToSend]]:
+            t = int(time.time())
+            order_id, sends = point.orders.give(order.op, args, target, order.valid_s, client.client_id, t)
+            hubs = len(point.registry.members(target))
+            point.note_deed(_utc_ms(), client.client_id, "order", f"{order_id} {order.op} to {hubs} hubs")
+            return {"id": order_id, "state": "sent" if sends else "waiting", "hubs": hubs}, sends
+
+        return ask(do)
+
+    @api.post("/v1/orders/{order_id}/approve", tags=["orders"], responses={409: {}})
+    def approve(client: Approver, order_id: OrderId) -> dict[str, str]:
+        """The second person's word: the order goes."""
+
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+            sends = point.orders.approve(order_id, client.client_id, int(time.time()))
+            point.note_deed(_utc_ms(), client.client_id, "approve", order_id)
+            return None, sends
+
+        ask(do)
+        return {"state": "sent"}
+
+    @api.post("/v1/orders/{order_id}/withdraw", tags=["orders"], responses={409: {}})
+    def withdraw(client: Control, order_id: OrderId) -> dict[str, str]:
+        """An order that still waits goes nowhere."""
+
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+            point.orders.withdraw(order_id)
+            point.note_deed(_utc_ms(), client.client_id, "withdraw", order_id)
+            return None, []
+
+        ask(do)
+        return {"state": "withdrawn"}
+
+    @api.get("/v1/orders", tags=["orders"])
+    def orders(_: Fleet, db: Db, most: Most = 100) -> list[dict[str, Any]]:
+        """Orders, newest first, with how many hubs are where."""
+        rows = db.execute("SELECT * FROM grid_order ORDER BY made_ms DESC LIMIT ?", (most,))
+        return [_order(db, row) for row in rows.fetchall()]
+
+    @api.get("/v1/orders/{order_id}", tags=["orders"], responses={404: {}})
+    def one_order(_: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> dict[str, Any]:
+        """One order and every hub's answer, the ones that said no first."""
+        row = db.execute("SELECT * FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        if row is None:
+            raise HTTPException(404, "no such order")
+        answers = db.execute(
+            "SELECT hub, status, reason, detail, tries, heard_ms FROM order_hub WHERE order_id = ?"
+            " ORDER BY status IN ('refused', 'failed', 'silent', 'partial') DESC, hub LIMIT ?",
+            (order_id, most),
+        )
+        return {
+            **_order(db, row),
+            "answers": [{**dict(answer), "detail": json.loads(answer["detail"])} for answer in answers],
+        }
+
+    @api.get("/v1/orders/{order_id}/spread.svg", tags=["orders"], responses={
+        409: {}, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
+    def spread_chart(
+        _: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
+    ) -> Response:
+        """How the order reached its hubs, second by second, and what they drew together."""
+        try:
+            spread = spread_of(db, order_id, seconds)
+        except Refusal as error:
+            raise HTTPException(409, str(error)) from None
+        hubs = db.execute("SELECT count(*) FROM order_hub WHERE order_id = ?", (order_id,)).fetchone()[0]
+        # Of a handful of households a sum tells too much for who may see the fleet only.
+        watts = spread.watts if hubs >= _LEAST_SUMMED else []
+        return Response(charts.spread(spread.obeyed, watts, hubs), media_type="image/svg+xml")
+
+    @api.get("/v1/audit", tags=["access"])
+    def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
+        """Who did what, newest first: every order, every look at a household's consumption."""
+        return [dict(row) for row in db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (most,))]
+
+    @api.get("/v1/live", tags=["fleet"], responses={200: {"content": {"text/event-stream": {}}}})
+    async def stream(_: Fleet, seconds: Annotated[float, Query(gt=0, le=86_400)] = 86_400) -> StreamingResponse:
+        """What hubs say, as it comes: server-sent events `state`, `receipt`, `event`. No consumption."""
+
+        async def lines() -> AsyncIterator[str]:
+            deadline = time.monotonic() + seconds
+            with live.follow() as news:
+                yield ": connected\n\n"
+                while (left := deadline - time.monotonic()) > 0:
+                    try:
+                        name, data = await asyncio.wait_for(news.get(), min(left, 15.0))
+                    except TimeoutError:
+                        yield ": nothing new\n\n"
+                        continue
+                    yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    @api.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
+    def prometheus(db: Db) -> PlainTextResponse:
+        """Figures of the service and the fleet for Prometheus; nothing of a household."""
+        text = metrics(overview(db), service.counts, len(broken_chains(db)), db)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    @api.get("/healthz", tags=["operation"], responses={503: {}})
+    def health() -> Response:
+        """200 while the service takes messages."""
+        return Response(status_code=200 if service.is_alive else 503)
+
+    @api.get("/", include_in_schema=False)
+    def console() -> FileResponse:
+        return FileResponse(_CONSOLE / "index.html", headers=_CONSOLE_HEADERS)
+
+    @api.get("/console/{name}", include_in_schema=False)
+    def part(name: str) -> FileResponse:
+        if name not in ("console.js", "console.css"):
+            raise HTTPException(404)
+        return FileResponse(_CONSOLE / name, headers=_CONSOLE_HEADERS)
+
+    return api
+
+
+# The console needs nothing from elsewhere, and nothing may be put into it.
+_CONSOLE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:;"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def _utc_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _known(db: sqlite3.Connection, hub: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = db.execute("SELECT * FROM hub WHERE hub = ?", (hub,)).fetchone()
+    if row is None:
+        raise HTTPException(404, "no such hub")
+    return row
+
+
+def _hub(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    groups = db.execute("SELECT name FROM hub_group WHERE hub = ? ORDER BY name", (row["hub"],))
+    return {**dict(row), "groups": [found[0] for found in groups]}
+
+
+def _order(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    counts = dict(
+        db.execute("SELECT status, count(*) FROM order_hub WHERE order_id = ? GROUP BY status", (row["id"],)).fetchall()
+    )
+    args, target = json.loads(row["args"]), json.loads(row["target"])
+    return {**dict(row), "args": args, "target": target, "counts": counts}
+
+
+def _limits_of(db: sqlite3.Connection, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:
+    """`(from_s, to_s, limit_w)` of the import limits that this hub obeyed; one that ended early ends where it did."""
+    found = []
+    for row in db.execute(
+        "SELECT o.args, o.made_ms, h.status, h.heard_ms FROM order_hub h JOIN grid_order o ON o.id = h.order_id"
+        " WHERE h.hub = ? AND o.op = 'limit'"
+        " AND h.status NOT IN ('waiting', 'withdrawn', 'sent', 'silent', 'refused', 'failed')",
+        (hub,),
+    ):
+        args = json.loads(row["args"])
+        begin = int(args.get("start", row["made_ms"] // 1000))
+        end = begin + int(args["duration"])
+        if row["status"] in ("cancelled", "superseded"):
+            end = min(end, row["heard_ms"] // 1000)
+        if args.get("direction", "import") == "import" and begin < to_s and end > max(begin, from_s):
+            found.append((max(begin, from_s), min(end, to_s), int(args["watts"])))
+    return sorted(found)
+
+
+def _with_bytes(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"hex"} and isinstance(value["hex"], str):
+            return bytes.fromhex(value["hex"])
+        return {key: _with_bytes(item) for key, item in value.items()}
+    return [_with_bytes(item) for item in value] if isinstance(value, list) else value
+
+
+def _senml(hub: str, row: Any) -> str:
+    """One SenML record; the value is written as it was measured, not through a float."""
+    unit = unit_of(row.quantity)
+    name = json.dumps(f"{hub}/{row.client}/{row.quantity}")
+    words = [
+        f'"n":{name}',
+        f'"t":{row.t_ms // 1000}.{row.t_ms % 1000:03d}',
+        f'"v":{format_decimal(row.mantissa, row.exponent)}',
+    ]
+    if unit:
+        words.insert(1, f'"u":"{unit}"')
+    return "{" + ",".join(words) + "}"

@@ -1,0 +1,82 @@
+"""Charts of the console, as SVG (pygal)."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from xml.etree.ElementTree import tostring
+from zoneinfo import ZoneInfo
+
+import pygal
+from pygal.style import Style
+
+from deploy.headend.usage import Row
+from hub.wire.uplink.reading import decimal_to_float
+
+_POINTS = 480
+_MOST_LINES = 7
+_STYLE = Style(
+    background="transparent", plot_background="transparent", font_family="inherit", label_font_size=13,
+    major_label_font_size=13, legend_font_size=14, value_font_size=13, no_data_font_size=18,
+    colors=("#1f6f8b", "#c4501b", "#5b7f2b", "#7b4fa3", "#8a6d1d", "#3b4f5c", "#b0457b", "#2b8a72"),
+)  # fmt: skip
+_COMMON: dict[str, Any] = {
+    "width": 960, "height": 320, "style": _STYLE, "js": [], "show_dots": False, "legend_at_bottom": True,
+    "disable_xml_declaration": True, "explicit_size": False, "include_x_axis": True,
+}  # fmt: skip
+
+
+def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int, to_s: int, zone: ZoneInfo) -> bytes:
+    """A day's power in watts, a line each for the meter and the appliances, and the household's limits that were in
+    force. `rows`: of power, in order of time."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        lines.setdefault(row.client, []).append((row.t_ms / 1000, decimal_to_float(row.mantissa, row.exponent)))
+    chart = pygal.XY(
+        **_COMMON, xrange=(from_s, to_s), x_value_formatter=lambda t: f"{datetime.fromtimestamp(t, zone):%H:%M}",
+        value_formatter=lambda w: f"{w:,.0f} W", x_labels=list(range(from_s, to_s + 1, 4 * 3600)),
+        no_data_text="no readings on this day",
+    )  # fmt: skip
+    # The largest first, so that the smaller are seen before it.
+    by_size = sorted(lines.items(), key=lambda line: -max(value for _, value in line[1]))
+    for client, points in by_size[:_MOST_LINES]:
+        chart.add(client, _thinned(points))
+    if limits:
+        corners: list[tuple[int, int | None]] = []
+        for begin, end, limit_w in limits:
+            corners += [(begin, limit_w), (end, limit_w), (end, None)]
+        chart.add("limit", corners, stroke_style={"width": 3})
+    return _drawn(chart)
+
+
+def spread(obeyed: Sequence[tuple[float, int]], watts: Sequence[tuple[float, float]], hubs: int) -> bytes:
+    """How an order reached its hubs: how many had obeyed, and what their households drew, by seconds after it went."""
+    chart = pygal.XY(
+        **_COMMON, x_value_formatter=lambda t: f"{t:g} s", no_data_text="no hub has answered yet",
+        value_formatter=lambda n: f"{n:,.0f}", x_title="seconds after it was sent", range=(0, hubs),
+        secondary_range=(0, max([value for _, value in watts], default=1.0)),
+    )  # fmt: skip
+    steps: list[tuple[float, int]] = [(0.0, 0)]
+    for after_s, count in obeyed:
+        steps += [(after_s, steps[-1][1]), (after_s, count)]
+    if obeyed:
+        steps.append((max(steps[-1][0], *(after_s for after_s, _ in watts[-1:])), steps[-1][1]))
+        chart.add(f"hubs (of {hubs})", _thinned(steps))
+    if watts:
+        chart.add("watts together", _thinned(list(watts)), secondary=True, formatter=lambda w: f"{w:,.0f} W")
+    return _drawn(chart)
+
+
+def _thinned(points: list[Any]) -> list[Any]:
+    """So many that a line is a line; the last is always there."""
+    every = max(1, len(points) // _POINTS)
+    return [*points[::every], points[-1]]
+
+
+def _drawn(chart: Any) -> bytes:
+    # What pygal writes for its own script is not wanted: the drawing stands in a page that lets none run.
+    tree = chart.render_tree()
+    for parent in list(tree.iter()):
+        for child in list(parent):
+            if child.tag == "script":
+                parent.remove(child)
+    return tostring(tree)

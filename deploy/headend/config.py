@@ -1,0 +1,150 @@
+"""headend.toml: where the service listens, its broker, its operator key, who may ask it for what."""
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
+
+# What a client of the API may be allowed (README.md has the table of what each opens).
+ROLES = ("fleet", "usage", "control", "approve", "admin")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class BadConfig(ValueError):
+    """The file cannot be used; the text names the file, the key and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClient:
+    """Somebody who may ask: a program or a person. `secret_sha256`: hex, of a random secret."""
+
+    client_id: str
+    name: str
+    secret_sha256: str
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadendConfig:
+    """What headend.toml says. Durations in seconds, powers in watts."""
+
+    data_dir: Path
+    listen_host: str
+    listen_port: int
+    timezone: ZoneInfo
+    broker_host: str
+    broker_port: int
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    client_id: str
+    operator_kid: str
+    operator_key_file: Path
+    journals: tuple[Path, ...] = ()
+    certificates: Path | None = None
+    second_person_above: int = 100
+    max_power_w: int = 24_000
+    gap_after_s: float = 60.0
+    booked_every_s: float = 3600.0
+    clients: dict[str, ApiClient] = field(default_factory=dict)
+
+
+@rule("a list of files")
+def _files(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(file, str) for file in value):
+        raise ValueError
+    return value
+
+
+@rule("a name like Europe/London")
+def _zone(value: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, TypeError, OSError):
+        raise ValueError from None
+
+
+@rule("HOST:PORT")
+def _listen(value: Any) -> tuple[str, int]:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
+        raise ValueError
+    return host, int(port)
+
+
+@rule("64 hex digits (python -m deploy.headend secret makes one)")
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise ValueError
+    return value
+
+
+@rule("some of " + ", ".join(ROLES))
+def _roles(value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or not value or not all(role in ROLES for role in value):
+        raise ValueError
+    return frozenset(value)
+
+
+_RULES: dict[str, dict[str, Rule]] = {
+    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
+    "broker": {
+        "host": required(text()), "port": whole(1, 65_535), "ca_file": required(text()),
+        "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
+    },
+    "operator": {"kid": required(text(64)), "key_file": required(text())},
+    "registry": {"journals": _files, "certificates": text()},
+    "policy": {
+        "second_person_above": whole(0, 10**9), "max_power_w": whole(1, 10**7), "gap_after_s": whole(1, 86_400),
+        "booked_every_s": whole(1, 86_400),
+    },
+}  # fmt: skip
+_CLIENT: dict[str, Rule] = {"name": text(64), "secret_sha256": required(_digest), "roles": required(_roles)}
+
+
+def load(file: Path) -> HeadendConfig:
+    """Read and check the file. Raises BadConfig."""
+    try:
+        tables = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfig(f"{file}: {error}") from None
+    clients = tables.pop("client", {})
+    for table in tables:
+        if table not in _RULES:
+            raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
+    said = {name: _table(file, name, rules, tables.get(name, {})) for name, rules in _RULES.items()}
+    service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
+    listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
+    certificates = registry.get("certificates")
+    return HeadendConfig(
+        Path(service["data_dir"]), listen_host, listen_port, service.get("timezone", ZoneInfo("UTC")),
+        broker["host"], broker.get("port", 8883), Path(broker["ca_file"]), Path(broker["cert_file"]),
+        Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
+        tuple(Path(journal) for journal in registry.get("journals", [])),
+        None if certificates is None else Path(certificates),
+        clients=_clients(file, clients), **said["policy"],
+    )  # fmt: skip
+
+
+def _table(file: Path, name: str, rules: dict[str, Rule], given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise BadConfig(f"{file}: {name}: expected a table")
+    try:
+        return checked(rules, given)
+    except Unmet as unmet:
+        said = {"unknown": f"not one of {', '.join(rules)}", "missing": "is missing"}.get(unmet.kind)
+        raise BadConfig(f"{file}: {name}.{unmet.name}: {said or f'expected {unmet.expected}'}") from None
+
+
+def _clients(file: Path, given: Any) -> dict[str, ApiClient]:
+    if not isinstance(given, dict):
+        raise BadConfig(f"{file}: client: expected tables [client.ID]")
+    found = {}
+    for client_id, entry in given.items():
+        said = _table(file, f"client.{client_id}", _CLIENT, entry)
+        found[client_id] = ApiClient(client_id, said.get("name") or client_id, said["secret_sha256"], said["roles"])
+    return found

@@ -1,0 +1,165 @@
+"""The control point: one message of a hub after another, and what follows of it. It has the database and nothing else:
+no socket, no thread, no clock; deploy/headend/service.py drives it."""
+
+import sqlite3
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from deploy.headend.orders import GridOrders, to_json
+from deploy.headend.registry import Registry
+from deploy.headend.usage import HouseholdUsage
+from hub.headend.book import Book
+from hub.headend.bookkeeper import Bookkeeper, CommandToSend
+from hub.headend.command_signer import CommandSigner
+from hub.headend.inbox import Inbox, Received
+from hub.wire.uplink.envelope import FileSigner
+from hub.wire.uplink.receipt import Receipt, chain_hash, decode_receipt
+
+FILE = "headend.db"
+_MAX_AUDIT_TEXT = 500
+
+
+class ControlPoint:
+    """Opens `headend.db` in `data_dir`, which it makes. Raises OSError, sqlite3.Error."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        kid: str,
+        signer: FileSigner,
+        *,
+        second_person_above: int = 100,
+        max_power_w: int = 24_000,
+        gap_after_s: float = 60.0,
+    ) -> None:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.book = Book(data_dir / FILE)
+        db = self.book.db
+        db.executescript((files(__package__) / "schema.sql").read_text())
+        inbox = Inbox([], has_ledger=False)
+        self.registry = Registry(db, inbox)
+        command_signer = CommandSigner(self.book, kid, signer)
+        self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
+        self.usage = HouseholdUsage(db, max_power_w)
+        self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
+        self._db = db
+
+    def enrol(self, certificates: Iterable[bytes], source: str) -> int:
+        """Make hubs known; how many are new. What is no hub's certificate is passed over."""
+        self.book.begin()
+        added = 0
+        for der in certificates:
+            try:
+                added += self.registry.enrol(der, source)
+            except ValueError:
+                continue
+        return added
+
+    def take(self, topic: str, payload: bytes, t_ms: int) -> Received:
+        """One message from `meters/{hub}/...`. It counts once `commit` returns; never raises for what it holds."""
+        self.book.begin()
+        received = self._bookkeeper.take(topic, payload)
+        self.registry.note(received, t_ms)
+        if received.fault or received.envelope is None or not received.is_new:
+            return received
+        if received.readings:
+            self.usage.enter(received.hub, received.readings)
+        elif received.kind == "events":
+            self._note_event(received)
+        elif received.kind == "receipts":
+            receipt = decode_receipt(received.envelope.payload)
+            self._keep_receipt(received, receipt, payload, t_ms)
+            self.orders.heard(receipt, received.envelope.epoch, t_ms)
+        return received
+
+    def _note_event(self, received: Received) -> None:
+        assert received.envelope is not None
+        fields = dict(received.fields)
+        t_ms, event = fields.pop("t"), fields.pop("event")
+        self._db.execute(
+            "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?)",
+            (received.hub, received.envelope.epoch, received.envelope.number, t_ms, event, to_json(fields)),
+        )
+        last, first = fields.get("last_registers"), fields.get("first_registers")
+        if event == "meter.replaced" and isinstance(last, dict) and isinstance(first, dict):
+            self.usage.enter_exchange(received.hub, t_ms, last, first)
+
+    def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes, t_ms: int) -> None:
+        assert received.envelope is not None
+        self._db.execute(
+            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (received.hub, received.envelope.epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason,
+             receipt.prev, chain_hash(message), t_ms),
+        )  # fmt: skip
+
+    def commit(self) -> None:
+        """Make durable what came and what was asked; only then may the broker be told, and commands go."""
+        self.book.commit()
+
+    def undo(self) -> None:
+        """Forget what was done since the last commit."""
+        self.book.undo()
+        self.usage.forget_cache()
+
+    def due(self, now: float, t: int) -> list[CommandToSend]:
+        """What to publish now: orders that were not heard, `resend` for what is missing. `now`: monotonic seconds; `t`:
+        UTC epoch seconds. Commit before it is published."""
+        self.book.begin()
+        self.usage.settle_stale(t * 1000)
+        return [*self.orders.due(t), *self._bookkeeper.questions(now, t)]
+
+    def bookings(self, t: int) -> list[CommandToSend]:
+        """`booked` for the hubs of whom more is in the book than they were told."""
+        self.book.begin()
+        return self._bookkeeper.bookings(t)
+
+    def note_deed(self, t_ms: int, client: str, action: str, detail: str) -> None:
+        """The audit log of people and their programs."""
+        self.book.begin()
+        self._db.execute(
+            "INSERT INTO audit (t_ms, client, action, detail) VALUES (?, ?, ?, ?)",
+            (t_ms, client, action, detail[:_MAX_AUDIT_TEXT]),
+        )
+
+    def close(self) -> None:
+        self.book.close()
+
+
+def reader(data_dir: Path) -> sqlite3.Connection:
+    """The database, to read: any number of these beside the one that writes."""
+    # Opened by one of the API's threads and used by another, never by two at once.
+    db = sqlite3.connect(f"file:{data_dir / FILE}?mode=ro", uri=True, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def broken_chains(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    """`(hub, epoch, i)` of each receipt that does not fit the one before (design 3.3: `prev`, `i`). One whose
+    predecessor has not come yet is not judged: the book asks for it."""
+    return [
+        tuple(row)
+        for row in db.execute(
+            "SELECT b.hub, b.epoch, b.i FROM receipt a JOIN receipt b ON b.hub = a.hub AND b.epoch = a.epoch"
+            " AND b.i = a.i + 1 WHERE b.prev <> a.hash ORDER BY 1, 2, 3"
+        )
+    ]
+
+
+def overview(db: sqlite3.Connection, hub: str = "") -> dict[str, Any]:
+    """Figures of the fleet, or of one hub."""
+    one = " WHERE hub = ?" if hub else ""
+    values = (hub,) if hub else ()
+    states = dict(db.execute(f"SELECT state, count(*) FROM hub{one} GROUP BY state", values).fetchall())
+    return {
+        "hubs": sum(states.values()),
+        "online": states.get("online", 0),
+        "offline": states.get("offline", 0),
+        "never_seen": states.get("never seen", 0),
+        "messages": db.execute(f"SELECT count(*) FROM message{one}", values).fetchone()[0],
+        "readings": db.execute(
+            "SELECT count(*) FROM reading" + (" JOIN series ON series = id WHERE hub = ?" if hub else ""), values
+        ).fetchone()[0],
+        "faults": db.execute(f"SELECT coalesce(sum(faults), 0) FROM hub{one}", values).fetchone()[0],
+    }

@@ -1,0 +1,37 @@
+"""Figures for Prometheus (text format 0.0.4)."""
+
+import sqlite3
+import time
+from typing import Any
+
+_EXPIRY_DAYS = (7, 30, 90)
+
+
+def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: sqlite3.Connection) -> str:
+    """The page. `fleet` as overview() gives it, `counts` the service's own since its start."""
+    lines: list[str] = []
+
+    def add(name: str, kind: str, text: str, rows: list[tuple[str, float]]) -> None:
+        lines.extend((f"# HELP meterhub_{name} {text}", f"# TYPE meterhub_{name} {kind}"))
+        lines.extend(f"meterhub_{name}{labels} {value:g}" for labels, value in rows)
+
+    states = [(f'{{state="{state}"}}', fleet[state]) for state in ("online", "offline", "never_seen")]
+    add("hubs", "gauge", "Hubs by what they said last.", states)
+    add("messages_stored", "gauge", "Messages in the book.", [("", fleet["messages"])])
+    add("readings_stored", "gauge", "Readings in the database.", [("", fleet["readings"])])
+    add("receipt_chains_broken", "gauge", "Receipts that do not follow from the one before.", [("", chains_broken)])
+    lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up").fetchone()[0]
+    add("messages_lost", "gauge", "Numbers that hubs do not keep any more.", [("", lost)])
+    now = int(time.time())
+    add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [
+        (f'{{days="{days}"}}', db.execute("SELECT count(*) FROM hub WHERE not_after_s < ?",
+                                          (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
+    rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
+    add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
+    for name, text in (
+        ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
+        ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),
+        ("failed", "Transactions that could not be written."),
+    ):  # fmt: skip
+        add(f"{name}_total", "counter", text, [("", counts[name])])
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,239 @@
+"""Orders: what a utility asks of one hub or of many. Stored before it goes; sent again to each hub that says nothing,
+until it expires; what each hub made of it is written down, receipt by receipt."""
+
+import json
+import os
+import sqlite3
+import uuid
+from typing import Any, NamedTuple
+
+from deploy.headend.registry import Registry
+from deploy.headend.usage import METER
+from hub.headend.bookkeeper import CommandToSend
+from hub.headend.command_signer import CommandSigner, topic_for
+from hub.wire.uplink.command import CTI_BYTES
+from hub.wire.uplink.reading import decimal_to_float
+from hub.wire.uplink.receipt import FINAL, Receipt
+
+WAITING, SENT, WITHDRAWN = "waiting", "sent", "withdrawn"
+SILENT = "silent"
+_FIRST_AGAIN_S, _MOST_AGAIN_S = 10, 300
+_AT_ONCE = 200
+_BEFORE_MS = 60_000
+
+
+class Refusal(ValueError):
+    """The order cannot be given, or not by this client; the text says why."""
+
+
+class GridOrders:
+    """Tables `grid_order`, `order_message`, `order_hub`. The caller opens and ends transactions, and publishes what is
+    returned once the transaction is durable."""
+
+    def __init__(self, db: sqlite3.Connection, registry: Registry, signer: CommandSigner, second_above: int) -> None:
+        self._db = db
+        self._registry = registry
+        self._signer = signer
+        self._second_above = second_above
+
+    def give(
+        self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int
+    ) -> tuple[str, list[CommandToSend]]:
+        """A new order, and what to publish of it: nothing yet where a second person has to approve. `args` were
+        checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
+        hubs = self._registry.members(target)
+        order_id = uuid.uuid4().hex
+        state = WAITING if len(hubs) > self._second_above else SENT
+        self._db.execute(
+            "INSERT INTO grid_order (id, op, args, target, hubs, made_ms, valid_s, exp_s, asked_by, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (order_id, op, to_json(args), json.dumps(target), len(hubs), t * 1000, valid_s, t + valid_s, client, state),
+        )
+        self._db.executemany(
+            "INSERT INTO order_hub (order_id, hub, status) VALUES (?, ?, ?)", ((order_id, hub, state) for hub in hubs)
+        )
+        return order_id, self._send(order_id, t) if state == SENT else []
+
+    def approve(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
+        """The second person's word. Raises Refusal."""
+        row = self._waiting(order_id)
+        if row["asked_by"] == client:
+            raise Refusal("who asked cannot approve: a second person is needed")
+        self._db.execute(
+            "UPDATE grid_order SET state = ?, approved_by = ?, exp_s = ? WHERE id = ?",
+            (SENT, client, t + row["valid_s"], order_id),
+        )
+        return self._send(order_id, t)
+
+    def withdraw(self, order_id: str) -> None:
+        """An order that waits for approval goes nowhere. Raises Refusal: what was sent is cancelled by an order."""
+        self._waiting(order_id)
+        self._db.execute("UPDATE grid_order SET state = ? WHERE id = ?", (WITHDRAWN, order_id))
+        self._db.execute("UPDATE order_hub SET status = ? WHERE order_id = ?", (WITHDRAWN, order_id))
+
+    def _waiting(self, order_id: str) -> dict[str, Any]:
+        row = self._db.execute("SELECT state, asked_by, valid_s FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        if row is None:
+            raise Refusal(f"{order_id}: no such order")
+        if row[0] != WAITING:
+            raise Refusal(f"{order_id}: it does not wait for approval, it is {row[0]}")
+        return {"asked_by": row[1], "valid_s": row[2]}
+
+    def _send(self, order_id: str, t: int) -> list[CommandToSend]:
+        """Sign: one message for a group or for all, else one for each hub."""
+        self._db.execute("UPDATE grid_order SET sent_ms = ? WHERE id = ?", (t * 1000, order_id))
+        op, args, target, valid_s = self._db.execute(
+            "SELECT op, args, target, valid_s FROM grid_order WHERE id = ?", (order_id,)
+        ).fetchone()
+        args, target = _from_json(args), json.loads(target)
+        hubs = [row[0] for row in self._db.execute("SELECT hub FROM order_hub WHERE order_id = ?", (order_id,))]
+        if target.get("all"):
+            audiences = {"all": hubs}
+        elif "group" in target:
+            audiences = {f"group:{target['group']}": hubs}
+        else:
+            audiences = {hub: [hub] for hub in hubs}
+        found = []
+        for aud, its_hubs in audiences.items():
+            cti = os.urandom(CTI_BYTES)
+            message = self._signer.sign(aud, op, args, cti=cti, t=t, valid_s=valid_s)
+            topic = topic_for(aud)
+            self._db.execute("INSERT INTO order_message VALUES (?, ?, ?, ?)", (cti, order_id, topic, message))
+            self._db.executemany(
+                "UPDATE order_hub SET cti = ?, status = ?, tries = 1, next_s = ? WHERE order_id = ? AND hub = ?",
+                ((cti, SENT, t + _FIRST_AGAIN_S, order_id, hub) for hub in its_hubs),
+            )
+            found.append(CommandToSend(topic, message, op, aud))
+        return found
+
+    def due(self, t: int) -> list[CommandToSend]:
+        """What has to be said again now, to each hub on its own topic: the same bytes, so a hub that has it answers
+        with the receipt that it gave. Who said nothing until the end was silent."""
+        rows = self._db.execute(
+            "SELECT h.order_id, h.hub, h.tries, m.message, o.op, o.exp_s FROM order_hub h"
+            " JOIN order_message m ON m.cti = h.cti JOIN grid_order o ON o.id = h.order_id"
+            " WHERE h.status = 'sent' AND h.next_s <= ? ORDER BY h.next_s LIMIT ?",
+            (t, _AT_ONCE),
+        ).fetchall()
+        found = []
+        for order_id, hub, tries, message, op, exp_s in rows:
+            if t >= exp_s:
+                self._db.execute(
+                    "UPDATE order_hub SET status = ? WHERE order_id = ? AND hub = ?", (SILENT, order_id, hub)
+                )
+                continue
+            wait_s = min(_FIRST_AGAIN_S * 2**tries, _MOST_AGAIN_S)
+            self._db.execute(
+                "UPDATE order_hub SET tries = tries + 1, next_s = ? WHERE order_id = ? AND hub = ?",
+                (min(t + wait_s, exp_s), order_id, hub),
+            )
+            found.append(CommandToSend(topic_for(hub), message, op, hub))
+        return found
+
+    def heard(self, receipt: Receipt, epoch: int, t_ms: int) -> bool:
+        """A receipt, verified, of an epoch of its hub; True where it answers an order of ours."""
+        row = self._db.execute(
+            "SELECT m.order_id, o.op, o.args, h.receipt_epoch, h.receipt_i FROM order_message m"
+            " JOIN grid_order o ON o.id = m.order_id"
+            " LEFT JOIN order_hub h ON h.order_id = m.order_id AND h.hub = ? WHERE m.cti = ?",
+            (receipt.hub, receipt.re),
+        ).fetchone()
+        if row is None:
+            return False
+        order_id, op, args, known_epoch, known_i = row
+        if known_i is not None and (known_epoch, known_i) >= (epoch, receipt.i):
+            return True  # an older one that came late
+        if (receipt.status, receipt.reason) == ("refused", "replayed") and self._sign_anew(order_id, receipt, t_ms):
+            return True
+        # A hub that listens to a group we did not know it to be in has its line too.
+        self._db.execute(
+            "INSERT INTO order_hub (order_id, hub, cti, status, reason, detail, receipt_epoch, receipt_i, heard_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id, hub) DO UPDATE SET status = excluded.status,"
+            " reason = excluded.reason, detail = excluded.detail, receipt_epoch = excluded.receipt_epoch,"
+            " receipt_i = excluded.receipt_i, heard_ms = excluded.heard_ms",
+            (
+                order_id,
+                receipt.hub,
+                receipt.re,
+                receipt.status,
+                receipt.reason,
+                to_json(receipt.detail),
+                epoch,
+                receipt.i,
+                t_ms,
+            ),
+        )
+        groups = _from_json(args).get("set", {}).get("hub.groups") if op == "config" else None
+        if groups is not None and receipt.status in ("applied", "completed"):
+            self._registry.set_groups(receipt.hub, [str(name) for name in groups])
+        return True
+
+    def _sign_anew(self, order_id: str, receipt: Receipt, t_ms: int) -> bool:
+        """A broker lost the order, and one of ours with a higher counter came first. The hub says that it did not do
+        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that."""
+        row = self._db.execute(
+            "SELECT o.op, o.args, o.exp_s FROM grid_order o JOIN order_hub h ON h.order_id = o.id"
+            " WHERE o.id = ? AND h.hub = ? AND h.cti = ? AND h.status = 'sent'",
+            (order_id, receipt.hub, receipt.re),
+        ).fetchone()
+        t = t_ms // 1000
+        if row is None or row[2] - t < 1:
+            return False
+        cti = os.urandom(CTI_BYTES)
+        message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        topic = topic_for(receipt.hub)
+        self._db.execute("INSERT INTO order_message VALUES (?, ?, ?, ?)", (cti, order_id, topic, message))
+        self._db.execute(
+            "UPDATE order_hub SET cti = ?, next_s = ? WHERE order_id = ? AND hub = ?", (cti, t, order_id, receipt.hub)
+        )
+        return True
+
+
+def is_over(status: str) -> bool:
+    """Whether nothing more is to come of an order at a hub."""
+    return status in FINAL or status in (SILENT, WITHDRAWN)
+
+
+def to_json(value: Any) -> str:
+    """JSON; bytes as {"hex": ...}."""
+    return json.dumps(value, default=lambda data: {"hex": bytes(data).hex()})
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, object_hook=lambda d: bytes.fromhex(d["hex"]) if set(d) == {"hex"} else d)
+
+
+class Spread(NamedTuple):
+    """How an order reached its hubs: `obeyed`, how many had said so by so many seconds after it was sent; `watts`, what
+    those households drew together, from a minute before it."""
+
+    obeyed: list[tuple[float, int]]
+    watts: list[tuple[float, float]]
+
+
+def spread_of(db: sqlite3.Connection, order_id: str, seconds: int) -> Spread:
+    """Of an order that was sent; up to `seconds` after. Raises Refusal where there is no such order."""
+    row = db.execute("SELECT sent_ms FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+    if row is None or not row[0]:
+        raise Refusal(f"{order_id}: no such order, or it was not sent")
+    sent_ms = row[0]
+    firsts = db.execute(
+        "SELECT min(r.heard_ms) FROM order_message m JOIN receipt r ON r.cti = m.cti WHERE m.order_id = ?"
+        " AND r.status IN ('accepted', 'applied', 'partial', 'completed') GROUP BY r.hub ORDER BY 1",
+        (order_id,),
+    ).fetchall()
+    obeyed = [(max(0.0, (heard_ms - sent_ms) / 1000), count) for count, (heard_ms,) in enumerate(firsts, 1)]
+    latest: dict[int, float] = {}
+    watts: list[tuple[float, float]] = []
+    for series, t_ms, mantissa, exponent in db.execute(
+        "SELECT r.series, r.t_ms, r.mantissa, r.exponent FROM order_hub h JOIN series s ON s.hub = h.hub"
+        " AND s.client = ? AND s.quantity = 'power' JOIN reading r ON r.series = s.id"
+        " WHERE h.order_id = ? AND r.t_ms BETWEEN ? AND ? ORDER BY r.t_ms",
+        (METER, order_id, sent_ms - _BEFORE_MS, sent_ms + seconds * 1000),
+    ):
+        latest[series] = decimal_to_float(mantissa, exponent)
+        after_s = (t_ms - sent_ms) // 1000
+        if watts and watts[-1][0] == after_s:
+            watts.pop()
+        watts.append((after_s, sum(latest.values())))
+    return Spread(obeyed, watts)

@@ -1,0 +1,339 @@
+"""`make headend`: the control point as a service on one machine, with a pilot's fleet: a broker, simulated hubs and
+one real hub with an emulated home.
+
+A development PKI, mosquitto with the access list of deploy/broker (an embedded broker where it is not there), the
+service with its API and console, and hubs. A limit is ordered for all of them and followed until every hub has kept it;
+the book is held against what hubs say they sent. Without --seconds it goes on until Ctrl-C.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from deploy.demo import end_with_parent
+from deploy.headend.access import new_secret
+from deploy.janitor import Janitor, end_groups
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import free_port
+from hub.wire.keys.operators import operator_entry
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = "MTR-PILOT-1"
+KID = "pilot"
+LIMIT_W, LIMIT_S = 1500, 10
+_START_S = 60.0
+
+
+class Failed(Exception):
+    """The pilot cannot go on; the text says why."""
+
+
+class Api:
+    """Asks the service as a client of its API would."""
+
+    def __init__(self, address: str, client_id: str, secret: str) -> None:
+        self._address = address
+        form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+        self._token = ""
+        self._token = self._ask("POST", "/oauth/token", urllib.parse.urlencode(form).encode())["access_token"]
+
+    def get(self, path: str) -> Any:
+        return self._ask("GET", path)
+
+    def post(self, path: str, said: dict[str, Any]) -> Any:
+        return self._ask("POST", path, json.dumps(said).encode(), "application/json")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> Any:
+        request = urllib.request.Request(self._address + path, body, method=method)
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        if kind:
+            request.add_header("Content-Type", kind)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+class Pilot:
+    """All parts, in a folder."""
+
+    def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int) -> None:
+        self._folder, self._janitor, self._hubs = folder, janitor, hubs
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._http_port = port or free_port()
+        self._secrets: dict[str, str] = {}
+        self._names: dict[int, str] = {}
+        self._hubs_began = 0.0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._http_port}"
+
+    def start(self, *, embedded: bool) -> None:
+        self._make_keys()
+        self._start_broker(embedded=embedded)
+        self._start_service()
+        self._start_hubs()
+
+    def _make_keys(self) -> None:
+        pki = self._pki = self._folder / "pki"
+        authority = DevelopmentAuthority(pki)
+        (pki / "hubs").mkdir()
+        (pki / "real").mkdir()
+        authority.issue("broker", hosts=["localhost", "127.0.0.1"])
+        authority.issue("headend")
+        for number in range(self._hubs):
+            authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
+        certificate, _ = authority.issue(REAL, file_name="real/hub")
+        known = self._folder / "known"  # what the service is given: certificates, no keys
+        known.mkdir()
+        for file in (*(pki / "hubs").glob("*.pem"), certificate):
+            shutil.copy(file, known / file.name)
+        operator = ec.generate_private_key(ec.SECP256R1())
+        self._operators = self._folder / "operators.toml"
+        self._operators.write_text(
+            operator_entry(KID, operator.public_key(), ["limit", "price", "read", "field", "admin"], "Pilot")
+        )
+        key_file = self._folder / "operator.key"
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(
+            operator.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        _say("keys", f"an authority; certificates for the broker, the service, {self._hubs + 1} hubs")
+
+    def _start_broker(self, *, embedded: bool) -> None:
+        self._broker_port = free_port()
+        mosquitto = None if embedded else shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        if mosquitto is None:
+            self._spawn("broker", "-m", "deploy.embedded_broker", str(self._broker_port), str(self._pki))
+            _say("broker", "embedded (amqtt); with mosquitto installed it is that")
+        else:
+            place = self._folder / "broker"
+            place.mkdir()
+            shutil.copy(ROOT / "deploy/broker/acl", place / "acl")
+            text = (ROOT / "deploy/broker/mosquitto.conf").read_text()
+            for there, here in (
+                ("listener 8883", f"listener {self._broker_port} 127.0.0.1"),
+                ("/etc/mosquitto/meterhub/acl", f"{place}/acl"), ("/etc/mosquitto/meterhub", str(self._pki)),
+                ("/var/lib/mosquitto/", f"{place}/"),
+            ):  # fmt: skip
+                text = text.replace(there, here)
+            (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+            self._spawn("broker", "-c", str(place / "mosquitto.conf"), program=mosquitto)
+            _say("broker", "mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
+        self._wait("the broker to listen", self._listens)
+
+    def _listens(self) -> bool:
+        import socket
+
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self._broker_port)) == 0
+
+    def _start_service(self) -> None:
+        clients = ""
+        for name, roles in (("desk", ["fleet", "usage", "control", "admin"]), ("second", ["fleet", "approve"])):
+            self._secrets[name], digest = new_secret()
+            clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
+        config = self._folder / "headend.toml"
+        config.write_text(
+            f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n'
+            f'[broker]\nhost = "localhost"\nport = {self._broker_port}\nca_file = "{self._pki}/ca.pem"\n'
+            f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
+            f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
+            f'[registry]\ncertificates = "{self._folder}/known"\n'
+            f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
+        )
+        self._spawn("service", "-m", "deploy.headend", "serve", str(config))
+        self._wait("the service to answer", self._answers)
+        self.desk = Api(self.address, "desk", self._secrets["desk"])
+        self.second = Api(self.address, "second", self._secrets["second"])
+        _say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.address + "/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _start_hubs(self) -> None:
+        self._hubs_began = time.monotonic()
+        if self._hubs:
+            self._spawn(
+                "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
+                "--operators", str(self._operators), "--port", str(self._broker_port), "--interval-s", "5",
+                "--pack-s", "5",
+            )  # fmt: skip
+        home = self._folder / "home.json"
+        home.write_text(json.dumps(_HOME))
+        pty = self._folder / "radio"
+        self._spawn(
+            "radio", "-m", "tests.emulators.serve", "--link", str(pty), "--home", str(home),
+            "--state", str(self._folder / "ncp.json"), "--control", str(self._folder / "radio.sock"),
+            "--baud", "115200",
+        )  # fmt: skip
+        self._wait("the radio", pty.exists)
+        config = self._folder / "hub.toml"
+        config.write_text(
+            f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
+            f'[uplink]\nhost = "localhost"\nport = {self._broker_port}\nca_file = "{self._pki}/ca.pem"\n'
+            f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
+            f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
+        )
+        self._spawn("hub", "-m", "hub", "run", "--config", str(config))
+        words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
+        self._wait("the real hub to let its home in", lambda: self._succeeds(words))
+        _say("hubs", f"{self._hubs} simulated, one real ({REAL}) with an emulated home on a radio")
+
+    def _succeeds(self, words: list[str]) -> bool:
+        return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
+
+    def _spawn(self, name: str, *arguments: str, program: str = sys.executable) -> None:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            child = subprocess.Popen(
+                [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=end_with_parent,
+            )  # fmt: skip
+        self._janitor.watch(child.pid)
+        self._children.append(child)
+        self._names[child.pid] = name
+
+    def _log(self, pid: int) -> str:
+        return (self._folder / f"{self._names[pid]}.log").read_text(errors="replace")[-2000:]
+
+    def _wait(self, what: str, condition: Callable[[], Any], timeout_s: float = _START_S) -> None:
+        ends_at = time.monotonic() + timeout_s
+        while not condition():
+            for child in self._children:
+                if child.poll() is not None:
+                    raise Failed(f"{self._names[child.pid]} ended by itself:\n{self._log(child.pid)}")
+            if time.monotonic() > ends_at:
+                raise Failed(f"waited {timeout_s:.0f} s in vain for {what}")
+            time.sleep(0.1)
+
+    def tell(self) -> bool:
+        """The story; True when nothing is missing and every hub answered."""
+        wanted = self._hubs + 1
+        self._wait("all hubs to be online", lambda: self.desk.get("/v1/fleet")["online"] >= wanted, 180)
+        _say(
+            "online",
+            f"{wanted} of {wanted} hubs after {time.monotonic() - self._hubs_began:.1f} s; their sessions stay open",
+        )
+        self._wait("readings of each hub", lambda: self.desk.get("/v1/fleet")["readings"] >= 2 * wanted, 120)
+        order = {
+            "op": "limit",
+            "args": {"watts": LIMIT_W, "duration": LIMIT_S},
+            "target": {"all": True},
+            "valid_s": 120,
+        }
+        made = self.desk.post("/v1/orders", order)
+        if made["state"] == "waiting":
+            _say("order", f"limit {LIMIT_W} W for {LIMIT_S} s to all {made['hubs']} hubs: waits for a second person")
+            self.second.post(f"/v1/orders/{made['id']}/approve", {})
+        sent = time.monotonic()
+        _say("order", "approved and sent" if made["state"] == "waiting" else f"limit {LIMIT_W} W for {LIMIT_S} s sent")
+        self._follow(made["id"], wanted, ("accepted", "applied", "partial", "completed"), sent, "obey")
+        self._follow(made["id"], wanted, ("completed",), sent, "kept it to its end")
+        return self._conclude(made["id"], wanted)
+
+    def _follow(self, order_id: str, wanted: int, statuses: tuple[str, ...], sent: float, word: str) -> None:
+        def reached() -> bool:
+            counts = self.desk.get(f"/v1/orders/{order_id}?most=1")["counts"]
+            return bool(sum(counts.get(status, 0) for status in statuses) >= wanted)
+
+        self._wait(f"all hubs to {word}", reached, 120)
+        _say("limit", f"{wanted} of {wanted} hubs {word} after {time.monotonic() - sent:.1f} s")
+
+    def _conclude(self, order_id: str, wanted: int) -> bool:
+        fleet = self.desk.get("/v1/fleet")
+        order = self.desk.get(f"/v1/orders/{order_id}?most=1")
+        day = datetime.now(UTC).date()
+        halves = self.desk.get(f"/v1/hubs/{REAL}/intervals?day={day}")
+        lost = sum(
+            row["last"] - row["first"] + 1
+            for hub in self.desk.get("/v1/hubs?most=100000")
+            for row in self.desk.get(f"/v1/hubs/{hub['hub']}/book")
+            if row["is_lost"]
+        )
+        rows = [
+            ("hubs online", f"{fleet['online']} of {wanted}"), ("messages in the book", fleet["messages"]),
+            ("readings", fleet["readings"]), ("given up by hubs", lost), ("not believed", fleet["faults"]),
+            ("chains of receipts broken", fleet["chains_broken"]),
+            ("limit kept by", f"{order['counts'].get('completed', 0)} of {wanted}"),
+            ("half-hours of the real hub", len(halves)),
+        ]  # fmt: skip
+        print()
+        for name, value in rows:
+            print(f"  {name:28} {value}")
+        kept = int(order["counts"].get("completed", 0))
+        return not (lost or fleet["faults"] or fleet["chains_broken"]) and kept == wanted
+
+    def stop(self) -> None:
+        def reap() -> None:
+            for child in self._children:
+                child.poll()
+
+        end_groups([child.pid for child in reversed(self._children)], reap=reap)
+
+
+_HOME = {
+    "seed": 1,
+    "devices": [{"kind": "adapter", "ieee": "00:0d:6f:00:00:00:00:02", "client_id": "boiler", "name": "Boiler",
+                 "period_s": 5, "appliance": {"kind": "boiler", "nominal_w": 2000}}],
+}  # fmt: skip
+
+
+def _say(what: str, text: str) -> None:
+    print(f"{what:9} {text}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.headend.pilot", description=__doc__)
+    parser.add_argument("--hubs", type=int, default=100, help="simulated ones (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="of API and console (default: a free one)")
+    parser.add_argument("--embedded", action="store_true", help="the embedded broker though mosquitto is there")
+    parser.add_argument("--once", action="store_true", help="end after the story")
+    arguments = parser.parse_args()
+    end_with_parent()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
+    janitor = Janitor(folder)
+    pilot = Pilot(folder, janitor, arguments.hubs, arguments.port)
+    is_fine = False
+    try:
+        pilot.start(embedded=arguments.embedded)
+        is_fine = pilot.tell()
+        if not arguments.once:
+            print("\nIt goes on until Ctrl-C.", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        pass
+    except (Failed, urllib.error.URLError) as error:
+        print(f"headend: {error}", file=sys.stderr)
+    finally:
+        pilot.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        janitor.dismiss()
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

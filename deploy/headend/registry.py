@@ -1,0 +1,122 @@
+"""The registry: every hub, what is known of it, and the groups it is in. Nobody enters a hub by hand: the station's
+journal and certificates make it known; its state, heartbeats and events keep it true."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from hub.headend.inbox import Inbox, Received
+from hub.wire.keys.identity import common_name
+from hub.wire.uplink.envelope import kid_of
+
+_MAX_FAULT = 200
+_STATES = ("online", "offline")
+
+
+class Registry:
+    """Tables `hub` and `hub_group`. The caller opens and ends transactions."""
+
+    def __init__(self, db: sqlite3.Connection, inbox: Inbox) -> None:
+        self._db = db
+        self._inbox = inbox
+
+    def enrol(self, der: bytes, source: str) -> bool:
+        """Make a hub known by its certificate (DER); False where it was. Raises ValueError for what is none."""
+        certificate = x509.load_der_x509_certificate(der)
+        hub = common_name(certificate)
+        self._inbox.trust(hub, der)
+        not_after_s = int(certificate.not_valid_after_utc.timestamp())
+        added = self._db.execute(
+            "INSERT OR IGNORE INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?)",
+            (hub, source, kid_of(certificate).hex(), not_after_s),
+        ).rowcount
+        return bool(added)
+
+    def note(self, received: Received, t_ms: int) -> None:
+        """One message of a hub, after it was judged."""
+        if received.fault:
+            self._db.execute(
+                "UPDATE hub SET faults = faults + 1, fault = ? WHERE hub = ?",
+                (received.fault[:_MAX_FAULT], received.hub),
+            )
+            return
+        self._db.execute("UPDATE hub SET seen_ms = max(seen_ms, ?) WHERE hub = ?", (t_ms, received.hub))
+        if received.kind == "state":
+            self._note_state(received)
+        if received.certificate:
+            self._note_certificate(received.hub, received.certificate)
+
+    def _note_state(self, received: Received) -> None:
+        """The retained word of a hub. It is not signed: the broker's access list vouches for who said it."""
+        said = received.fields
+        state, version, kid = said.get("state"), said.get("version", ""), said.get("kid", "")
+        numbers = [said.get(name, 0) for name in ("boot", "epoch")]
+        if state not in _STATES or not all(isinstance(text, str) and len(text) <= 64 for text in (version, kid)):
+            return
+        if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+            return
+        self._db.execute(
+            "UPDATE hub SET state = ?, version = ?, boot = ?, epoch = ?, kid = CASE ? WHEN '' THEN kid ELSE ? END"
+            " WHERE hub = ?",
+            (state, version, *numbers, kid, kid, received.hub),
+        )
+
+    def _note_certificate(self, hub: str, der: bytes) -> None:
+        certificate = x509.load_der_x509_certificate(der)
+        self._db.execute(
+            "UPDATE hub SET kid = ?, not_after_s = ? WHERE hub = ?",
+            (kid_of(certificate).hex(), int(certificate.not_valid_after_utc.timestamp()), hub),
+        )
+
+    def set_groups(self, hub: str, names: list[str]) -> None:
+        """The groups that a hub said it listens to (the receipt of a `config` that set `hub.groups`)."""
+        self._db.execute("DELETE FROM hub_group WHERE hub = ?", (hub,))
+        self._db.executemany("INSERT OR IGNORE INTO hub_group VALUES (?, ?)", ((hub, name) for name in names))
+
+    def members(self, target: dict[str, Any]) -> list[str]:
+        """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, or a filter
+        `{"state":, "version":, "group":}` under "where". Raises ValueError where it names nothing that is known."""
+        where = target.get("where", target)
+        clauses, values = [], []
+        for key, value in where.items():
+            if key == "all":
+                continue
+            if key == "group":
+                clauses.append("hub IN (SELECT hub FROM hub_group WHERE name = ?)")
+            elif key in ("hub", "state", "version"):
+                clauses.append(f"{key} = ?")
+            else:
+                raise ValueError(f"{key}: a target is hub, group, all, or where with state, version, group")
+            values.append(str(value))
+        sql = "SELECT hub FROM hub" + (" WHERE " + " AND ".join(clauses) if clauses else "") + " ORDER BY hub"
+        found = [row[0] for row in self._db.execute(sql, values)]
+        if not found:
+            raise ValueError(f"no hub is {json.dumps(where)}")
+        return found
+
+
+def certificates_of(folder: Path) -> Iterator[bytes]:
+    """Every certificate (DER) in the PEM files of a folder. Raises OSError; what is none is passed over."""
+    for file in sorted(folder.glob("*.pem")):
+        try:
+            yield x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
+        except ValueError:
+            continue
+
+
+def issued_in(journal: Path) -> Iterator[bytes]:
+    """Every certificate (DER) that a provisioning station's journal says was issued (deploy/provision/journal.py). The
+    station's own audit judges the chain; here a line that is none is passed over. Raises OSError."""
+    with journal.open() as lines:
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                if entry.get("what") == "issued":
+                    yield x509.load_pem_x509_certificate(entry["certificate"].encode()).public_bytes(Encoding.DER)
+            except (ValueError, KeyError, AttributeError):
+                continue

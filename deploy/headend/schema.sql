@@ -1,0 +1,74 @@
+-- Beside the tables of hub/headend/book.py, in the same file: what is here is durable with the book or not at all.
+
+CREATE TABLE IF NOT EXISTS hub (
+  hub TEXT PRIMARY KEY,
+  source TEXT NOT NULL,              -- who made it known: the station's journal, a folder of certificates
+  state TEXT NOT NULL DEFAULT 'never seen',
+  version TEXT NOT NULL DEFAULT '',
+  boot INTEGER NOT NULL DEFAULT 0,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  kid TEXT NOT NULL DEFAULT '',      -- of the certificate in use, hex
+  not_after_s INTEGER NOT NULL DEFAULT 0,
+  seen_ms INTEGER NOT NULL DEFAULT 0,
+  faults INTEGER NOT NULL DEFAULT 0, -- messages that were not believed
+  fault TEXT NOT NULL DEFAULT ''     -- the last one's
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_group (hub TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (hub, name)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hub_group_name ON hub_group (name);
+
+CREATE TABLE IF NOT EXISTS series (
+  id INTEGER PRIMARY KEY, hub TEXT NOT NULL, client TEXT NOT NULL, quantity TEXT NOT NULL,
+  UNIQUE (hub, client, quantity)
+);
+-- The value belongs to the key: an adapter may say two things in one millisecond.
+CREATE TABLE IF NOT EXISTS reading (
+  series INTEGER NOT NULL, t_ms INTEGER NOT NULL, mantissa INTEGER NOT NULL, exponent INTEGER NOT NULL,
+  flags INTEGER NOT NULL, PRIMARY KEY (series, t_ms, mantissa, exponent)
+) WITHOUT ROWID;
+-- Half-hours. A version is never changed: what comes late makes the next one.
+CREATE TABLE IF NOT EXISTS interval (
+  series INTEGER NOT NULL, start_s INTEGER NOT NULL, version INTEGER NOT NULL,
+  energy_mwh INTEGER,                -- NULL: not known
+  quality TEXT NOT NULL, made_ms INTEGER NOT NULL, PRIMARY KEY (series, start_s, version)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS exchange (   -- a meter was exchanged: registers of the old and of the new one
+  hub TEXT NOT NULL, quantity TEXT NOT NULL, t_ms INTEGER NOT NULL,
+  last_mwh INTEGER NOT NULL, first_mwh INTEGER NOT NULL, PRIMARY KEY (hub, quantity, t_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS event (
+  hub TEXT NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL, t_ms INTEGER NOT NULL, event TEXT NOT NULL,
+  fields TEXT NOT NULL, PRIMARY KEY (hub, epoch, n)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS event_time ON event (t_ms);
+
+-- What was asked, by whom; stored before anything of it is sent.
+CREATE TABLE IF NOT EXISTS grid_order (
+  id TEXT PRIMARY KEY, op TEXT NOT NULL, args TEXT NOT NULL, target TEXT NOT NULL, hubs INTEGER NOT NULL,
+  made_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL DEFAULT 0, valid_s INTEGER NOT NULL, exp_s INTEGER NOT NULL, asked_by TEXT NOT NULL,
+  approved_by TEXT NOT NULL DEFAULT '', state TEXT NOT NULL  -- waiting, sent, withdrawn
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS order_message (
+  cti BLOB PRIMARY KEY, order_id TEXT NOT NULL, topic TEXT NOT NULL, message BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS order_hub (
+  order_id TEXT NOT NULL, hub TEXT NOT NULL, cti BLOB, status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+  detail TEXT NOT NULL DEFAULT '{}', receipt_epoch INTEGER NOT NULL DEFAULT 0, receipt_i INTEGER NOT NULL DEFAULT 0,
+  tries INTEGER NOT NULL DEFAULT 0,
+  next_s INTEGER NOT NULL DEFAULT 0, heard_ms INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (order_id, hub)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS order_hub_due ON order_hub (next_s) WHERE status = 'sent';
+CREATE INDEX IF NOT EXISTS order_hub_of_hub ON order_hub (hub);
+
+-- The chain of receipts of each hub, link by link (design 3.3: prev, i).
+CREATE TABLE IF NOT EXISTS receipt (
+  hub TEXT NOT NULL, epoch INTEGER NOT NULL, i INTEGER NOT NULL, iat INTEGER NOT NULL, cti BLOB,
+  status TEXT NOT NULL, reason TEXT NOT NULL, prev BLOB NOT NULL, hash BLOB NOT NULL,
+  heard_ms INTEGER NOT NULL, PRIMARY KEY (hub, epoch, i)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
+
+-- Who did what: people and their programs.
+CREATE TABLE IF NOT EXISTS audit (
+  id INTEGER PRIMARY KEY, t_ms INTEGER NOT NULL, client TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL
+);

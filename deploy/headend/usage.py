@@ -1,0 +1,203 @@
+"""Usage: readings as they came, and half-hours made of registers. Originals are never changed; a half-hour that turns
+out otherwise gets a new version."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from deploy.headend.intervals import STEP_S, STILL_S, Interval, MeterExchange, RegisterPoint, settle
+from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
+
+METER = "meter"
+_REGISTERS = ("energy", "reactive_energy")
+_BEYOND = 3  # points on either side: enough to see that one of them was a slip
+_LOOK_BACK_MS = 2 * STILL_S * 1000
+
+
+class Row(NamedTuple):
+    """A reading with its name."""
+
+    client: str
+    quantity: str
+    t_ms: int
+    mantissa: int
+    exponent: int
+    flags: int
+
+
+def is_register(client: str, quantity: str) -> bool:
+    """Whether half-hours are made of it: the meter's own energy registers."""
+    return client == METER and quantity.partition(".")[0] in _REGISTERS
+
+
+def to_mwh(mantissa: int, exponent: int) -> int:
+    """Wh to whole milliwatt-hours. What is finer than that is cut."""
+    scale = exponent + 3
+    return int(mantissa * 10**scale) if scale >= 0 else int(mantissa // 10**-scale)
+
+
+class HouseholdUsage:
+    """Tables `series`, `reading`, `interval`, `exchange`. The caller opens and ends transactions."""
+
+    def __init__(self, db: sqlite3.Connection, max_power_w: int) -> None:
+        self._db = db
+        self._max_power_w = max_power_w
+        self._series: dict[tuple[str, str, str], int] = {}
+        self._stale: dict[int, tuple[int, int]] = {}  # series -> from, to in ms: where half-hours have to be made anew
+
+    def enter(self, hub: str, readings: Iterable[Reading]) -> None:
+        """What a pack held."""
+        rows = []
+        for reading in readings:
+            series = self._series_of(hub, reading.client_id, reading.quantity)
+            rows.append((series, reading.t_ms, reading.mantissa, reading.exponent, reading.flags))
+            if is_register(reading.client_id, reading.quantity):
+                self._mark(series, reading.t_ms, reading.t_ms)
+        self._db.executemany("INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?)", rows)
+
+    def enter_exchange(self, hub: str, t_ms: int, last: dict[str, Any], first: dict[str, Any]) -> None:
+        """The event `meter.replaced`: registers of the old and the new meter, quantity -> decimal text."""
+        for quantity in set(last) & set(first):
+            if not is_register(METER, quantity):
+                continue
+            try:
+                before, after = (to_mwh(*parse_decimal(str(said[quantity]).encode())) for said in (last, first))
+            except ValueError:
+                continue
+            self._db.execute(
+                "INSERT OR IGNORE INTO exchange VALUES (?, ?, ?, ?, ?)", (hub, quantity, t_ms, before, after)
+            )
+            self._mark(self._series_of(hub, METER, quantity), t_ms, t_ms)
+
+    def _mark(self, series: int, from_ms: int, to_ms: int) -> None:
+        low, high = self._stale.get(series, (from_ms, to_ms))
+        self._stale[series] = min(low, from_ms), max(high, to_ms)
+
+    def _series_of(self, hub: str, client: str, quantity: str) -> int:
+        key = (hub, client, quantity)
+        found = self._series.get(key)
+        if found is None:
+            self._db.execute("INSERT OR IGNORE INTO series (hub, client, quantity) VALUES (?, ?, ?)", key)
+            sql = "SELECT id FROM series WHERE hub = ? AND client = ? AND quantity = ?"
+            found = self._series[key] = int(self._db.execute(sql, key).fetchone()[0])
+        return found
+
+    def forget_cache(self) -> None:
+        """After a transaction that was undone: the ids that it gave are none."""
+        self._series.clear()
+
+    def settle_stale(self, t_ms: int, most: int = 200) -> int:
+        """Make half-hours of what came since; how many series were worked on. `t_ms`: UTC now."""
+        done = 0
+        for series in list(self._stale)[:most]:
+            from_ms, to_ms = self._stale.pop(series)
+            self._settle(series, from_ms, to_ms, t_ms)
+            done += 1
+        return done
+
+    def _settle(self, series: int, from_ms: int, to_ms: int, t_ms: int) -> None:
+        # A point changes its own half-hour and, as the nearest to a boundary, the one on the other side.
+        step_ms = STEP_S * 1000
+        low, high = (from_ms // step_ms - 1) * step_ms, (to_ms // step_ms + 2) * step_ms
+        first = self._edge(series, low, "<=", "DESC", low)
+        points = [
+            RegisterPoint(t, to_mwh(mantissa, exponent), bool(flags & (CLOCK_UNSYNCHRONISED | IMPLAUSIBLE)))
+            for t, mantissa, exponent, flags in self._db.execute(
+                "SELECT t_ms, mantissa, exponent, flags FROM reading WHERE series = ? AND t_ms BETWEEN ? AND ?"
+                " ORDER BY t_ms",
+                (series, first, self._edge(series, high, ">=", "ASC", high)),
+            )
+        ]
+        if len(points) < 2:
+            return
+        hub, quantity = self._db.execute("SELECT hub, quantity FROM series WHERE id = ?", (series,)).fetchone()
+        exchanges = [
+            MeterExchange(*row)
+            for row in self._db.execute(
+                "SELECT t_ms, last_mwh, first_mwh FROM exchange WHERE hub = ? AND quantity = ? ORDER BY t_ms",
+                (hub, quantity),
+            )
+        ]
+        still_ms = self._still_since(series, points[0].t_ms)
+        if still_ms < points[0].t_ms:
+            points.insert(0, points[0]._replace(t_ms=still_ms))
+        # Beyond what is known there is nothing to say yet.
+        low = max(low, -(-points[0].t_ms // step_ms) * step_ms)
+        high = min(high, points[-1].t_ms // step_ms * step_ms)
+        self._keep(series, settle(points, exchanges, low // 1000, high // 1000, self._max_power_w), t_ms)
+
+    def _edge(self, series: int, t_ms: int, sign: str, order: str, otherwise: int) -> int:
+        """The time of a reading some way beyond `t_ms`, or of the last that there is on that side."""
+        rows = self._db.execute(
+            f"SELECT t_ms FROM reading WHERE series = ? AND t_ms {sign} ? ORDER BY t_ms {order} LIMIT ?",
+            (series, t_ms, _BEYOND),
+        ).fetchall()
+        return int(rows[-1][0]) if rows else otherwise
+
+    def _still_since(self, series: int, t_ms: int) -> int:
+        """Since when the register shows what it shows at `t_ms`; looked for as far back as it matters."""
+        row = self._db.execute(
+            "SELECT min(r.t_ms) FROM reading r WHERE r.series = ? AND r.t_ms BETWEEN ? AND ? AND r.t_ms > coalesce(("
+            " SELECT o.t_ms FROM reading o JOIN reading n ON n.series = o.series AND n.t_ms = ? WHERE o.series = ?"
+            " AND o.t_ms BETWEEN ? AND ? AND (o.mantissa, o.exponent) <> (n.mantissa, n.exponent)"
+            " ORDER BY o.t_ms DESC LIMIT 1), -1)",
+            (series, t_ms - _LOOK_BACK_MS, t_ms, t_ms, series, t_ms - _LOOK_BACK_MS, t_ms),
+        ).fetchone()
+        return t_ms if row[0] is None else int(row[0])
+
+    def _keep(self, series: int, intervals: list[Interval], t_ms: int) -> None:
+        for interval in intervals:
+            newest = self._db.execute(
+                "SELECT version, energy_mwh, quality FROM interval WHERE series = ? AND start_s = ?"
+                " ORDER BY version DESC LIMIT 1",
+                (series, interval.start_s),
+            ).fetchone()
+            if newest is not None and newest[1:] == (interval.energy_mwh, interval.quality):
+                continue
+            version = 1 if newest is None else newest[0] + 1
+            row = (series, interval.start_s, version, interval.energy_mwh, interval.quality, t_ms)
+            self._db.execute("INSERT INTO interval VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def erase(self, hub: str) -> int:
+        """A household's data goes on its request: readings, half-hours, and the packs that were their evidence. Numbers
+        and digests stay, so that the book is complete and a repeat is known. How many readings went."""
+        ids = [row[0] for row in self._db.execute("SELECT id FROM series WHERE hub = ?", (hub,))]
+        gone = 0
+        for series in ids:
+            gone += self._db.execute("DELETE FROM reading WHERE series = ?", (series,)).rowcount
+            self._db.execute("DELETE FROM interval WHERE series = ?", (series,))
+            self._stale.pop(series, None)
+        self._db.execute("DELETE FROM exchange WHERE hub = ?", (hub,))
+        self._db.execute("DELETE FROM series WHERE hub = ?", (hub,))
+        self._db.execute("UPDATE message SET body = X'' WHERE hub = ? AND lane IN ('readings', 'answers')", (hub,))
+        self._series = {key: number for key, number in self._series.items() if key[0] != hub}
+        return gone
+
+
+def readings_of(
+    db: sqlite3.Connection, hub: str, client: str, quantity: str, from_ms: int, to_ms: int, most: int
+) -> Iterator[Row]:
+    """Readings in order of time; an empty `client` or `quantity` is any."""
+    where, values = ["hub = ?", "t_ms >= ?", "t_ms < ?"], [hub, from_ms, to_ms]
+    for column, value in (("client", client), ("quantity", quantity)):
+        if value:
+            where.append(f"{column} = ?")
+            values.append(value)
+    sql = (
+        "SELECT client, quantity, t_ms, mantissa, exponent, flags FROM series JOIN reading ON series = id WHERE "
+        + " AND ".join(where)
+        + " ORDER BY t_ms LIMIT ?"
+    )
+    return (Row(*row) for row in db.execute(sql, (*values, most)))
+
+
+def intervals_of(
+    db: sqlite3.Connection, hub: str, quantity: str, from_s: int, to_s: int
+) -> list[tuple[int, int, int | None, str, int]]:
+    """`(start_s, version, energy_mwh, quality, made_ms)`: the newest version of each half-hour."""
+    return db.execute(
+        "SELECT start_s, max(version), energy_mwh, quality, made_ms FROM interval JOIN series ON series = id"
+        " WHERE hub = ? AND client = ? AND quantity = ? AND start_s >= ? AND start_s < ?"
+        " GROUP BY start_s ORDER BY start_s",
+        (hub, METER, quantity, from_s, to_s),
+    ).fetchall()

@@ -1,0 +1,175 @@
+"""How many readings a second the control point makes durable, and how far a limit has come after how long.
+
+`python -m tests.bench.control_point [--hubs N] [--pack-s S]`
+
+First the writing alone: packs of many hubs, made before, through the control point with a commit each 500, beside the
+least that anybody has to do with them (verify each signature, decode each pack). Then a fleet on real TLS sessions: how
+long it takes to open them, and how soon a limit for all has been obeyed by 95, 99 and 100 % of them.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
+from deploy.headend.control_point import ControlPoint
+from deploy.local_broker import Broker
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import wait_for
+from hub.headend.connection import BrokerConnection
+from hub.headend.inbox import Inbox
+from hub.wire.keys.operators import operator_entry, parse_operators
+from hub.wire.uplink.command import Command, sign_command
+from hub.wire.uplink.envelope import FileSigner, kid_of, split_sign1
+from hub.wire.uplink.receipt import decode_receipt
+
+_AT_ONCE = 500
+_START = 1_795_000_000
+_PACKS_EACH = 10
+
+
+def write(hubs: int, pack_s: float) -> dict[str, float]:
+    """Readings a second to COMMIT, and of verifying and decoding alone."""
+    with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
+        certificates, messages = _packs(Path(folder), hubs, pack_s)
+        inbox = Inbox([], has_ledger=False)
+        for name, der in certificates.items():
+            inbox.trust(name, der)
+        begun = time.process_time()
+        readings = sum(len(inbox.receive(message.topic, message.payload).readings) for message in messages)
+        least_s = time.process_time() - begun
+        point = ControlPoint(Path(folder) / "data", "op", FileSigner(ec.generate_private_key(ec.SECP256R1()), b""))
+        point.enrol(certificates.values(), "bench")
+        point.commit()
+        begun, begun_cpu = time.monotonic(), time.process_time()
+        for at in range(0, len(messages), _AT_ONCE):
+            for message in messages[at : at + _AT_ONCE]:
+                received = point.take(message.topic, message.payload, _START * 1000)
+                assert not received.fault, received.fault
+            point.commit()
+        spent_s, cpu_s = time.monotonic() - begun, time.process_time() - begun_cpu
+        begun = time.monotonic()
+        while point.usage.settle_stale(_START * 1000):
+            point.commit()
+        settled_s = time.monotonic() - begun
+        bytes_each = (Path(folder) / "data" / "headend.db").stat().st_size / readings
+        point.close()
+    return {
+        "packs": len(messages), "readings": readings, "per_s": readings / spent_s,
+        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s,
+        "settled_s": settled_s, "bytes_each": bytes_each,
+    }  # fmt: skip
+
+
+def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], list[HubMessage]]:
+    authority = DevelopmentAuthority(folder / "pki")
+    certificates, messages = {}, []
+    for number in range(hubs):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = f"SIM-{number}"
+        request = x509.CertificateSigningRequestBuilder().subject_name(
+            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        )
+        certificate = authority.certify(request.sign(key, hashes.SHA256()))
+        certificates[name] = certificate.public_bytes(Encoding.DER)
+        operators = parse_operators(operator_entry("op", key.public_key(), ["limit"], "Bench"))
+        hub = SimulatedHub(name, FileSigner(key, kid_of(certificate)), operators, _START, pack_s=pack_s)
+        t = float(_START)
+        while t < _START + _PACKS_EACH * pack_s + pack_s:
+            t = hub.deadline
+            messages += [message for message in hub.due(t) if message.topic.endswith("/readings")]
+    return certificates, messages
+
+
+def reach(hubs: int) -> dict[str, float]:
+    """Seconds to open N sessions, and until a limit was obeyed by a share of them."""
+    with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
+        place = Path(folder)
+        authority = DevelopmentAuthority(place / "pki")
+        (place / "pki" / "hubs").mkdir()
+        authority.issue("broker", hosts=["localhost"])
+        authority.issue("headend")
+        for number in range(hubs):
+            authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
+        key = ec.generate_private_key(ec.SECP256R1())
+        (place / "operators.toml").write_text(operator_entry("op", key.public_key(), ["limit"], "Bench"))
+        broker = Broker(place / "broker", authority, somebody=False, extra="max_inflight_messages 1000\n").start()
+        pki = place / "pki"
+        connection = BrokerConnection(
+            "localhost", broker.port, pki / "ca.pem", pki / "headend.pem", pki / "headend.key", "bench"
+        )
+        connection.start(["meters/+/receipts", "meters/+/state"])
+        swarm = subprocess.Popen(
+            [sys.executable, "-m", "deploy.fleet.swarm", "--ca", str(pki / "ca.pem"), "--hubs", str(pki / "hubs"),
+             "--operators", str(place / "operators.toml"), "--port", str(broker.port), "--a-second", "1000",
+             "--interval-s", "60", "--pack-s", "300"])  # fmt: skip
+        try:
+            return _reach(connection, hubs, key)
+        finally:
+            swarm.terminate()
+            swarm.wait()
+            connection.stop()
+            broker.stop()
+
+
+def _reach(connection: BrokerConnection, hubs: int, key: ec.EllipticCurvePrivateKey) -> dict[str, float]:
+    online: set[str] = set()
+    begun = time.monotonic()
+
+    def listen() -> bool:
+        while not connection.messages.empty():
+            topic, _ = connection.messages.get_nowait()
+            if topic.endswith("/state"):
+                online.add(topic)
+        return len(online) >= hubs
+
+    wait_for("the sessions to open", listen, timeout_s=600)
+    opened_s = time.monotonic() - begun
+    t = int(time.time())
+    command = Command("op", "all", t + 300, None, t, bytes(16), 1, "limit", {"watts": 500, "duration": 60})
+    message = sign_command(FileSigner(key, b""), command)
+    sent = time.monotonic()
+    connection.send("meters/all/commands", message)
+    obeyed: dict[str, float] = {}
+    while len(obeyed) < hubs and time.monotonic() < sent + 300:
+        topic, payload = connection.messages.get(timeout=60)
+        # Only looked into: verifying belongs to the service, and is measured above.
+        if topic.endswith("/receipts") and decode_receipt(split_sign1(payload).payload).status == "applied":
+            obeyed.setdefault(topic, time.monotonic() - sent)
+    times = sorted(obeyed.values())
+    return {
+        "hubs": hubs, "opened_s": opened_s, "obeyed": len(times),
+        **{f"p{share}_s": times[max(0, len(times) * share // 100 - 1)] for share in (50, 95, 99, 100)},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.control_point")
+    parser.add_argument("--hubs", type=int, default=200)
+    parser.add_argument("--pack-s", type=float, default=300.0)
+    parser.add_argument("--reach", type=int, default=1000, help="sessions of the second part; 0: leave it out")
+    arguments = parser.parse_args()
+    row = write(arguments.hubs, arguments.pack_s)
+    print(f"{row['packs']:,.0f} packs of {arguments.hubs} hubs, {arguments.pack_s:g} s each: to COMMIT"
+          f" {row['per_s']:,.0f} readings/s, {row['packs_per_s']:,.0f} packs/s;"
+          f" {row['ratio_to_least']:.2f} of verifying and decoding alone; half-hours in {row['settled_s']:.1f} s;"
+          f" {row['bytes_each']:.0f} B a reading, its evidence included")  # fmt: skip
+    if arguments.reach:
+        row = reach(arguments.reach)
+        print(f"{row['hubs']:,} sessions open after {row['opened_s']:.1f} s;"
+              f" a limit obeyed by 50 / 95 / 99 / 100 % after {row['p50_s']:.2f} / {row['p95_s']:.2f}"
+              f" / {row['p99_s']:.2f} / {row['p100_s']:.2f} s")  # fmt: skip
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB at most here")
+
+
+if __name__ == "__main__":
+    main()

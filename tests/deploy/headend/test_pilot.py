@@ -1,0 +1,20 @@
+"""`make headend`, its story, short: on mosquitto and on the embedded broker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("broker", [[], ["--embedded"]], ids=["mosquitto", "embedded"])
+def test_the_story_ends_well_and_leaves_nothing(tmp_path: Path, broker: list[str]) -> None:
+    words = [sys.executable, "-m", "deploy.headend.pilot", "--hubs", "12", "--once", *broker]
+    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in ("13 of 13 hubs obey", "13 of 13 hubs kept it to its end", "given up by hubs             0"):
+        assert line in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,315 @@
+"""The service whole: a real mosquitto, simulated hubs on real TLS sessions, the API over HTTP."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from deploy.fleet.swarm import Swarm, make_session
+from deploy.headend.access import Access, new_secret
+from deploy.headend.config import ApiClient, BadConfig, load
+from deploy.local_broker import Broker
+from deploy.pki import DevelopmentAuthority
+from deploy.waiting import free_port, wait_for
+from hub.wire.keys.operators import operator_entry, parse_operators
+
+ROOT = Path(__file__).resolve().parents[3]
+HUBS = 4
+ROLES = {"desk": ["fleet", "usage", "control", "admin"], "second": ["fleet", "approve"], "viewer": ["fleet"]}
+
+
+class Site:
+    """Everything of a small utility."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        pki = folder / "pki"
+        authority = DevelopmentAuthority(pki)
+        (pki / "hubs").mkdir()
+        authority.issue("broker", hosts=["localhost"])
+        authority.issue("headend")
+        for number in range(HUBS):
+            authority.issue(f"SIM-{number}", file_name=f"hubs/SIM-{number}")
+        self.broker = Broker(folder / "broker", authority, somebody=False).start()
+        key = ec.generate_private_key(ec.SECP256R1())
+        operators = parse_operators(operator_entry("op", key.public_key(), ["limit", "read", "admin"], "Test"))
+        (folder / "operator.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        self.secrets = {}
+        clients = ""
+        for name, roles in ROLES.items():
+            self.secrets[name], digest = new_secret()
+            clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
+        self.port = free_port()
+        self.config = folder / "headend.toml"
+        self.config.write_text(
+            f'[service]\ndata_dir = "{folder}/data"\nlisten = "127.0.0.1:{self.port}"\n'
+            f'[broker]\nhost = "localhost"\nport = {self.broker.port}\nca_file = "{pki}/ca.pem"\n'
+            f'cert_file = "{pki}/headend.pem"\nkey_file = "{pki}/headend.key"\n'
+            f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
+            f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
+        )
+        address = ("localhost", self.broker.port)
+        self.swarm = Swarm(
+            [make_session(authority.ca_file, file, operators, address, interval_s=0.5, pack_s=1.0)
+             for file in sorted((pki / "hubs").glob("*.pem"))], 50)  # fmt: skip
+        self._thread = threading.Thread(target=self.swarm.run)
+        self._thread.start()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start_service()
+
+    def start_service(self) -> None:
+        with (self.folder / "service.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.headend", "serve", str(self.config)], cwd=ROOT, stdout=log, stderr=log
+            )
+
+        def answers() -> bool:
+            assert self.process is not None and self.process.poll() is None, (self.folder / "service.log").read_text()
+            try:
+                return httpx.get(f"http://127.0.0.1:{self.port}/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for("the service to answer", answers)
+
+    def kill_service(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def client(self, name: str) -> httpx.Client:
+        place = f"http://127.0.0.1:{self.port}"
+        form = {"grant_type": "client_credentials"}
+        answer = httpx.post(f"{place}/oauth/token", data=form, auth=(name, self.secrets[name]))
+        token = answer.raise_for_status().json()["access_token"]
+        return httpx.Client(base_url=place, timeout=30, headers={"Authorization": f"Bearer {token}"})
+
+    def stop(self) -> None:
+        self.swarm.is_ending = True
+        self._thread.join()
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(20) == 0, (self.folder / "service.log").read_text()
+        self.broker.stop()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("site"))
+    try:
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def desk(site: Site) -> Iterator[httpx.Client]:
+    with site.client("desk") as client:
+        yield client
+
+
+def counts(client: httpx.Client, order_id: str) -> dict[str, int]:
+    found: dict[str, int] = client.get(f"/v1/orders/{order_id}").raise_for_status().json()["counts"]
+    return found
+
+
+def test_a_limit_for_all_waits_for_the_second_person_and_is_kept_by_every_hub(site: Site, desk: httpx.Client) -> None:
+    wait_for("all hubs", lambda: desk.get("/v1/fleet").json()["online"] == HUBS)
+    order = {"op": "limit", "args": {"watts": 300, "duration": 2}, "target": {"all": True}, "valid_s": 60}
+    made = desk.post("/v1/orders", json=order)
+    assert made.status_code == 201 and made.json()["state"] == "waiting"
+    order_id = made.json()["id"]
+    assert desk.post(f"/v1/orders/{order_id}/approve").status_code == 403
+    with site.client("second") as second:
+        assert second.post(f"/v1/orders/{order_id}/approve").json() == {"state": "sent"}
+        assert second.post(f"/v1/orders/{order_id}/approve").status_code == 409
+    wait_for("every hub to have kept it", lambda: counts(desk, order_id) == {"completed": HUBS})
+    log = [(row["client"], row["action"]) for row in desk.get("/v1/audit").json()]
+    assert ("second", "approve") in log and ("desk", "order") in log
+
+
+def test_the_service_is_killed_and_nothing_is_missing(site: Site, desk: httpx.Client) -> None:
+    before = desk.get("/v1/fleet").json()["messages"]
+    site.kill_service()
+    time.sleep(2)  # hubs go on meanwhile; the broker keeps it for the session
+    site.start_service()
+    with site.client("desk") as again:
+        wait_for("more messages", lambda: again.get("/v1/fleet").json()["messages"] > before + HUBS)
+
+        def is_whole() -> bool:
+            books = [again.get(f"/v1/hubs/SIM-{n}/book").json() for n in range(HUBS)]
+            return all(len({(row["epoch"], row["lane"]) for row in book}) == len(book) for book in books)
+
+        wait_for("one range for each lane", is_whole)
+        assert not any(row["is_lost"] for n in range(HUBS) for row in again.get(f"/v1/hubs/SIM-{n}/book").json())
+
+
+def test_usage_is_exact_in_every_form_and_looking_at_it_is_written_down(site: Site, desk: httpx.Client) -> None:
+    span = {"from_s": int(time.time()) - 3600, "to_s": int(time.time()) + 60}
+    wait_for("readings", lambda: desk.get("/v1/hubs/SIM-1/readings", params=span).json())
+    answer = desk.get("/v1/hubs/SIM-1/readings", params=span | {"quantity": "energy"})
+    assert answer.headers["content-type"].startswith("application/senml+json")
+    records = answer.json()
+    assert {record["n"] for record in records} == {"SIM-1/meter/energy"} and {r["u"] for r in records} == {"Wh"}
+    assert [record["v"] for record in records] == sorted(record["v"] for record in records)
+    sheet = desk.get("/v1/hubs/SIM-1/readings", params=span, headers={"Accept": "text/csv"}).text.splitlines()
+    assert sheet[0] == "time,appliance,quantity,value,unit,flags" and ",meter,power," in sheet[1] + sheet[2]
+    today = str(datetime.now(UTC).date())
+    assert desk.get("/v1/hubs/SIM-1/intervals", params={"day": today}).status_code == 200
+    chart = desk.get("/v1/hubs/SIM-1/day.svg", params={"day": today})
+    assert (
+        chart.headers["content-type"] == "image/svg+xml"
+        and chart.text.startswith("<svg")
+        and "<script" not in chart.text
+    )
+    assert [row for row in desk.get("/v1/audit").json() if row["action"] == "readings" and "SIM-1" in row["detail"]]
+
+
+def test_who_may_what(site: Site) -> None:
+    bare = httpx.Client(base_url=f"http://127.0.0.1:{site.port}")
+    paths = ["/v1/fleet", "/v1/hubs", "/v1/hubs/SIM-1", "/v1/orders", "/v1/audit", "/v1/live?seconds=1"]
+    assert {bare.get(path).status_code for path in paths} == {401}
+    assert bare.post("/v1/orders", json={}).status_code == 401
+    wrong = {"grant_type": "client_credentials", "client_id": "desk", "client_secret": "x"}
+    assert bare.post("/oauth/token", data=wrong).status_code == 401
+    assert bare.post("/oauth/token", data={"grant_type": "password"}).status_code == 400
+    with site.client("viewer") as viewer:
+        assert viewer.get("/v1/hubs").status_code == 200
+        for path in ("/v1/hubs/SIM-1/readings?from_s=0&to_s=1", "/v1/hubs/SIM-1/intervals?day=2027-01-01", "/v1/audit"):
+            assert viewer.get(path).status_code == 403
+        assert viewer.delete("/v1/hubs/SIM-1/usage").status_code == 403
+        order = {"op": "limit", "args": {"watts": 300, "duration": 2}, "target": {"hub": "SIM-1"}}
+        assert viewer.post("/v1/orders", json=order).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"op": "explode", "target": {"all": True}}, "one of"),
+        ({"op": "limit", "args": {"watts": 1}, "target": {"all": True}}, "duration"),
+        ({"op": "limit", "args": {"watts": -1, "duration": 5}, "target": {"all": True}}, "watts"),
+        ({"op": "limit", "args": {"watts": 1, "duration": 5}, "target": {}}, "exactly one"),
+        ({"op": "limit", "args": {"watts": 1, "duration": 5}, "target": {"hub": "SIM-1", "all": True}}, "exactly one"),
+        ({"op": "limit", "args": {"watts": 1, "duration": 5}, "target": {"hub": "nobody"}}, "no hub is"),
+        ({"op": "limit.cancel", "args": {"cti": {"hex": "zz"}}, "target": {"all": True}}, ""),
+        ({"op": "limit", "args": {"watts": 1, "duration": 5}, "target": {"where": {"state; --": "x"}}}, ""),
+        (
+            {"op": "limit", "args": {"watts": 1, "duration": 5}, "target": {"where": {"version": "' OR 1=1"}}},
+            "no hub is",
+        ),
+    ],
+)
+def test_a_wrong_order_is_refused_in_words(desk: httpx.Client, order: dict[str, Any], said: str) -> None:
+    before = len(desk.get("/v1/orders").json())
+    answer = desk.post("/v1/orders", json=order)
+    assert answer.status_code == 422 and said in answer.text
+    assert len(desk.get("/v1/orders").json()) == before
+
+
+def test_what_hubs_say_is_followed_live(site: Site, desk: httpx.Client) -> None:
+    told: list[str] = []
+
+    def follow() -> None:
+        with site.client("viewer") as viewer, viewer.stream("GET", "/v1/live?seconds=10") as lines:
+            told.append("open")
+            for line in lines.iter_lines():
+                told.append(line)
+                if line.startswith("data:") and '"applied"' in line:
+                    return
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for("the stream to be open", lambda: ": connected" in told)
+    order = {"op": "limit", "args": {"watts": 300, "duration": 1}, "target": {"hub": "SIM-2"}}
+    assert desk.post("/v1/orders", json=order).json()["state"] == "sent"
+    thread.join()
+    assert [line for line in told if line.startswith("data:") and '"SIM-2"' in line and '"applied"' in line]
+    assert "meter" not in "".join(told), "no consumption"
+
+
+def test_figures_for_prometheus_have_no_household_in_them(site: Site) -> None:
+    text = httpx.get(f"http://127.0.0.1:{site.port}/metrics").text
+    assert f'meterhub_hubs{{state="online"}} {HUBS}' in text and "SIM-" not in text
+    for line in text.splitlines():
+        assert line.startswith("#") or len(line.split()) == 2, line
+
+
+def test_the_console_is_served_with_nothing_from_elsewhere(site: Site) -> None:
+    page = httpx.get(f"http://127.0.0.1:{site.port}/")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "http" not in page.text.replace("http-equiv", "")
+    for name in ("console.js", "console.css"):
+        assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 200
+    for name in ("..%2fapi.py", "schema.sql"):
+        assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 404
+
+
+def test_a_household_is_forgotten(site: Site, desk: httpx.Client) -> None:
+    span = {"from_s": 0, "to_s": int(time.time()) - 1}
+    wait_for("readings", lambda: desk.get("/v1/hubs/SIM-3/readings", params=span).json())
+    assert desk.delete("/v1/hubs/SIM-3/usage").json()["readings"] > 0
+    assert desk.get("/v1/hubs/SIM-3/readings", params=span).json() == []
+    assert desk.get("/v1/hubs/nobody/events").status_code == 404
+
+
+def test_a_token_ends() -> None:
+    now = [0.0]
+    secret, digest = new_secret()
+    access = Access({"a": ApiClient("a", "a", digest, frozenset({"fleet"}))}, lambda: now[0])
+    token = access.token_for("a", secret)
+    assert token is not None and access.client_of(token) is not None
+    assert access.token_for("a", "wrong") is None and access.token_for("b", secret) is None
+    now[0] = 3601.0
+    assert access.client_of(token) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("[service]", "[serviec]"), r"\[serviec\]: not one of"),
+        (("port = ", "prot = "), r"broker.prot: not one of"),
+        (("data_dir = ", "#"), "service.data_dir: is missing"),
+        (("listen = ", "listen = 8080 #"), "service.listen: expected HOST:PORT"),
+        (('kid = "op"', "kid = 5"), "operator.kid: expected a text of"),
+        (("roles = [", 'roles = ["king", '), "roles: expected some of"),
+        (("secret_sha256", "secret"), "secret: not one of name, secret_sha256, roles"),
+        (("[policy]", 'timezone = "Mars"\n[policy]'), "registry.timezone: not one of"),
+        (("listen = ", 'timezone = "Mars/Olympus"\nlisten = '), "service.timezone: expected a name"),
+        (("[service]", "service]"), "headend.toml"),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_line(
+    tmp_path: Path, site: Site, change: tuple[str, str], said: str
+) -> None:
+    file = tmp_path / "headend.toml"
+    file.write_text(site.config.read_text().replace(*change))
+    with pytest.raises(BadConfig, match=said):
+        load(file)
+
+
+def test_the_services_command_line(site: Site, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.headend", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+
+    assert run("check", str(site.config)).returncode == 0
+    wrong = run("check", str(tmp_path / "none.toml"))
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1
+    assert "secret_sha256" in run("secret").stdout
+    described = json.loads(run("openapi").stdout)
+    assert "/v1/orders" in described["paths"]
