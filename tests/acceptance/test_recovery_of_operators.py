@@ -5,16 +5,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import ROOT, Hub
 from tests.harness.operator import Operator, cti_of, write_operators
 from tests.harness.waiting import wait_for
+from tests.harness.witness import wait_came, wait_went
 
 
 def station(words: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "deploy.provision.station", *words], cwd=ROOT).returncode
 
 
+@pytest.mark.condition("operators-without-admin")
 def test_an_engineer_brings_what_the_manufacturer_signed(
     make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
 ) -> None:
@@ -30,7 +34,7 @@ def test_an_engineer_brings_what_the_manufacturer_signed(
         control__operators_file=str(ended), control__recovery_key_file=str(lot / "shared/manufacturer.pem")
     ).start()
     hub.wait_uplink()
-    wait_for("the condition", lambda: "operators-without-admin" in hub.conditions())
+    wait_came("operators-without-admin", hub.conditions)
     doctor = hub.cli("doctor").stdout
     assert "meterhub operators recover" in doctor, doctor
     assert hub.cli("operators", "list").returncode == 1
@@ -61,4 +65,4 @@ def test_an_engineer_brings_what_the_manufacturer_signed(
     again = hub.cli("operators", "recover", str(brought))
     assert again.returncode == 1 and "not newer" in again.stderr
     assert hub.cli("operators", "list").returncode == 0
-    wait_for("nothing to complain of", lambda: "operators-without-admin" not in hub.conditions())
+    wait_went("operators-without-admin", hub.conditions)

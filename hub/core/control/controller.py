@@ -158,8 +158,11 @@ class Controller:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
                     self.move(limit, "lost", now, "clock-went-back")
-            for order in self.orders.values():
-                self.tell_order(order, now)
+            for order in list(self.orders.values()):
+                if now + offset_s < order.starts_at - _BACKWARDS_S:  # the same of an order to one appliance
+                    self.end_order(order, "cancelled", now, "clock-went-back")
+                else:
+                    self.tell_order(order, now)
             self.advance(now)
 
     def follow_clock(self, offset_s: float) -> None:
@@ -177,7 +180,9 @@ class Controller:
                 self.limits.put(moved)
                 self._keep(LIMIT, moved)
         for order in list(self.orders.values()):
-            self.orders[order.cti] = shifted = replace(order, ends_at=order.ends_at + step_s)
+            self.orders[order.cti] = shifted = replace(
+                order, starts_at=order.starts_at + step_s, ends_at=order.ends_at + step_s
+            )
             self._keep(ORDER, shifted)
 
     def _keep(self, kind: str, item: Limit | ApplianceOrder) -> None:
