@@ -57,16 +57,20 @@ class Case(NamedTuple):
 
 _ASKED = (
     "status", "adapters", "queue", "uplink", "readings", "readings --format csv", "readings --plot", "events", "limits",
-    "radio info", "meter", "doctor", "adapters --wide --sort seen",
+    "operators list", "radio info", "meter", "doctor", "adapters --wide --sort seen",
     "events --since 10m --event hub", "readings --by-day", "config show", "top --rounds 1",
 )  # fmt: skip
-_WITH_JSON = ("status", "adapters", "queue", "uplink", "readings", "events", "limits", "radio info", "meter", "doctor")
+_WITH_JSON = (
+    "status", "adapters", "queue", "uplink", "readings", "events", "limits", "operators list", "radio info", "meter",
+    "doctor",
+)  # fmt: skip
 _DOES = (
     "reload", "check-config", "adapters forget nobody", "radio permit --seconds 5",
     "radio permit --any --seconds 5", "radio permit --any --seconds 999",
     "radio scan", "radio map", "radio backup --out {dir}/STATE.network", "radio remove 0000000000000009",
     "radio restore {dir}/nothing", "trace --count 1 --side han --client charger", "trace --seconds 0.1",
     "bundle --out {dir}/STATE.bundle", "bundle --out {dir}/no/such/folder/x", "factory-reset",
+    "operators recover {dir}/nothing", "operators recover {dir}/rubbish",
 )  # fmt: skip
 _BROKER = "--host localhost --port PORT --ca {pki}/ca.pem --cert {pki}/headend.pem"
 _SEND = f"{_BROKER} --cert-key {{pki}}/headend.key --key {{dir}}/op.key --kid op"
