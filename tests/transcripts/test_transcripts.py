@@ -57,15 +57,20 @@ class Case(NamedTuple):
 
 _ASKED = (
     "status", "adapters", "queue", "uplink", "readings", "readings --format csv", "readings --plot", "events", "limits",
-    "radio info", "meter", "doctor",
+    "operators list", "radio info", "meter", "doctor", "adapters --wide --sort seen",
+    "events --since 10m --event hub", "readings --by-day", "config show", "top --rounds 1",
 )  # fmt: skip
-_WITH_JSON = ("status", "adapters", "queue", "uplink", "readings", "events", "limits", "radio info", "meter", "doctor")
+_WITH_JSON = (
+    "status", "adapters", "queue", "uplink", "readings", "events", "limits", "operators list", "radio info", "meter",
+    "doctor",
+)  # fmt: skip
 _DOES = (
     "reload", "check-config", "adapters forget nobody", "radio permit --seconds 5",
     "radio permit --any --seconds 5", "radio permit --any --seconds 999",
     "radio scan", "radio map", "radio backup --out {dir}/STATE.network", "radio remove 0000000000000009",
     "radio restore {dir}/nothing", "trace --count 1 --side han --client charger", "trace --seconds 0.1",
     "bundle --out {dir}/STATE.bundle", "bundle --out {dir}/no/such/folder/x", "factory-reset",
+    "operators recover {dir}/nothing", "operators recover {dir}/rubbish",
 )  # fmt: skip
 _BROKER = "--host localhost --port PORT --ca {pki}/ca.pem --cert {pki}/headend.pem"
 _SEND = f"{_BROKER} --cert-key {{pki}}/headend.key --key {{dir}}/op.key --kid op"
@@ -104,7 +109,9 @@ def _cases() -> Iterator[Case]:
     yield from each("stopped", (*_ASKED, *_DOES, "queue --json", "events --json", "readings --json", "doctor --json"))
     yield from each("stopped", ("slots-helper --folder {dir}/no-such-folder",))
     # The last of this state, since it forgets: what a factory reset leaves is looked at in `empty`.
-    with_bundle = ("status", "adapters", "queue", "events", "doctor", "readings")
+    with_bundle = (
+        "status", "adapters", "queue", "events", "doctor", "readings", "uplink", "limits", "meter", "radio info",
+    )  # fmt: skip
     yield from each("bundle", (f"{words} --bundle {{dir}}/live.bundle" for words in with_bundle))
     yield from each("bundle", (f"{words} --bundle {{dir}}/rubbish" for words in with_bundle))
     yield from each("bundle", ("status --json --bundle {dir}/live.bundle", "status --bundle {dir}/nothing"))
@@ -113,6 +120,7 @@ def _cases() -> Iterator[Case]:
         yield Case("broken", name, f"check-config {{dir}}/{name}.toml")
     yield from each("broken", ("status", "doctor", "queue", "run", "bundle", "radio info", "reload"))
     yield from each("broken", ("nonsense", "readings --from yesterday", "radio", "headend", "bench", "trace --side up"))
+    yield from each("broken", ("statsu", "config", "config init", "config show", "bundle --decode {dir}/rubbish"))
 
 
 def _good(text: str) -> str:
@@ -278,6 +286,8 @@ _PLACEHOLDERS: tuple[tuple[str, str], ...] = (
     (r"\b0\.\d+\.\d+\b", "<version>"),
 )
 # A line of text that is the same but for its numbers. Not in `broken`: there each number is part of a sentence.
+# Lengths of time have one unit or two.
+_SPAN = re.compile(r"(?<![\w<.\[-])(?:\d+ (?:d|h|min|s)(?: (?=\d)|(?=\W)))+|(?<![\w<.\[-])(?:\d+[dhm])?\d+[dhms](?=\W)")
 _NUMBER = re.compile(r"(?<![\w<-])-?\d+(?:\.\d+)?(?![\w>])")
 
 
@@ -290,6 +300,7 @@ def normal(case: Case, text: str, directory: Path) -> str:
     text = re.sub(r"usage: .*?^(?=meterhub[\w -]*: error:)", "usage: ...\n", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\(choose from [^)]*\)", lambda found: found[0].replace("'", ""), text)
     if case.state != "broken":
+        text = _SPAN.sub("<span>", text)
         text = _NUMBER.sub("<n>", text)
         text = re.sub(r"(?m) +clock not synchronised$", "", text)  # as this machine's is, at this moment
         text = re.sub(r"(?<=\S) {2,}", "  ", text)
@@ -312,7 +323,7 @@ def transcript(case: Case, said: Said, directory: Path) -> str:
 
 
 _IN_ANY_ORDER = ("readings", "events", "adapters")  # who was heard first is not the same twice
-_NEVER_THE_SAME = ("trace", "readings --plot", "headend watch", "headend keep", "radio map", "radio scan", "run")
+_NEVER_THE_SAME = ("top", "trace", "readings --plot", "headend watch", "headend keep", "radio map", "radio scan", "run")
 
 
 def is_compared(case: Case) -> bool:

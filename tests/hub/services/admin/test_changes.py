@@ -5,8 +5,9 @@ from typing import Any
 from hub.services.admin.queries import CHANGES, Queries
 
 # Neither changes anything nor hands out a key.
-READS = {"config",
-    "status", "adapters", "queue", "readings", "events", "limits", "meter", "trace", "radio.scan", "radio.map",
+READS = {
+    "status", "adapters", "queue", "readings", "events", "limits", "operators", "meter", "trace", "radio.scan",
+    "radio.map", "config",
 }  # fmt: skip
 
 
