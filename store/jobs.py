@@ -7,7 +7,7 @@ from typing import Any
 
 from hub.core.records import Batch
 from store.engine import Engine
-from store.recovery import Recovery
+from store.recovery import DatabaseRecovery
 
 Done = Callable[[int, Exception | None], None]
 
@@ -45,7 +45,7 @@ class Search:
 class Note:
     """Something to note that waits for nobody: an event of the hub's own, or its clock."""
 
-    act: Callable[[Recovery], None]
+    act: Callable[[DatabaseRecovery], None]
 
 
 @dataclass(slots=True)

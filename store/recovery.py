@@ -32,7 +32,7 @@ NEVER = float("inf")
 QUICK_S = 0.002
 
 
-class Recovery:
+class DatabaseRecovery:
     """The engine and what cures it. Belongs to the writer thread."""
 
     def __init__(self, place: StorePlace) -> None:

@@ -19,7 +19,7 @@ from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.jobs import Call, Commit, Done, Job, Note, Search, Stop, Tend, answer
 from store.opening import StorePlace
-from store.recovery import NEVER, QUICK_S, RETRY_S, Recovery, plain
+from store.recovery import NEVER, QUICK_S, RETRY_S, DatabaseRecovery, plain
 from store.write_budget import WriteBudget
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Writer(threading.Thread):
         self.place = place
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
-        self.keeper = Recovery(place)
+        self.keeper = DatabaseRecovery(place)
         # Who holds it may touch the keeper and the state below: this thread, or the caller of `commit_at_once`.
         self._turn = threading.Lock()
         self._commits_put = self._commits_sorted = 0

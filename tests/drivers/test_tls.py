@@ -34,9 +34,9 @@ class Peer:
         self.accepted.set()
         self.may_read.wait(60)
         try:
-            while octets := self.sock.recv(65_536):  # one record at a time
+            while raw := self.sock.recv(65_536):  # one record at a time
                 self.records += 1
-                self.got += octets
+                self.got += raw
         except OSError:
             pass
 
@@ -60,7 +60,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[TlsSocket, Peer]]:
     peer.close()
 
 
-def octet_by_octet(sock: TlsSocket, count: int) -> bytes:
+def byte_by_byte(sock: TlsSocket, count: int) -> bytes:
     got = bytearray()
 
     def more() -> bool:
@@ -70,22 +70,22 @@ def octet_by_octet(sock: TlsSocket, count: int) -> bytes:
             assert sock.is_dry
         return len(got) == count
 
-    wait_for("the octets", more, period_s=0)
+    wait_for("the bytes", more, period_s=0)
     return bytes(got)
 
 
-def test_who_reads_an_octet_at_a_time_gets_them_all(pair: tuple[TlsSocket, Peer]) -> None:
+def test_who_reads_an_byte_at_a_time_gets_them_all(pair: tuple[TlsSocket, Peer]) -> None:
     sock, peer = pair
-    octets = os.urandom(3 * 16_384 + 7)
+    raw = os.urandom(3 * 16_384 + 7)
     sock.buffer()
-    for at in range(0, len(octets), 1000):
-        peer.sock.sendall(octets[at : at + 1000])
-    assert octet_by_octet(sock, len(octets)) == octets
+    for at in range(0, len(raw), 1000):
+        peer.sock.sendall(raw[at : at + 1000])
+    assert byte_by_byte(sock, len(raw)) == raw
     assert sock.pending() == 0
     with pytest.raises(ssl.SSLWantReadError):
         sock.recv(1)
     peer.sock.sendall(b"once more")
-    assert octet_by_octet(sock, 1) == b"o"
+    assert byte_by_byte(sock, 1) == b"o"
     assert sock.pending() == len(b"nce more")
 
 
@@ -105,11 +105,11 @@ def test_what_is_written_in_one_turn_is_one_record(pair: tuple[TlsSocket, Peer])
 def test_what_a_full_line_does_not_take_goes_later_and_in_order(pair: tuple[TlsSocket, Peer]) -> None:
     sock, peer = pair
     sock.buffer()
-    octets = os.urandom(900_000)
+    raw = os.urandom(900_000)
     sent = 0
     with pytest.raises(ssl.SSLWantWriteError):  # a peer that reads nothing
         while True:
-            sock.send(octets[:100_000])
+            sock.send(raw[:100_000])
             sent += 100_000
             sock.flush()
     peer.may_read.set()
@@ -123,7 +123,7 @@ def test_what_a_full_line_does_not_take_goes_later_and_in_order(pair: tuple[TlsS
 
     wait_for("the line to take it", flushed)
     wait_for("all of it", lambda: len(peer.got) == sent)
-    assert bytes(peer.got) == octets[:100_000] * (sent // 100_000)
+    assert bytes(peer.got) == raw[:100_000] * (sent // 100_000)
 
 
 def test_what_was_written_last_goes_before_the_end(pair: tuple[TlsSocket, Peer]) -> None:

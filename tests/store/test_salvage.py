@@ -14,7 +14,7 @@ from hub.core import records as r
 from store import Sealed, Store
 from store.epoch_file import EpochNote, next_epoch, read_note
 from store.opening import StorePlace
-from store.recovery import SALVAGE_EVERY_S, Recovery
+from store.recovery import SALVAGE_EVERY_S, DatabaseRecovery
 from store.space import make_budget
 from store.walcheck import commits_beyond, read_header
 from tests.harness.newborn import newborn
@@ -373,7 +373,7 @@ def test_damage_that_comes_back_at_once_is_salvaged_once_a_minute(tmp_path: Path
         lambda: 0,
         trusted_utc_s=lambda: 1.0,
     )
-    keeper = Recovery(place)
+    keeper = DatabaseRecovery(place)
     keeper.open()
     assert keeper.recover("damage")
     epoch = keeper.epoch

@@ -13,7 +13,7 @@ from store.history import ReadingsQuery, Wanted, find_readings
 from store.logview import LogView
 from store.offline import OfflineStore
 from store.opening import StorePlace
-from store.recovery import Recovery
+from store.recovery import DatabaseRecovery
 from store.space import make_budget
 from tests.harness.newborn import newborn
 from tests.store.helpers import batch, commit, sample, seal, seal_all, started
@@ -99,7 +99,7 @@ def test_what_is_noted_of_packs_that_are_gone_goes_with_them(tmp_path: Path) -> 
     """Names that came and went must not stay for ever."""
     newborn(tmp_path / "data")
     place = StorePlace(tmp_path / "data", seal, make_budget(64, 4096), lambda: 1_000_000, lambda: 0)
-    keeper = Recovery(place)
+    keeper = DatabaseRecovery(place)
     keeper.open()
     engine = keeper.require()
     for number in range(3):

@@ -45,8 +45,8 @@ class Hub:
         if trusted:
             self.control.set_clock(UTC, True, 0.0)
 
-    def recover(self, octets: bytes) -> None:
-        step = self.control.recover(octets, 0.0)
+    def recover(self, raw: bytes) -> None:
+        step = self.control.recover(raw, 0.0)
         for name, value in step.journal.kept.items():
             if value is None:
                 self.kept.pop(name, None)
@@ -130,7 +130,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no TOML": (message(operators="[operator"), "bad-args"),
     "a list with something else": (message(operators=NEW.toml + "\n[hub]\nid = 'MTR-2'\n"), "bad-args"),
     "more admins wanted than there are": (message(operators="threshold = 2\n" + NEW.toml), "bad-args"),
-    "a list of octets": (message(operators=NEW.toml.encode()), "malformed"),
+    "a list of bytes": (message(operators=NEW.toml.encode()), "malformed"),
     "claims that are a list": (MAKER.sign({1: -7, 3: CONTENT_TYPE}, dumps([1, 2])), "malformed"),
     "nothing": (b"", "malformed"),
     "not COSE": (b"\xd2\x80", "malformed"),
@@ -142,10 +142,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_it_is_refused_and_nothing_changes(name: str) -> None:
-    octets, reason = HOSTILE[name]
+    raw, reason = HOSTILE[name]
     hub = Hub()
     with pytest.raises(BadRecovery) as refused:
-        hub.recover(octets)
+        hub.recover(raw)
     assert refused.value.reason == reason
     assert len(str(refused.value)) < 300
     assert hub.operators() == {"lost"} and not hub.kept and not hub.events
@@ -161,10 +161,10 @@ def test_without_a_clock_or_a_key_nobody_is_believed() -> None:
 
 
 def test_it_can_be_pasted() -> None:
-    octets = message()
-    text = armour(octets)
+    raw = message()
+    text = armour(raw)
     assert max(map(len, text.splitlines())) <= 80 and text.endswith("\n\n")
-    assert unarmour(text.replace("\n", "\r\n").encode()) == unarmour(octets) == octets
+    assert unarmour(text.replace("\n", "\r\n").encode()) == unarmour(raw) == raw
     for bad in (b"", b"!", struct.pack("<Q", 1 << 60)):
         with pytest.raises(BadRecovery):
             Hub().recover(unarmour(bad))

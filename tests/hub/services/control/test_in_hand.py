@@ -20,7 +20,7 @@ def test_what_a_hub_died_of_twice_is_poison_and_then_forgotten(tmp_path: Path) -
 
 
 def test_a_file_that_does_not_read_is_nothing(tmp_path: Path) -> None:
-    for octets in (b"\xff\x00", b"", b"- 0\n", b"x" * 300):
-        (tmp_path / "in-hand").write_bytes(octets)
+    for raw in (b"\xff\x00", b"", b"- 0\n", b"x" * 300):
+        (tmp_path / "in-hand").write_bytes(raw)
         assert not InHand(tmp_path).is_poison(b"x")
     assert not InHand(tmp_path / "missing").is_poison(b"x")

@@ -77,11 +77,11 @@ def test_pubacks_go_in_the_order_of_their_messages(make_house: Make, scripted: S
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_broker_that_heeds_no_receive_maximum_waits(make_house: Make, scripted: Scripted, protocol: str) -> None:
     """What the hub holds unacknowledged is bounded by not reading on, and nothing of it is lost."""
-    count, octets = 1500, 2000
-    commands = [publish(b"meters/MTR-1/commands", b"hold".ljust(octets), mid, protocol) for mid in range(1, count + 1)]
+    count, raw = 1500, 2000
+    commands = [publish(b"meters/MTR-1/commands", b"hold".ljust(raw), mid, protocol) for mid in range(1, count + 1)]
     broker = scripted(Script(connack() if protocol == "5" else connack_3(), at_once=b"".join(commands)))
     house = make_house(broker.port, protocol=protocol)
-    most = (1 << 20) // octets + 1
+    most = (1 << 20) // raw + 1
     wait_for("as many as it takes", lambda: len(house.commands) >= most - 10)
     house.event(1)
     house.status()  # it lives, and has read what it would

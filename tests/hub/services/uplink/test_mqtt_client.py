@@ -15,19 +15,19 @@ PAHOS: tuple[type[mqtt.Client], ...] = (mqtt.Client, MqttClient)
 
 
 class Line:
-    """Where a socket would be: gives the octets it was made with, keeps what is sent."""
+    """Where a socket would be: gives the bytes it was made with, keeps what is sent."""
 
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
+    def __init__(self, raw: bytes) -> None:
+        self._bytes = raw
 
     def recv(self, count: int) -> bytes:
-        octets, self._octets = self._octets[:count], self._octets[count:]
-        if not octets:
+        raw, self._bytes = self._bytes[:count], self._bytes[count:]
+        if not raw:
             raise BlockingIOError
-        return octets
+        return raw
 
-    def send(self, octets: bytes) -> int:
-        return len(octets)
+    def send(self, raw: bytes) -> int:
+        return len(raw)
 
     def setblocking(self, flag: bool) -> None:
         pass
