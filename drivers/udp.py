@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from drivers import socket_filter
-from drivers.fair_queue import TURN, FairQueue
+from drivers.fair_queue import BYTES_HELD, TURN, FairQueue
 from drivers.link import Arrived, Datagrams
 
 # As much as the socket is asked for in one wake-up: bounds the time before answers go out and timers are looked at.
@@ -89,7 +89,10 @@ class UdpLink:
         arrivals: Datagrams = []
         receive = sock.recvfrom
         queue = self._queue
+        room = BYTES_HELD  # no more is kept than the queue would take; the rest waits, or is lost, in the kernel
         for _ in range(_MAX_DATAGRAMS_PER_WAKE_UP):
+            if room <= 0:
+                break
             try:
                 data, address = receive(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
@@ -97,6 +100,7 @@ class UdpLink:
             except OSError:  # an ICMP error that belongs to an earlier send: not this datagram's business
                 continue
             arrivals.append((("udp", address[0], address[1]), data))
+            room -= len(data)
         if self._networks:
             arrivals = [arrival for arrival in arrivals if self._may_speak(arrival[0][1])]
         self._counters["received"] += len(arrivals)

@@ -17,7 +17,7 @@ from store.errors import StoreCorrupt
 from store.queries import load_queries, schema_statements
 
 APPLICATION_ID = 0x4D545248  # "MTRH"
-SCHEMA = 3
+SCHEMA = 4
 # 2 KiB pages: a WAL frame of 2072 bytes falls on 1.5 blocks of 4 KiB on average (6.3 KB of flash a commit, measured);
 # a frame of 4120 bytes always falls on two and a bit (8.4 KB).
 PAGE_SIZE = 2048
@@ -49,10 +49,11 @@ class Transaction:
     A class and not a generator: that alone is a tenth of what a lone commit costs besides its fsync.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "count")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.count = 0  # of those that became durable
 
     def __enter__(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -68,6 +69,7 @@ class Transaction:
         except BaseException:
             self._roll_back()
             raise
+        self.count += 1
 
     def _roll_back(self) -> None:
         # After some errors SQLite has rolled back already, and a failing rollback must not hide the reason.
@@ -150,6 +152,11 @@ class Database:
     def transaction(self) -> Transaction:
         """What runs inside it is durable, all of it or nothing. Not to be nested."""
         return self._transaction
+
+    def take_commits(self) -> int:
+        """How many transactions became durable since the last call, whoever wanted them."""
+        count, self._transaction.count = self._transaction.count, 0
+        return count
 
     def note_written(self, payload_bytes: int, changes: int) -> None:
         """Tell about how much a transaction wrote: it decides when the next checkpoint is due."""

@@ -3,7 +3,7 @@
 Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writer, which decides.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -266,15 +266,16 @@ class Engine(LogView):
             write_items(self.db, items)
         self._note_items(items)
 
-    def forward_done(self, forward_id: int) -> None:
-        """The broker has a raw forward. Durable with the next commit, or within a few seconds; until then a new session
-        passes over it, and a hub that dies sends it once more."""
-        self._done_forwards.add(forward_id)
+    def forwards_done(self, forward_ids: Iterable[int]) -> None:
+        """The broker has these raw forwards. Durable with the next commit, or within a few seconds; until then a new
+        session passes over them, and a hub that dies sends them once more."""
+        self._done_forwards.update(forward_ids)
         self.outbox.marks_dirty = True
 
     def forwards(self, after_id: int, limit: int) -> list[tuple[int, str, bytes]]:
         """Raw forwards that wait, beyond an id."""
-        rows = self.db.run("forward_after", (after_id, limit + len(self._done_forwards)))
+        done_beyond = sum(1 for forward_id in self._done_forwards if forward_id > after_id)
+        rows = self.db.run("forward_after", (after_id, limit + done_beyond))
         return [row for row in rows if row[0] not in self._done_forwards][:limit]
 
     # --- sealing
@@ -302,7 +303,8 @@ class Engine(LogView):
             if self.db.used_pages() >= self.budget.bulk_pages:
                 self.retention.prune_rows(pressed=True)
             pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload, extra)
-            self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
+            series = {(reading.client_id, reading.quantity) for reading in readings}
+            self.outbox.add_pack(pack, Span(min(times), max(times), *upto), sorted(series))
             for fields in gaps.fields():
                 self._seal_gap(fields)
         self.position = upto

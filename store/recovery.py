@@ -213,9 +213,14 @@ class Recovery:
         self.commit_s += (time.monotonic() - begun_s - self.commit_s) / 8
 
     def _note_commit(self, group: Group) -> None:
-        self.counts["commits"] += 1
+        self.count_commits()
         self.meter.note(64 * len(group.batches))
         self._note_news(group)
+
+    def count_commits(self) -> None:
+        """Every one of them: groups of adapters' messages, packs sealed, marks, what is pruned and condensed."""
+        if self.engine is not None:
+            self.counts["commits"] += self.engine.db.take_commits()
 
     def commit(self, group: Group) -> StoreError | None:
         """Take a group into custody; the error when nothing of it was stored."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -218,9 +218,9 @@ class Store:
         """Raw forwards that wait, beyond an id: `(id, topic, payload)`."""
         return self._ask(lambda engine: engine.forwards(after_id, limit))
 
-    def forward_done(self, forward_id: int) -> "Future[None]":
-        """The broker has a raw forward. Durable with the next commit, or within a few seconds."""
-        return self._ask(lambda engine: engine.forward_done(forward_id))
+    def forwards_done(self, forward_ids: Sequence[int]) -> "Future[None]":
+        """The broker has these raw forwards. Durable with the next commit, or within a few seconds."""
+        return self._ask(lambda engine: engine.forwards_done(forward_ids))
 
     # --- questions
 

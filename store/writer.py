@@ -207,6 +207,7 @@ class Writer(threading.Thread):
 
     def _after(self) -> None:
         """What is done once everybody has an answer."""
+        self.keeper.count_commits()
         if self.keeper.engine is not None and self.keeper.engine.outbox.marks_dirty and self._marks_at == NEVER:
             self._marks_at = time.monotonic() + MARKS_S
         due = self._retention_ms if time.monotonic() >= self._tend_at else None
@@ -307,8 +308,7 @@ class Writer(threading.Thread):
         except StoreError as error:
             answer(call.future, error=error)
             return
-        if call.writes:
-            self.keeper.counts["commits"] += result is not None
+        self.keeper.count_commits()
         self.keeper.news.update(call.news)
         answer(call.future, result)
 

@@ -7,11 +7,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from deploy.certificates import leaf, name_of, root
 from drivers.durable_file import replace_file
 from drivers.pkcs11_token import generate, load_key
 from hub.wire.keys.pkcs11 import parse_uri, to_pem, uri_of
+from hub.wire.keys.recovery import kid_of_key
+from hub.wire.uplink.envelope import ES256
 
 CA_DAYS = 365 * 35
 
@@ -70,6 +73,21 @@ class DeviceAuthority:
     def sign(self, data: bytes) -> bytes:
         """ECDSA over SHA-256, DER."""
         return self.key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
+class RecoverySigner:
+    """The authority as the signer of a list of operators for one hub (hub/wire/keys/recovery.py)."""
+
+    alg = ES256
+
+    def __init__(self, authority: DeviceAuthority) -> None:
+        self._authority = authority
+        self.kid = kid_of_key(authority.key.public_key())
+
+    def sign(self, data: bytes) -> bytes:
+        """As COSE wants it: r || s."""
+        r, s = decode_dss_signature(self._authority.sign(data))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def is_signed(certificate: x509.Certificate, signature: bytes, data: bytes) -> bool:

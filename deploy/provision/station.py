@@ -4,14 +4,17 @@
     python deploy/provision/station.py init FOLDER --passphrase-file FILE --operator grid:limit,price ...
     python deploy/provision/station.py provision FOLDER --passphrase-file FILE --serial MTR-0001 MTR-0007
     python deploy/provision/station.py provision FOLDER --passphrase-file FILE --first MTR-0001 --count 1000
+    python deploy/provision/station.py recover FOLDER --passphrase-file FILE --serial MTR-0001 --operators FILE ...
     python deploy/provision/station.py audit FOLDER
 
 Every call may be repeated: what is done stays as it is. See deploy/provision/README.md.
 """
 
 import argparse
+import hashlib
 import re
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +26,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.provision.authority import DeviceAuthority, NoAuthority, create, is_signed
+from deploy.provision.authority import DeviceAuthority, NoAuthority, RecoverySigner, create, is_signed
 from deploy.provision.device import BadSerial, Lot, check_serial, provision
 from deploy.provision.hardware import SOFTHSM, Jig, PluggedIn, SoftHsm, Tpm
 from deploy.provision.journal import Broken, StationJournal, entries_of, head_of
 from drivers.durable_file import replace_file
 from hub.app.config import ConfigError, load_config
-from hub.wire.keys.operators import BadOperators, operator_entry
+from hub.wire.keys.operators import BadOperators, operator_entry, parse_operators, refusal_of_list
 from hub.wire.keys.pkcs11 import BadUri, HardwareError
+from hub.wire.keys.recovery import MAX_BY, RecoveryMessage, armour, seal_recovery
 
 # Debian's, wherever its architecture has it.
 TPM2_PKCS11 = next(Path("/usr/lib").glob("*-linux-gnu*/pkcs11/libtpm2_pkcs11.so"), Path("libtpm2_pkcs11.so"))
@@ -89,6 +93,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--device-tpm", metavar="TCTI", default="device:/dev/tpmrm0", help="(default: %(default)s)")
     made.add_argument("--token", default="meterhub", help="the token's label (default: %(default)s)")
     made.add_argument("--pin-file", type=Path, help="of the token that is plugged in")
+    made = add("recover", recover, "sign a new list of operators for a hub that nobody can command any more")
+    made.add_argument("--serial", required=True, help="of the hub: another one refuses it")
+    made.add_argument("--operators", type=Path, required=True, help="operators.toml, with an admin who is there")
+    made.add_argument("--by", required=True, help="who asked for it: it is in the event that the utility gets")
+    made.add_argument("--out", type=Path, required=True, help="for the engineer: text to be piped or pasted")
     add("audit", audit, "is the journal whole, and is every device as it says?", secret=False)
     return parser.parse_args(argv)
 
@@ -110,6 +119,7 @@ def init(arguments: argparse.Namespace) -> int:
     create(folder, arguments.name, _passphrase(arguments), arguments.ca_uri)
     shared = folder / "shared"
     _once(shared / "ca.pem", (arguments.uplink_ca or folder / "ca.pem").read_bytes())
+    _once(shared / "manufacturer.pem", (folder / "ca.pem").read_bytes())
     _once(shared / "hub.toml", arguments.hub_toml.read_bytes() if arguments.hub_toml else DEFAULT_TOML.encode())
     if arguments.ssh_ca is not None:
         _once(shared / "ssh_ca.pub", arguments.ssh_ca.read_bytes())
@@ -175,6 +185,29 @@ def run(arguments: argparse.Namespace) -> int:
         replace_file(folder / "journal.sig", _signed_head(authority, journal.head()), 0o644)
         journal.close()
     print(f"{folder}: {made} devices made, {len(serials) - made} were complete already")
+    return 0
+
+
+def recover(arguments: argparse.Namespace) -> int:
+    """The hub takes it once, within seven days, and tells the utility. It is in the lot's journal."""
+    folder: Path = arguments.folder
+    text = arguments.operators.read_text()
+    if refusal := refusal_of_list(parse_operators(text), time.time()):
+        raise Usage(f"{arguments.operators}: {refusal}")
+    if not (folder / "devices" / check_serial(arguments.serial)).is_dir():
+        raise Usage(f"{arguments.serial}: not of this lot")
+    if not 0 < len(arguments.by) <= MAX_BY:
+        raise Usage(f"--by: expected up to {MAX_BY} characters")
+    authority = DeviceAuthority(folder, _passphrase(arguments))
+    message = RecoveryMessage(arguments.serial, int(time.time()), arguments.by, text)
+    sealed = seal_recovery(RecoverySigner(authority), message)
+    journal = StationJournal(folder / "journal.jsonl")
+    digest = hashlib.sha256(sealed).hexdigest()
+    journal.add("recovery", serial=arguments.serial, by=arguments.by, sha256=digest)
+    replace_file(folder / "journal.sig", _signed_head(authority, journal.head()), 0o644)
+    journal.close()
+    arguments.out.write_text(armour(sealed))
+    print(f"{arguments.out}: for {arguments.serial}, for seven days: meterhub operators recover")
     return 0
 
 

@@ -29,6 +29,7 @@ from hub.app.startup_checks import (
     gateway_config,
     meter_keys,
     present_identity,
+    recovery_key,
     stamp_or_none,
 )
 from hub.app.supervision import Supervision, Watched, note_custody
@@ -262,6 +263,7 @@ class Daemon:
             settings=control_settings(config),
             random=random.random,
             book=book,
+            recovery_key=recovery_key(config),
         )
         controller.trial.kept = kept
         for name in controller.restore(state, now):

@@ -53,6 +53,8 @@ KEY_MEANINGS = {
     "update.well_s": "how long a slot has to be well in one go, to be found good",
     "update.uplink_s": "by when an uplink that worked before an update has to be back after it",
     "control.operators_file": "who may command what; not there: nobody",
+    "control.recovery_key_file": "certificate or public key of the manufacturer, whose signature brings a new list of "
+    "operators where nobody can command any more (`meterhub operators recover`); not there: nobody's does",
     "control.heartbeat_s": "how often control points that send heartbeats send them; two periods of silence count",
     "control.failsafe": "the household limit while the control point is silent",
     "control.failsafe_min_s": "how long that limit holds, at the longest of its own (EEBUS LPC)",

@@ -13,8 +13,10 @@ from hub.services.identity.renewal import newest_identity
 from hub.wire.keys.identity import BadIdentity, Identity
 from hub.wire.keys.operators import BadOperators, Operators, parse_operators
 from hub.wire.keys.pkcs11 import uri_of
+from hub.wire.keys.recovery import read_key
 from hub.wire.mqttsn.topics import PREDEFINED
 from hub.wire.uplink.cbor import decode_own, encode
+from hub.wire.uplink.envelope import PublicKey
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,19 @@ def operators_of(config: Config, kept: bytes | None = None) -> Operators:
         return parse_operators(text)
     except BadOperators as error:
         raise ConfigError(f"{config.source}: control.operators_file: {config.operators_file}: {error}") from None
+
+
+def recovery_key(config: Config) -> PublicKey | None:
+    """The manufacturer's key for local recovery; None where the file is not there. Raises ConfigError."""
+    says = f"{config.source}: control.recovery_key_file: {config.recovery_key_file}: "
+    try:
+        return read_key(config.recovery_key_file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{says}{error.strerror}; expected the manufacturer's certificate") from None
+    except ValueError as error:
+        raise ConfigError(f"{says}expected {error}") from None
 
 
 class OperatorFile:

@@ -181,6 +181,9 @@ class Supervision:
         ]
         health.set_condition("operators-not-loaded", self._hub.operators_changed())
         health.set_condition("operator-expires-soon", bool(ending), plain(", ".join(ending)))
+        admins = [operator for operator in operators.values() if "admin" in operator.roles]
+        gone = trusted and bool(admins) and not any(operator.may("admin", t) for operator in admins)
+        health.set_condition("operators-without-admin", gone, plain(", ".join(operator.kid for operator in admins)))
         until = self._hub.trial_until()
         health.set_condition("operators-on-trial", until is not None, "" if until is None else f"until {until:.0f}")
 

@@ -8,11 +8,8 @@ floor: a message of the same size through the same broker and back.
 
 import json
 import selectors
-import socket
 import statistics
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,16 +19,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.bench.load import connect
-from hub.bench.peer import LocalBroker
+from hub.bench.peer import LocalBroker, free_udp_port, start_hub
 from hub.headend.connection import BrokerConnection
-from hub.services.admin.client import NoDaemon, ask
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner
 
 START_W = 7000.0
 STEP_W = 5.0
-_READY_S = 30.0
 _ORDER_S = 5.0
 _ABOUT_CAR = {"class": "ev-charger", "nominal_w": 7200}
 _ABOUT_OTHER = {"class": "plug", "sheddable": False}
@@ -103,8 +98,10 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
         directory = Path(place)
         broker = LocalBroker(directory)
         operator = ec.generate_private_key(ec.SECP256R1())
-        udp_port = _free_udp_port()
-        hub = _start_hub(directory, broker.port, udp_port, operator)
+        udp_port = free_udp_port()
+        (directory / "operators.toml").write_text(operator_entry("bench", operator.public_key(), ["limit"], "bench"))
+        control = f'[control]\noperators_file = "{directory}/operators.toml"\n'
+        hub = start_hub(directory, broker.port, udp_port, control)
         try:
             home = Adapters(udp_port, adapters, readings_per_s)
             control_point = BrokerConnection(
@@ -162,36 +159,3 @@ def _command(signer: FileSigner, number: int, watts: float) -> bytes:
         Command("bench", "hub", now + 600, None, now, number.to_bytes(16, "big"), number + 1, "limit",
                 {"watts": watts, "duration": 3600}),
     )  # fmt: skip
-
-
-def _start_hub(
-    directory: Path, port: int, udp_port: int, operator: ec.EllipticCurvePrivateKey
-) -> "subprocess.Popen[bytes]":
-    entry = operator_entry("bench", operator.public_key(), ["limit"], "bench")
-    (directory / "operators.toml").write_text(entry)
-    (directory / "hub.toml").write_text(
-        f'[hub]\ndata_dir = "{directory}/data"\nrun_dir = "{directory}/run"\n'
-        f'[han.udp]\nlisten = "127.0.0.1:{udp_port}"\n'
-        f'[uplink]\nhost = "127.0.0.1"\nport = {port}\nca_file = "{directory}/broker.pem"\n'
-        f'cert_file = "{directory}/hub.pem"\nkey_file = "{directory}/hub.key"\n'
-        f'[control]\noperators_file = "{directory}/operators.toml"\n'
-    )
-    hub = subprocess.Popen(
-        [sys.executable, "-m", "hub", "run", "--config", str(directory / "hub.toml")], stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        try:
-            if ask(directory / "run" / "admin.sock", "status")["uplink"]["state"] == "up":
-                return hub
-        except NoDaemon:
-            pass
-        time.sleep(0.05)
-    hub.kill()
-    raise TimeoutError("the hub did not come up")
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -1,9 +1,10 @@
-"""What the uplink's benchmark talks to: a mosquitto of its own on the loopback, with certificates of its own."""
+"""What benchmarks talk to: a mosquitto of their own on the loopback, with certificates of its own, and a real hub."""
 
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -14,7 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from hub.services.admin.client import NoDaemon, ask
+
 _START_S = 10.0
+_READY_S = 30.0
 
 
 class NoBroker(Exception):
@@ -39,7 +43,9 @@ def self_signed(directory: Path, name: str) -> None:
         .sign(key, hashes.SHA256())
     )
     (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / f"{name}.key").write_bytes(
+    key_file = directory / f"{name}.key"
+    key_file.touch(0o600)  # the hub takes no key that others may read
+    key_file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
@@ -86,3 +92,33 @@ class LocalBroker:
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+
+
+def start_hub(directory: Path, port: int, udp_port: int, more: str) -> "subprocess.Popen[bytes]":
+    """A hub in a process of its own, its uplink up. `more`: tables of its configuration. Raises TimeoutError."""
+    (directory / "hub.toml").write_text(
+        f'[hub]\ndata_dir = "{directory}/data"\nrun_dir = "{directory}/run"\n'
+        f'[han.udp]\nlisten = "127.0.0.1:{udp_port}"\n'
+        f'[uplink]\nhost = "127.0.0.1"\nport = {port}\nca_file = "{directory}/broker.pem"\n'
+        f'cert_file = "{directory}/hub.pem"\nkey_file = "{directory}/hub.key"\n{more}'
+    )
+    hub = subprocess.Popen(
+        [sys.executable, "-m", "hub", "run", "--config", str(directory / "hub.toml")], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        try:
+            if ask(directory / "run" / "admin.sock", "status")["uplink"]["state"] == "up":
+                return hub
+        except NoDaemon:
+            pass
+        time.sleep(0.05)
+    hub.kill()
+    raise TimeoutError("the hub did not come up")
+
+
+def free_udp_port() -> int:
+    """A port of the loopback that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

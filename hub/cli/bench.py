@@ -21,6 +21,9 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--commands", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--adapters", type=int, default=100, help="(default: %(default)s)")
     parser.add_argument("--readings-per-s", type=float, default=10.0, help="of the whole home (default: %(default)s)")
+    parser = add_verb(actions, "forward", forward, "raw forwards that arrive at a mosquitto of its own")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 20, 100], help="(default: 1 20 100)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per number of clients (default: %(default)s)")
     parser = add_verb(actions, "uplink", uplink, "a backlog of readings through TLS to a mosquitto of its own")
     parser.add_argument("--readings", type=int, default=1_000_000, help="(default: %(default)s)")
     parser.add_argument(
@@ -42,6 +45,22 @@ def uplink(arguments: argparse.Namespace) -> int:
         print_json(row)
     else:
         print_table(("figure", "value"), list(row.items()))
+    return FINE
+
+
+def forward(arguments: argparse.Namespace) -> int:
+    from hub.bench.forward import bench_forward
+    from hub.bench.peer import NoBroker
+
+    try:
+        rows = bench_forward(arguments.clients, arguments.seconds)
+    except (NoBroker, TimeoutError) as error:
+        complain(f"bench forward: {why(error)}")
+        return PROBLEM
+    if arguments.json:
+        print_json(rows)
+    else:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
     return FINE
 
 

@@ -30,6 +30,7 @@ VERBS = {
     "readings": "hub.cli.readings",
     "events": "hub.cli.events",
     "limits": "hub.cli.limits",
+    "operators": "hub.cli.operators",
     "radio": "hub.cli.radio",
     "meter": "hub.cli.meter",
     "trace": "hub.cli.trace",

@@ -95,6 +95,13 @@ CONDITIONS: dict[str, Kind] = {
             "An operator whose time has ended cannot be replaced from afar: when it was the last, nobody may "
             "command this hub."
         ),
+        depends_on=("operators-without-admin",),
+    ),
+    "operators-without-admin": Kind(
+        "error",
+        "no admin among the operators is valid any more",
+        "have the manufacturer sign a new list for this hub; a field engineer brings it: meterhub operators recover",
+        why="Nobody can bring another list of operators over the uplink: this hub goes on, and cannot be changed.",
     ),
     "operators-on-trial": Kind(
         "warning",

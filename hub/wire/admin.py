@@ -457,6 +457,26 @@ class ReloadAnswer(TypedDict):
     operators: list[str]
 
 
+class OperatorEntry(TypedDict):
+    """`not_after`: UTC epoch seconds; null: for good."""
+
+    kid: str
+    name: str
+    roles: list[str]
+    not_after: float | None
+    priority: int
+    lpc: bool
+
+
+class OperatorsAnswer(TypedDict):
+    """`admins`: who may bring another list now; `trial_until`: when the list before this one returns."""
+
+    operators: list[OperatorEntry]
+    threshold: int
+    admins: list[str]
+    trial_until: float | None
+
+
 class ConfigAnswer(TypedDict):
     """`changed`: the settings that a command set, by `table.key`: they are not the file's any more."""
 
@@ -491,6 +511,8 @@ ANSWERS: dict[str, Any] = {
     "radio.remove": RemoveAnswer,
     "factory_reset": ResetAnswer,
     "reload": ReloadAnswer,
+    "operators": OperatorsAnswer,
+    "operators.recover": ReloadAnswer,
     "config": ConfigAnswer,
 }
 # What more than a named field may stand in.

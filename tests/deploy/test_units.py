@@ -13,7 +13,7 @@ from deploy.provision.device import FIELD_ID, HUB_ID
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 FIELD_UNITS = UNITS.parent / "field"
 SERVICES = sorted([*UNITS.glob("*.service"), *FIELD_UNITS.glob("*.service")])
-EXPOSURE_AT_MOST = 1.5
+EXPOSURE_AT_MOST = 1.3
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here: units cannot be judged"

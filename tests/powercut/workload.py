@@ -142,7 +142,7 @@ class Life:
         found = self._store.forwards(0, 1).result(WAIT_S)
         if found:
             self.say(forwarded=int(found[0][2]))
-            self._store.forward_done(found[0][0]).result(WAIT_S)
+            self._store.forwards_done([found[0][0]]).result(WAIT_S)
 
     def step_clock(self) -> None:
         self._clock[0] += 700  # the duplicate window is over: what is sealed may be pruned, what is not, merged

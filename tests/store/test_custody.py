@@ -220,7 +220,7 @@ def test_forwards_keep_their_order_and_their_ids(open_store: Opener) -> None:
     changes = [r.ForwardQueued("alarm/a", b"1"), r.ForwardQueued("alarm/b", b"\x00")]
     assert commit(store, batch(1, changes=changes)) is None
     assert store.forwards(0, 9).result(WAIT_S) == [(1, "alarm/a", b"1"), (2, "alarm/b", b"\x00")]
-    store.forward_done(2).result(WAIT_S)
+    store.forwards_done([2]).result(WAIT_S)
     assert commit(store, batch(2, changes=[r.ForwardQueued("alarm/c", b"")])) is None
     assert store.forwards(1, 9).result(WAIT_S) == [(3, "alarm/c", b"")]
 

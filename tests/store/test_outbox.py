@@ -267,3 +267,14 @@ def test_what_is_booked_is_delivered_whatever_the_broker_said(open_store: Opener
     store.commit_control(Journal(booked={"readings": (store.epoch, 99)})).result(WAIT_S)
     assert store.unsent("readings", 0, 0, 9).result(WAIT_S) == []
     assert store.queue_status().result(WAIT_S)["readings"]["booked"] == 3, "no further than there are numbers"
+
+
+def test_every_commit_is_counted_whoever_wanted_it(store: Store) -> None:
+    """Packs that are sealed are commits, too: `status` hides no flash."""
+    before = store.status()["commits"]
+    assert commit(store, batch(1, *(sample(value=v) for v in range(5)))) is None
+    assert store.status()["commits"] == before + 1
+    assert store.seal_pack(100).result(WAIT_S) is not None
+    assert store.status()["commits"] == before + 2
+    assert store.seal_pack(100).result(WAIT_S) is None
+    assert store.status()["commits"] == before + 2, "nothing to seal, nothing written"

@@ -37,7 +37,7 @@ def by_name(schema: Json) -> Json:
 # The verbs that print an answer of the admin socket as it is, and the schema written for integrators.
 _QUESTIONS = {
     "status": "status", "adapters": "adapters", "queue": "queue", "readings": "readings", "events": "events",
-    "limits": "limits", "meter": "meter",
+    "limits": "limits", "operators list": "operators", "meter": "meter",
 }  # fmt: skip
 _DOCUMENT: Json = json.loads((Path(__file__).resolve().parents[2] / "docs/reference/admin-socket.json").read_text())
 

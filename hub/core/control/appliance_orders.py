@@ -11,7 +11,7 @@ MAX_ORDERS, MAX_ORDERS_EACH = 256, 64
 
 @dataclass(frozen=True, slots=True)
 class ApplianceOrder:
-    """One appliance is held to something. `ends_at`: UTC epoch seconds; `slot` and `text` as in an Order."""
+    """One appliance is held to something. `starts_at`, `ends_at`: UTC epoch seconds; `slot`, `text` as in an Order."""
 
     cti: bytes
     kid: str
@@ -19,13 +19,18 @@ class ApplianceOrder:
     client_id: str
     slot: str
     text: str
+    starts_at: float
     ends_at: float
     is_applied: bool = False
 
     def encode(self) -> bytes:
         """As the store keeps it."""
-        fields = [self.kid, self.digest, self.client_id, self.slot, self.text, self.ends_at, self.is_applied]
-        return encode(fields)
+        return encode(
+            [
+                self.kid, self.digest, self.client_id, self.slot, self.text, self.starts_at, self.ends_at,
+                self.is_applied,
+            ]
+        )  # fmt: skip
 
     def order(self, until: float) -> Order:
         return Order(self.slot, self.text, until)
@@ -34,7 +39,7 @@ class ApplianceOrder:
 def decode_appliance_order(cti: bytes, value: bytes) -> ApplianceOrder:
     """Read what `encode` wrote. Raises ValueError."""
     fields: Any = decode_own(value)
-    if not isinstance(fields, list) or len(fields) != 7:
+    if not isinstance(fields, list) or len(fields) != 8:
         raise ValueError("not an order to an appliance")
     return ApplianceOrder(cti, *fields)
 

@@ -29,12 +29,15 @@ from hub.core.control.records import (
     FORGOT,
     JOB,
     LIMIT,
+    OPERATORS,
     OPERATORS_BEFORE,
     ORDER,
+    RECOVERED,
     JobRequest,
     Journal,
     Step,
 )
+from hub.core.control.recovery import OperatorRecovery
 from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
@@ -50,8 +53,10 @@ from hub.core.records import (
 )
 from hub.wire.keys.operators import Operators
 from hub.wire.mqttsn.topics import matches
+from hub.wire.printable import one_line
 from hub.wire.uplink.args import BadArgs, check_args
 from hub.wire.uplink.cbor import decode_own, encode
+from hub.wire.uplink.envelope import PublicKey
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import Receipt
 
@@ -95,6 +100,7 @@ class Controller:
         settings: ControlSettings,
         random: Callable[[], float],
         book: OperatorBook,
+        recovery_key: PublicKey | None = None,
     ) -> None:
         self.hub_id = hub_id
         self.random = random
@@ -111,6 +117,7 @@ class Controller:
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
         self.trial = ListTrial(book)
+        self.recovery = OperatorRecovery(hub_id, recovery_key)
         self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.
@@ -151,8 +158,11 @@ class Controller:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
                     self.move(limit, "lost", now, "clock-went-back")
-            for order in self.orders.values():
-                self.tell_order(order, now)
+            for order in list(self.orders.values()):
+                if now + offset_s < order.starts_at - _BACKWARDS_S:  # the same of an order to one appliance
+                    self.end_order(order, "cancelled", now, "clock-went-back")
+                else:
+                    self.tell_order(order, now)
             self.advance(now)
 
     def follow_clock(self, offset_s: float) -> None:
@@ -170,7 +180,9 @@ class Controller:
                 self.limits.put(moved)
                 self._keep(LIMIT, moved)
         for order in list(self.orders.values()):
-            self.orders[order.cti] = shifted = replace(order, ends_at=order.ends_at + step_s)
+            self.orders[order.cti] = shifted = replace(
+                order, starts_at=order.starts_at + step_s, ends_at=order.ends_at + step_s
+            )
             self._keep(ORDER, shifted)
 
     def _keep(self, kind: str, item: Limit | ApplianceOrder) -> None:
@@ -208,6 +220,8 @@ class Controller:
         elif name == FORGOT:
             since = decode_own(value)
             self.authority.not_before = float("inf") if since is None else float(since)
+        elif name == RECOVERED:
+            self.recovery.last_iat = int(decode_own(value))
         elif name == OPERATORS_BEFORE:
             self.trial.restore(value)
         elif name in ("price", "weather"):
@@ -303,7 +317,7 @@ class Controller:
             self._leave_unanswered()
             return Step()
         journal = Journal()
-        detail = {"text": refused.text[:200]}
+        detail = {"text": one_line(refused.text)[:200]}
         receipt = self.receipt(refused.named_cti(), refused.digest, "refused", now, refused.reason, detail)
         if refused.kid and refused.reason not in _TRANSIENT:
             journal.tell(receipt, refused.kid)
@@ -361,6 +375,24 @@ class Controller:
             if self.watch.knows(kid):
                 self._journal.kept[BEAT + kid] = None
         self.advance(now)
+
+    def recover(self, message: bytes, now: float) -> Step:
+        """A list that the manufacturer signed, brought by a field engineer, once the step before was applied. Raises
+        BadRecovery."""
+        self._ending.clear()
+        found = self.recovery.judge(message, self.utc(now))
+        journal = Journal()
+        journal.kept[OPERATORS] = self.trial.book.item_of(found.text)
+        journal.kept[RECOVERED] = encode(found.iat)
+        self.trial.journal_end(journal)
+        journal.events.append(("operators.recovered", {"operators": sorted(found.operators), "by": found.by}))
+
+        def apply(later: float) -> None:
+            self.recovery.last_iat = found.iat
+            self.trial.replace(found.text)
+            self.use_operators(found.operators, later)
+
+        return Step(journal, apply)
 
     def _watch_operators(self, operators: Operators) -> None:
         self.watch.use_operators(operators.keys(), [kid for kid, operator in operators.items() if operator.lpc])

@@ -101,6 +101,8 @@ FORGOT = "forgot"
 LIMIT, ORDER, CTR, JOB, BEAT = "limit/", "order/", "ctr/", "job/", "beat/"
 # The list of operators that a `trust` command brought, and while that is on trial the one before.
 OPERATORS, OPERATORS_BEFORE = "operators", "operators/before"
+# The time (`iat`) of the last local recovery, as CBOR: the next one has to be newer.
+RECOVERED = "operators/recovered"
 # The item that says where a command's newest receipt is, as CBOR `[epoch, number, kid]`; the store keeps it.
 ANSWERED = "cti/"
 

@@ -68,6 +68,11 @@ class ListTrial:
         """It was confirmed."""
         self._before, self._until = None, None
 
+    def replace(self, text: str) -> None:
+        """A list is in force without a trial; one that was on trial is forgotten, and so is what was before it."""
+        self.kept = self.book.item_of(text)
+        self.end_it()
+
     def give_back(self, journal: Journal) -> Operators:
         """Nobody confirmed it: the old list. Raises ValueError where that does not read any more."""
         operators = self.book.read(self._before)

@@ -12,6 +12,11 @@ from hub.core.backoff import Pace
 
 LANE_ORDER = ("receipts", "events", "answers", "readings")
 MAX_IN_FLIGHT = 16
+# Raw forwards are small, and each waits for the broker alone: as many as it takes, up to these. So many places are left
+# to the lanes, or half where there are few.
+MAX_FORWARDS_IN_FLIGHT = 256
+_LEFT_TO_LANES = 8
+FORWARD = "forward"
 
 
 class Position(NamedTuple):
@@ -115,14 +120,28 @@ class Window:
     def __init__(self, receive_maximum: int) -> None:
         # One place stays free for the state topic and the heartbeat, which the window does not count.
         self.size = max(1, min(MAX_IN_FLIGHT, receive_maximum - 1))
+        self._total = max(1, min(MAX_FORWARDS_IN_FLIGHT, receive_maximum - 1))
         self._in_flight: dict[int, tuple[str, Position, float]] = {}
+        self._forwards = 0
         self._cursors = dict.fromkeys(LANE_ORDER, START)
         self.rtt_ms: float | None = None
 
     @property
     def room(self) -> int:
-        """How many more messages may be sent now."""
-        return self.size - len(self._in_flight)
+        """How many more messages of the lanes may be sent now."""
+        in_flight = len(self._in_flight)
+        return min(self.size - (in_flight - self._forwards), self._total - in_flight)
+
+    @property
+    def forward_room(self) -> int:
+        """How many more raw forwards."""
+        most = max((self._total + 1) // 2, self._total - _LEFT_TO_LANES)
+        return min(most - self._forwards, self._total - len(self._in_flight))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the broker has answered everything."""
+        return not self._in_flight
 
     def cursor(self, lane: str) -> Position:
         """Behind what position of the lane the next message is to be looked for."""
@@ -131,6 +150,7 @@ class Window:
     def sent(self, mid: int, lane: str, position: Position, now: float) -> None:
         """A message went out."""
         self._in_flight[mid] = (lane, position, now)
+        self._forwards += lane == FORWARD
         if lane in self._cursors:
             self._cursors[lane] = position
 
@@ -143,16 +163,13 @@ class Window:
         if lane in self._cursors:
             self._cursors[lane] = position
 
-    def under_way(self, lane: str) -> int:
-        """How many messages of a lane the broker has not answered."""
-        return sum(sent_lane == lane for sent_lane, _, _ in self._in_flight.values())
-
     def acknowledged(self, mid: int, now: float) -> tuple[str, Position] | None:
         """The broker answered a message of the window; None for one the window did not send."""
         entry = self._in_flight.pop(mid, None)
         if entry is None:
             return None
         lane, position, sent_at = entry
+        self._forwards -= lane == FORWARD
         self.rtt_ms = (now - sent_at) * 1000
         return lane, position
 

@@ -62,6 +62,8 @@ class Control(Protocol):
 
     def status(self) -> "ControlFigures": ...
 
+    async def recover(self, message: bytes) -> list[str]: ...
+
 
 class Trace(Protocol):
     """The last frames on either side."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         HanFigures,
         LimitsAnswer,
         MeterAnswer,
+        OperatorsAnswer,
         PermitAnswer,
         QueueAnswer,
         RadioAnswer,
@@ -39,7 +40,16 @@ if TYPE_CHECKING:
 MAX_ROWS = 100_000
 # What changes the hub or hands out its keys, and is therefore not for everybody who may read.
 CHANGES = frozenset(
-    {"adapters.forget", "radio.permit", "radio.backup", "radio.restore", "radio.remove", "factory_reset", "reload"}
+    {
+        "adapters.forget",
+        "radio.permit",
+        "radio.backup",
+        "radio.restore",
+        "radio.remove",
+        "factory_reset",
+        "reload",
+        "operators.recover",
+    }
 )
 
 
@@ -81,6 +91,8 @@ class Queries:
             "radio.remove": lambda request: self._radio().remove(str(request.get("ieee"))),
             "factory_reset": self.factory_reset,
             "reload": self.reload,
+            "operators": self.operators,
+            "operators.recover": self.operators_recover,
             "config": self.config,
         }
 
@@ -209,6 +221,29 @@ class Queries:
     async def reload(self, _request: dict[str, Any]) -> "ReloadAnswer":
         """Read the operators' file again. A mistake in it is the asker's: ConfigError is a ValueError."""
         return self._hub.reload()
+
+    async def operators(self, _request: dict[str, Any]) -> "OperatorsAnswer":
+        """Who may command; `admins`: who may bring another list now."""
+        controller = self._hub.control.controller
+        operators, t = controller.authority.operators, controller.utc(monotonic())
+        return {
+            "operators": [
+                {"kid": operator.kid, "name": operator.name, "roles": sorted(operator.roles),
+                 "not_after": operator.not_after, "priority": operator.priority, "lpc": operator.lpc}
+                for operator in operators.values()
+            ],
+            "threshold": operators.threshold,
+            "admins": sorted(kid for kid, operator in operators.items() if operator.may("admin", t or 0.0)),
+            "trial_until": controller.trial.until,
+        }  # fmt: skip
+
+    async def operators_recover(self, request: dict[str, Any]) -> "ReloadAnswer":
+        """A list that the manufacturer signed. BadRecovery is a ValueError: the asker's."""
+        try:
+            message = bytes.fromhex(str(request.get("message")))
+        except ValueError:
+            raise ValueError("message: expected hexadecimal digits") from None
+        return {"operators": await self._hub.control.recover(message)}
 
     async def factory_reset(self, _request: dict[str, Any]) -> "ResetAnswer":
         """Forget the home: an engineer hands the hub on to another one."""

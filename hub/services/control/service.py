@@ -25,6 +25,7 @@ from hub.core.order import EVERYTHING, Order
 from hub.core.records import Change, EventRecorded, Sample
 from hub.services.control.in_hand import InHand
 from hub.wire.keys.operators import Operators
+from hub.wire.keys.recovery import BadRecovery
 from hub.wire.printable import one_line
 from store import Sealed
 
@@ -103,6 +104,7 @@ class ControlService:
         self._in_hand = in_hand
         self._wake = asyncio.Event()
         self._inbox: CommandQueue[tuple[Claimed, Callable[[], None]]] = CommandQueue()
+        self._recoveries: deque[tuple[bytes, asyncio.Future[list[str]]]] = deque()
         self._entries: deque[_Entry] = deque()
         self._has_entries = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
@@ -149,6 +151,29 @@ class ControlService:
         log.exception("internal error while judging a command of %d bytes", len(message))
         self._health.raise_condition("internal-error", "a command could not be judged; see the journal")
 
+    async def recover(self, message: bytes) -> list[str]:
+        """Put a list of operators in force that the manufacturer signed; its kids, once it is durable. In turn with
+        commands. Raises BadRecovery where it is refused: then nothing has changed."""
+        done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._recoveries.append((message, done))
+        self._wake.set()
+        return await done
+
+    async def _recover(self, message: bytes, done: "asyncio.Future[list[str]]") -> None:
+        try:
+            step = self.controller.recover(message, monotonic())
+        except BadRecovery as error:
+            self.controller.counters[f"recovery.{error.reason}"] += 1
+            log.warning("local recovery: refused: %s", error)
+            done.set_exception(error)
+            return
+        await self._durable(step.journal)
+        self._guard(step.apply)
+        self._flush()
+        log.warning("local recovery: the manufacturer's list of operators is in force")
+        if not done.done():
+            done.set_result(sorted(self.controller.authority.operators))
+
     def observed(self, samples: list[Sample], changes: list[Change]) -> None:
         """What the gateway took up; called by the bridge as it hands it to the store."""
         for change in changes:
@@ -187,6 +212,9 @@ class ControlService:
                 self._wake.clear()
                 self._guard(self.controller.handle_timer)
                 self._flush()
+                if self._recoveries:
+                    await self._recover(*self._recoveries.popleft())
+                    continue
                 if self._inbox:
                     await self._take_some()
                     continue

@@ -11,6 +11,7 @@ can be sent at once (seal late: a backlog packs tighter, and until then it can s
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -19,7 +20,7 @@ from drivers.clock import monotonic, utc_ms
 from hub.core.health import Health
 from hub.core.uplink.rate_limiter import Drain
 from hub.core.uplink.reasons import describe
-from hub.core.uplink.window import LANE_ORDER, Listeners, Position, Rebooking, Window
+from hub.core.uplink.window import FORWARD, LANE_ORDER, Listeners, Position, Rebooking, Window
 from hub.services.uplink.session import MqttSession
 from hub.services.uplink.status import UplinkStatus
 from hub.wire.uplink.cbor import encode
@@ -40,8 +41,9 @@ PROMPT_LANES = tuple(lane for lane in LANE_ORDER if lane != "readings")
 NO_SUBSCRIBERS = 0x10  # MQTT 5 section 3.4.2.1
 NOT_BOOKED_S = 7 * 86400.0
 _REBOOK_LOOK_S = 60.0
-_FORWARD = "forward"
 _BATCH = 8
+# So many forwards are asked of the store at a time, more where they are small: each answer is a handover of threads.
+_FORWARDS_AT_ONCE, _FORWARD_BYTES = 128, 64 * 1024
 
 
 class Sender:
@@ -76,8 +78,11 @@ class Sender:
         self._again: list[tuple[str, Position]] = []
         self._alive = alive
         self._listeners = Listeners()
-        self._news = {*LANE_ORDER, _FORWARD}
+        self._news = {*LANE_ORDER, FORWARD}
         self._forward_cursor = 0
+        self._forwards: deque[tuple[int, str, bytes]] = deque()  # of the table, not sent yet
+        self._forwards_at_once = _BATCH
+        self._forwards_done: list[int] = []
         self._paused_until: float | None = None
         self._too_large: set[tuple[str, Position]] = set()
         self._drain = Drain(drain_bytes_s)
@@ -91,7 +96,7 @@ class Sender:
         """The store says which lanes have something new."""
         self._news |= what & set(LANE_ORDER)
         if "forwards" in what:
-            self._news.add(_FORWARD)
+            self._news.add(FORWARD)
         if self._news:
             self._wake.set()
 
@@ -121,11 +126,17 @@ class Sender:
         if not self._too_large:
             self._health.clear_condition("uplink-message-refused")
         self._try_again(self._listeners.somebody(lane))
-        if lane == _FORWARD:
-            done: Future[None] = self._store.forward_done(position.number)
-        else:
-            done = self._store.delivered(lane, position.epoch, position.number)
-        done.add_done_callback(_log_failure)
+        if lane == FORWARD:
+            # Those that are answered in one turn are told together: a handover between threads costs more than a mark.
+            if not self._forwards_done:
+                asyncio.get_running_loop().call_soon(self._tell_of_forwards)
+            self._forwards_done.append(position.number)
+            return
+        self._store.delivered(lane, position.epoch, position.number).add_done_callback(_log_failure)
+
+    def _tell_of_forwards(self) -> None:
+        done, self._forwards_done = self._forwards_done, []
+        self._store.forwards_done(done).add_done_callback(_log_failure)
 
     def _nobody_listens(self, lane: str, now: float) -> None:
         """No delivery: the message stays, and what is behind it is not wasted either."""
@@ -140,8 +151,8 @@ class Sender:
         if not lanes:
             return
         self.window.rewind(lanes)
-        if _FORWARD in lanes:
-            self._forward_cursor = 0
+        if FORWARD in lanes:
+            self._look_at_forwards_anew()
         self._news |= set(lanes)
         self._wake.set()
         waiting = self._listeners.waiting()
@@ -188,13 +199,13 @@ class Sender:
     def _may_send(self, now: float) -> bool:
         if self._paused_until is None:
             return True
-        if now < self._paused_until or self.window.room < self.window.size:
+        if now < self._paused_until or not self.window.is_empty:
             return False
         # Whatever was refused is somewhere behind the cursors: look at everything undelivered once more.
         self._paused_until = None
         self.window.rewind()
-        self._forward_cursor = 0
-        self._news = {*LANE_ORDER, _FORWARD}
+        self._look_at_forwards_anew()
+        self._news = {*LANE_ORDER, FORWARD}
         return True
 
     def _heartbeat_is_due(self) -> bool:
@@ -264,20 +275,38 @@ class Sender:
         return "readings" in self._news or self._pack_due_at <= monotonic()
 
     def _forward_room(self) -> int:
-        if _FORWARD not in self._news or self._listeners.waits(_FORWARD):
+        if not (self._forwards or FORWARD in self._news) or self._listeners.waits(FORWARD):
             return 0
-        return min(self._room(), (self.window.size + 1) // 2 - self.window.under_way(_FORWARD))
+        return min(self.window.forward_room, self._session.room)
+
+    def _look_at_forwards_anew(self) -> None:
+        self._forwards.clear()
+        self._forward_cursor = 0
 
     async def _send_forwards(self) -> None:
-        """Raw forwards are prompt, but take half of the window at most: readings go on beside a flood of them."""
-        while (limit := min(self._forward_room(), _BATCH)) > 0 and not self._session.is_over:
-            self._news.discard(_FORWARD)
-            found = await _result(self._store.forwards(self._forward_cursor, limit))
-            if len(found) == limit:
-                self._news.add(_FORWARD)
-            for forward_id, topic, payload in found:
-                self._forward_cursor = forward_id
-                self._publish(f"han/{topic}", payload, _FORWARD, Position(0, forward_id))
+        """Raw forwards are prompt, but never take the whole window: readings go on beside a flood of them."""
+        while (room := self._forward_room()) > 0 and not self._session.is_over:
+            if not self._forwards:
+                await self._fetch_forwards()
+            for _ in range(min(room, len(self._forwards))):
+                forward_id, topic, payload = self._forwards.popleft()
+                self._publish(f"han/{topic}", payload, FORWARD, Position(0, forward_id))
+
+    async def _fetch_forwards(self) -> None:
+        """The next of the table, in their order. Small ones many at a time, large ones a few."""
+        self._news.discard(FORWARD)
+        limit = self._forwards_at_once
+        found = await _result(self._store.forwards(self._forward_cursor, limit))
+        if len(found) == limit:
+            self._news.add(FORWARD)
+        if found:
+            self._forward_cursor = found[-1][0]
+            self._forwards.extend(found)
+        size = sum(len(payload) for _, _, payload in found)
+        if size > _FORWARD_BYTES:
+            self._forwards_at_once = max(_BATCH, limit // 2)
+        elif len(found) == limit:
+            self._forwards_at_once = min(_FORWARDS_AT_ONCE, 2 * limit)
 
     async def _send_unbooked(self, now: float) -> None:
         """What the broker acknowledged and the control point has not booked in time, behind everything that is new."""

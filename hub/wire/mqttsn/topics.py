@@ -143,17 +143,19 @@ def _fits(topic: str) -> bool:
 class Subscriptions:
     """Who subscribed to what: exact filters by dictionary, wildcards by scan, answers remembered until a change."""
 
-    MAX_REMEMBERED = 4096
+    # Topics and the clients that hear them, together: a topic that everybody hears is as large as the home.
+    MAX_REMEMBERED = 8192
 
     def __init__(self) -> None:
         self._exact: dict[str, dict[str, int]] = {}
         self._wild: dict[str, dict[str, int]] = {}
         self._remembered: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._size = 0
 
     def add(self, client_id: str, topic_filter: str, qos: int) -> None:
         table = self._wild if has_wildcard(topic_filter) else self._exact
         table.setdefault(topic_filter, {})[client_id] = qos
-        self._remembered.clear()
+        self._forget_answers()
 
     def remove(self, client_id: str, topic_filter: str) -> None:
         table = self._wild if has_wildcard(topic_filter) else self._exact
@@ -161,16 +163,23 @@ class Subscriptions:
         clients.pop(client_id, None)
         if not clients:
             table.pop(topic_filter, None)
-        self._remembered.clear()
+        self._forget_answers()
 
     def match(self, topic: str) -> tuple[tuple[str, int], ...]:
         """`((client_id, highest granted qos), ...)`: overlapping filters deliver once."""
         found = self._remembered.get(topic)
         if found is None:
-            if len(self._remembered) >= self.MAX_REMEMBERED:
-                self._remembered.clear()
-            found = self._remembered[topic] = self._find(topic)
+            found = self._find(topic)
+            self._size += 1 + len(found)
+            if self._size > self.MAX_REMEMBERED:
+                self._forget_answers()
+                self._size = 1 + len(found)
+            self._remembered[topic] = found
         return found
+
+    def _forget_answers(self) -> None:
+        self._remembered.clear()
+        self._size = 0
 
     def _find(self, topic: str) -> tuple[tuple[str, int], ...]:
         granted = dict(self._exact.get(topic, {}))

@@ -60,8 +60,10 @@ class _Held(_OfAppliance):
         self.check_appliance(restricts=True)
         slot, text = self.what()
         command = self.command
-        ends_at = self.t() + args["duration"]
-        self._order = ApplianceOrder(command.cti, command.kid, verdict.digest, args["client"], slot, text, ends_at)
+        t = self.t()
+        self._order = ApplianceOrder(
+            command.cti, command.kid, verdict.digest, args["client"], slot, text, t, t + args["duration"]
+        )
         self.superseded = self.own(self.older(slot))  # another's stands beside it: the newest is told
         left = [old for old in desk.orders.values() if old not in self.superseded]
         if len(left) >= MAX_ORDERS or sum(old.kid == self.kid for old in left) >= MAX_ORDERS_EACH:

@@ -7,7 +7,9 @@ import pytest
 from hub.core.health import CONDITIONS, Health
 from hub.core.uplink.reconnect_policy import JUST_BOOTED_S, PACES, STABLE_S, ReconnectPolicy, first_delay_s
 from hub.core.uplink.window import (
+    FORWARD,
     LANE_ORDER,
+    MAX_FORWARDS_IN_FLIGHT,
     MAX_IN_FLIGHT,
     NOBODY,
     START,
@@ -92,6 +94,24 @@ def test_the_window_keeps_to_the_brokers_receive_maximum() -> None:
     assert Window(65535).room == MAX_IN_FLIGHT
     assert Window(5).room == 4, "one place is left for state and heartbeat"
     assert Window(1).room == 1
+
+
+def test_forwards_take_what_the_broker_takes_and_leave_the_lanes_theirs() -> None:
+    for maximum in (1, 2, 3, 20, 100, 65535):
+        window, mid = Window(maximum), 0
+        while window.forward_room > 0:
+            mid += 1
+            window.sent(mid, FORWARD, Position(0, mid), 0.0)
+        assert mid == {1: 1, 2: 1, 3: 1, 20: 11, 100: 91, 65535: MAX_FORWARDS_IN_FLIGHT - 8}[maximum]
+        lanes = 0
+        while window.room > 0:
+            lanes += 1
+            window.sent(1000 + lanes, "events", Position(1, lanes), 0.0)
+        assert mid + lanes <= max(1, maximum - 1) and lanes <= MAX_IN_FLIGHT
+        assert lanes >= min(8, (maximum - 1) // 2), "a flood of forwards leaves the lanes their places"
+        for answered in (*range(1, mid + 1), *range(1001, 1001 + lanes)):
+            assert window.acknowledged(answered, 1.0) is not None
+        assert window.is_empty and window.forward_room == mid
 
 
 def test_the_window_follows_each_lane() -> None:

@@ -6,8 +6,8 @@ from hub.services.admin.queries import CHANGES, Queries
 
 # Neither changes anything nor hands out a key.
 READS = {
-    "config", "status", "adapters", "queue", "readings", "events", "limits", "meter", "trace", "radio.scan",
-    "radio.map",
+    "status", "adapters", "queue", "readings", "events", "limits", "operators", "meter", "trace", "radio.scan",
+    "radio.map", "config",
 }  # fmt: skip
 
 

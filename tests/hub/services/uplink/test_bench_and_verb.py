@@ -33,6 +33,21 @@ def test_a_backlog_drains_whole_in_bounded_memory() -> None:
     assert figures["bytes_per_reading"] < 6
 
 
+def test_forwards_that_are_acknowledged_arrive_all_of_them() -> None:
+    words = [sys.executable, "-m", "hub", "bench", "forward", "--clients", "1", "30", "--seconds", "0.5", "--json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout):
+        assert row["arrived_per_s"] > 0 and row["bare_per_s"] > 0 and row["cpu_s_per_10000"] >= 0
+
+
+def test_a_limit_is_measured_up_to_its_order() -> None:
+    words = [sys.executable, "-m", "hub", "bench", "limit", "--commands", "5", "--adapters", "3", "--json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["commands"] == 5
+
+
 @pytest.mark.slow
 def test_a_million_readings_a_hundred_thousand_a_second() -> None:
     figures = bench_uplink(1_000_000, 10)

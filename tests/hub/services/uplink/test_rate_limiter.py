@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import cbor2
 
+from hub.core.records import Batch, ForwardQueued
 from hub.core.uplink.rate_limiter import SLOW_ANSWER_S, Drain
 from tests.harness.house import House
 from tests.harness.scripted_broker import Script, ScriptedBroker, connack
@@ -81,8 +82,6 @@ def test_what_is_prompt_overtakes_a_backlog_and_each_lane_keeps_its_order(make_h
 
 
 def test_a_flood_of_forwards_and_a_backlog_share_the_window(make_house: Make, scripted: Scripted) -> None:
-    from hub.core.records import Batch, ForwardQueued
-
     broker = scripted(Script(SMALL, delay_s=0.01))
     house = make_house(broker.port, drain_kb_s=0)
     batch = Batch(1)
@@ -134,3 +133,21 @@ def test_what_comes_while_the_lane_is_being_looked_at_is_not_forgotten(make_hous
             wait_for(f"pair {pair} to go out", lambda: house.pending() == 0, 5)
     finally:
         work.cancel()
+
+
+def test_forwards_go_on_where_a_connection_ended_in_their_order(make_house: Make, scripted: Scripted) -> None:
+    """Fetched many at a time and marked together: what was under way when the line broke goes again, nothing is left
+    out, small or large."""
+    broker = scripted(Script(connack(), ends_after=90), Script(connack(), ends_after=150), Script())
+    house = make_house(broker.port)
+    wait_for("the session", lambda: house.status()["state"] == "up")
+    payloads = [f"{n}:".encode().ljust(40_000 if n % 50 == 7 else 64, b".") for n in range(400)]
+    batch = Batch(1)
+    batch.urgent = True
+    batch.changes = [ForwardQueued(f"raw/{i}", payload) for i, payload in enumerate(payloads)]
+    house.store.commit(batch, lambda _id, _error: None)
+    wait_for("all of them", lambda: {p.payload for p in broker.publishes() if "/han/" in p.topic} >= set(payloads))
+    numbers = {payload: n for n, payload in enumerate(payloads)}
+    for connection in range(broker.connections):
+        heard = [numbers[p.payload] for p in broker.publishes() if "/han/" in p.topic and p.connection == connection]
+        assert heard == sorted(heard), "in order within a session"
