@@ -23,9 +23,9 @@ PAGE = ROOT / "docs/field-engineer.md"
 
 
 def typed_in(text: str) -> list[tuple[str, list[str]]]:
-    """`(command, what it says)` of each ```console block, in order."""
+    """`(command, what it says)` of each ```text block, in order."""
     found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+    for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))
@@ -55,7 +55,7 @@ def evening(tmp_path: Path) -> Iterator[Hub]:
     operators = write_operators(tmp_path / "operators.toml", Operator("grid"))
     hub = Hub(
         tmp_path / "hub", authority, broker.port, meter__path=str(meter.link), meter__protocol="sml",
-        control__operators_file=str(operators),
+        control__operators_file=str(operators), uplink__retry_cap_s=2,
     )  # fmt: skip
     hub.env |= clock.env
     pump, boiler = (UdpAdapter(hub.udp_port, name) for name in ("heat-pump", "boiler"))
@@ -64,7 +64,6 @@ def evening(tmp_path: Path) -> Iterator[Hub]:
         assert pump.connect() == 0 and boiler.connect() == 0 and boiler.publish(1, b"5") == 0
         clock.pass_time(2 * 86400)
         assert boiler.connect() == 0 and boiler.publish(1, b"5") == 0
-        hub.wait_uplink()
         clock.pass_time(90)
         assert boiler.connect() == 0
         wanted = {"uplink-message-refused", "adapter-silent", "meter-silent"}
@@ -97,6 +96,6 @@ def test_the_story_of_the_page_is_true(evening: Hub, tmp_path: Path) -> None:
 
 def test_a_line_that_is_not_said_is_found_out() -> None:
     assert says("a  one 5 s\nb", "a...5 s") and not says("a\nb", "c...") and not says("xa", "a")
-    assert typed_in("```console\n$ meterhub a\nsays\n```\n\n```console\n$ meterhub b\n```") == [
+    assert typed_in("```text\n$ meterhub a\nsays\n```\n\n```text\n$ meterhub b\n```") == [
         ("meterhub a", ["says"]), ("meterhub b", []),
     ]  # fmt: skip
