@@ -1,6 +1,6 @@
 """`meterhub bench forward`: raw forwards that really arrive at the far end, a second.
 
-MQTT-SN clients over UDP, QoS 1, window 1, 64 octets; a hub in a process of its own that makes each durable and hands it
+MQTT-SN clients over UDP, QoS 1, window 1, 64 bytes; a hub in a process of its own that makes each durable and hands it
 on unchanged (`forward.out`); mosquitto over mutual TLS; a subscriber that counts. Beside it, by turns, a *bare loop*:
 the least that does the same. It drains the socket, commits what came as one row with the store's own settings,
 acknowledges, publishes at QoS 1 over TLS, and waits for the broker where too much is under way; it reads nothing of it,

@@ -43,7 +43,7 @@ NOT_BOOKED_S = 7 * 86400.0
 _REBOOK_LOOK_S = 60.0
 _BATCH = 8
 # So many forwards are asked of the store at a time, more where they are small: each answer is a handover of threads.
-_FORWARDS_AT_ONCE, _FORWARD_OCTETS = 128, 64 * 1024
+_FORWARDS_AT_ONCE, _FORWARD_BYTES = 128, 64 * 1024
 
 
 class Sender:
@@ -302,8 +302,8 @@ class Sender:
         if found:
             self._forward_cursor = found[-1][0]
             self._forwards.extend(found)
-        octets = sum(len(payload) for _, _, payload in found)
-        if octets > _FORWARD_OCTETS:
+        size = sum(len(payload) for _, _, payload in found)
+        if size > _FORWARD_BYTES:
             self._forwards_at_once = max(_BATCH, limit // 2)
         elif len(found) == limit:
             self._forwards_at_once = min(_FORWARDS_AT_ONCE, 2 * limit)

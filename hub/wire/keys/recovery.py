@@ -3,7 +3,7 @@
 For a hub that nobody can command any more. A COSE_Sign1 (RFC 9052), tag 18, protected header
 `{1: alg, 3: "application/vnd.meterhub.recovery+cbor", 4: kid}`, payload a deterministic CBOR map
 `{"hub": hub id, "iat": UTC epoch seconds, "by": who asked for it, "operators": operators.toml}`. `kid`: SHA-256 of the
-key (SubjectPublicKeyInfo, DER), first 8 octets. The key is the one in `control.recovery_key_file`, a certificate or a
+key (SubjectPublicKeyInfo, DER), first 8 bytes. The key is the one in `control.recovery_key_file`, a certificate or a
 public key in PEM: the authority of the provisioning station, unless the utility has put another in its place.
 """
 
@@ -62,7 +62,7 @@ def read_key(pem: bytes) -> PublicKey:
 
 
 def kid_of_key(key: PublicKey) -> bytes:
-    """What names a key: SHA-256 of it, first 8 octets."""
+    """What names a key: SHA-256 of it, first 8 bytes."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(key.public_bytes(encoding, form)).digest()[:8]
 
@@ -107,7 +107,7 @@ def armour(message: bytes) -> str:
 
 
 def unarmour(text: bytes) -> bytes:
-    """The octets of such a text, or of a file that has them as they are. Raises BadRecovery."""
+    """The bytes of such a text, or of a file that has them as they are. Raises BadRecovery."""
     if text[:1] == b"\xd2":  # CBOR tag 18
         return text
     try:
