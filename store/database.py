@@ -17,7 +17,7 @@ from store.errors import StoreCorrupt
 from store.queries import load_queries, schema_statements
 
 APPLICATION_ID = 0x4D545248  # "MTRH"
-SCHEMA = 3
+SCHEMA = 4
 # 2 KiB pages: a WAL frame of 2072 bytes falls on 1.5 blocks of 4 KiB on average (6.3 KB of flash a commit, measured);
 # a frame of 4120 bytes always falls on two and a bit (8.4 KB).
 PAGE_SIZE = 2048

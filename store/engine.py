@@ -303,7 +303,8 @@ class Engine(LogView):
             if self.db.used_pages() >= self.budget.bulk_pages:
                 self.retention.prune_rows(pressed=True)
             pack = self.outbox.seal_pack(self.utc_ms(), PACK_TYPE, payload, extra)
-            self.outbox.add_pack(pack, Span(min(times), max(times), *upto))
+            series = {(reading.client_id, reading.quantity) for reading in readings}
+            self.outbox.add_pack(pack, Span(min(times), max(times), *upto), sorted(series))
             for fields in gaps.fields():
                 self._seal_gap(fields)
         self.position = upto

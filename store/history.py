@@ -16,7 +16,7 @@ from store.database import Database
 from store.envelopes import pack_of, payload_of
 from store.errors import StoreCorrupt
 from store.logbody import LogRow
-from store.outbox import read_sealed
+from store.outbox import RUN_PACKS, read_sealed
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,25 @@ def _search_all(view: View, wanted: Wanted, rewrites: int) -> Generator[None, No
 
 
 def _search_packs(db: Database, wanted: Wanted, last_id: int) -> Generator[None, None, None]:
+    for low, high in _spans(db, wanted, last_id):
+        yield from _search_span(db, wanted, low, high)
+
+
+def _spans(db: Database, wanted: Wanted, last_id: int) -> list[tuple[int, int]]:
+    """Where to look, in the order asked for: packs beyond the first id of a pair, up to the second."""
+    if wanted.client is None and wanted.quantity is None:
+        return [(0, last_id)]
+    since = (db.one("present_since") or (last_id,))[0]
+    spans = [(0, min(since, last_id))] if since else []
+    for (bucket,) in db.run("present_where", (wanted.client, wanted.quantity)).fetchall():
+        low, high = max(bucket * RUN_PACKS - 1, since), min((bucket + 1) * RUN_PACKS - 1, last_id)
+        if low < high:
+            spans.append((low, high))
+    return spans[::-1] if wanted.newest_first else spans
+
+
+def _search_span(db: Database, wanted: Wanted, low: int, high: int) -> Generator[None, None, None]:
     query = "packs_down" if wanted.newest_first else "packs_up"
-    low, high = 0, last_id
     while rows := db.run(query, (low, high, wanted.from_ms, wanted.to_ms)).fetchall():
         for count, (pack_id, from_ms, to_ms) in enumerate(rows):
             if wanted.may_hold(from_ms, to_ms):

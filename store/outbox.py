@@ -83,6 +83,10 @@ def read_sealed(lane: str, rows: Iterable[tuple[int, int, int, bytes]], *, skip:
     return found
 
 
+# How many packs share one note of what they hold (store/sql/schema_004.sql).
+RUN_PACKS = 1024
+
+
 def time_of(t_ms: Any) -> int:
     """When a message was sealed, as its row says. Raises StoreCorrupt."""
     if type(t_ms) is not int:
@@ -135,9 +139,11 @@ class Outbox:
         """Seal a pack without storing it yet: that takes the span of its readings as well."""
         return self._sealed("readings", t_ms, content_type, payload, extra)
 
-    def add_pack(self, pack: Sealed, span: Span) -> None:
-        """Store a pack (inside a transaction)."""
+    def add_pack(self, pack: Sealed, span: Span, series: Iterable[tuple[str, str]]) -> None:
+        """Store a pack (inside a transaction). `series`: client and quantity of what it holds."""
         key = row_id(pack.epoch, pack.number)
+        for client_id, quantity in series:
+            self._db.run("present_add", (key // RUN_PACKS, client_id, quantity))
         self._db.run("pack_add", (key, pack.t_ms, zlib.crc32(pack.body), pack.body, *span))
         self.next["readings"] = pack.number + 1
 

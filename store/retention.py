@@ -124,6 +124,8 @@ class Retention:
             return False
         with engine.transaction():
             found = engine.db.run(f"sealed_prune/{oldest}", (upto[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE))
+            if oldest == "readings":
+                engine.db.run("present_prune", engine.db.one("sealed_next_id/readings", (0,)) or (0,))
         engine.db.note_written(0, 4)
         return found.rowcount > 0
 

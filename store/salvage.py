@@ -98,6 +98,7 @@ def salvage(source: Database, target: Database) -> Salvaged:
             rows = (row for row in _both_ways(source, f"salvage_sealed/{lane}") if row[0] > marks.get(lane, 0))
             kept.messages += _copy(target, f"sealed_put_back/{lane}", rows, _is_sealed)
         kept.messages += _copy_packs(source, target, marks)
+        target.run("present_since_all")
         # Before the log: rows whose pack is delivered, and so not copied, would otherwise pass for unsealed should the
         # space end here.
         _copy(target, "mark_put", marks.items())

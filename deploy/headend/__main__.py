@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -25,6 +25,9 @@ from deploy.headend.live import Live
 from deploy.headend.service import Service
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _FINE, _PROBLEM, _USAGE = 0, 1, 2
 
@@ -53,28 +56,23 @@ def serve(config: HeadendConfig) -> int:
     except (OSError, sqlite3.Error, ValueError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_api(config, service, live),
-            host=config.listen_host,
-            port=config.listen_port,
-            log_level="warning",
-            timeout_graceful_shutdown=2,
-        )
-    )
-
-    async def run() -> None:
-        live.attach(asyncio.get_running_loop())
-        await server.serve()
-
     # uvicorn ends in good order and then lets the signal do what it would have done without it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     try:
-        asyncio.run(run())
+        how = uvicorn.Config(
+            make_api(config, service, live), host=config.listen_host, port=config.listen_port, log_level="warning",
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        asyncio.run(_run(uvicorn.Server(how), live))
     finally:
         service.stop()
     return _FINE
+
+
+async def _run(server: "uvicorn.Server", live: Live) -> None:
+    live.attach(asyncio.get_running_loop())
+    await server.serve()
 
 
 def openapi() -> dict[str, Any]:

@@ -32,6 +32,7 @@ from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
 from deploy.headend.orders import Refusal, spread_of
+from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
 from hub.headend.bookkeeper import CommandToSend
@@ -48,9 +49,18 @@ _LEAST_SUMMED = 5  # households in a sum that anybody may see
 # What is unsafe to order through a form that people fill: the list of operators has its own procedure (two admins).
 OPS = tuple(op for op in ROLES if op not in ("trust", "trust.confirm", "booked", "resend"))
 
+_WORDS: dict[str, Any] = {
+    "description": "what is wrong, in words",
+    "content": {"application/json": {"schema": {"type": "object", "properties": {"detail": {"type": "string"}}}}},
+}
+_OAUTH: dict[str, Any] = {
+    "description": "RFC 6749, 5.2",
+    "content": {"application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}},
+}
 HubName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="a hub: the CN of its certificate")]
 OrderId = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 Moment = Annotated[int, Query(ge=0, le=1 << 40, description="UTC epoch seconds")]
+Day = Annotated[str, Query(pattern=r"^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$", description="a day of the market: 2027-03-28")]
 Most = Annotated[int, Query(ge=1, le=_MOST_ROWS)]
 
 
@@ -78,6 +88,19 @@ class NewOrder(BaseModel):
     args: dict[str, Any] = {}
     target: Target
     valid_s: int = Field(300, ge=10, le=_MAX_VALID_S, description="how long it may be obeyed, and is said again")
+
+
+class NewRollout(BaseModel):
+    """An update or a configuration in waves."""
+
+    model_config = ConfigDict(extra="forbid")
+    op: Literal["update", "config"]
+    args: dict[str, Any]
+    target: Target
+    wave_hubs: int = Field(10, ge=1, le=1_000_000, description="hubs in a wave")
+    success_share: float = Field(0.9, gt=0, le=1, description="of a wave, that starts the next")
+    error_share: float = Field(0.05, ge=0, lt=1, description="of all that were asked, beyond which it stops")
+    valid_s: int = Field(3600, ge=10, le=_MAX_VALID_S)
 
 
 class Made(BaseModel):
@@ -115,7 +138,8 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     """The application; `service` was started."""
     api = FastAPI(
         title="meterhub control point", version=VERSION, docs_url=None, redoc_url=None,
-        description="HouseholdUsage, orders and the book of a fleet of hubs.",
+        description="Usage, orders and the book of a fleet of hubs.",
+        responses={400: _WORDS, 401: _WORDS, 403: _WORDS, 503: _WORDS},
     )  # fmt: skip
     access = Access(config.clients)
     scheme = OAuth2(flows={"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}}, auto_error=False)
@@ -157,7 +181,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
         except ValueError as error:
-            raise HTTPException(422, str(error)) from None
+            raise HTTPException(400, str(error)) from None
         except TimeoutError:
             raise HTTPException(503, "the service is busy: ask again", {"Retry-After": "5"}) from None
         except sqlite3.Error as error:
@@ -174,14 +198,15 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
     @api.exception_handler(ValueError)
     async def refused(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)[:200]}, 422)
+        return JSONResponse({"detail": str(error)[:200]}, 400)
 
     urlencoded = "application/x-www-form-urlencoded"
     form = {"type": "object", "required": ["grant_type"], "properties": {
         "grant_type": {"type": "string", "enum": ["client_credentials"]},
         "client_id": {"type": "string"}, "client_secret": {"type": "string"}}}  # fmt: skip
 
-    @api.post("/oauth/token", response_model=AccessToken, tags=["access"], responses={400: {}, 401: {}}, openapi_extra={
+    @api.post("/oauth/token", response_model=AccessToken, tags=["access"],
+              responses={400: _OAUTH, 401: _OAUTH}, openapi_extra={
         "requestBody": {"required": True, "content": {urlencoded: {"schema": form}}}})  # fmt: skip
     async def token(request: Request) -> Any:
         """A bearer token for an hour. The client names itself in the form or by HTTP Basic (RFC 6749, 2.3.1)."""
@@ -224,19 +249,19 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         sql = "SELECT * FROM hub WHERE " + " AND ".join(where) + " ORDER BY hub LIMIT ?"
         return [_hub(db, row) for row in db.execute(sql, (*values, most))]
 
-    @api.get("/v1/hubs/{hub}", response_model=Hub, tags=["fleet"], responses={404: {}})
+    @api.get("/v1/hubs/{hub}", response_model=Hub, tags=["fleet"], responses={404: _WORDS})
     def one_hub(_: Fleet, db: Db, hub: HubName) -> Any:
         """One hub."""
         return _hub(db, _known(db, hub))
 
-    @api.get("/v1/hubs/{hub}/events", tags=["fleet"], responses={404: {}})
+    @api.get("/v1/hubs/{hub}/events", tags=["fleet"], responses={404: _WORDS})
     def events(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
         """What happened, newest first."""
         _known(db, hub)
         rows = db.execute("SELECT * FROM event WHERE hub = ? ORDER BY t_ms DESC, n DESC LIMIT ?", (hub, most))
         return [{"t_ms": row["t_ms"], "event": row["event"], "fields": json.loads(row["fields"])} for row in rows]
 
-    @api.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: {}})
+    @api.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: _WORDS})
     def receipts(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
         """The chain of receipts, newest first; `fits`: false where it does not follow from the one before."""
         _known(db, hub)
@@ -248,7 +273,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             for row in rows
         ]  # fmt: skip
 
-    @api.get("/v1/hubs/{hub}/book", tags=["fleet"], responses={404: {}})
+    @api.get("/v1/hubs/{hub}/book", tags=["fleet"], responses={404: _WORDS})
     def book(_: Fleet, db: Db, hub: HubName) -> list[dict[str, Any]]:
         """What is in the book of this hub: ranges of numbers by epoch and lane; `is_lost`: given up."""
         _known(db, hub)
@@ -259,7 +284,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             {"epoch": row[0], "lane": row[1], "first": row[2], "last": row[3], "is_lost": bool(row[4])} for row in rows
         ]
 
-    @api.get("/v1/hubs/{hub}/readings", tags=["usage"], responses={404: {}, 200: {"content": {
+    @api.get("/v1/hubs/{hub}/readings", tags=["usage"], responses={404: _WORDS, 200: {"content": {
         "application/senml+json": {}, "text/csv": {}}}})  # fmt: skip
     def readings(
         client: UsageClient, db: Db, request: Request, hub: HubName, from_s: Moment, to_s: Moment,
@@ -281,32 +306,32 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         records = [_senml(hub, row) for row in rows]
         return Response("[" + ",".join(records) + "]", media_type="application/senml+json")
 
-    @api.get("/v1/hubs/{hub}/intervals", tags=["usage"], responses={404: {}})
+    @api.get("/v1/hubs/{hub}/intervals", tags=["usage"], responses={404: _WORDS})
     def intervals(
-        client: UsageClient, db: Db, hub: HubName, day: date, quantity: str = "energy"
+        client: UsageClient, db: Db, hub: HubName, day: Day, quantity: str = "energy"
     ) -> list[dict[str, Any]]:
         """A market day's half-hours of a register of the meter, newest versions: 46, 48 or 50. `energy_wh` is null
         where it is not known."""
         _known(db, hub)
         note_reading(client, "intervals", f"{hub} {day} {quantity}")
-        from_s, to_s = day_of(day, config.timezone)
+        from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
         return [
             {"start_s": start_s, "version": version, "quality": quality, "made_ms": made_ms,
              "energy_wh": None if mwh is None else mwh / 1000}
             for start_s, version, mwh, quality, made_ms in intervals_of(db, hub, quantity, from_s, to_s)
         ]  # fmt: skip
 
-    @api.get("/v1/hubs/{hub}/day.svg", tags=["usage"], responses={404: {}, 200: {"content": {"image/svg+xml": {}}}})
-    def day_chart(client: UsageClient, db: Db, hub: HubName, day: date) -> Response:
+    @api.get("/v1/hubs/{hub}/day.svg", tags=["usage"], responses={404: _WORDS, 200: {"content": {"image/svg+xml": {}}}})
+    def day_chart(client: UsageClient, db: Db, hub: HubName, day: Day) -> Response:
         """The household's load on a market day, with the limits that were in force."""
         _known(db, hub)
         note_reading(client, "day.svg", f"{hub} {day}")
-        from_s, to_s = day_of(day, config.timezone)
+        from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
         rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
         limits = _limits_of(db, hub, from_s, to_s)
         return Response(charts.day(rows, limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
 
-    @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: {}})
+    @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: _WORDS})
     def erase(client: Admin, db: Db, hub: HubName) -> dict[str, int]:
         """A household's consumption goes, on its request: readings, half-hours, and the packs they came in."""
         _known(db, hub)
@@ -318,7 +343,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return {"readings": ask(do)}
 
-    @api.post("/v1/orders", response_model=Made, status_code=201, tags=["orders"], responses={409: {}})
+    @api.post("/v1/orders", response_model=Made, status_code=201, tags=["orders"], responses={409: _WORDS})
     def give(client: Control, order: NewOrder) -> Any:
         """Ask something of hubs. It is stored before it goes, and said again to each that is silent until it expires.
         For many hubs it waits for a second person."""
@@ -336,7 +361,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return ask(do)
 
-    @api.post("/v1/orders/{order_id}/approve", tags=["orders"], responses={409: {}})
+    @api.post("/v1/orders/{order_id}/approve", tags=["orders"], responses={409: _WORDS})
     def approve(client: Approver, order_id: OrderId) -> dict[str, str]:
         """The second person's word: the order goes."""
 
@@ -348,7 +373,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ask(do)
         return {"state": "sent"}
 
-    @api.post("/v1/orders/{order_id}/withdraw", tags=["orders"], responses={409: {}})
+    @api.post("/v1/orders/{order_id}/withdraw", tags=["orders"], responses={409: _WORDS})
     def withdraw(client: Control, order_id: OrderId) -> dict[str, str]:
         """An order that still waits goes nowhere."""
 
@@ -366,7 +391,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         rows = db.execute("SELECT * FROM grid_order ORDER BY made_ms DESC LIMIT ?", (most,))
         return [_order(db, row) for row in rows.fetchall()]
 
-    @api.get("/v1/orders/{order_id}", tags=["orders"], responses={404: {}})
+    @api.get("/v1/orders/{order_id}", tags=["orders"], responses={404: _WORDS})
     def one_order(_: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> dict[str, Any]:
         """One order and every hub's answer, the ones that said no first."""
         row = db.execute("SELECT * FROM grid_order WHERE id = ?", (order_id,)).fetchone()
@@ -383,7 +408,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         }
 
     @api.get("/v1/orders/{order_id}/spread.svg", tags=["orders"], responses={
-        409: {}, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
+        409: _WORDS, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
     def spread_chart(
         _: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
     ) -> Response:
@@ -396,6 +421,37 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         # Of a handful of households a sum tells too much for who may see the fleet only.
         watts = spread.watts if hubs >= _LEAST_SUMMED else []
         return Response(charts.spread(spread.obeyed, watts, hubs), media_type="image/svg+xml")
+
+    @api.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
+    def begin_rollout(client: Control, rollout: NewRollout) -> dict[str, str]:
+        """Start one; it goes on by itself, wave by wave, until it is done or stopped."""
+        args, target = check_args(rollout.op, _with_bytes(rollout.args)), rollout.target.one()
+        rule = rollout.model_dump(include={"wave_hubs", "success_share", "error_share", "valid_s"})
+
+        def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+            t = int(time.time())
+            rollout_id = point.rollouts.begin(rollout.op, args, target, client.client_id, t, **rule)
+            point.note_deed(_utc_ms(), client.client_id, "rollout", f"{rollout_id} {rollout.op}")
+            return rollout_id, []
+
+        return {"id": ask(do)}
+
+    @api.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={409: _WORDS})
+    def change_rollout(client: Control, order_id: OrderId, action: Literal["pause", "resume"]) -> dict[str, str]:
+        """Pause it; or go on, also after it stopped: who did not do it is asked again."""
+
+        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+            getattr(point.rollouts, action)(order_id)
+            point.note_deed(_utc_ms(), client.client_id, f"rollout {action}", order_id)
+            return None, []
+
+        ask(do)
+        return {"state": "running" if action == "resume" else "paused"}
+
+    @api.get("/v1/rollouts", tags=["roll-outs"])
+    def rollouts(_: Fleet, db: Db) -> list[dict[str, Any]]:
+        """Roll-outs, newest first, with how many hubs are where."""
+        return rollouts_of(db)
 
     @api.get("/v1/audit", tags=["access"])
     def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
@@ -426,10 +482,11 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         text = metrics(overview(db), service.counts, len(broken_chains(db)), db)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    @api.get("/healthz", tags=["operation"], responses={503: {}})
-    def health() -> Response:
+    @api.get("/healthz", tags=["operation"], responses={503: _WORDS})
+    def health() -> JSONResponse:
         """200 while the service takes messages."""
-        return Response(status_code=200 if service.is_alive else 503)
+        is_alive = service.is_alive
+        return JSONResponse({"state": "serving" if is_alive else "down"}, 200 if is_alive else 503)
 
     @api.get("/", include_in_schema=False)
     def console() -> FileResponse:

@@ -31,10 +31,12 @@ def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         lines.setdefault(row.client, []).append((row.t_ms / 1000, decimal_to_float(row.mantissa, row.exponent)))
+    if not lines:
+        return _nothing("no readings on this day")
     chart = pygal.XY(
         **_COMMON, xrange=(from_s, to_s), x_value_formatter=lambda t: f"{datetime.fromtimestamp(t, zone):%H:%M}",
         value_formatter=lambda w: f"{w:,.0f} W", x_labels=list(range(from_s, to_s + 1, 4 * 3600)),
-        no_data_text="no readings on this day",
+
     )  # fmt: skip
     # The largest first, so that the smaller are seen before it.
     by_size = sorted(lines.items(), key=lambda line: -max(value for _, value in line[1]))
@@ -50,8 +52,10 @@ def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int
 
 def spread(obeyed: Sequence[tuple[float, int]], watts: Sequence[tuple[float, float]], hubs: int) -> bytes:
     """How an order reached its hubs: how many had obeyed, and what their households drew, by seconds after it went."""
+    if not obeyed and not watts:
+        return _nothing("no hub has answered yet")
     chart = pygal.XY(
-        **_COMMON, x_value_formatter=lambda t: f"{t:g} s", no_data_text="no hub has answered yet",
+        **_COMMON, x_value_formatter=lambda t: f"{t:g} s",
         value_formatter=lambda n: f"{n:,.0f}", x_title="seconds after it was sent", range=(0, hubs),
         secondary_range=(0, max([value for _, value in watts], default=1.0)),
     )  # fmt: skip
@@ -80,3 +84,9 @@ def _drawn(chart: Any) -> bytes:
             if child.tag == "script":
                 parent.remove(child)
     return tostring(tree)
+
+
+def _nothing(text: str) -> bytes:
+    # pygal cannot lay out an axis without a point.
+    place = 'xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 80"'
+    return f'<svg {place}><text x="480" y="44" text-anchor="middle" font-size="18">{text}</text></svg>'.encode()

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.headend.orders import GridOrders, to_json
 from deploy.headend.registry import Registry
+from deploy.headend.rollouts import Rollouts
 from deploy.headend.usage import HouseholdUsage
 from hub.headend.book import Book
 from hub.headend.bookkeeper import Bookkeeper, CommandToSend
@@ -44,6 +45,7 @@ class ControlPoint:
         self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
         self.usage = HouseholdUsage(db, max_power_w)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
+        self.rollouts = Rollouts(db, self.registry, self.orders)
         self._db = db
 
     def enrol(self, certificates: Iterable[bytes], source: str) -> int:
@@ -108,7 +110,7 @@ class ControlPoint:
         UTC epoch seconds. Commit before it is published."""
         self.book.begin()
         self.usage.settle_stale(t * 1000)
-        return [*self.orders.due(t), *self._bookkeeper.questions(now, t)]
+        return [*self.orders.due(t), *self.rollouts.due(t), *self._bookkeeper.questions(now, t)]
 
     def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for the hubs of whom more is in the book than they were told."""

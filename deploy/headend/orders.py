@@ -42,17 +42,31 @@ class GridOrders:
         """A new order, and what to publish of it: nothing yet where a second person has to approve. `args` were
         checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
         hubs = self._registry.members(target)
-        order_id = uuid.uuid4().hex
         state = WAITING if len(hubs) > self._second_above else SENT
+        order_id = self._store(op, to_json(args), target, hubs, valid_s, client, t, state)
+        return order_id, self._send(order_id, t) if state == SENT else []
+
+    def give_to(
+        self, hubs: list[str], op: str, args_json: str, valid_s: int, client: str, t: int
+    ) -> tuple[str, list[CommandToSend]]:
+        """An order to these hubs: a wave of a roll-out, which somebody stands for already."""
+        order_id = self._store(op, args_json, {"hubs": hubs}, hubs, valid_s, client, t, SENT)
+        return order_id, self._send(order_id, t)
+
+    def _store(
+        self, op: str, args_json: str, target: dict[str, Any], hubs: list[str], valid_s: int, client: str, t: int,
+        state: str,
+    ) -> str:  # fmt: skip
+        order_id = uuid.uuid4().hex
         self._db.execute(
             "INSERT INTO grid_order (id, op, args, target, hubs, made_ms, valid_s, exp_s, asked_by, state)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (order_id, op, to_json(args), json.dumps(target), len(hubs), t * 1000, valid_s, t + valid_s, client, state),
+            (order_id, op, args_json, json.dumps(target), len(hubs), t * 1000, valid_s, t + valid_s, client, state),
         )
         self._db.executemany(
             "INSERT INTO order_hub (order_id, hub, status) VALUES (?, ?, ?)", ((order_id, hub, state) for hub in hubs)
         )
-        return order_id, self._send(order_id, t) if state == SENT else []
+        return order_id
 
     def approve(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
         """The second person's word. Raises Refusal."""

@@ -60,6 +60,18 @@ CREATE TABLE IF NOT EXISTS order_hub (
 CREATE INDEX IF NOT EXISTS order_hub_due ON order_hub (next_s) WHERE status = 'sent';
 CREATE INDEX IF NOT EXISTS order_hub_of_hub ON order_hub (hub);
 
+-- An update or a configuration that goes out in waves; each wave is an order.
+CREATE TABLE IF NOT EXISTS rollout (
+  id TEXT PRIMARY KEY, op TEXT NOT NULL, args TEXT NOT NULL, target TEXT NOT NULL, made_ms INTEGER NOT NULL,
+  asked_by TEXT NOT NULL, wave_hubs INTEGER NOT NULL, success_share REAL NOT NULL, error_share REAL NOT NULL,
+  valid_s INTEGER NOT NULL, state TEXT NOT NULL,  -- running, paused, stopped, done
+  why TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollout_hub (
+  rollout_id TEXT NOT NULL, hub TEXT NOT NULL, order_id TEXT NOT NULL DEFAULT '',  -- '': not asked yet
+  PRIMARY KEY (rollout_id, hub)
+) WITHOUT ROWID;
+
 -- The chain of receipts of each hub, link by link (design 3.3: prev, i).
 CREATE TABLE IF NOT EXISTS receipt (
   hub TEXT NOT NULL, epoch INTEGER NOT NULL, i INTEGER NOT NULL, iat INTEGER NOT NULL, cti BLOB,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.app.config import Config, default_path, load_config
-from hub.services.admin.client import ask
+from hub.services.admin.client import PATIENT_S, ask
 from hub.wire.printable import one_line
 
 FINE, PROBLEM, USAGE, NO_DAEMON = 0, 1, 2, 3
@@ -47,8 +47,16 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def ask_daemon(arguments: argparse.Namespace, what: str, *, timeout_s: float = 10.0, **request: Any) -> Any:
-    """Ask the running hub. Raises ConfigError, NoDaemon or Refused."""
-    return ask(config_of(arguments).run_dir / "admin.sock", what, timeout_s, **request)
+    """Ask the running hub; what takes its time is said so. Raises ConfigError, NoDaemon or RequestRefused."""
+    return ask(config_of(arguments).run_dir / "admin.sock", what, timeout_s, _still_waiting, **request)
+
+
+def _still_waiting(waited_s: float) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rthe hub is looking, for {waited_s:.0f} s now\x1b[K")
+        sys.stderr.flush()
+    elif waited_s < 2 * PATIENT_S:  # in a script or a log, once
+        complain("the hub is looking: this takes its time")
 
 
 def say(text: str = "", *, flush: bool = False) -> None:

@@ -29,11 +29,11 @@ def doctor(arguments: argparse.Namespace) -> int:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            say(f"{_MARKS[finding.severity]:8} {finding.check:14} {finding.text}")
+            say(f"{_MARKS[finding.severity]:8} {finding.check:25} {finding.text}")
             if finding.why:
-                say(f"{'':23} {finding.why}")
+                say(f"{'':9} {finding.why}")
             if finding.remedy:
-                say(f"{'':23} what to do: {finding.remedy}")
+                say(f"{'':9} what to do: {finding.remedy}")
     return PROBLEM if any(finding.severity == ERROR for finding in findings) else FINE
 
 

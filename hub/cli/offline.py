@@ -7,6 +7,9 @@ from typing import Any
 from hub.cli.common import ask_daemon, config_of
 from hub.services.admin.client import NoDaemon
 
+# A year of readings, by time alone, on a small board.
+_SEARCH_S = 300.0
+
 
 def ask_or_open(arguments: argparse.Namespace, what: str, query: Callable[[Any], Any], **request: Any) -> Any:
     """Ask the running hub; where none runs, open its database and query that; with --bundle, ask the bundle.
@@ -16,7 +19,7 @@ def ask_or_open(arguments: argparse.Namespace, what: str, query: Callable[[Any],
     if arguments.bundle is not None:
         return from_bundle(arguments, what)
     try:
-        return ask_daemon(arguments, what, **request)
+        return ask_daemon(arguments, what, timeout_s=_SEARCH_S, **request)
     except NoDaemon as absent:
         from store import StoreError
         from store.offline import OfflineStore

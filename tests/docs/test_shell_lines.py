@@ -36,9 +36,12 @@ def shell_lines(text: str) -> list[str]:
     """What is typed in a page's blocks: indented by four, or fenced as sh or console; continued lines are one."""
     text = re.sub(r"```(?!sh\b|console\b|bash\b).*?```", "", text, flags=re.DOTALL)  # drawings, TOML, output
     found: list[str] = []
-    for block in re.findall(r"(?:(?<=\n\n)|\A)((?: {4}\S[^\n]*\n)+)|```(?:sh|console|bash)\n(.*?)```", text, re.DOTALL):
-        lines = re.sub(r"\\\n\s*", " ", block[0] or block[1]).splitlines()
-        found += [line.strip().removeprefix("$ ") for line in lines if line.strip()]
+    blocks = r"(?:(?<=\n\n)|\A)((?: {4}\S[^\n]*\n)+)|```(sh|console|bash)\n(.*?)```"
+    for indented, fence, fenced in re.findall(blocks, text, re.DOTALL):
+        lines = [line.strip() for line in re.sub(r"\\\n\s*", " ", indented or fenced).splitlines() if line.strip()]
+        if fence == "console":  # what is typed has a prompt before it, the rest is what came
+            lines = [line for line in lines if line.startswith("$ ")]
+        found += [line.removeprefix("$ ") for line in lines]
     return found
 
 
@@ -69,6 +72,7 @@ def test_what_is_run_stands_there() -> None:
     [
         ("Say:\n\n    one --two\n    three\n\nand\n", ["one --two", "three"]),
         ("```sh\n$ one \\\n  two\n```\n", ["one  two"]),
+        ("```console\n$ one\nwhat's said\n$ two\n```\n", ["one", "two"]),
         ("```\n    a drawing\n```\n\n```toml\na = 1\n```\n", []),
         ("- a list\n    that goes on\n", []),
     ],

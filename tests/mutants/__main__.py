@@ -25,7 +25,10 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "wire/uplink": (("hub/wire/uplink", "hub/wire/schema.py"), ("tests/hub/wire", "tests/hub/core/control")),
     "core/gateway": (("hub/core/gateway",), ("tests/hub/core/gateway", "tests/conformance/test_machine.py")),
     "core/control": (("hub/core/control",), ("tests/hub/core/control",)),
-    "core/uplink": (("hub/core/uplink", "hub/core/backoff.py"), ("tests/hub/core",)),
+    "core/uplink": (
+        ("hub/core/uplink", "hub/core/backoff.py"),
+        ("tests/hub/core/uplink", "tests/hub/core/test_backoff.py", "tests/deploy/test_fleet.py"),
+    ),
     "core/update": (
         ("hub/core/update",),
         ("tests/hub/core/update", "tests/hub/services/update/test_fetch.py"),

@@ -1,10 +1,12 @@
 """P8: the daily write budget. Nobody waits while it lasts; then commits wait for company, and the hub says so."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from hub.app.config import Config
 from store import Store
 from store.write_budget import MAX_WINDOW_S, Change, WriteBudget
 from tests.bench.wear import measure
@@ -53,6 +55,27 @@ def test_a_quiet_home_never_waits() -> None:
     pace = WriteBudget(0.0, 512 * MB)
     _, longest = live(pace, 0.5, 10)
     assert (longest, pace.stretched) == (0.0, False)
+
+
+DEFAULT_BYTES = {field.name: field.default for field in fields(Config)}["daily_write_mb"] * 1024 * 1024
+
+
+def test_an_ordinary_home_fits_into_the_budget_that_hubs_have() -> None:
+    """Ten appliances that report every ten seconds, at what `python -m tests.bench.wear` measures: nobody waits."""
+    pace, now_s, written = WriteBudget(0.0, DEFAULT_BYTES), 0.0, 0
+    for _ in range(30 * 24 * 60):
+        now_s += 60
+        written += 60 * 6_850
+        assert pace.note(now_s, written) is None
+    assert pace.window_s == 0 and not pace.stretched and written / 30 < 0.9 * DEFAULT_BYTES
+
+
+@pytest.mark.parametrize(("readings_per_s", "wait_s", "daily_mb"), [(2, 0.9, 671), (10, 0.9, 671), (100, 3.7, 671)])
+def test_what_the_porters_table_says_of_busier_homes(readings_per_s: float, wait_s: float, daily_mb: int) -> None:
+    pace = WriteBudget(0.0, DEFAULT_BYTES)
+    first, _ = live(pace, readings_per_s, 5)
+    rest, longest = live(pace, readings_per_s, 10, 5 * DAY_S, first)
+    assert longest <= wait_s and (rest - first) / 10 / MB <= 1.02 * daily_mb
 
 
 def test_a_burst_is_free_and_a_change_is_told_once() -> None:

@@ -37,7 +37,7 @@ from hub.core.control.records import (
     Journal,
     Step,
 )
-from hub.core.control.recovery import Recovery
+from hub.core.control.recovery import OperatorRecovery
 from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
 from hub.core.order import Order
@@ -117,7 +117,7 @@ class Controller:
         self.answered = Answered(self._is_live)
         self.authority = Authority(hub_id, settings.groups, operators, self.ctr.get, self.answered.__contains__)
         self.trial = ListTrial(book)
-        self.recovery = Recovery(hub_id, recovery_key)
+        self.recovery = OperatorRecovery(hub_id, recovery_key)
         self._watch_operators(operators)
         self._journal = Journal()
         # What the step that is on its way to the disk ends: nothing more is told or kept of it, or it would come back.

@@ -26,7 +26,7 @@ class Recovered:
     iat: int
 
 
-class Recovery:
+class OperatorRecovery:
     """`key`: the manufacturer's; None: this hub was provisioned without. `last_iat`: of the last one accepted."""
 
     def __init__(self, hub_id: str, key: PublicKey | None) -> None:

@@ -35,6 +35,7 @@ PACES: dict[str, Pace] = {
     "uplink-taken-over": _pace(60, 1800, 30),
     # It lets us in, and closes at the first message: that will not change by the second.
     "uplink-ends-at-message": _pace(60, 1800, 30),
+    "uplink-message-refused": _pace(60, 1800, 30),
     # Something answers that is no broker: a captive portal lets go when it likes.
     "uplink-portal": _pace(30, 600, 10),
     # The other protocol version is worth one try at once; then it is an ordinary refusal.

@@ -16,7 +16,7 @@ from drivers.tls import ResumingContext, client_context, stamp_of
 from hub.core.health import CONDITIONS, Health
 from hub.core.liveness import Liveness
 from hub.core.uplink.config import UplinkConfig
-from hub.core.uplink.reasons import LOST, PROTOCOL
+from hub.core.uplink.reasons import LOST, PROTOCOL, describe
 from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
 from hub.core.uplink.traffic import LineBytes, Traffic
 from hub.core.uplink.window import Position, Rebooking
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What ended sessions that were well opened: it holds until one has lived.
-_OF_SESSIONS = ("uplink-taken-over", "uplink-ends-at-message")
+_OF_SESSIONS = ("uplink-taken-over", "uplink-ends-at-message", "uplink-message-refused")
 _CONDITIONS = tuple(code for code in CONDITIONS if code.startswith("uplink-"))
 _GOODBYE_S = 1.0
 _TRAFFIC_SAVED_S = 3600.0
@@ -291,6 +291,10 @@ class Uplink:
         """Many brokers close without a word where another client comes under the same name, or where they refuse a
         message: known by the pattern."""
         is_mute = failure.kind == LOST and not session.ended_in_order and not session.ended_by_us
+        if is_mute and session.refusal is not None and not session.has_answered:
+            # mosquitto says no to a message and closes, at once (2.0.11): the same again at each connection.
+            text = f"PUBACK reason code {describe(session.refusal)}, and it ended the session"
+            return UplinkFailure("uplink-message-refused", f"{text}: {failure}")
         kind = self._short.ended(lived_s, is_mute=is_mute, was_served=session.has_answered)
         if not kind or self._stopping.is_set():
             return failure

@@ -120,6 +120,7 @@ class MqttSession:
         self.keeps_retained = True
         self._maximum_qos = 2
         self.has_answered = False  # the broker took something in this session
+        self.refusal: int | None = None  # the reason code with which it refused something
         self.maximum_packet_bytes = _NO_LIMIT
         self.last_sent_at = self._loop.time()
         self.ended_in_order = False
@@ -172,7 +173,10 @@ class MqttSession:
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._unanswered.pop(mid, None)
-        self.has_answered = True
+        if reason.value >= 0x80:
+            self.refusal = reason.value
+        else:
+            self.has_answered = True
         # A PUBACK may carry a refusal, which paho itself counts as published.
         self._published(mid, reason.value)
 

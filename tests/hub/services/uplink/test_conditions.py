@@ -1,5 +1,6 @@
 """Each condition of the uplink, brought about by a peer that does what it says, and gone by itself once that ends."""
 
+import time
 from binascii import crc32
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,34 @@ def test_an_access_list_that_denies_every_publish(make_house: Make, scripted: Sc
     wait_came("uplink-message-refused", lambda: codes_of(house))
     broker.hang_up()
     wait_went("uplink-message-refused", lambda: codes_of(house))
+
+
+def test_mosquitto_with_an_access_list_that_denies_every_publish(
+    make_house: Make, tmp_path: Path, authority: DevelopmentAuthority
+) -> None:
+    """It answers 0x87 and closes, or only answers, by its version: the same name for the same cause, and never that of
+    a second hub. Once it lets the hub, all is well by itself."""
+    rights = tmp_path / "acl"
+    others = "user somebody\ntopic readwrite #\n"
+    rights.write_text("user MTR-1\ntopic read meters/#\n" + others)
+    broker = Broker(tmp_path / "broker", authority, extra=f"acl_file {rights}\n").start()
+    try:
+        house = make_house(broker.port, **PAUSE)
+        house.event(7)
+        assert "0x87" in house.wait_condition("uplink-message-refused")
+        attempts = house.status()["attempts"]
+        for _ in range(40):
+            codes = {code for code in codes_of(house) if code.startswith("uplink-")}
+            assert codes == {"uplink-message-refused"}, "between its attempts as well"
+            time.sleep(0.05)
+        assert house.status()["attempts"] >= attempts and house.pending() > 0
+        rights.write_text("user MTR-1\ntopic readwrite meters/#\n" + others)
+        broker.stop()
+        broker.start()
+        house.wait_drained()
+        wait_for("the condition to go", lambda: "uplink-message-refused" not in codes_of(house))
+    finally:
+        broker.stop()
 
 
 @pytest.mark.condition("uplink-nobody-listens")

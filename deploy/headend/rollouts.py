@@ -1,0 +1,150 @@
+"""Roll-outs: an update or a configuration goes to many hubs in waves. The next wave starts once enough of the last one
+did it; too many that failed, refused or stayed silent stop it all, until a person looks.
+
+A wave is an order (orders.py). This decides when there is a next one; it has no clock.
+"""
+
+import json
+import sqlite3
+import uuid
+from typing import Any
+
+from deploy.headend.orders import GridOrders, Refusal, is_over, to_json
+from deploy.headend.registry import Registry
+from hub.headend.bookkeeper import CommandToSend
+
+OPS = ("update", "config")
+RUNNING, PAUSED, STOPPED, DONE = "running", "paused", "stopped", "done"
+_DID_IT = ("completed",)
+
+
+class Rollouts:
+    """Tables `rollout`, `rollout_hub`. The caller opens and ends transactions and publishes what is returned."""
+
+    def __init__(self, db: sqlite3.Connection, registry: Registry, orders: GridOrders) -> None:
+        self._db = db
+        self._registry = registry
+        self._orders = orders
+
+    def begin(
+        self, op: str, args: dict[str, Any], target: dict[str, Any], client: str, t: int, *, wave_hubs: int,
+        success_share: float, error_share: float, valid_s: int,
+    ) -> str:  # fmt: skip
+        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal."""
+        if op not in OPS:
+            raise Refusal(f"a roll-out is of {' or '.join(OPS)}")
+        hubs = self._registry.members(target)
+        rollout_id = uuid.uuid4().hex
+        self._db.execute(
+            "INSERT INTO rollout VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
+            (rollout_id, op, to_json(args), json.dumps(target), t * 1000, client, wave_hubs, success_share, error_share,
+             valid_s, RUNNING),
+        )  # fmt: skip
+        self._db.executemany(
+            "INSERT INTO rollout_hub (rollout_id, hub) VALUES (?, ?)", ((rollout_id, hub) for hub in hubs)
+        )
+        return rollout_id
+
+    def due(self, t: int) -> list[CommandToSend]:
+        """Waves that may start now."""
+        found: list[CommandToSend] = []
+        rows = self._db.execute("SELECT id FROM rollout WHERE state = ?", (RUNNING,)).fetchall()
+        for (rollout_id,) in rows:
+            found += self._go_on(rollout_id, t)
+        return found
+
+    def _go_on(self, rollout_id: str, t: int) -> list[CommandToSend]:
+        op, args, client, wave_hubs, success_share, error_share, valid_s = self._db.execute(
+            "SELECT op, args, asked_by, wave_hubs, success_share, error_share, valid_s FROM rollout WHERE id = ?",
+            (rollout_id,),
+        ).fetchone()
+        asked = self._answers(rollout_id)
+        over = [status for _, status in asked if is_over(status)]
+        wrong = sum(status not in _DID_IT for status in over)
+        if asked and wrong / len(asked) > error_share:
+            self._set(rollout_id, STOPPED, f"{wrong} of {len(asked)} hubs did not do it")
+            return []
+        newest = self._newest_wave(rollout_id)
+        done = sum(status in _DID_IT for status in newest)
+        waits = any(not is_over(status) for status in newest)
+        if newest and done / len(newest) < success_share:
+            if not waits:
+                self._set(rollout_id, STOPPED, f"{done} of {len(newest)} hubs of the last wave did it")
+            return []
+        hubs = [
+            row[0]
+            for row in self._db.execute(
+                "SELECT hub FROM rollout_hub WHERE rollout_id = ? AND order_id = '' ORDER BY hub LIMIT ?",
+                (rollout_id, wave_hubs),
+            )
+        ]
+        if not hubs:
+            if not any(not is_over(status) for _, status in asked):
+                self._set(rollout_id, DONE, "")
+            return []
+        order_id, sends = self._orders.give_to(hubs, op, args, valid_s, client, t)
+        self._db.executemany(
+            "UPDATE rollout_hub SET order_id = ? WHERE rollout_id = ? AND hub = ?",
+            ((order_id, rollout_id, hub) for hub in hubs),
+        )
+        return sends
+
+    def _answers(self, rollout_id: str) -> list[tuple[str, str]]:
+        """(hub, status) of those that were asked."""
+        return self._db.execute(
+            "SELECT r.hub, o.status FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
+            " WHERE r.rollout_id = ?",
+            (rollout_id,),
+        ).fetchall()
+
+    def _newest_wave(self, rollout_id: str) -> list[str]:
+        rows = self._db.execute(
+            "SELECT o.status FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
+            " WHERE r.rollout_id = ? AND r.order_id = (SELECT g.id FROM grid_order g JOIN rollout_hub x"
+            " ON x.order_id = g.id WHERE x.rollout_id = ? ORDER BY g.made_ms DESC, g.id DESC LIMIT 1)",
+            (rollout_id, rollout_id),
+        )
+        return [row[0] for row in rows]
+
+    def _set(self, rollout_id: str, state: str, why: str) -> None:
+        self._db.execute("UPDATE rollout SET state = ?, why = ? WHERE id = ?", (state, why, rollout_id))
+
+    def pause(self, rollout_id: str) -> None:
+        """No further wave starts; what went is not taken back. Raises Refusal."""
+        self._change(rollout_id, (RUNNING,), PAUSED)
+
+    def resume(self, rollout_id: str) -> None:
+        """After a pause, or after somebody looked at why it stopped: those that did not do it are asked again, with the
+        next wave. Raises Refusal."""
+        self._change(rollout_id, (PAUSED, STOPPED), RUNNING)
+        again = [hub for hub, status in self._answers(rollout_id) if is_over(status) and status not in _DID_IT]
+        self._db.executemany(
+            "UPDATE rollout_hub SET order_id = '' WHERE rollout_id = ? AND hub = ?",
+            ((rollout_id, hub) for hub in again),
+        )
+
+    def _change(self, rollout_id: str, before: tuple[str, ...], after: str) -> None:
+        row = self._db.execute("SELECT state FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
+        if row is None:
+            raise Refusal(f"{rollout_id}: no such roll-out")
+        if row[0] not in before:
+            raise Refusal(f"it is {row[0]}")
+        self._set(rollout_id, after, "")
+
+
+def rollouts_of(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """All of them, newest first, with how many hubs are where."""
+    found = []
+    rows = db.execute("SELECT * FROM rollout ORDER BY made_ms DESC").fetchall()
+    for row in rows:
+        counts = dict(
+            db.execute(
+                "SELECT coalesce(o.status, 'to come'), count(*) FROM rollout_hub r LEFT JOIN order_hub o"
+                " ON o.order_id = r.order_id AND o.hub = r.hub WHERE r.rollout_id = ? GROUP BY 1",
+                (row["id"],),
+            ).fetchall()
+        )
+        found.append(
+            {**dict(row), "args": json.loads(row["args"]), "target": json.loads(row["target"]), "counts": counts}
+        )
+    return found

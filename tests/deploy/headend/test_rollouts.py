@@ -1,0 +1,110 @@
+"""Roll-outs on a virtual clock: waves, what starts the next, what stops all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.headend.control_point import reader
+from deploy.headend.orders import Refusal
+from deploy.headend.rollouts import rollouts_of
+from tests.deploy.headend.home import Fleet
+
+NAMES = [f"SIM-{number}" for number in range(10)]
+ARGS = {"set": {"hub.groups": ["north"]}}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, NAMES)
+    fleet.start()
+    yield fleet
+    fleet.close()
+
+
+def begin(fleet: Fleet, **rule: Any) -> str:
+    fleet.point.book.begin()
+    rule = {"wave_hubs": 3, "success_share": 1.0, "error_share": 0.2, "valid_s": 60} | rule
+    rollout_id = fleet.point.rollouts.begin("config", ARGS, {"all": True}, "desk", int(fleet.t), **rule)
+    fleet.point.commit()
+    return rollout_id
+
+
+def shown(fleet: Fleet) -> dict[str, Any]:
+    return rollouts_of(reader(fleet.folder / "headend"))[0]
+
+
+def test_it_goes_wave_by_wave_to_the_end(fleet: Fleet) -> None:
+    begin(fleet)
+    fleet.run(1)
+    assert shown(fleet)["counts"] == {"completed": 3, "to come": 7}
+    fleet.run(1)
+    assert shown(fleet)["counts"] == {"completed": 6, "to come": 4}
+    fleet.run(4)
+    assert shown(fleet)["counts"] == {"completed": 10} and shown(fleet)["state"] == "done"
+
+
+def test_a_wave_that_has_not_answered_holds_the_next_back(fleet: Fleet) -> None:
+    fleet.drops = lambda message: message.topic.startswith("meters/SIM-1/")
+    begin(fleet, error_share=0.5)
+    fleet.run(30)
+    assert shown(fleet)["counts"] == {"completed": 2, "sent": 1, "to come": 7}
+    fleet.drops = lambda _message: False
+    fleet.run(40)
+    assert shown(fleet)["state"] == "done"
+
+
+def test_silence_stops_it_and_a_person_lets_it_go_on(fleet: Fleet) -> None:
+    fleet.drops = lambda message: message.topic.startswith("meters/SIM-1/")
+    rollout_id = begin(fleet)
+    fleet.run(70)
+    stopped = shown(fleet)
+    assert stopped["state"] == "stopped" and "1 of 3 hubs did not do it" in stopped["why"]
+    assert stopped["counts"] == {"completed": 2, "silent": 1, "to come": 7}
+    fleet.run(60)
+    assert shown(fleet)["counts"]["to come"] == 7, "nothing more by itself"
+    fleet.drops = lambda _message: False
+    fleet.point.book.begin()
+    fleet.point.rollouts.resume(rollout_id)
+    fleet.run(30)
+    assert shown(fleet)["state"] == "done" and shown(fleet)["counts"] == {"completed": 10}
+
+
+def test_some_may_fail(fleet: Fleet) -> None:
+    fleet.drops = lambda message: message.topic.startswith("meters/SIM-1/")
+    begin(fleet, success_share=0.6, error_share=0.4)
+    fleet.run(80)
+    assert shown(fleet)["state"] == "done" and shown(fleet)["counts"] == {"completed": 9, "silent": 1}
+
+
+def test_a_pause_lets_no_further_wave_go(fleet: Fleet) -> None:
+    rollout_id = begin(fleet)
+    fleet.run(1)
+    fleet.point.book.begin()
+    fleet.point.rollouts.pause(rollout_id)
+    fleet.run(20)
+    assert shown(fleet)["counts"]["to come"] == 7
+    with pytest.raises(Refusal, match="it is paused"):
+        fleet.point.rollouts.pause(rollout_id)
+    fleet.point.rollouts.resume(rollout_id)
+    fleet.run(10)
+    assert shown(fleet)["state"] == "done"
+
+
+def test_only_what_may_go_in_waves(fleet: Fleet) -> None:
+    fleet.point.book.begin()
+    with pytest.raises(Refusal, match="update or config"):
+        fleet.point.rollouts.begin("limit", {}, {"all": True}, "desk", 1, wave_hubs=1, success_share=1.0,
+                                   error_share=0.0, valid_s=60)  # fmt: skip
+    with pytest.raises(Refusal, match="no such"):
+        fleet.point.rollouts.pause("0" * 32)
+
+
+def test_it_goes_on_after_the_control_point_died(fleet: Fleet) -> None:
+    begin(fleet)
+    fleet.run(1)
+    fleet.close()
+    fleet.open()
+    fleet.run(10)
+    assert shown(fleet)["counts"] == {"completed": 10}
