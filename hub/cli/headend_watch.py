@@ -189,8 +189,9 @@ class _Watch:
         for reading in received.readings:
             value, unit = format_decimal(reading.mantissa, reading.exponent), unit_of(reading.quantity)
             if self._as_json:
-                row = {"client": reading.client_id, "quantity": reading.quantity, "t_ms": reading.t_ms, "value": value}
-                print(json.dumps({"kind": "reading", "hub": envelope.hub, **row, "unit": unit, "flags": reading.flags}))
+                row = {**reading._asdict(), "client": reading.client_id, "value": value, "unit": unit}
+                del row["client_id"]
+                print(json.dumps({"kind": "reading", "hub": envelope.hub, **row}))
                 continue
             flag = f"  ({flags_in_words(reading.flags)})" if reading.flags else ""
             print(
@@ -239,7 +240,10 @@ class _Watch:
 
     def _say(self, kind: str, line: str, **row: Any) -> None:
         """`line` for people; `row` for programs."""
-        print(json.dumps({"kind": kind.lower(), **row}) if self._as_json else one_line(f"{kind:9} {line}"), flush=True)
+        print(
+            json.dumps({"kind": kind.lower(), "text": line, **row}) if self._as_json else one_line(f"{kind:9} {line}"),
+            flush=True,
+        )
 
 
 _COMMANDS = 10_000
