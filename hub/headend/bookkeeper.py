@@ -9,10 +9,12 @@ from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.inbox import Inbox, Received
 from hub.headend.ledger import Altered, Lane
 from hub.wire.uplink.command import CTI_BYTES
+from hub.wire.uplink.receipt import FINAL
 
 _VALID_S = 600
 _MAX_ASKED = 10_000  # numbers in one `resend`
 _AGAIN_AFTER_S = 300.0
+_MOST_OPEN = 10_000  # questions that nobody has answered
 
 
 class CommandToSend(NamedTuple):
@@ -45,6 +47,8 @@ class Bookkeeper:
         if received.fault:
             return received
         if received.kind == "heartbeat":
+            if not self._inbox.knows(received.hub):  # nothing of it could be read: nothing is asked of it
+                return received
             epoch = received.fields["epoch"]
             for lane, number in received.fields["n"].items():
                 self.book.announce(Lane(received.hub, epoch, lane), number)
@@ -61,11 +65,10 @@ class Bookkeeper:
         return received
 
     def _heard_receipt(self, received: Received) -> None:
-        gap = self._questions.get(received.fields.get("re", b""))
-        if gap is None or received.fields.get("status") != "failed":
+        if received.fields.get("status") not in FINAL:
             return
-        del self._questions[received.fields["re"]]
-        if received.fields.get("reason") == "not-kept":
+        gap = self._questions.pop(received.fields.get("re", b""), None)
+        if gap is not None and received.fields.get("reason") == "not-kept":
             self.book.give_up(gap)
 
     def questions(self, now: float, t: int) -> list[CommandToSend]:
@@ -81,6 +84,8 @@ class Bookkeeper:
             args = {"lane": gap.lane.lane, "epoch": gap.lane.epoch, "from": gap.first, "to": last}
             cti = os.urandom(CTI_BYTES)
             self._questions[cti] = Gap(gap.lane, gap.first, last)
+            if len(self._questions) > _MOST_OPEN:
+                del self._questions[next(iter(self._questions))]
             found.append(self._command(gap.lane.hub, "resend", args, cti, t))
         self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
         return found

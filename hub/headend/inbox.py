@@ -43,13 +43,16 @@ class Inbox:
         self.announced = Announcements()
         self._has_ledger = has_ledger
         self._keys: dict[bytes, tuple[str, PublicKey]] = {}
+        self._names: set[str] = set()
         for file in certificates:
             self._trust(x509.load_pem_x509_certificate(file.read_bytes()))
 
     def _trust(self, certificate: x509.Certificate) -> None:
         key = certificate.public_key()
         alg_of(key)
-        self._keys[kid_of(certificate)] = (common_name(certificate), key)  # type: ignore[assignment]
+        hub = common_name(certificate)
+        self._keys[kid_of(certificate)] = (hub, key)  # type: ignore[assignment]
+        self._names.add(hub)
 
     def trust(self, hub: str, certificate: bytes) -> None:
         """Know one more certificate (DER) of a hub. Raises ValueError for one that is another's, or that no hub has."""
@@ -65,6 +68,10 @@ class Inbox:
     def hubs(self) -> list[str]:
         """The hubs whose certificates are known."""
         return list(dict.fromkeys(hub for hub, _ in self._keys.values()))
+
+    def knows(self, hub: str) -> bool:
+        """Whether a certificate of this hub is known."""
+        return hub in self._names
 
     def _key_for(self, kid: bytes) -> PublicKey | None:
         known = self._keys.get(kid)

@@ -102,6 +102,22 @@ def test_the_book_reads_on_after_a_renewal_also_when_it_is_opened_again(tmp_path
     again.book.close()
 
 
+def test_heartbeats_of_strangers_ask_for_nothing_and_epochs_without_end_are_forgotten(tmp_path: Path) -> None:
+    pki = DevelopmentAuthority(tmp_path / "pki")
+    own = pki.issue("MTR-1", file_name="hub")[0]
+    book = Book(tmp_path / "book")
+    signer = CommandSigner(book, "reader", FileSigner(ec.generate_private_key(ec.SECP256R1()), b""))
+    keeper = Bookkeeper(Inbox([own], has_ledger=False), book, signer, gap_after_s=0)
+    for hub in ("MTR-1", "MTR-2"):
+        for epoch in range(100):
+            beat = encode({"t": 1, "epoch": epoch, "n": {"readings": 9}, "b": {}})
+            assert not keeper.take(f"meters/{hub}/heartbeat", beat).fault
+    assert {lane.hub for lane in book.lanes()} == {"MTR-1"}
+    assert [lane.epoch for lane in book.lanes()] == list(range(84, 100))
+    assert len(keeper.questions(1.0, 1)) == 16
+    book.close()
+
+
 def test_no_hub_makes_anothers_certificate_known(tmp_path: Path) -> None:
     pki = DevelopmentAuthority(tmp_path / "pki")
     own, other = pki.issue("MTR-1", file_name="hub")[0], pki.issue("MTR-2", file_name="other")[0]
