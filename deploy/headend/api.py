@@ -31,6 +31,7 @@ from deploy.headend.control_point import ControlPoint, broken_chains, overview, 
 from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
+from deploy.headend.openadr_api import make_router
 from deploy.headend.orders import Refusal, spread_of
 from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
@@ -196,6 +197,8 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         ask(do)
 
+    api.include_router(make_router(ask, needs("fleet"), needs("control"), database))
+
     @api.exception_handler(ValueError)
     async def refused(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)[:200]}, 400)
@@ -205,6 +208,10 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         "grant_type": {"type": "string", "enum": ["client_credentials"]},
         "client_id": {"type": "string"}, "client_secret": {"type": "string"}}}  # fmt: skip
 
+    # Where a client of OpenADR looks for it.
+    @api.post("/openadr3/auth/token", response_model=AccessToken, tags=["OpenADR 3"],
+              responses={400: _OAUTH, 401: _OAUTH}, openapi_extra={
+        "requestBody": {"required": True, "content": {urlencoded: {"schema": form}}}})  # fmt: skip
     @api.post("/oauth/token", response_model=AccessToken, tags=["access"],
               responses={400: _OAUTH, 401: _OAUTH}, openapi_extra={
         "requestBody": {"required": True, "content": {urlencoded: {"schema": form}}}})  # fmt: skip

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
 from deploy.headend.registry import Registry
 from deploy.headend.rollouts import Rollouts
@@ -46,6 +47,7 @@ class ControlPoint:
         self.usage = HouseholdUsage(db, max_power_w)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self.rollouts = Rollouts(db, self.registry, self.orders)
+        self.openadr = OpenAdrEvents(db, self.orders)
         self._db = db
 
     def enrol(self, certificates: Iterable[bytes], source: str) -> int:

@@ -20,6 +20,7 @@ SILENT = "silent"
 _FIRST_AGAIN_S, _MOST_AGAIN_S = 10, 300
 _AT_ONCE = 200
 _BEFORE_MS = 60_000
+_CANCEL_VALID_S = 3600
 
 
 class Refusal(ValueError):
@@ -84,6 +85,27 @@ class GridOrders:
         self._waiting(order_id)
         self._db.execute("UPDATE grid_order SET state = ? WHERE id = ?", (WITHDRAWN, order_id))
         self._db.execute("UPDATE order_hub SET status = ? WHERE order_id = ?", (WITHDRAWN, order_id))
+
+    def take_back(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
+        """An order is not wanted any more: what waits is withdrawn, a limit that went is cancelled by another."""
+        row = self._db.execute("SELECT state, op FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        if row is None:
+            return []
+        state, op = row
+        if state == WAITING:
+            self.withdraw(order_id)
+        if state != SENT or op != "limit":
+            return []
+        sends: list[CommandToSend] = []
+        for (cti,) in self._db.execute("SELECT cti FROM order_message WHERE order_id = ?", (order_id,)).fetchall():
+            hubs = [r[0] for r in self._db.execute("SELECT hub FROM order_hub WHERE cti = ?", (cti,))]
+            if hubs:
+                args = to_json({"cti": cti})
+                sends += self.give_to(hubs, "limit.cancel", args, _CANCEL_VALID_S, client, t)[1]
+        self._db.execute(
+            "UPDATE order_hub SET status = ? WHERE order_id = ? AND status = ?", (WITHDRAWN, order_id, SENT)
+        )
+        return sends
 
     def _waiting(self, order_id: str) -> dict[str, Any]:
         row = self._db.execute("SELECT state, asked_by, valid_s FROM grid_order WHERE id = ?", (order_id,)).fetchone()

@@ -72,6 +72,11 @@ CREATE TABLE IF NOT EXISTS rollout_hub (
   PRIMARY KEY (rollout_id, hub)
 ) WITHOUT ROWID;
 
+-- OpenADR 3 events, each with the orders that it came to.
+CREATE TABLE IF NOT EXISTS openadr_event (
+  id TEXT PRIMARY KEY, body TEXT NOT NULL, order_ids TEXT NOT NULL, made_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- The chain of receipts of each hub, link by link (design 3.3: prev, i).
 CREATE TABLE IF NOT EXISTS receipt (
   hub TEXT NOT NULL, epoch INTEGER NOT NULL, i INTEGER NOT NULL, iat INTEGER NOT NULL, cti BLOB,

@@ -258,6 +258,35 @@ def test_the_console_is_served_with_nothing_from_elsewhere(site: Site) -> None:
         assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 404
 
 
+def test_a_grid_event_of_openadr_is_called_reported_and_ended(site: Site) -> None:
+    place = f"http://127.0.0.1:{site.port}/openadr3"
+    form = {"grant_type": "client_credentials", "client_id": "desk", "client_secret": site.secrets["desk"]}
+    token = httpx.post(f"{place}/auth/token", data=form).json()["access_token"]
+    with httpx.Client(base_url=place, headers={"Authorization": f"Bearer {token}"}) as client:
+        program = client.get("/programs").json()[0]["id"]
+        event = {
+            "programID": program, "targets": [{"type": "VEN_NAME", "values": ["SIM-0"]}],
+            "intervalPeriod": {"duration": "PT10M"},
+            "intervals": [{"id": 0, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [0.4]}]}],
+        }  # fmt: skip
+        assert client.post("/events", json=event | {"intervals": []}).status_code == 400
+        called = client.post("/events", json=event)
+        assert called.status_code == 201 and called.json()["objectType"] == "EVENT"
+        event_id = called.json()["id"]
+
+        def statuses() -> list[str]:
+            reports = client.get("/reports", params={"eventID": event_id}).json()
+            return [report["resources"][0]["intervals"][0]["payloads"][0]["values"][0] for report in reports]
+
+        wait_for("the hub's report", lambda: statuses() == ["applied"])
+        assert client.get(f"/events/{event_id}").json() == called.json()
+        assert client.delete(f"/events/{event_id}").status_code == 200
+        assert client.get(f"/events/{event_id}").status_code == client.delete(f"/events/{event_id}").status_code == 404
+    with site.client("desk") as desk:
+        cancelled = next(order for order in desk.get("/v1/orders").json() if order["op"] == "limit.cancel")["id"]
+        wait_for("the limit to be cancelled", lambda: counts(desk, cancelled) == {"completed": 1})
+
+
 def test_the_api_does_what_it_says_of_itself(site: Site, tmp_path: Path) -> None:
     """schemathesis, from the API's own description: no internal error, no answer that is not described."""
     with site.client("desk") as desk:
