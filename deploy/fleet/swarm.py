@@ -7,13 +7,15 @@ SIGTERM ends it.
 """
 
 import argparse
+import heapq
+import math
 import selectors
 import signal
 import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import paho.mqtt.client as mqtt
 from cryptography import x509
@@ -26,15 +28,17 @@ from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
 
 _KEEPALIVE_S = 60
-_LOOK_S = 0.1
+_MISC_S = 5.0
 _RETRY_S = 5.0
 
 
 class SwarmSession:
-    """One hub and its connection. The loop is the swarm's: it asks for the socket and gives it time."""
+    """One hub and its connection. The loop is the swarm's, which sets `watches`: what of the socket is waited for, and
+    that something is due earlier than it was."""
 
     def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, address: tuple[str, int]) -> None:
         self.hub = hub
+        self.watches: Watching = _Nobody()
         self._address = address
         client = self._client = mqtt.Client(CallbackAPIVersion.VERSION2, hub.hub, clean_session=False)
         client.tls_set_context(context)
@@ -42,29 +46,24 @@ class SwarmSession:
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
+        client.on_socket_open = lambda _c, _u, sock: self.watches.opened(self, sock)
+        client.on_socket_close = lambda _c, _u, sock: self.watches.closed(self, sock)
+        client.on_socket_register_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=True)
+        client.on_socket_unregister_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=False)
         self.is_open = False
-        self.retry_at = 0.0
 
-    def open(self, now: float) -> None:
-        """Connect; the TLS handshake is waited for. A failure is tried again later."""
-        self.retry_at = now + _RETRY_S
+    def open(self) -> None:
+        """Connect; the TLS handshake is waited for."""
         will = self.hub.state("offline", time.time())
         self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        self.is_open = True
         try:
             self._client.connect(*self._address, keepalive=_KEEPALIVE_S)
         except OSError:
-            return
-        self.is_open = True
+            self.is_open = False
 
-    @property
-    def socket(self) -> Any:
-        return self._client.socket()
-
-    @property
-    def wants_to_write(self) -> bool:
-        return self._client.want_write()
-
-    def serve(self, readable: bool) -> None:
+    def serve(self, *, readable: bool) -> None:
+        """The socket has something, or takes something."""
         if readable:
             self._client.loop_read()
             sock = self._client.socket()
@@ -75,17 +74,18 @@ class SwarmSession:
         if self._client.want_write():
             self._client.loop_write()
 
-    def look(self, t: float) -> None:
-        """Whatever is due."""
+    def look(self, t: float) -> float:
+        """Whatever is due; when to look again, UTC epoch seconds."""
         self._client.loop_misc()
         if t >= self.hub.deadline:
             self._publish(self.hub.due(t))
+        return min(self.hub.deadline, t + _MISC_S)
 
     def close(self) -> None:
         self._publish([self.hub.state("offline", time.time())])
-        self.serve(False)
+        self.serve(readable=False)
         self._client.disconnect()
-        self.serve(False)
+        self.serve(readable=False)
 
     def _publish(self, messages: list[HubMessage]) -> None:
         for message in messages:
@@ -104,6 +104,7 @@ class SwarmSession:
         groups = self.hub.groups
         if not message.retain:
             self._publish(self.hub.take(message.topic, bytes(message.payload), time.time()))
+            self.watches.due_at(self, self.hub.deadline)
         if self.hub.groups != groups:
             self._subscribe()
 
@@ -111,60 +112,102 @@ class SwarmSession:
         self.is_open = False
 
 
+class Watching(Protocol):
+    """What a session tells the loop."""
+
+    def opened(self, session: SwarmSession, sock: Any) -> None: ...
+
+    def closed(self, session: SwarmSession, sock: Any) -> None: ...
+
+    def wants(self, session: SwarmSession, sock: Any, *, write: bool) -> None: ...
+
+    def due_at(self, session: SwarmSession, t: float) -> None: ...
+
+
+class _Nobody:
+    def opened(self, session: SwarmSession, sock: Any) -> None:
+        """Nobody waits."""
+
+    closed = opened
+
+    def wants(self, session: SwarmSession, sock: Any, *, write: bool) -> None:
+        """Nobody waits."""
+
+    def due_at(self, session: SwarmSession, t: float) -> None:
+        """Nobody waits."""
+
+
 class Swarm:
-    """`hubs` sessions and one loop."""
+    """Sessions and one loop: its work grows with what happens, not with how many there are."""
 
     def __init__(self, sessions: list[SwarmSession], opened_a_second: float) -> None:
         self.sessions = sessions
-        self._opened_a_second = opened_a_second
+        self._pause_s = 1 / opened_a_second
         self._selector = selectors.DefaultSelector()
-        self._known: dict[int, tuple[SwarmSession, Any, int]] = {}
+        self._numbers = {session: number for number, session in enumerate(sessions)}
+        self._to_open = [(0.0, number) for number in range(len(sessions))]  # (not before, which): a heap
+        self._waiting = set(range(len(sessions)))  # what the heap holds
+        self._looks: list[tuple[float, int]] = []  # (UTC epoch seconds, which): a heap
+        self._look_at = [math.inf] * len(sessions)  # what of the heap counts
         self.is_ending = False
+        for session in sessions:
+            session.watches = self
 
     def run(self) -> None:
         """Until `is_ending`."""
-        open_at = look_at = time.monotonic()
+        open_at = 0.0
         while not self.is_ending:
             now = time.monotonic()
-            if now >= open_at:
-                closed = next((s for s in self.sessions if not s.is_open and s.retry_at <= now), None)
-                if closed is not None:
-                    closed.open(now)
-                    open_at = now + 1 / self._opened_a_second
-            if now >= look_at:
-                look_at = now + _LOOK_S
-                t = time.time()
-                for session in self.sessions:
-                    if session.is_open:
-                        session.look(t)
-            self._register()
-            for key, mask in self._selector.select(0.02):
-                key.data.serve(bool(mask & selectors.EVENT_READ))
+            if now >= open_at and self._to_open and self._to_open[0][0] <= now:
+                open_at = now + self._pause_s
+                self._open(heapq.heappop(self._to_open)[1], now)
+            self._look(time.time())
+            for key, mask in self._selector.select(0.005 if self._to_open else 0.02):
+                key.data.serve(readable=bool(mask & selectors.EVENT_READ))
         for session in self.sessions:
             if session.is_open:
                 session.close()
 
-    def _register(self) -> None:
-        """Watch every socket that is open, for what it wants."""
-        for index, session in enumerate(self.sessions):
-            sock = session.socket if session.is_open else None
-            wanted = selectors.EVENT_READ | (
-                selectors.EVENT_WRITE if sock is not None and session.wants_to_write else 0
-            )
-            known = self._known.get(index)
-            if known is not None and (known[1] is not sock):
-                self._selector.unregister(known[1])
-                del self._known[index]
-                known = None
-            if sock is None:
-                continue
-            if known is None:
-                self._selector.register(sock, wanted, session)
-            elif known[2] != wanted:
-                self._selector.modify(sock, wanted, session)
-            else:
-                continue
-            self._known[index] = (session, sock, wanted)
+    def _open(self, number: int, now: float) -> None:
+        session = self.sessions[number]
+        self._waiting.discard(number)
+        session.open()
+        if session.is_open:
+            self.due_at(session, time.time())
+        else:
+            self._try_again(number, now)
+
+    def _try_again(self, number: int, now: float) -> None:
+        if number not in self._waiting:
+            self._waiting.add(number)
+            heapq.heappush(self._to_open, (now + _RETRY_S, number))
+
+    def _look(self, t: float) -> None:
+        while self._looks and self._looks[0][0] <= t:
+            at, number = heapq.heappop(self._looks)
+            if at != self._look_at[number]:
+                continue  # it was to be earlier
+            self._look_at[number] = math.inf
+            session = self.sessions[number]
+            if session.is_open:
+                self.due_at(session, session.look(t))
+
+    def due_at(self, session: SwarmSession, t: float) -> None:
+        number = self._numbers[session]
+        if t < self._look_at[number]:
+            self._look_at[number] = t
+            heapq.heappush(self._looks, (t, number))
+
+    def opened(self, session: SwarmSession, sock: Any) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, session)
+
+    def closed(self, session: SwarmSession, sock: Any) -> None:
+        self._selector.unregister(sock)
+        if not self.is_ending:
+            self._try_again(self._numbers[session], time.monotonic())
+
+    def wants(self, session: SwarmSession, sock: Any, *, write: bool) -> None:
+        self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0), session)
 
     @property
     def open_sessions(self) -> int:

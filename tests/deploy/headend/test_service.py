@@ -98,6 +98,9 @@ class Site:
         token = answer.raise_for_status().json()["access_token"]
         return httpx.Client(base_url=place, timeout=30, headers={"Authorization": f"Bearer {token}"})
 
+    def version(self, desk: httpx.Client) -> str:
+        return str(desk.get("/v1/hubs/SIM-0").json()["version"])
+
     def stop(self) -> None:
         self.swarm.is_ending = True
         self._thread.join()
@@ -156,6 +159,20 @@ def test_the_service_is_killed_and_nothing_is_missing(site: Site, desk: httpx.Cl
 
         wait_for("one range for each lane", is_whole)
         assert not any(row["is_lost"] for n in range(HUBS) for row in again.get(f"/v1/hubs/SIM-{n}/book").json())
+
+
+def test_the_broker_is_killed_and_every_hub_comes_back(site: Site, desk: httpx.Client) -> None:
+    site.broker.kill()
+    wait_for("the sessions to be lost", lambda: site.swarm.open_sessions == 0)
+    site.broker.start()
+    before = desk.get("/v1/fleet").json()["messages"]
+    wait_for("all of them", lambda: site.swarm.open_sessions == HUBS)
+    wait_for("more messages", lambda: desk.get("/v1/fleet").json()["messages"] > before + 3 * HUBS)
+    order = {"op": "limit", "args": {"watts": 300, "duration": 1}, "target": {"where": {"version": site.version(desk)}}}
+    made = desk.post("/v1/orders", json=order).json()
+    with site.client("second") as second:
+        second.post(f"/v1/orders/{made['id']}/approve")
+    wait_for("an order to reach them all", lambda: counts(desk, made["id"]) == {"completed": HUBS})
 
 
 def test_usage_is_exact_in_every_form_and_looking_at_it_is_written_down(site: Site, desk: httpx.Client) -> None:
