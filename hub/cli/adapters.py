@@ -63,7 +63,7 @@ def adapters(arguments: argparse.Namespace) -> int:
             table = [[*(row.get(column) for column in _COLUMNS), _refused(row)] for row in rows]
             print_table([*_COLUMNS, "refused"], table)
         else:
-            print_table(_NARROW, [_narrow(row) for row in rows])
+            print_table(_NARROW, _narrow(rows))
     return FINE
 
 
@@ -75,14 +75,31 @@ def _is_wanted(arguments: argparse.Namespace, row: dict[str, Any]) -> bool:
     )
 
 
-# At most 79 characters: 23 of a ClientId, 6 of a link, 12 of a state, 10 of a time, 8 and 7 of counts, 4 of the rest.
-_NARROW = ("client", "link", "state", "seen", "accepted", "refused", "lqi")
+# Of 79 characters: 23 of a ClientId, 6 of a link, 12 of a state, 10 of a time, 8 of a count, 4 of the rest; what is
+# left is for the reasons of refusals.
+_NARROW = ("client", "link", "state", "seen", "accepted", "lqi", "refused")
+_WIDTH = 79
 
 
-def _narrow(row: dict[str, Any]) -> list[object]:
-    seen = "-" if row["last_seen_s"] is None else duration(row["last_seen_s"]).replace(" min", "m").replace(" ", "")
-    refused = sum(row["refused"].values())
-    return [row["client"], row["link"], row["state"], seen, row.get("accepted"), refused or "-", row.get("lqi")]
+def _narrow(rows: list[dict[str, Any]]) -> list[list[object]]:
+    table: list[list[object]] = []
+    for row in rows:
+        seen = "-" if row["last_seen_s"] is None else duration(row["last_seen_s"]).replace(" min", "m").replace(" ", "")
+        table.append([row["client"], row["link"], row["state"], seen, row.get("accepted"), row.get("lqi")])
+    widths = [max(len(str(cell)) if cell is not None else 1 for cell in column) for column in zip(_NARROW, *table)]
+    left = _WIDTH - sum(width + 2 for width in widths)
+    return [[*cells, _most_refused(row, left)] for cells, row in zip(table, rows)]
+
+
+def _most_refused(row: dict[str, Any], width: int) -> str:
+    """The reasons with most refusals, as many as there is room for; "+2": so many more reasons."""
+    reasons = sorted(row["refused"].items(), key=lambda item: -item[1])
+    for shown in range(len(reasons), 0, -1):
+        rest = f", +{len(reasons) - shown}" if shown < len(reasons) else ""
+        text = ", ".join(f"{reason} {count}" for reason, count in reasons[:shown]) + rest
+        if len(text) <= width:
+            return text
+    return str(sum(row["refused"].values()) or "-")
 
 
 def _refused(row: dict[str, Any]) -> str:
