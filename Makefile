@@ -7,7 +7,7 @@ TARGET := .cache/target
 TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
-# These start whole hubs with all that is around them, and some look at how soon things happen: one at a time.
+# These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
 .PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
@@ -36,7 +36,7 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 	try $(PY) -m ruff format --check .; \
 	try $(PY) -m mypy; \
 	try $(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS)); \
-	try $(PY) -m pytest -m "not slow" $(WHOLE_HUBS); \
+	try $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(WHOLE_HUBS); \
 	exit $$status
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
