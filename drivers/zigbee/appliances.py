@@ -76,6 +76,7 @@ class Appliances:
         self._polls: set[asyncio.Task[None]] = set()
         self._polling: set[tuple[str, ClusterPlace]] = set()
         self._limits: dict[str, asyncio.TimerHandle] = {}
+        self._holding: dict[str, asyncio.Lock] = {}  # by ClientId: one at a time holds an appliance or lets it go
         self._releases: set[asyncio.Task[None]] = set()  # they outlive the radio: nobody stays held because it went
         self._next_poll_at = self._review_at = 0.0
         self._save_at: float | None = None
@@ -453,6 +454,7 @@ class Appliances:
         self._interviews.forget(ieee)
         for table in (self._by_ieee, self._budgets, self._devices):
             table.pop(ieee, None)
+        self._holding.pop(CLIENT_PREFIX + ieee, None)
         if self._kept.records.pop(ieee, None) is not None:
             self._save_at = monotonic()
 
@@ -489,6 +491,10 @@ class Appliances:
         It is let go by itself when the time has passed. Below the least that it can be held to it keeps the least: a
         limit never switches off. Raises as `switch` does.
         """
+        async with self._holding.setdefault(client_id, asyncio.Lock()):  # a release that is under way comes to its end
+            return await self._hold(client_id, watts, duration_s)
+
+    async def _hold(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
         appliance, device = self._reachable(client_id)
         how = appliance.exceptions.limit
         place = next((place for place in appliance.places if place.cluster == ON_OFF), None)
@@ -517,14 +523,18 @@ class Appliances:
     def _let_go(self, client_id: str) -> None:
         """Its time has passed. While it does not answer it is told again: nobody is held longer than was ordered."""
         loop = asyncio.get_running_loop()
+        self._limits.pop(client_id, None)
 
         async def release() -> None:
-            try:
-                await self.limit(client_id, None, 0.0)
-            except (ValueError, ConnectionError):
-                if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
+            async with self._holding.setdefault(client_id, asyncio.Lock()):
+                if client_id in self._limits:  # held anew meanwhile
                     return
-                self._limits[client_id] = loop.call_later(_RELEASE_AGAIN_S, self._let_go, client_id)
+                try:
+                    await self._hold(client_id, None, 0.0)
+                except (ValueError, ConnectionError):
+                    if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
+                        return
+                    self._limits[client_id] = loop.call_later(_RELEASE_AGAIN_S, self._let_go, client_id)
 
         task = loop.create_task(release(), name=f"release-{client_id}")
         self._releases.add(task)

@@ -76,7 +76,12 @@ def fuzz_door(name: str, seconds: float, seed: int, *, watch_memory: bool = Fals
 def guide(name: str, seconds: float, seed: int) -> str:
     """Fuzz one door under atheris, in a process of its own; what it tried. Raises Found."""
     with tempfile.TemporaryDirectory(prefix="mh-fuzz-") as folder:
-        words = [sys.executable, "-m", "tests.fuzz.guided", name, str(max(1, round(seconds))), str(seed), folder]
+        # Behind a shell: the most memory that a process had is told to the one that follows it by fork and exec, so
+        # libFuzzer would take what this one holds for the door's own.
+        words = [
+            "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.fuzz.guided", name,
+            str(max(1, round(seconds))), str(seed), folder,
+        ]  # fmt: skip
         # libFuzzer ends the process without a word to Python: what a door lays down lies in our folder.
         surroundings = os.environ | {"TMPDIR": folder}
         done = subprocess.run(

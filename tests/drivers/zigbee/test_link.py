@@ -397,11 +397,15 @@ def test_a_charger_is_held_and_let_go_by_itself() -> None:
                 with pytest.raises(ValueError, match="cannot be held"):
                     await hub.link.limit("zb-000d6f0000000009", 100.0, 1.0)
 
+                # Let go and held again before the answer to the first has come: the last word counts.
+                await asyncio.gather(hub.link.limit(PLUG_CLIENT, None, 0.0), hub.link.limit(PLUG_CLIENT, 7000.0, 300.0))
+                assert [command[3][:2] for command in (await radio.device("charger"))["commands"][3:]] == ["20", "0a"]
+
         async def after_the_hub() -> None:
             """The hub went while the charger was held: the next one lets it go."""
             async with HubSide(radio.tty, place / "data") as hub:
                 await hub.up()
-                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 4)
+                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 6)
                 assert row["commands"][-1][3].startswith("20")
 
         run(scenario())
