@@ -272,7 +272,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     def receipts(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
         """The chain of receipts, newest first; `fits`: false where it does not follow from the one before."""
         _known(db, hub)
-        broken = {(epoch, i) for name, epoch, i in broken_chains(db) if name == hub}
+        broken = {(epoch, i) for _, epoch, i in broken_chains(db, hub)}
         rows = db.execute("SELECT * FROM receipt WHERE hub = ? ORDER BY epoch DESC, i DESC LIMIT ?", (hub, most))
         return [
             {"epoch": row["epoch"], "i": row["i"], "iat": row["iat"], "cti": row["cti"].hex() if row["cti"] else None,
@@ -362,7 +362,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         def do(point: ControlPoint) -> tuple[dict[str, Any], list[CommandToSend]]:
             t = int(time.time())
             order_id, sends = point.orders.give(order.op, args, target, order.valid_s, client.client_id, t)
-            hubs = len(point.registry.members(target))
+            hubs = point.orders.hubs_of(order_id)
             point.note_deed(_utc_ms(), client.client_id, "order", f"{order_id} {order.op} to {hubs} hubs")
             return {"id": order_id, "state": "sent" if sends else "waiting", "hubs": hubs}, sends
 

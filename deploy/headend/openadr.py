@@ -217,6 +217,13 @@ def events_of(db: sqlite3.Connection, skip: int = 0, limit: int = 50) -> list[di
     return [json.loads(row[0]) for row in rows]
 
 
+def event_of(db: sqlite3.Connection, event_id: str) -> dict[str, Any] | None:
+    """One of them."""
+    row = db.execute("SELECT body FROM openadr_event WHERE id = ?", (event_id,)).fetchone()
+    found: dict[str, Any] | None = None if row is None else json.loads(row[0])
+    return found
+
+
 def reports_of(db: sqlite3.Connection, event_id: str, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
     """What each hub made of an event, out of its receipts: a report a hub, its payload RECEIPT_STATUS (a private type)
     with the status and the reason."""

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from deploy.headend.config import ApiClient
 from deploy.headend.control_point import ControlPoint
-from deploy.headend.openadr import LIMITS, PRICE, PROGRAM_ID, events_of, reports_of
+from deploy.headend.openadr import LIMITS, PRICE, PROGRAM_ID, event_of, events_of, reports_of
 from hub.headend.bookkeeper import CommandToSend
 
 _PROBLEM: dict[str, Any] = {
@@ -57,8 +57,7 @@ def make_router(ask: Callable[[Asked], Any], fleet: Any, control: Any, database:
     @router.get("/events/{event_id}", responses={404: _PROBLEM})
     def event(_: Fleet, db: Db, event_id: str) -> Any:
         """One of them."""
-        found = [row for row in events_of(db, limit=-1) if row["id"] == event_id]
-        return found[0] if found else _problem(404, "no such event")
+        return event_of(db, event_id) or _problem(404, "no such event")
 
     @router.post("/events", status_code=201)
     def call(client: Control, body: Annotated[dict[str, Any], Body()]) -> Any:

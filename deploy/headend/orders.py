@@ -47,6 +47,10 @@ class GridOrders:
         order_id = self._store(op, to_json(args), target, hubs, valid_s, client, t, state)
         return order_id, self._send(order_id, t) if state == SENT else []
 
+    def hubs_of(self, order_id: str) -> int:
+        """How many hubs an order is for."""
+        return int(self._db.execute("SELECT hubs FROM grid_order WHERE id = ?", (order_id,)).fetchone()[0])
+
     def give_to(
         self, hubs: list[str], op: str, args_json: str, valid_s: int, client: str, t: int
     ) -> tuple[str, list[CommandToSend]]:

@@ -18,6 +18,7 @@ CREATE INDEX IF NOT EXISTS hub_group_name ON hub_group (name);
 
 CREATE TABLE IF NOT EXISTS series (
   id INTEGER PRIMARY KEY, hub TEXT NOT NULL, client TEXT NOT NULL, quantity TEXT NOT NULL,
+  readings INTEGER NOT NULL DEFAULT 0,  -- how many: who looks each second need not count millions of rows
   UNIQUE (hub, client, quantity)
 );
 -- The value belongs to the key: an adapter may say two things in one millisecond.

@@ -47,13 +47,16 @@ class HouseholdUsage:
 
     def enter(self, hub: str, readings: Iterable[Reading]) -> None:
         """What a pack held."""
-        rows = []
+        columns: dict[int, list[tuple[int, int, int, int, int]]] = {}
         for reading in readings:
             series = self._series_of(hub, reading.client_id, reading.quantity)
-            rows.append((series, reading.t_ms, reading.mantissa, reading.exponent, reading.flags))
+            row = (series, reading.t_ms, reading.mantissa, reading.exponent, reading.flags)
+            columns.setdefault(series, []).append(row)
             if is_register(reading.client_id, reading.quantity):
                 self._mark(series, reading.t_ms, reading.t_ms)
-        self._db.executemany("INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?)", rows)
+        for series, rows in columns.items():
+            added = self._db.executemany("INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?)", rows).rowcount
+            self._db.execute("UPDATE series SET readings = readings + ? WHERE id = ?", (added, series))
 
     def enter_exchange(self, hub: str, t_ms: int, last: dict[str, Any], first: dict[str, Any]) -> None:
         """The event `meter.replaced`: registers of the old and the new meter, quantity -> decimal text."""
