@@ -324,6 +324,13 @@ CONDITIONS: dict[str, Kind] = {
         why="Orders and acknowledgements do not arrive: readings come twice, limits late.",
         depends_on=("radio-missing", "radio-silent", "radio-refuses", "radio-starting"),
     ),
+    "radio-database": Kind(
+        "warning",
+        "the Zigbee radio's database cannot be opened: the home is served without it",
+        "none at first: the hub looks for it each minute; if it lasts, send a support bundle (meterhub bundle)",
+        why="The home's devices are asked anew what they are, and those that join are known by their address alone.",
+        depends_on=("radio-missing", "radio-silent", "radio-refuses", *_UNWRITABLE),
+    ),
     "radio-starting": Kind(
         "warning",
         "the Zigbee radio is starting",
