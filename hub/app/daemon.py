@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drivers.clock import Clock, monotonic, utc_ms
+from drivers.clock import Clock, machine_boot, monotonic, utc_ms
 from drivers.link import Link
 from drivers.process import give_back_memory, share_one_arena
 from drivers.radio import Radio
@@ -264,6 +264,7 @@ class Daemon:
             random=random.random,
             book=book,
             recovery_key=recovery_key(config),
+            machine_boot=machine_boot(config.run_dir),
         )
         controller.trial.kept = kept
         for name in controller.restore(state, now):
