@@ -29,7 +29,7 @@ def test_in_a_sandbox_that_hides_the_kernels_word_the_mark_counts(tmp_path: Path
     program = f"""
 import ctypes, struct, sys
 from pathlib import Path
-from drivers.clock import Clock, machine_boot
+from drivers.clock import Clock
 # BPF: load the system call's number; adjtimex (159) and clock_adjtime (305, of x86-64) -> EPERM; else allow.
 code = [(0x20, 0, 0, 0), (0x15, 1, 0, 159), (0x15, 0, 1, 305), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
 bytes = b"".join(struct.pack("HBBI", *row) for row in code)
