@@ -51,6 +51,10 @@ NOMINAL_V = 230.0
 _MOVE_TO_LEVEL = 0x00
 _ZONE_ID = 0
 _MANUFACTURER, _MODEL = 0x0004, 0x0005
+# Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
+# their parent. One return is heard twice, from the trust centre and from the device.
+_SAME_RETURN_S = 3.0
+_TOLD_AGAIN_S, _SLEEPY_TOLD_AGAIN_S = 15.0, 3600.0
 _IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
 
@@ -69,6 +73,8 @@ class Appliances:
         self._budgets: dict[str, ReportBudget] = {}
         self._devices: dict[str, ZigbeeDevice] = {}
         self._configuring: dict[str, asyncio.Task[None]] = {}
+        self._told_at: dict[str, float] = {}  # when a device was last told what to report
+        self._tell_at: dict[str, float] = {}  # when one that came back is to be told anew
         self._interviews = Interviews()
         self._application: Application | None = None
         self._turn = asyncio.Semaphore(_AT_A_TIME)
@@ -124,6 +130,25 @@ class Appliances:
         self._interviews.succeeded(hex_of(device.ieee))
         self._review_at = 0.0
         self._take_up(device, is_back=True)
+
+    def returned(self, device: ZigbeeDevice) -> None:
+        """A device says that it is there, under the address that it had (application.py): it may have been without
+        power, and have forgotten its bindings."""
+        ieee = hex_of(device.ieee)
+        appliance = self._by_ieee.get(ieee)
+        if appliance is None or device.initializing:
+            return
+        now, told_at = monotonic(), self._told_at.get(ieee, float("-inf"))
+        if now - told_at >= _SAME_RETURN_S:
+            pause_s = _SLEEPY_TOLD_AGAIN_S if appliance.is_sleepy else _TOLD_AGAIN_S
+            self._tell_at.setdefault(ieee, max(now, told_at + pause_s))
+
+    def _tell_returned(self, now: float) -> None:
+        for ieee in [ieee for ieee, at in self._tell_at.items() if at <= now]:
+            del self._tell_at[ieee]
+            device = None if self._application is None else self._application.device_of(ieee)
+            if device is not None and device.is_initialized:
+                self._take_up(device, is_back=True)
 
     def device_init_failure(self, device: ZigbeeDevice) -> None:
         """An interview failed. What is known of the endpoints is enough; without them it is tried again, and told."""
@@ -184,6 +209,9 @@ class Appliances:
         if not is_back:
             appliance.trust_reports(monotonic())
         self._stop_configuring(ieee)
+        if is_back:
+            self._told_at[ieee] = monotonic()
+            self._tell_at.pop(ieee, None)
         work = self._configure(appliance, device, told_anew=is_back or not appliance.is_told)
         self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
@@ -350,6 +378,7 @@ class Appliances:
             try:
                 self._poll(now)
                 self._interview(now)
+                self._tell_returned(now)
                 if now >= self._review_at:
                     self._review()
                 if self._save_at is not None and now >= self._save_at:
@@ -452,7 +481,7 @@ class Appliances:
         """It was removed from the network for good."""
         self._stop_configuring(ieee)
         self._interviews.forget(ieee)
-        for table in (self._by_ieee, self._budgets, self._devices):
+        for table in (self._by_ieee, self._budgets, self._devices, self._told_at, self._tell_at):
             table.pop(ieee, None)
         self._holding.pop(CLIENT_PREFIX + ieee, None)
         if self._kept.records.pop(ieee, None) is not None:

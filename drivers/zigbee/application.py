@@ -84,6 +84,9 @@ class Observer(Protocol):
     def joined(self, ieee: str) -> None:
         """A device that may be served is on the network, new or again."""
 
+    def returned(self, device: ZigbeeDevice) -> None:
+        """A device that is known says that it is there, under the address that it had."""
+
     def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
         """A frame of the tunnel arrived."""
 
@@ -467,8 +470,14 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             # An address is given to one device at a time: whoever had it will tell us the new one.
             if other.nwk == nwk and other.ieee != ieee:
                 other.nwk = NO_NWK
+        known = self.devices.get(ieee)
+        is_back = isinstance(known, ZigbeeDevice) and known.is_initialized and known.nwk == nwk and handle_rejoin
         super().handle_join(nwk, ieee, parent_nwk, handle_rejoin=handle_rejoin)
         self.observer.joined(hex_of(ieee))
+        if is_back and known is not None:
+            # zigpy interviews who comes back under another address, and takes no notice of the others: after a power
+            # cut most devices keep theirs, and some forget all that they were told.
+            self.observer.returned(known)
         for packet in self._strangers.known(nwk):
             self.packet_received(packet)
 

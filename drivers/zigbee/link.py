@@ -422,6 +422,9 @@ class ZigbeeLink:
         self._save_members()
         self._snapshot_at = min(self._snapshot_at or float("inf"), monotonic() + _SNAPSHOT_SOON_S)
 
+    def returned(self, device: ZigbeeDevice) -> None:
+        self._appliances.returned(device)
+
     def _save_members(self) -> None:
         if self._saving is None or self._saving.done():
             self._saving = asyncio.get_running_loop().create_task(self._save(), name="save-members")

@@ -137,6 +137,13 @@ class Control:
         self._bench.changed()
         return None
 
+    async def forget(self, request: Request) -> Request | None:
+        """A device forgets its bindings and what it was told to report, and says nothing of it."""
+        device = self._device(request)
+        device.bindings.clear()
+        device.forget_reporting()
+        return None
+
     async def set(self, request: Request) -> Request | None:
         """Change a device: "powered", "in_range", "lqi", "rssi", "delay_s", "poll_s"."""
         device = self._device(request)
@@ -218,6 +225,7 @@ VERBS: Final[dict[str, Verb]] = {
     "join": Control.join,
     "rejoin": Control.rejoin,
     "leave": Control.leave,
+    "forget": Control.forget,
     "set": Control.set,
     "switch": Control.switch,
     "zone": Control.zone,

@@ -174,15 +174,18 @@ def test_a_plug_is_read_and_switched(profile: int) -> None:
         run(scenario())
 
 
-def test_a_plug_that_forgot_its_reporting_is_told_again_after_a_reset() -> None:
+def test_a_plug_is_read_anew_after_a_reset_and_goes_on_reporting() -> None:
     with short_directory() as place, Emulator(place, [PLUG]) as radio:
 
         async def scenario() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
                 await hub.open()
                 await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5)
-                hub.readings.clear()
+                # What was on its way when the radio went says nothing of its return.
+                hub.link.changed = lambda is_up: None if is_up else hub.readings.clear()
                 await radio.ask("reset")
+                await until("the reset to be noticed", lambda: hub.status["resets"] == 1)
+                await hub.up()
                 await hub.quantities("state", "power", "energy", "voltage", "current")
                 await radio.ask("switch", device="kettle", on=False)
                 await until("a report", lambda: (PLUG_CLIENT, "state", "0") in hub.readings)
@@ -190,6 +193,25 @@ def test_a_plug_that_forgot_its_reporting_is_told_again_after_a_reset() -> None:
                 await radio.ask("leave", device="kettle")
                 await until("the farewell", lambda: "adapter.left" in hub.names())
                 assert hub.link.appliances()[0]["state"] == "left"
+
+        run(scenario())
+
+
+def test_a_plug_that_forgot_its_reporting_is_told_again_when_it_comes_back() -> None:
+    """A power cut at the wall, and firmware that keeps neither bindings nor reporting through one."""
+    with short_directory() as place, Emulator(place, [PLUG]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5)
+                await radio.ask("forget", device="kettle")
+                row = await radio.device("kettle")
+                assert not row["reporting"] and not row["bindings"]
+                await radio.ask("rejoin", device="kettle", same=True)
+                await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5 and row["bindings"])
+                await radio.ask("switch", device="kettle", on=False)
+                await until("a report", lambda: (PLUG_CLIENT, "state", "0") in hub.readings)
 
         run(scenario())
 

@@ -78,6 +78,9 @@ class Device(zdo.Node):
     def on_left(self, now: float) -> None:
         """The device is off the network."""
 
+    def forget_reporting(self) -> None:
+        """What it was told to report is gone."""
+
     def keep(self, now: float) -> dict[str, Any]:
         """What the device keeps through a power cut, beside its place on the network; ready for JSON."""
         return {}

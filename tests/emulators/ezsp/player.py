@@ -149,6 +149,9 @@ class Player(Device):
             self._sample_at = now + (self.report_s or SAMPLE_S)
 
     def on_left(self, now: float) -> None:
+        self.forget_reporting()
+
+    def forget_reporting(self) -> None:
         self._reporting.clear()
         self._sample_at = None
 

@@ -180,6 +180,9 @@ class Plug(Device):
         self._arm(now)
 
     def on_left(self, now: float) -> None:
+        self.forget_reporting()
+
+    def forget_reporting(self) -> None:
         self._reporting.clear()
         self._sample_at = None
 
