@@ -88,7 +88,13 @@ class ZigbeeLink:
         self.preset = preset_of(config)
         self._tunnel = Tunnel()
         self._members = Members(data_dir)
-        self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event, health, data_dir)
+        self._appliances = Appliances(
+            lambda *reading: self.reading(*reading),
+            lambda changes: self.observed(changes),
+            record_event,
+            health,
+            data_dir,
+        )
         self._displays = Displays(utc)
         self._loads = Loads(
             record_event, lambda changes: self.observed(changes), lambda *reading: self.reading(*reading)
@@ -190,11 +196,11 @@ class ZigbeeLink:
     ) -> float | None:
         """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`.
 
-        One with a level of amperes gets that; a load control device a share of `nominal_w`, without which only nothing
-        (0 W) can be asked of it. Either lets go when the time has passed.
+        One with a level of amperes gets that, a heater a lower setpoint (holding.py); a load control device a share of
+        `nominal_w`, without which only nothing (0 W) can be asked of it. Each lets go when the time has passed.
         """
         if not self._loads.can_hold(client_id):
-            return await self._appliances.limit(client_id, watts, duration_s)
+            return await self._appliances.limit(client_id, watts, duration_s, nominal_w)
         if watts is not None and watts > 0 and not nominal_w:
             raise ValueError(f"how much {client_id} draws is not known: no share of it can be asked for")
         share = None if watts is None else max(0.0, min(1.0, watts / nominal_w if nominal_w else 0.0))

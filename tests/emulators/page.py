@@ -46,6 +46,15 @@ household's limit as an adapter is; one that does not say is left alone.
 Not there: key establishment by certificates (CBKE, cluster 0x0800). It needs a certificate of the Zigbee certificate
 authority for each hub, and an NCP firmware with the elliptic curve library; devices that insist on it, as those of a
 SMETS2 home do, cannot be let in. They stay with their own communications hub, and this one reads the meter's own port.
+
+## What is held back without an end of its own
+
+A charger with a level of amperes, a heater with a setpoint: the household's limit reaches them as it does an adapter,
+but they do not let go by themselves. The hub gives each back what it had when the order is over, and after a restart
+what an earlier life of it had taken. Should it be gone for good, a charger goes on with the amperes that it was left
+with, never less than 6, and a room is three degrees colder, 16 at the least, until somebody turns the knob. Nothing
+else is asked of them, and a switch is never used for it. A householder who sets another temperature meanwhile has
+opted out.
 """
 
 
@@ -104,6 +113,8 @@ def _words(key: str, value: Any) -> str:
     if key == "skip_endpoints":
         return "endpoint " + ", ".join(map(str, value)) + " answers nobody"
     if key == "limit":
+        if value["by"] == "setpoint":
+            return f"can be held: {value['back_c']:g} degrees less"
         return f"can be held: {value['least_a']} to {value['most_a']} A"
     return ""
 

@@ -13,7 +13,8 @@ mute_clusters (["0702"]: it never answers them), forgets (it takes a configurati
 one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, and wants a
 Default Response),
 late (["0b04:050b"]: unsupported when read; only reports have it), dead_endpoints ([3]: listed, and without a
-descriptor), deaf (so many Node Descriptor requests it lets pass).
+descriptor), deaf (so many Node Descriptor requests it lets pass), w_per_level (a charger: its power is its level times
+that).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from .device import COORDINATOR_NWK, ApsFrame, Device
 
 HOME_AUTOMATION: Final = 0x0104
 SMART_PLUG: Final = 0x0051
-BASIC, ON_OFF, LEVEL, IAS_ZONE, OTA = 0x0000, 0x0006, 0x0008, 0x0500, 0x0019
+BASIC, ON_OFF, LEVEL, IAS_ZONE, OTA, ELECTRICAL = 0x0000, 0x0006, 0x0008, 0x0500, 0x0019, 0x0B04
+ACTIVE_POWER: Final = 0x050B
 MANUFACTURER, MODEL, CIE_ADDRESS, ZONE_STATE, ZONE_STATUS = 0x0004, 0x0005, 0x0010, 0x0000, 0x0002
 SAMPLE_S: Final = 1.0
 NEVER_REPORT: Final = 0xFFFF
@@ -87,6 +89,7 @@ class Player(Device):
         self.forgets: bool = habits.get("forgets", False)
         self.one_at_a_time: bool = habits.get("one_at_a_time", False)
         self.unasked: bool = habits.get("unasked", False)
+        self.w_per_level: int = habits.get("w_per_level", 0)
         self.deaf: int = habits.get("deaf", 0)
         self.dead = set(habits.get("dead_endpoints", []))
         self.mute = {int(cluster, 16) for cluster in habits.get("mute_clusters", [])}
@@ -107,6 +110,7 @@ class Player(Device):
             "reads": self.reads,
             "reporting": configured,
             "commands": self.commands,
+            "values": {f"{e}:{cluster:04x}:{a:04x}": row.value for (e, cluster, a), row in self.attributes.items()},
             "enrolled": self.enrolled,
             "acknowledged": self.acknowledged,
         }
@@ -235,6 +239,8 @@ class Player(Device):
             return zcl.SUCCESS
         if cluster == LEVEL and header.command in (0x00, 0x04) and body:
             self.attributes[number, LEVEL, 0].set(body[0])
+            if self.w_per_level and (number, ELECTRICAL, ACTIVE_POWER) in self.attributes:
+                self.attributes[number, ELECTRICAL, ACTIVE_POWER].set(body[0] * self.w_per_level)
             return zcl.SUCCESS
         if cluster == IAS_ZONE and header.command == 0x00 and len(body) >= 2:
             self.enrolled.append(body[1])
