@@ -68,3 +68,6 @@ class Radio(Link, Protocol):
 
     def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:
         """Tell displays what power costs."""
+
+    def tell_limit(self, watts: float | None, message_id: int, duration_s: float | None) -> None:
+        """Tell displays what the household must keep to."""

@@ -21,6 +21,7 @@ from zigpy.exceptions import DeliveryError, InvalidResponse
 from zigpy.zcl import ClusterType
 
 from drivers.clock import monotonic
+from drivers.zigbee import messaging
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
@@ -43,7 +44,7 @@ from drivers.zigbee.frames import (
 )
 from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
-from drivers.zigbee.smart_energy import is_question
+from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
 from hub.wire.zigbee import zcl
 
@@ -117,6 +118,11 @@ def _forget_broken_frames() -> None:
     for default in bellows.ash.AshProtocol._cancel_pending_data_frames.__defaults__ or ():
         if isinstance(default, BaseException):
             default.__traceback__ = default.__context__ = None
+
+
+def _is_question(cluster_id: int, frame: bytes) -> bool:
+    """Whether a display asks something: the price, the time, the last message."""
+    return is_question_of_price(cluster_id, frame) or messaging.is_question(cluster_id, frame)
 
 
 class RadioRefuses(Exception):
@@ -325,7 +331,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                 self.observer.datagram(hex_of(device.ieee), packet, now)
         elif device is None and not is_introduction(packet):
             self._stranger(nwk, None)
-        elif is_question(packet.cluster_id, packet.data.serialize()) and packet.dst_ep:
+        elif packet.dst_ep and _is_question(packet.cluster_id, packet.data.serialize()):
             if device is not None:
                 self._touch(device, packet, monotonic())
             self.observer.question(packet)

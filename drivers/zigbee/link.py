@@ -243,6 +243,14 @@ class ZigbeeLink:
         kWh; a newer table has a greater `event_id`."""
         self._displays.tell(PriceTable(currency, tuple(PriceStep(*step) for step in steps), event_id))
 
+    def tell_limit(self, watts: float | None, message_id: int, duration_s: float | None) -> None:
+        """Tell Smart Energy displays what the household must keep to, and for how long; None: to nothing. A newer limit
+        has a greater `message_id`."""
+        if watts is None:
+            self._displays.take_back()
+        else:
+            self._displays.show(f"Your home is limited to {watts:.0f} W", message_id, duration_s)
+
     def _application(self) -> Application:
         application = self._supervisor.application
         if application is None:

@@ -511,7 +511,9 @@ class Daemon:
         self._radio = radio
         self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
+        self._control.on_limit = lambda: self._tell_limit(radio)
         self._tell_prices(radio)
+        self._tell_limit(radio)
         return True
 
     async def _let_uplink_go_first(self) -> None:
@@ -536,6 +538,11 @@ class Daemon:
         if table is not None:
             # Displays keep the newer of two tables: told again, it is newer.
             radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
+
+    def _tell_limit(self, radio: Radio) -> None:
+        held, now = self._controller.household.held, monotonic()
+        duration_s = None if held is None or held.until is None else held.until - now
+        radio.tell_limit(None if held is None else held.watts, utc_ms() // 1000, duration_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

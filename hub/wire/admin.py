@@ -127,6 +127,7 @@ class DisplayFigures(TypedDict):
 
     questions: int
     prices_told: int
+    messages_told: int
 
 
 class RadioAnswer(TypedDict):

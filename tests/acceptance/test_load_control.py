@@ -63,7 +63,8 @@ def test_a_charger_that_is_held_by_its_level_has_its_share_of_the_limit(
         }}},
     }  # fmt: skip
     file = write_operators(tmp_path / "operators.toml", operator)
-    with contextlib.closing(Radio([charger]).start()) as radio:
+    display = {"kind": "display", "ieee": "000d6f0000000003", "name": "display"}
+    with contextlib.closing(Radio([charger, display]).start()) as radio:
         hub = make_hub(radio__path=str(radio.path), control__operators_file=str(file)).start()
         hub.wait_uplink()
         wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
@@ -73,8 +74,11 @@ def test_a_charger_that_is_held_by_its_level_has_its_share_of_the_limit(
         control_point.send(operator.command("limit", {"watts": 8000, "duration": 600}))
         wait_for("it to be held", lambda: radio.device("charger")["values"]["10:0008:0000"] == 11)
         wait_for("it to be known to obey", lambda: _row(hub)["obeys"] and _row(hub)["power_w"] == 11 * 690)
+        text = "Your home is limited to 8000 W"
+        wait_for("the display to say so", lambda: (radio.device("display")["message"] or {}).get("text") == text)
         control_point.send(operator.command("limit.cancel", {}))
         wait_for("it to be let go", lambda: radio.device("charger")["values"]["10:0008:0000"] == 32)
+        wait_for("the display to be told", lambda: radio.device("display")["message"] is None)
 
 
 @pytest.mark.parametrize("radio", [60.0], indirect=True)

@@ -38,10 +38,11 @@ the same quantity adds its number: `state.2`. IAS zones make events (`adapter.al
 
 ## Smart Energy
 
-There: price and time for displays, metering of devices on the profile 0x0109, load control (DRLC): a relay is held by
-events that end in the relay itself, and its opt-out is told. One that says what it switches (DeviceClassValue,
-D.2.3.2.4: compressor, heater, water heater, pool pump or electric vehicle, and one of them alone) is held by the
-household's limit as an adapter is; one that does not say is left alone.
+There: price and time for displays, and in words the limit that the household is held to (Messaging); metering of
+devices on the profile 0x0109; load control (DRLC): a relay is held by events that end in the relay itself, and its
+opt-out is told. One that says what it switches (DeviceClassValue, D.2.3.2.4: compressor, heater, water heater, pool
+pump or electric vehicle, and one of them alone) is held by the household's limit as an adapter is; one that does not
+say is left alone.
 
 Not there: key establishment by certificates (CBKE, cluster 0x0800). It needs a certificate of the Zigbee certificate
 authority for each hub, and an NCP firmware with the elliptic curve library; devices that insist on it, as those of a
