@@ -28,7 +28,7 @@ class Displays:
         self._application: Application | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters = {"questions": 0, "prices_told": 0, "messages_told": 0}
-        self._message: messaging.Message | None = None
+        self._message: messaging.DisplayText | None = None
 
     def attach(self, application: Application) -> None:
         self._application = application
@@ -49,7 +49,7 @@ class Displays:
 
     def show(self, text: str, message_id: int, duration_s: float | None) -> None:
         """This is to be read on every display for so long (None: until something else is): in place of what was."""
-        self._message = messaging.Message(message_id, text, None if duration_s is None else monotonic() + duration_s)
+        self._message = messaging.DisplayText(message_id, text, None if duration_s is None else monotonic() + duration_s)
         self._say(self._message)
 
     def take_back(self) -> None:
@@ -58,7 +58,7 @@ class Displays:
         if message is not None and message.applies(monotonic()):
             self._tell_all(messaging.CLUSTER, lambda tsn: messaging.cancel_message(message.message_id, tsn))
 
-    def _say(self, message: messaging.Message) -> None:
+    def _say(self, message: messaging.DisplayText) -> None:
         told = self._tell_all(messaging.CLUSTER, lambda tsn: messaging.display_message(message, monotonic(), tsn))
         self.counters["messages_told"] += told
 

@@ -21,7 +21,7 @@ _UNTIL_CHANGED, _LONGEST_MIN = 0xFFFF, 0xFFFE
 TEXT_MOST = 58
 
 
-class Message(NamedTuple):
+class DisplayText(NamedTuple):
     """One message. `ends_at` None: until it is cancelled. A newer one has a greater id, and replaces it."""
 
     message_id: int
@@ -39,7 +39,7 @@ def is_question(cluster_id: int, frame: bytes) -> bool:
     return is_command and frame[0] & (_FROM_SERVER | _MANUFACTURER | _FOR_CLUSTER) == _FOR_CLUSTER
 
 
-def display_message(message: Message, now: float, tsn: int) -> bytes:
+def display_message(message: DisplayText, now: float, tsn: int) -> bytes:
     """DisplayMessage (D.5.2.3.1.1): identifier, control, start, minutes, text."""
     minutes = _UNTIL_CHANGED
     if message.ends_at is not None:
@@ -62,7 +62,7 @@ def cancel_message(message_id: int, tsn: int) -> bytes:
     return head + _identifier(message_id) + bytes((_CONTROL,))
 
 
-def answers(frame: bytes, message: Message | None, now: float) -> list[bytes]:
+def answers(frame: bytes, message: DisplayText | None, now: float) -> list[bytes]:
     """The ZCL frames that answer a client's command (is_question). `message`: the one that counts."""
     control, tsn, command = frame[:3]
     if command == _GET_LAST_MESSAGE:

@@ -138,7 +138,7 @@ def test_a_display_finds_the_hub_and_shows_what_the_utility_says(version: int) -
 
 def test_a_message_byte_by_byte() -> None:
     """Annex D.5.2.3.1.1: identifier, control, start, minutes, text; D.5.2.3.2.1."""
-    message = messaging.Message(0x01020304, "Keep to 5 W", 1000.0)
+    message = messaging.DisplayText(0x01020304, "Keep to 5 W", 1000.0)
     shown = b"\x09\x21\x00" + b"\x04\x03\x02\x01" + b"\x08" + bytes(4) + b"\x02\x00" + b"\x0bKeep to 5 W"
     assert messaging.display_message(message, 880.0, 0x21) == shown
     assert messaging.display_message(message._replace(ends_at=None), 0.0, 1)[12:14] == b"\xff\xff"
@@ -154,7 +154,7 @@ def test_a_message_byte_by_byte() -> None:
 @given(st.integers(0, 0xFFFF), st.binary(max_size=80))
 def test_any_bytes_to_the_messaging_cluster_are_answered_or_left_alone(cluster_id: int, frame: bytes) -> None:
     if messaging.is_question(cluster_id, frame):
-        message = messaging.Message(1, "m", None)
+        message = messaging.DisplayText(1, "m", None)
         assert all(3 <= len(said) <= 73 for said in messaging.answers(frame, message, 0.0))
 
 
