@@ -42,6 +42,8 @@ EVENT_MEANINGS = {
     "adapter.alarm": "text of an adapter, at once",
     "adapter.interview_failed": "a device that joined does not say what it is; the hub goes on asking",
     "adapter.withheld": "a value of an appliance is not sent, because its scale is not certain",
+    "adapter.updated": "an appliance on the radio has loaded the firmware that an operator signed",
+    "adapter.update_failed": "an appliance on the radio did not take its firmware, and says why (a ZCL status)",
     "adapter.moved": "a ClientId is heard from another address",
     "adapter.many": "so many events of one kind came at once that they are told together",
     "adapter.limit_cleared": "an appliance said that it obeys no limit any more",

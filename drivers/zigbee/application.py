@@ -46,7 +46,7 @@ from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
-from hub.wire.zigbee import zcl
+from hub.wire.zigbee import ota, zcl
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,9 @@ class Observer(Protocol):
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A load control device speaks of an event."""
+
+    def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        """A device asks for firmware."""
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         """A frame for this device was acknowledged, or was not."""
@@ -338,6 +341,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, packet.data.serialize()):
             self._touch(device, packet, monotonic())
             self.observer.load_control(device, packet)
+        elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, packet.data.serialize()):
+            self._touch(device, packet, monotonic())
+            self.observer.firmware(device, packet)
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):

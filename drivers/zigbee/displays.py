@@ -49,7 +49,9 @@ class Displays:
 
     def show(self, text: str, message_id: int, duration_s: float | None) -> None:
         """This is to be read on every display for so long (None: until something else is): in place of what was."""
-        self._message = messaging.DisplayText(message_id, text, None if duration_s is None else monotonic() + duration_s)
+        self._message = messaging.DisplayText(
+            message_id, text, None if duration_s is None else monotonic() + duration_s
+        )
         self._say(self._message)
 
     def take_back(self) -> None:

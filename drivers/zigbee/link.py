@@ -23,6 +23,7 @@ from drivers.zigbee.application import Application
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
+from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
@@ -99,6 +100,9 @@ class ZigbeeLink:
         self._loads = Loads(
             record_event, lambda changes: self.observed(changes), lambda *reading: self.reading(*reading)
         )
+        # Who verifies the notes of firmware for appliances (firmware.py); until there is somebody, none is offered.
+        self.open_note: OpenNote | None = None
+        self._firmware = Firmware(data_dir, lambda: self.open_note, health, record_event)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._deliveries = Deliveries()
@@ -142,6 +146,7 @@ class ZigbeeLink:
         if self._saving is not None:
             await asyncio.wait({self._saving})
         await self._appliances.close()
+        self._firmware.close()
 
     def status(self) -> "RadioAnswer":
         figures = self._tunnel.status()
@@ -158,6 +163,7 @@ class ZigbeeLink:
             "members": len(self._members),
             "permit_s": max(0, round(self._open_until - monotonic())),
             "displays": dict(self._displays.counters),
+            "firmware": self._firmware.status(),
             "devices": self._devices(),
         }
         return cast("RadioAnswer", said)
@@ -383,6 +389,7 @@ class ZigbeeLink:
         self._appliances.attach(application)
         self._displays.attach(application)
         self._loads.attach(application)
+        self._firmware.attach(application)
         self.is_up = True
         self.changed(True)
         self._save_members()
@@ -401,6 +408,7 @@ class ZigbeeLink:
         self._appliances.detach()
         self._displays.detach()
         self._loads.detach()
+        self._firmware.detach()
         if self.is_up:
             self.is_up = False
             self.changed(False)
@@ -461,6 +469,9 @@ class ZigbeeLink:
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         self._loads.heard(device, packet, packet.data.serialize())
+
+    def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        self._firmware.heard(device, packet)
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         self._deliveries.count(ieee, delivered=is_delivered)

@@ -41,6 +41,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
     parser = add_verb(actions, "remove", remove, "take a device off the network for good")
     parser.add_argument("ieee", metavar="IEEE", help="its 16 hex digits, as `meterhub radio info` shows them")
+    add_bundle_option(add_verb(actions, "firmware", firmware, "what appliances are offered, and what is refused"))
     parser = add_verb(actions, "permit", permit, "let a device join by its install code, or for a while any (--any)")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
@@ -53,12 +54,42 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(radio)
     else:
-        for key, value in pairs({key: value for key, value in radio.items() if key != "devices"}).items():
+        for key, value in pairs(
+            {key: value for key, value in radio.items() if key not in ("devices", "firmware")}
+        ).items():
             say(f"{key:12} {value}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
     return FINE if radio["state"] in ("up", "off") else PROBLEM
+
+
+def firmware(arguments: argparse.Namespace) -> int:
+    figures = ask_or_read(arguments, "status")["radio"].get("firmware") or {
+        "images": [],
+        "refused": {},
+        "loading": None,
+    }
+    if arguments.json:
+        print_json(figures)
+    else:
+        rows = [
+            [
+                row["file"],
+                f"0x{row['manufacturer']:04X}",
+                f"0x{row['type']:04X}",
+                f"0x{row['version']:08X}",
+                row["bytes"],
+            ]
+            for row in figures["images"]
+        ]
+        if rows:
+            print_table(["file", "manufacturer", "type", "version", "bytes"], rows)
+        for name, why in figures["refused"].items():
+            say(f"{name}: refused: {why}")
+        if figures["loading"] is not None:
+            say(f"{figures['loading']} loads: {figures['loaded_bytes']} bytes so far")
+    return PROBLEM if figures["refused"] else FINE
 
 
 def remove(arguments: argparse.Namespace) -> int:

@@ -350,6 +350,12 @@ CONDITIONS: dict[str, Kind] = {
         "look at the appliance (meterhub adapters); a restart or a new firmware of it may help",
         why="The air is shared: one that talks without end takes it from the others.",
     ),
+    "firmware-refused": Kind(
+        "warning",
+        "firmware for an appliance is not offered: it is not what an operator signed",
+        "sign it (meterhub headend firmware) or take it out of the folder zigbee-firmware",
+        why="Whoever could change an appliance's firmware could do with it as he likes.",
+    ),
     "adapters-silent": Kind(
         "error",
         "every adapter that was in this home is silent",

@@ -130,6 +130,25 @@ class DisplayFigures(TypedDict):
     messages_told: int
 
 
+class FirmwareImage(TypedDict):
+    """Firmware for appliances that is offered; numbers as its maker gave them."""
+
+    file: str
+    manufacturer: int
+    type: int
+    version: int
+    bytes: int
+
+
+class FirmwareFigures(TypedDict):
+    """The folder of firmware for appliances: what is offered, what is refused and why, who loads."""
+
+    images: list[FirmwareImage]
+    refused: dict[str, str]
+    loading: str | None
+    loaded_bytes: int | None
+
+
 class RadioAnswer(TypedDict):
     """The radio; while there is none, or it is not loaded yet, its state and what is not known."""
 
@@ -154,6 +173,7 @@ class RadioAnswer(TypedDict):
     members: NotRequired[int]
     permit_s: NotRequired[int]
     displays: NotRequired[DisplayFigures]
+    firmware: NotRequired[FirmwareFigures]
     devices: NotRequired[dict[str, RadioDevice]]
 
 

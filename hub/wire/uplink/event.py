@@ -22,6 +22,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.limit_cleared": ("client",),
     "adapter.interview_failed": ("client",),  # it joined and does not say what it is; the hub goes on asking
     "adapter.withheld": ("client", "quantity", "reason"),  # a value whose scale is not certain is not sent
+    "adapter.updated": ("client", "version"),  # an appliance on the radio has loaded the firmware that it was offered
+    "adapter.update_failed": ("client", "version", "reason"),
     "radio.up": ("channel", "pan_id", "ieee"),
     "radio.down": ("reason",),
     "radio.restored": ("channel", "pan_id"),  # the home's network was put into a radio that had lost it

@@ -14,7 +14,8 @@ one_at_a_time (it fails when asked for more than one attribute), unasked (it rep
 Default Response),
 late (["0b04:050b"]: unsupported when read; only reports have it), dead_endpoints ([3]: listed, and without a
 descriptor), deaf (so many Node Descriptor requests it lets pass), w_per_level (a charger: its power is its level times
-that).
+that), firmware ([manufacturer, type, version]: it takes upgrades; describe: what it runs, and the SHA-256 of what it
+loaded).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from . import zcl, zdo
 from .device import COORDINATOR_NWK, ApsFrame, Device
+from .loader import Loader
 
 HOME_AUTOMATION: Final = 0x0104
 SMART_PLUG: Final = 0x0051
@@ -100,6 +102,7 @@ class Player(Device):
         self.acknowledged = 0
         self.reports = 0
         self.reads = 0
+        self.loader = Loader(self, *habits["firmware"]) if "firmware" in habits else None
         self._reporting: dict[Key, Reporting] = {}
         self._sample_at: float | None = None
 
@@ -113,6 +116,7 @@ class Player(Device):
             "values": {f"{e}:{cluster:04x}:{a:04x}": row.value for (e, cluster, a), row in self.attributes.items()},
             "enrolled": self.enrolled,
             "acknowledged": self.acknowledged,
+            "firmware": None if self.loader is None else self.loader.describe(),
         }
 
     def set(self, endpoint: int, cluster: int, attribute: int, value: zcl.Value) -> None:
@@ -149,6 +153,8 @@ class Player(Device):
         super().receive_aps(frame, now)
 
     def on_joined(self, now: float) -> None:
+        if self.loader is not None:
+            self.loader.ask_at = now + 1.0
         if self.unasked:
             self._sample_at = now + (self.report_s or SAMPLE_S)
 
@@ -165,7 +171,9 @@ class Player(Device):
             return
         try:
             header, body = zcl.parse(frame.payload)
-            if header.command == zcl.DEFAULT_RSP and not header.for_cluster:
+            if frame.cluster == OTA and self.loader is not None and header.for_cluster:
+                self.loader.heard(header, body, now)
+            elif header.command == zcl.DEFAULT_RSP and not header.for_cluster:
                 self.acknowledged += 1
             elif frame.cluster not in place.inputs:
                 self._default_response(frame, header, zcl.UNSUPPORTED_CLUSTER)
@@ -292,9 +300,12 @@ class Player(Device):
         return out
 
     def get_timer(self) -> float | None:
-        return self._sample_at
+        loader_at = None if self.loader is None or not self.joined else self.loader.ask_at
+        return min((at for at in (self._sample_at, loader_at) if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        if self.loader is not None:
+            self.loader.handle_timer(now)
         if self._sample_at is None or now < self._sample_at:
             return
         self._sample_at = now + (self.report_s or SAMPLE_S)
