@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from drivers.link import Link
 
 if TYPE_CHECKING:
-    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
+    from hub.wire.admin import (
+        AdapterRow,
+        ChannelRow,
+        KeyAnswer,
+        MoveAnswer,
+        NeighbourRow,
+        RadioAnswer,
+        RemoveAnswer,
+        RestoreAnswer,
+    )
 
 
 class ApsFrame(NamedTuple):
@@ -62,6 +71,12 @@ class Radio(Link, Protocol):
 
     async def remove(self, ieee: str) -> "RemoveAnswer":
         """Take a device off the network for good."""
+
+    async def rotate_key(self) -> "KeyAnswer":
+        """Give the network another key."""
+
+    async def move(self, channel: int | None, in_s: float) -> "MoveAnswer":
+        """Move the network to another channel, None: the quietest, after a while."""
 
     def appliances(self) -> "list[AdapterRow]":
         """What reports by itself, a row each for `meterhub adapters`."""

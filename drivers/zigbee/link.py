@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -30,12 +31,22 @@ from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
+from drivers.zigbee.survey import PERIOD_S, ChannelSurvey, quietest
 from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
-    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
+    from hub.wire.admin import (
+        AdapterRow,
+        ChannelRow,
+        KeyAnswer,
+        MoveAnswer,
+        NeighbourRow,
+        RadioAnswer,
+        RemoveAnswer,
+        RestoreAnswer,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +54,9 @@ log = logging.getLogger(__name__)
 _JOIN_GRACE_S = 10.0
 _SNAPSHOT_SOON_S, _SNAPSHOT_PERIOD_S, _SNAPSHOT_LOOK_S = 5.0, 3600.0, 1.0
 _LEAVE_S = 10.0
+# A move that nobody asked for is told so long before.
+_MOVE_NOTICE_S = 3600.0
+_SURVEY_LOOK_S = 60.0
 # So many frames in a row without an acknowledgement speak of the counter, not of a device.
 _UNPROVED_AFTER = 6
 _RAISED_MOST = 64 * RAISED_AGAIN
@@ -122,6 +136,14 @@ class ZigbeeLink:
         self._unacknowledged = 0
         self._snapshot_at: float | None = None
         self._snapshots: asyncio.Task[None] | None = None
+        self._surveys: asyncio.Task[None] | None = None
+        self._channels = ChannelSurvey()
+        self._survey_at = monotonic() + PERIOD_S
+        self._moving: asyncio.Task[None] | None = None
+        self._move_to: int | None = None
+        self._move_at = 0.0
+        self._rotating = asyncio.Lock()
+        self._rejoins_until = float("-inf")
         self._open_until = _SHUT
         self._open_for: str | None = None  # the one device that the window is open for
         self._task: asyncio.Task[None] | None = None
@@ -143,6 +165,8 @@ class ZigbeeLink:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        if self._moving is not None:
+            self._moving.cancel()
         if self._saving is not None:
             await asyncio.wait({self._saving})
         await self._appliances.close()
@@ -161,6 +185,8 @@ class ZigbeeLink:
             **figures,
             **self._counts,
             "members": len(self._members),
+            "move_to": self._move_to,
+            "move_in_s": None if self._move_to is None else max(0, round(self._move_at - monotonic())),
             "permit_s": max(0, round(self._open_until - monotonic())),
             "displays": dict(self._displays.counters),
             "firmware": self._firmware.status(),
@@ -382,7 +408,88 @@ class ZigbeeLink:
         self._snapshot_at = monotonic()
         return {"ieee": ieee, "told": told}
 
+    async def rotate_key(self) -> "KeyAnswer":
+        """Give the network another key: whoever had the one before and is no member hears nothing any more. It takes
+        half a minute; battery devices that slept through it come back within a day. Raises ValueError."""
+        application = self._application()
+        if self._rotating.locked():
+            raise ValueError("the network's key is being changed already")
+        async with self._rotating:
+            key = secrets.token_bytes(16)
+            # Before it is so: a hub that dies now must not take its own network for another.
+            await self._take_snapshot(application)
+            document = self._network.expect_key(key)
+            if document is not None:
+                await asyncio.to_thread(self._network.write, document)
+                self.keep_network(document)
+            try:
+                sequence = await application.rotate_key(key)
+            except Exception as error:
+                raise ValueError(f"the network's key was not changed: {error!r}") from error
+            self._rejoins_until = application.rejoins_until
+            await self._take_snapshot(application)
+            self._record_event("radio.key_rotated", {"sequence": sequence})
+            return {"sequence": sequence}
+
+    async def move(self, channel: int | None, in_s: float) -> "MoveAnswer":
+        """Move the network to another channel (11 to 26; None: the quietest) after a while. Raises ValueError."""
+        application = self._application()
+        ours = int(application.state.network_info.channel)
+        if channel is None:
+            channel = quietest({row["channel"]: float(row["energy"]) for row in await self.scan()}, ours)
+        if not 11 <= channel <= 26 or channel == ours:
+            raise ValueError(f"a channel from 11 to 26, and not {ours}, where the network is, is expected")
+        self._plan_move(channel, in_s, "asked")
+        return {"channel": channel, "in_s": round(in_s)}
+
+    def _plan_move(self, channel: int, in_s: float, reason: str) -> None:
+        if self._moving is not None:
+            self._moving.cancel()
+        self._move_at, self._move_to = monotonic() + in_s, channel
+        self._record_event("radio.channel_planned", {"to": channel, "in_s": round(in_s), "reason": reason})
+        self._moving = asyncio.get_running_loop().create_task(self._move(channel, in_s), name="zigbee-move")
+
+    async def _move(self, channel: int, in_s: float) -> None:
+        await asyncio.sleep(in_s)
+        try:
+            await self._move_now(channel)
+        finally:
+            self._move_to = None
+
+    async def _move_now(self, channel: int) -> None:
+        application = self._supervisor.application
+        if application is None:
+            log.warning("the network is not moved to channel %s: the radio is not up", channel)
+            return
+        before = int(application.state.network_info.channel)
+        try:
+            await application.move_to(channel)
+            await self._take_snapshot(application)
+        except Exception as error:
+            log.warning("moving the network to channel %s: %r", channel, error)
+            return
+        self._supervisor.network = self._supervisor.network | {"channel": channel}
+        self._record_event("radio.channel_moved", {"channel": channel, "before": before})
+
+    async def _survey(self, application: Application) -> None:
+        """Listen once a day whether something else has our channel for good. It ends with the radio's life."""
+        while True:
+            if monotonic() >= self._survey_at:
+                self._survey_at = monotonic() + PERIOD_S
+                try:
+                    energies = {row["channel"]: float(row["energy"]) for row in await service.scan(application)}
+                    ours = int(application.state.network_info.channel)
+                    better = self._channels.take(energies, ours)
+                    if better is not None and self._move_to is None:
+                        self._plan_move(better, _MOVE_NOTICE_S, "noise")
+                except Exception as error:
+                    log.warning("listening to the channels: %r", error)
+            await asyncio.sleep(_SURVEY_LOOK_S)
+
     def attach(self, application: Application) -> None:
+        self._surveys = asyncio.get_running_loop().create_task(self._survey(application), name="zigbee-survey")
+        if monotonic() < self._rejoins_until:
+            application.create_task(_let_back(application, self._rejoins_until - monotonic()), "let_back")
         self._snapshots = asyncio.get_running_loop().create_task(self._keep_snapshots(application), name="snapshots")
         self._meet_again(application)
         self._tunnel.attach(application)
@@ -401,9 +508,10 @@ class ZigbeeLink:
         application = self._supervisor.application
         if application is not None:
             self._strangers_dropped += application.dropped
-        if self._snapshots is not None:
-            self._snapshots.cancel()
-            self._snapshots = None
+        for task in (self._snapshots, self._surveys):
+            if task is not None:
+                task.cancel()
+        self._snapshots = self._surveys = None
         self._tunnel.detach()
         self._appliances.detach()
         self._displays.detach()
@@ -507,6 +615,13 @@ class ZigbeeLink:
 
 def _pan(backup: NetworkBackup) -> str:
     return f"0x{int(backup.network_info.pan_id):04X}"
+
+
+async def _let_back(application: Application, duration_s: float) -> None:
+    try:
+        await application.let_back(duration_s)
+    except Exception as error:  # the radio is gone again: its next life tries anew
+        log.info("devices that missed the new key are not let back: %r", error)
 
 
 async def _reopen(application: Application, duration_s: int) -> None:

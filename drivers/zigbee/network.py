@@ -46,9 +46,11 @@ def identity_of(backup: NetworkBackup) -> NetworkIdentity:
     """The identity of the network that a backup holds, or that an application's state describes."""
     info = backup.network_info
     key = bytes(info.network_key.key.serialize())
-    return NetworkIdentity(
-        hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee)
-    )
+    return NetworkIdentity(hex_of(info.extended_pan_id), _hash_of(key), hex_of(backup.node_info.ieee))
+
+
+def _hash_of(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 class HomeNetwork:
@@ -92,8 +94,18 @@ class HomeNetwork:
 
     def is_same(self, backup: NetworkBackup) -> bool:
         """Whether this is the home's network; any is where none is remembered."""
-        mine = self.backup()
-        return mine is None or identity_of(mine) == identity_of(backup)
+        mine, theirs = self.backup(), identity_of(backup)
+        if mine is None or self.document is None:
+            return True
+        ours = identity_of(mine)
+        # A hub that died between two keys does not know which of them is in use.
+        return theirs in (ours, replace(ours, key_hash=self.document.get("next_key", ours.key_hash)))
+
+    def expect_key(self, key: bytes) -> dict[str, Any] | None:
+        """The network will have this key from now on; the document is the caller's to write before it is so."""
+        if self.document is not None:
+            self.document = self.document | {"next_key": _hash_of(key)}
+        return self.document
 
     def note(self, backup: NetworkBackup, devices: dict[str, int], utc: float | None) -> dict[str, Any]:
         """Take a snapshot; it is the caller's to write."""

@@ -172,6 +172,8 @@ class RadioAnswer(TypedDict):
     refused: NotRequired[int]
     members: NotRequired[int]
     permit_s: NotRequired[int]
+    move_to: NotRequired[int | None]
+    move_in_s: NotRequired[int | None]
     displays: NotRequired[DisplayFigures]
     firmware: NotRequired[FirmwareFigures]
     devices: NotRequired[dict[str, RadioDevice]]
@@ -461,6 +463,19 @@ class NeighbourRow(TypedDict):
 class RestoreAnswer(TypedDict):
     devices: int
     channel: int
+
+
+class KeyAnswer(TypedDict):
+    """The network has another key; the number of it."""
+
+    sequence: int
+
+
+class MoveAnswer(TypedDict):
+    """The network will move to another channel."""
+
+    channel: int
+    in_s: int
 
 
 class RemoveAnswer(TypedDict):

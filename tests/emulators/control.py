@@ -118,6 +118,11 @@ class Control:
         place.loss = float(request["rate"])
         return None
 
+    async def noise(self, request: Request) -> Request | None:
+        """Somebody else is loud. "channel": where; "rssi": how loud, dBm."""
+        self._bench.ncp.air.noise[int(request["channel"])] = int(request["rssi"])
+        return None
+
     async def join(self, request: Request) -> Request | None:
         """A device looks for an open network, now or as soon as there is one; it forgets the one it was on."""
         self._bench.ncp.air.join(self._device(request), self._now())
@@ -222,6 +227,7 @@ VERBS: Final[dict[str, Verb]] = {
     "plug": Control.plug,
     "corrupt": Control.corrupt,
     "lose": Control.lose,
+    "noise": Control.noise,
     "join": Control.join,
     "rejoin": Control.rejoin,
     "leave": Control.leave,

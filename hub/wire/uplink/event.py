@@ -30,6 +30,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "radio.other_network": ("found", "pan_id"),  # the radio came with another network: the home's is put back
     "radio.unstable": ("resets", "reason"),  # it goes again and again (in an hour): not told one by one any more
     "radio.formed": ("channel", "pan_id"),
+    "radio.key_rotated": ("sequence",),  # the network has another key, with this number
+    # The network will move to another channel. reason: "asked", or "noise" (ours was taken for days).
+    "radio.channel_planned": ("to", "in_s", "reason"),
+    "radio.channel_moved": ("channel", "before"),
     "uplink.up": ("host", "protocol"),
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
     "certificate.renewed": ("not_after", "x5c"),  # x5c: the chain, DER, the hub's own first (RFC 9360 section 2)

@@ -55,6 +55,8 @@ class Device(zdo.Node):
     tc_ieee: bytes = b"\xff" * 8
     leaving: Literal["", "leave", "rejoin"] = ""
     permit_until: float = 0.0
+    channel: int | None = None  # None: it finds the network on whatever channel that is
+    next_key: bytes | None = None  # a network key that it was sent and does not use yet
     counter_heard: int = -1  # the highest frame counter of the coordinator: what is not above it is a replay
 
     def __post_init__(self) -> None:
@@ -159,6 +161,10 @@ class Device(zdo.Node):
         self.dirty = self.dirty or frame.cluster in (zdo.BIND_REQ, zdo.UNBIND_REQ)
         if frame.cluster == zdo.MGMT_LEAVE_REQ and len(frame.payload) >= 10:
             self.leaving = "rejoin" if frame.payload[9] & 0x80 else "leave"
+        elif frame.cluster == zdo.MGMT_NWK_UPDATE_REQ and len(frame.payload) >= 7 and frame.payload[5] == zdo.MOVE:
+            mask = int.from_bytes(frame.payload[1:5], "little")
+            self.channel = mask.bit_length() - 1
+            self.dirty = True
         elif frame.cluster == zdo.MGMT_PERMIT_JOINING_REQ and len(frame.payload) >= 2:
             self.permit_until = now + frame.payload[1]
 

@@ -101,6 +101,8 @@ def _loop_back(stack: Stack, args: Fields, frame: ApsFrame) -> Fields:
     aps = args["aps"] | {"sequence": stack.aps_sequence}
     _report(stack, Pending(args["type"], args["destination"], aps, args["tag"], args["message"]), ok=True)
     if frame.profile == zdo.PROFILE and frame.dst_ep == 0:
+        if frame.cluster == zdo.MGMT_NWK_UPDATE_REQ and len(frame.payload) >= 7 and frame.payload[5] == zdo.MOVE:
+            stack.move(int.from_bytes(frame.payload[1:5], "little").bit_length() - 1, frame.payload[6])
         response = _zdo_answer(stack, frame)
         if response is not None:
             _deliver(stack, frame, response, frame.cluster | zdo.RESPONSE)

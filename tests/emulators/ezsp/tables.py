@@ -133,6 +133,8 @@ FRAMES: Final[dict[int, str]] = {
 006B clearTransientLinkKeys: ->
 006C updateTcLinkKey: attempts:u8 -> status:status
 0071 getKeyTableEntry: index:u8 -> status:status entry:key_entry
+0073 broadcastNextNetworkKey: key:key -> status:status
+0074 broadcastNetworkKeySwitch: -> status:status
 0075 findKeyTableEntry: eui:eui link_key:u8 -> index:u8
 0076 eraseKeyTableEntry: index:u8 -> status:status
 0077 becomeTrustCenter: key:key -> status:status
