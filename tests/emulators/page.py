@@ -51,10 +51,10 @@ SMETS2 home do, cannot be let in. They stay with their own communications hub, a
 ## Firmware of appliances
 
 Out of the folder `zigbee-firmware` of the hub's data: the maker's image, `NAME.ota`, beside the note by which an
-operator with the role `admin` vouches for it, `NAME.ota.cose` (`meterhub headend firmware NAME.ota --key FILE --kid
-KID`). Without one, or with another file's, an image is not offered (condition `firmware-refused`). One appliance loads
-at a time, ten blocks a second at most; what became of it: `adapter.updated`, `adapter.update_failed`, `meterhub radio
-firmware`.
+operator with the role `admin` vouches for it, `NAME.ota.cose`:
+`meterhub headend firmware NAME.ota --key FILE --kid KID`. Without one, or with another file's, an image is not offered
+(condition `firmware-refused`). One appliance loads at a time, ten blocks a second at most; what became of it:
+`adapter.updated`, `adapter.update_failed`, `meterhub radio firmware`.
 
 ## What is held back without an end of its own
 
