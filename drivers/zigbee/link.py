@@ -63,6 +63,9 @@ _RAISED_MOST = 64 * RAISED_AGAIN
 _t: Any = t  # zigpy's integers carry no annotations of their constructors
 # Fewer frames than this get through, of so many at least: the network is in trouble, not a device.
 _POOR_SHARE, _JUDGED_FROM = 0.5, 30
+# A frame that has waited so long for the radio alone says that it carries less than it is given; it is dropped after
+# twice that (outbox.py).
+_SLOW_S, _SWIFT_S = 5.0, 1.0
 _SHUT = -_JOIN_GRACE_S  # when a window closed that never was: before the monotonic clock began
 _DISK_TROUBLE = (
     sqlite3.SQLITE_FULL,
@@ -120,7 +123,7 @@ class ZigbeeLink:
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._deliveries = Deliveries()
-        self._is_poor = False
+        self._is_poor = self._is_slow = False
         self._health = health
         self._strangers_dropped = 0
         self._network = HomeNetwork(data_dir)
@@ -343,6 +346,7 @@ class ZigbeeLink:
         self._snapshot_at = monotonic() + _SNAPSHOT_SOON_S
         while True:
             await asyncio.sleep(_SNAPSHOT_LOOK_S)
+            self._judge_queue()
             if self._snapshot_at is None or monotonic() < self._snapshot_at:
                 continue
             self._snapshot_at = monotonic() + _SNAPSHOT_PERIOD_S
@@ -350,6 +354,15 @@ class ZigbeeLink:
                 await self._take_snapshot(application)
             except Exception as error:  # the next one may succeed
                 log.warning("taking the network's snapshot: %r", error)
+
+    def _judge_queue(self) -> None:
+        kept_s = self._tunnel.kept_s()
+        if not self._is_slow and kept_s >= _SLOW_S:
+            self._is_slow = True
+            self._health.raise_condition("radio-slow", f"{kept_s:.0f} s")
+        elif self._is_slow and kept_s < _SWIFT_S:
+            self._is_slow = False
+            self._health.clear_condition("radio-slow")
 
     async def _take_snapshot(self, application: Application) -> None:
         backup = await application.backups.create_backup(load_devices=True)
@@ -513,6 +526,8 @@ class ZigbeeLink:
                 task.cancel()
         self._snapshots = self._surveys = None
         self._tunnel.detach()
+        self._is_slow = False
+        self._health.clear_condition("radio-slow")
         self._appliances.detach()
         self._displays.detach()
         self._loads.detach()

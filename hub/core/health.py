@@ -324,6 +324,13 @@ CONDITIONS: dict[str, Kind] = {
         why="Orders and acknowledgements do not arrive: readings come twice, limits late.",
         depends_on=("radio-missing", "radio-silent", "radio-refuses", "radio-starting"),
     ),
+    "radio-slow": Kind(
+        "warning",
+        "frames wait for the Zigbee radio: it carries less than it is given",
+        "see who is not reached, or says too much (meterhub adapters, meterhub radio info); then look for interference",
+        why="What waits for ten seconds is given up: orders come late, adapters ask twice.",
+        depends_on=("radio-missing", "radio-silent", "radio-refuses", "radio-starting", "radio-undelivered"),
+    ),
     "radio-starting": Kind(
         "warning",
         "the Zigbee radio is starting",

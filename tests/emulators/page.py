@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from .faults import LINE_FAULTS, RADIO_FAULTS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "docs/appliances.md"
 DEVICES: Final = ROOT / "tests/emulators/devices"
@@ -79,6 +81,17 @@ def render() -> str:
     for row in tomllib.loads(EXCEPTIONS.read_text("utf-8"))["device"]:
         known = "; ".join(filter(None, (_words(key, row[key]) for key in row)))
         lines.append(f"| {_names(row.get('manufacturer'))} | {_names(row.get('model'))} | {known} |")
+    lines += [
+        "",
+        "## What befalls a radio",
+        "",
+        "| fault | noticed within | back within | told as |",
+        "|---|---|---|---|",
+    ]
+    for fault in RADIO_FAULTS:
+        told = f"`{fault.condition}`" if fault.condition else "`radio.down`, `radio.up`"
+        lines.append(f"| {fault.name} | {fault.noticed_s:.0f} s | {fault.back_s:.0f} s | {told} |")
+    lines += [f"| {fault.name} | | | nothing: the line's protocol mends it |" for fault in LINE_FAULTS]
     lines += ["", "## Devices that are played with every change", "", "| device | what comes of it | why it is there |"]
     lines.append("|---|---|---|")
     for path in sorted(DEVICES.glob("*.json")):
