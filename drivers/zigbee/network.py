@@ -139,8 +139,15 @@ class HomeNetwork:
         ran_on = min(_MOST_RAISED, int(elapsed_s * max(_LEAST_RATE, 2 * float(document.get("rate", 0.0)))))
         key = backup.network_info.network_key
         counter: Any = t.uint32_t
-        raised_key = key.replace(tx_counter=counter(min(_COUNTER_MOST, int(key.tx_counter) + ran_on + raised)))
-        return replace(backup, network_info=backup.network_info.replace(network_key=raised_key))
+        raised_to = counter(min(_COUNTER_MOST, int(key.tx_counter) + ran_on + raised))
+        # What goes under a link key has a counter of its own, which no radio gives away. Each such frame is one of the
+        # network's as well, so that this is no lower.
+        link_key = backup.network_info.tc_link_key
+        info = backup.network_info.replace(
+            network_key=key.replace(tx_counter=raised_to),
+            tc_link_key=link_key.replace(tx_counter=max(link_key.tx_counter, raised_to)),
+        )
+        return replace(backup, network_info=info)
 
 
 def _is_one(document: Any) -> bool:

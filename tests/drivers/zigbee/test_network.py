@@ -330,3 +330,35 @@ def test_a_survey_says_where_to_move_and_is_not_moved_by_one_evening() -> None:
     everywhere = dict.fromkeys((11, 15, 20, 25), 200.0)
     assert [survey.take(everywhere, 15) for _ in range(5)] == [None] * 5, "nowhere is better"
     assert survey.take({}, 15) is None and survey.take({15: 250.0}, 15) is None
+
+
+def test_what_is_said_under_the_link_key_is_heard_from_a_replacement_too() -> None:
+    """Its counter is another one than the network's (R22, 4.4.1.2), and no backup of bellows has it."""
+    relay = {"kind": "relay", "ieee": "000d6f0000000004", "name": "relay", "device_class": 4}
+    client = "zb-000d6f0000000004"
+    with short_directory() as place:
+
+        async def scenario() -> None:
+            air = Air([home.build(relay, 0.0)])
+            for number in range(2):
+                ncp = Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), air)
+                bench = Bench(ncp)
+                line = PtyLine(place / "tty", bench.received)
+                bench.attach(line)
+                await line.plug()
+                try:
+                    async with HubSide(place / "tty", place / "data", utc=lambda: UTC) as hub:
+                        if number == 0:
+                            await hub.open()
+                        await until("its interview", lambda hub=hub: hub.link._loads.can_hold(client))
+                        for share in (0.5, 0.25, 0.75):
+                            await hub.link.hold(client, share, 600.0)
+                        if number == 0:
+                            await until("the snapshot", (place / "data" / FILE).exists)
+                finally:
+                    bench.stop()
+                    await line.unplug()
+            assert air.devices[home.parse_ieee(relay["ieee"])].duty_cycle == 75  # type: ignore[arg-type,attr-defined]
+            assert not air.counters.get("aps_replays") and not air.counters.get("undecryptable")
+
+        run(scenario())

@@ -74,6 +74,7 @@ class Air:
         self.lets_back: Callable[[], bool] = lambda: False  # whether unsecured rejoins are allowed
         self.permit_until = 0.0
         self.tc_ieee = b"\0" * 8
+        self.tc_key = b""
         self.trust_center: TrustCenter = lambda _ieee, _key, _now: "welcome"
         self.counters: dict[str, int] = {}
         self.dirty = False  # what `to_dict` gives has changed
@@ -84,8 +85,11 @@ class Air:
 
     # -- the coordinator's side --------------------------------------------------------------------------------
 
-    def network(self, network_id: bytes | None, tc_ieee: bytes, now: float, channel: int = 0) -> None:
+    def network(
+        self, network_id: bytes | None, tc_ieee: bytes, now: float, channel: int = 0, tc_key: bytes = b""
+    ) -> None:
         """The coordinator's radio serves this network now (None: off)."""
+        self.tc_key = tc_key
         self.network_id, self.tc_ieee, self.channel = network_id, tc_ieee, channel
         if network_id is None:
             self.permit_until = now
@@ -104,19 +108,16 @@ class Air:
         for device in self.devices.values():
             if not self._reachable(device) or (frame.mode == "multicast" and frame.dst not in device.groups):
                 continue
-            if (device.poll_s is None or frame.dst == 0xFFFF) and not self._lost(device):
+            hears = device.poll_s is None or frame.dst == 0xFFFF
+            if hears and not self._lost(device) and self._admits(device, frame):
                 self._at(now + self._latency(device), self._deliver, device, frame)
         self._at(now + 0.01, lambda _at: self._events.append(Sent(handle, True)))
 
     def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
         device = self.by_nwk(frame.dst)
         latency = None if device is None or not self._reachable(device) else self._latency(device)
-        if device is not None and frame.counter is not None:
-            if frame.counter <= device.counter_heard:
-                self._count("replays")
-                device = None  # it drops what was numbered before (R22, 4.3.1.2)
-            else:
-                device.counter_heard = frame.counter
+        if device is not None and not self._admits(device, frame):
+            device = None
         if device is None or latency is None or latency > INDIRECT_TIMEOUT_S or self._lost(device):
             self._count("undelivered")
             wait = INDIRECT_TIMEOUT_S if latency is not None and latency > INDIRECT_TIMEOUT_S else FAILURE_S
@@ -149,6 +150,24 @@ class Air:
             if device.network_id == before and device.next_key == network_id[8:]:
                 device.network_id, device.next_key, device.counter_heard = network_id, None, -1
         self.dirty = True
+
+    def _admits(self, device: Device, frame: ApsFrame) -> bool:
+        """Whether a device takes a frame of the coordinator: it drops what was numbered before (R22, 4.3.1.2, 4.4.1.2),
+        and what it cannot decrypt."""
+        if frame.counter is not None:
+            if frame.counter <= device.counter_heard:
+                self._count("replays")
+                return False
+            device.counter_heard = frame.counter
+        if frame.aps_counter is not None:
+            if frame.aps_key != device.tc_key:
+                self._count("undecryptable")
+                return False
+            if frame.aps_counter <= device.aps_counter_heard:
+                self._count("aps_replays")
+                return False
+            device.aps_counter_heard = frame.aps_counter
+        return True
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
@@ -251,6 +270,8 @@ class Air:
             return
         if device.network_id != self.network_id:
             device.counter_heard, device.next_key = -1, None
+        if moved.update == UPDATE_UNSECURED_JOIN:
+            device.tc_key, device.aps_counter_heard = self.tc_key, -1
         device.network_id, device.tc_ieee, device.nwk = self.network_id, self.tc_ieee, moved.nwk
         device.channel = self.channel
         self._events.append(moved)
@@ -343,6 +364,9 @@ class Air:
                 "bindings": [[ep, cluster, ieee.hex(), to] for ep, cluster, ieee, to in d.bindings],
                 "tc_ieee": d.tc_ieee.hex(),
                 "channel": d.channel,
+                "tc_key": d.tc_key.hex(),
+                "aps_counter_heard": d.aps_counter_heard,
+                "counter_heard": d.counter_heard,
                 "kept": d.keep(now),
             }
             for d in self.devices.values()
@@ -357,7 +381,8 @@ class Air:
                 device.nwk, device.network_id = entry["nwk"], bytes.fromhex(entry["network_id"])
                 device.bindings = [(ep, cl, bytes.fromhex(to), dst) for ep, cl, to, dst in entry["bindings"]]
                 device.tc_ieee = bytes.fromhex(entry["tc_ieee"])
-                device.channel = entry.get("channel")
+                device.channel, device.tc_key = entry["channel"], bytes.fromhex(entry["tc_key"])
+                device.aps_counter_heard, device.counter_heard = entry["aps_counter_heard"], entry["counter_heard"]
                 device.wants_join = False
                 device.recall(entry["kept"], now)
                 device.on_joined(now)

@@ -31,6 +31,8 @@ class ApsFrame:
     options: int = APS_OPTIONS
     mode: Mode = "unicast"
     counter: int | None = None  # the coordinator's NWK frame counter
+    aps_counter: int | None = None  # and its APS frame counter, where it encrypted the frame with the link key
+    aps_key: bytes = b""  # that key
 
 
 @dataclass(eq=False)
@@ -57,6 +59,8 @@ class Device(zdo.Node):
     permit_until: float = 0.0
     channel: int | None = None  # None: it finds the network on whatever channel that is
     next_key: bytes | None = None  # a network key that it was sent and does not use yet
+    aps_counter_heard: int = -1  # the same of frames under the link key
+    tc_key: bytes = b""  # the trust centre's link key as it was when the device joined
     counter_heard: int = -1  # the highest frame counter of the coordinator: what is not above it is a replay
 
     def __post_init__(self) -> None:

@@ -65,6 +65,10 @@ def _submit(stack: Stack, args: Fields, kind: int, destination: int, frame: ApsF
 def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
     aps = args["aps"]
     sequence = (stack.aps_sequence + 1) & 0xFF
+    aps_counter, aps_key = None, b""
+    if aps["options"] & APS_OPTION_ENCRYPTION and stack.nv.keys is not None:
+        stack.count_encrypted()
+        aps_counter, aps_key = stack.aps_counter, stack.nv.keys.link_key
     return ApsFrame(
         COORDINATOR_NWK,
         dst,
@@ -76,6 +80,8 @@ def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
         sequence,
         aps["options"],
         counter=stack.frame_counter,
+        aps_counter=aps_counter,
+        aps_key=aps_key,
     )
 
 

@@ -116,6 +116,7 @@ class Stack:
         self.next_handle = 1
         self.permit_until: float | None = None
         self.frame_counter = self.nv.frame_counter
+        self.aps_counter = self.nv.aps_counter
         self.node = zdo.Node(self.nv.own_eui, COORDINATOR_NWK, zdo.COORDINATOR, capability=0x8F)
         self.air.trust_center = self.trust_center
         self.air.lets_back = self.lets_back
@@ -146,7 +147,10 @@ class Stack:
         self.nv.frame_counter += COUNTER_BLOCK
         self.nv.changed()
         assert self.nv.network is not None
-        self.air.network(self.network_id, self.nv.own_eui, now, self.nv.network.channel)
+        assert self.nv.keys is not None
+        self.air.network(self.network_id, self.nv.own_eui, now, self.nv.network.channel, self.nv.keys.link_key)
+        self.aps_counter = self.nv.aps_counter
+        self.nv.aps_counter += COUNTER_BLOCK
         self.callback("stackStatusHandler", status="NETWORK_UP")
 
     def network_down(self, now: float) -> None:
@@ -160,6 +164,13 @@ class Stack:
         self.frame_counter += 1
         if self.frame_counter >= self.nv.frame_counter:
             self.nv.frame_counter = self.frame_counter + COUNTER_BLOCK
+            self.nv.changed()
+
+    def count_encrypted(self) -> None:
+        """One more frame went out under a link key."""
+        self.aps_counter += 1
+        if self.aps_counter >= self.nv.aps_counter:
+            self.nv.aps_counter = self.aps_counter + COUNTER_BLOCK
             self.nv.changed()
 
     def move(self, channel: int, update_id: int) -> None:
