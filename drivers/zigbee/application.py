@@ -22,7 +22,7 @@ from zigpy.zcl import ClusterType
 from zigpy.zdo import types as zdo_t
 
 from drivers.clock import monotonic
-from drivers.zigbee import messaging
+from drivers.zigbee import fragments, messaging
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
@@ -50,6 +50,8 @@ from drivers.zigbee.strangers import Strangers
 from hub.wire.zigbee import ota, zcl
 
 log = logging.getLogger(__name__)
+
+fragments.put_together()
 
 # The trust centre's key of the open join: everybody knows it (Zigbee R22, 4.4.1.2), so it lives as long as the window.
 _WELL_KNOWN_KEY = t.KeyData(b"ZigBeeAlliance09")

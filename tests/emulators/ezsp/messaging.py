@@ -80,6 +80,7 @@ def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
         sequence,
         aps["options"],
         counter=stack.frame_counter,
+        group=aps["group"],
         aps_counter=aps_counter,
         aps_key=aps_key,
     )
@@ -203,7 +204,7 @@ def incoming(stack: Stack, event: Incoming, now: float) -> None:
         stack.air.counters["no_such_endpoint"] = stack.air.counters.get("no_such_endpoint", 0) + 1
     aps = {"profile": frame.profile, "cluster": frame.cluster, "src_ep": frame.src_ep, "dst_ep": frame.dst_ep}
     aps |= {"options": frame.options, "sequence": frame.sequence}
-    aps["group"] = frame.dst if frame.mode == "multicast" else 0
+    aps["group"] = frame.dst if frame.mode == "multicast" else frame.group
     _incoming(stack, INCOMING[frame.mode], aps, device.lqi, device.rssi, frame.src, device.ieee, frame.payload)
 
 
