@@ -187,6 +187,30 @@ def test_frames_that_are_not_acknowledged() -> None:
         run(scenario())
 
 
+@pytest.mark.condition("radio-slow")
+def test_a_radio_that_carries_less_than_it_is_given() -> None:
+    ieees = [f"000d6f00000000{n:02x}" for n in range(0x10, 0x1A)]
+    devices = [ADAPTER | {"ieee": ieee, "client_id": f"boiler-{ieee[-2:]}"} for ieee in ieees]
+    with short_directory() as place, Emulator(place, devices) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                for ieee in ieees:
+                    await radio.until("a session", ieee, lambda row: row["session"] == "active")
+                for ieee in ieees:
+                    await radio.ask("set", device=ieee, delay_s=1.2)  # there and back: 2.4 s a frame, four at a time
+
+                while not came("radio-slow", hub.conditions()):
+                    hub.link.send([(("zigbee", ieee), b"\x02\x17") for ieee in ieees])
+                    await asyncio.sleep(0.3)
+                for ieee in ieees:
+                    await radio.ask("set", device=ieee, delay_s=0.005)
+                await goes(hub, "radio-slow")
+
+        run(scenario())
+
+
 @pytest.mark.condition("adapter-not-interviewed")
 def test_an_appliance_that_does_not_say_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     # zigpy's patience with a device of which it knows nothing, in seconds.
