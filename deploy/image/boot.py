@@ -52,7 +52,7 @@ def environment(board: Board) -> str:
 def build_uboot(board: Board, cache: Path) -> Path:
     """The folder of a built U-Boot. Built once for each state of its source, fragments and environment."""
     tree = _source(board, cache)
-    fragments = [_UBOOT / "hub.app.config", *(_UBOOT / name for name in board.uboot["fragments"])]
+    fragments = [_UBOOT / "hub.config", *(_UBOOT / name for name in board.uboot["fragments"])]
     parts = [*fragments, _UBOOT / "hub.h", _LOCK]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in parts) + environment(board).encode())
     state.update(board.uboot["defconfig"].encode())
