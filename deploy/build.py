@@ -71,7 +71,7 @@ def build(order: BuildOrder) -> Path:
         if package.section != "root":
             run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
     initramfs = make_initramfs(
-        board, root, work / "boot/bin/busybox", kernel, verity, order.epoch_s, work / "initramfs"
+        board, root, work / "boot/bin/busybox", kernel, verity, order.version, order.epoch_s, work / "initramfs"
     )
     _say(f"initramfs: {initramfs.stat().st_size / 1e6:.1f} MB; U-Boot")
     products = _boot(order, kernel, initramfs, work)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.board import Board
-from deploy.image.disk import MIB, find_partition
+from deploy.image.disk import MIB, find_partition, partition_table
 from deploy.image.elf import needed_libraries
 from deploy.image.shell import BuildError, run
 
@@ -102,12 +102,12 @@ class Cpio:
 
 
 def make_initramfs(
-    board: Board, root: Path, busybox: Path, kernel: Path, verity: Verity, clock_s: int, into: Path
+    board: Board, root: Path, busybox: Path, kernel: Path, verity: Verity, version: str, clock_s: int, into: Path
 ) -> Path:
     """Write the compressed initramfs.
 
     root: the root file system (for dmsetup and its libraries); kernel: where the kernel's package is unpacked;
-    clock_s: UTC seconds before which no clock of the board can be right.
+    version: the image's; clock_s: UTC seconds before which no clock of the board can be right.
     """
     modules = next((kernel / "lib/modules").iterdir())
     run(["depmod", "-b", kernel, modules.name])
@@ -115,7 +115,8 @@ def make_initramfs(
     archive.add("init", (HERE / "initramfs/init").read_bytes(), 0o755)
     for name in ("data.sh", "recover.sh"):
         archive.add(name, (HERE / "initramfs" / name).read_bytes())
-    archive.add("hub.conf", _settings(board, verity, clock_s).encode())
+    archive.add("hub.conf", _settings(board, verity, version, clock_s, rollback_index()).encode())
+    archive.add("table", partition_table(board, into.parent))
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
     order = load_order(modules, (*board.kernel["modules"], *_MODULES))
     for file in order:
@@ -128,15 +129,23 @@ def make_initramfs(
     return into
 
 
-def _settings(board: Board, verity: Verity, clock_s: int) -> str:
+def rollback_index() -> int:
+    """Of this release: raised by hand, in rollback-index, with a release that closes what older ones leave open."""
+    return int((HERE / "rollback-index").read_text("ascii"))
+
+
+def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: int) -> str:
     values = {
         "DISK": board.disk["device"],
         "CARD": board.disk["card"],
         "SYSTEM_MB": find_partition(board.disk["size_mb"], "data").start // MIB,
         "CLOCK": clock_s,
+        "IMAGE": version,
+        "INDEX": index,
         "VERITY": verity.table(),
         "CIPHER": board.data["cipher"],
         "KEY_BYTES": board.data["key_bytes"],
         "SECRET": board.data["secret"],
+        "RADIO": board.radio,
     }
     return "".join(f"{key}='{value}'\n" for key, value in values.items())

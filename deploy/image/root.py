@@ -172,10 +172,10 @@ def _put_units(root: Path) -> None:
         (root / target).mkdir(parents=True, exist_ok=True)
         for file in sorted((source / folder).iterdir()):
             shutil.copy(file, root / target / file.name)
-    first_boot = root / "usr/lib/meterhub/first-boot"
-    first_boot.parent.mkdir(exist_ok=True)
-    shutil.copy(source / "first-boot", first_boot)
-    first_boot.chmod(0o755)
+    (root / "usr/lib/meterhub").mkdir(exist_ok=True)
+    for name in ("first-boot", "raise-index"):
+        shutil.copy(source / name, root / "usr/lib/meterhub" / name)
+        (root / "usr/lib/meterhub" / name).chmod(0o755)
 
 
 def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> None:

@@ -72,6 +72,10 @@ def condition(code: str, detail: str = "", remedy: str = "") -> Check:
 def daemon_findings(status: dict[str, Any]) -> Iterable[Check]:
     """What a running hub says of itself."""
     yield Check("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
+    board = status.get("board")  # a bundle of an earlier version has none
+    if board:
+        text = f"{board['image']} in slot {board['slot']}, rollback index {board['rollback_index']}"
+        yield Check("image", FINE, f"{text}; data in {'the ' * (board['data'] == 'partition')}{board['data']}")
     for row in status["conditions"]:
         severity = ERROR if row["severity"] == "error" else WARNING
         yield Check(row["code"], severity, row["text"], row["remedy"], row.get("why", ""))

@@ -242,6 +242,15 @@ class UpdateFigures(TypedDict):
     text: str
 
 
+class BoardFigures(TypedDict):
+    """What was started, of a board with two slots. `data`: "partition", or "memory" where that could not be used."""
+
+    image: str
+    slot: str
+    rollback_index: int
+    data: str
+
+
 class ProcessFigures(TypedDict):
     """The daemon itself."""
 
@@ -265,6 +274,7 @@ class StatusAnswer(TypedDict):
     limit: ControlFigures
     meter: MeterFigures
     update: UpdateFigures
+    board: BoardFigures | None
     process: ProcessFigures
     conditions: list[ConditionRow]
 

@@ -434,6 +434,41 @@ def test_a_boot_loader_that_is_not_told(make_timed: Make, clock: Clock, tmp_path
         board.stop()
 
 
+@pytest.mark.condition("slot-damaged")
+def test_a_slot_that_cannot_be_read(make_timed: Make, clock: Clock, tmp_path: Path) -> None:
+    """The first bytes of a process's memory answer as a bad block does. The other slot is no better: it stays."""
+    board = Board(tmp_path / "board")
+    bad = board.folder / "A/late.pyc"
+    bad.symlink_to("/proc/self/mem")
+    hub = make_timed(update__slots_dir=str(board.slots_dir), update__well_s=0)
+    board.start(hub)
+    try:
+        wait_came("slot-damaged", hub.conditions)
+        assert board.boots == [] and "good" not in board.read()
+        bad.unlink()
+        wait_went("slot-damaged", later(hub, clock, 30))
+    finally:
+        board.stop()
+
+
+@pytest.mark.condition("data-in-memory")
+def test_a_board_whose_data_partition_is_not_used(make_hub: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "slots"
+    folder.mkdir()
+    told = "slot=B\nimage=2.0.0\nindex=1\ndata={}\ndata_why={}\n"
+    (folder / "board").write_text(told.format("memory", "its header is foreign"))
+    hub = make_hub(update__slots_dir=str(folder)).start()
+    wait_came("data-in-memory", hub.conditions)
+    assert "its header is foreign" in hub.conditions()["data-in-memory"]["text"]
+    told_of = json.loads(hub.cli("events", "--json").stdout)
+    assert [event["reason"] for event in told_of if event["event"] == "store.in_memory"] == ["its header is foreign"]
+    hub.stop()
+    (folder / "board").write_text(told.format("partition", ""))
+    hub.start()
+    wait_for("a look", lambda: hub.status()["uptime_s"] > 1)
+    wait_went("data-in-memory", hub.conditions)
+
+
 def connect(client_id: str) -> bytes:
     body = struct.pack(">BBBH", 0x04, 0x04, 1, 60) + client_id.encode()
     return bytes((len(body) + 2 - 1,)) + body

@@ -18,7 +18,7 @@ from deploy.image.boot import environment
 from deploy.image.bundle import bundle_manifest
 from deploy.image.debs import left_out, lock_path, packages_of, read_lock, seeds, token_lock_path, token_seeds
 from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
-from deploy.image.drop import DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
+from deploy.image.drop import COPY_OFFSET, DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
 from deploy.image.qemu import Machine
@@ -289,12 +289,66 @@ def test_the_boot_script_is_whole(board: Board) -> None:
     assert variables["bootcmd"].endswith("; reset"), "no prompt may ever be reached"
     assert variables["bootdelay"] == "-2"
     # A card is the last resort, and never the disk itself; which one it is nobody outside can say.
-    assert variables["start"].endswith("saveenv; run recover; fi") and variables["start"].count("recover") == 1
+    assert variables["start"].endswith("run rest; fi") and variables["rest"].endswith("run recover")
+    assert [name for name, value in variables.items() if "run recover" in value] == ["rest"]
+    partitions = {part.name: part for part in layout(board.disk["size_mb"])}
+    for slot in "AB":
+        assert int(variables[f"kernel_{slot}"], 16) * 512 == partitions[f"kernel-{slot}"].start
+    assert int(variables["kernel_blocks"], 16) * 512 == partitions["kernel-A"].size
     assert variables["card"] != variables["dev"] and board.disk["card"] != board.disk["device"]
     # What comes from the medium is cleaned before it is a word of the shell.
     assert variables["choose"].startswith('setexpr BOOT_ORDER gsub "[^AB ]" " ";')
     flags = (REPOSITORY / "deploy/image/uboot/hub.h").read_text()
-    assert '"BOOT_ORDER:sw,BOOT_A_LEFT:dw,BOOT_B_LEFT:dw"' in flags
+    assert '"BOOT_ORDER:sw,BOOT_A_LEFT:dw,BOOT_B_LEFT:dw,BOOT_ROUND:dw,HUB_INDEX:dw"' in flags
+
+
+# The data partition's header
+
+
+def judged(partition: Path, work: Path) -> str:
+    """What the initramfs makes of a partition's two headers; in QEMU with real read errors: test_damage.py."""
+    script = (REPOSITORY / "deploy/image/initramfs/data.sh").read_text().replace("/tmp/", f"{work}/")
+    (work / "data.sh").write_text(script)
+    lines = f'. {work}/data.sh\nRETRY_S=0\nDATA={partition}\nfind_header\necho "$found"'
+    return subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def header(salt: str, mode: str = "crypt", word: str | None = None) -> bytes:
+    check = hashlib.sha256(f"{mode} {salt}".encode()).hexdigest()[:16]
+    return f"METERHUB-DATA-1 {mode} {salt} {check if word is None else word}\n".encode().ljust(4096, b"\0")
+
+
+_SALT, _OTHER = "5a" * 32, "a5" * 32
+_BLANK, _FOREIGN = bytes(4096), b"LUKS\xba\xbe * ".ljust(4096, b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("first", "copy", "found"),
+    [
+        (header(_SALT), header(_SALT), f"header crypt {_SALT}"),
+        (header(_SALT, "plain"), _BLANK, f"header plain {_SALT}"),
+        (header(_SALT, word=""), _BLANK, f"header crypt {_SALT}"),  # of the first releases
+        (_BLANK, header(_SALT), f"header crypt {_SALT}"),
+        (_FOREIGN, header(_SALT), f"header crypt {_SALT}"),
+        (header(_SALT, word="0" * 16), header(_OTHER), f"header crypt {_OTHER}"),
+        (_BLANK, _BLANK, "blank"),
+        (_BLANK, _FOREIGN, "its header is blank, the header's copy foreign"),
+        (_FOREIGN, _BLANK, "its header is foreign, the header's copy blank"),
+        (b"\n".ljust(4096, b"\0"), _BLANK, "its header is foreign, the header's copy blank"),
+        (header(_SALT[:-2]), _BLANK, "its header is foreign, the header's copy blank"),
+        (header(_SALT, "none"), _BLANK, "its header is foreign, the header's copy blank"),
+        (_BLANK, b"short", "its header is blank, the header's copy unreadable"),
+    ],
+)
+def test_only_what_is_blank_twice_is_blank(tmp_path: Path, first: bytes, copy: bytes, found: str) -> None:
+    partition = tmp_path / "partition"
+    partition.write_bytes(first.ljust(COPY_OFFSET, b"\0") + copy)
+    assert judged(partition, tmp_path) == found
+
+
+def test_what_cannot_be_read_is_not_blank(tmp_path: Path) -> None:
+    """The first bytes of a process's memory answer as a bad block does: EIO."""
+    assert judged(Path("/proc/self/mem"), tmp_path) == "its header is unreadable, the header's copy unreadable"
 
 
 def test_u_boot_takes_nothing_unsigned() -> None:

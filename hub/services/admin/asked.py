@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from drivers.board import BoardFacts
 from drivers.clock import Clock
 from drivers.radio import Radio
 from hub.core.control.controller import Controller
@@ -85,6 +86,7 @@ class Asked:
     control: Control
     uplink: UplinkPart
     updates: UpdatePart
+    board: BoardFacts | None
     trace: Trace
     radio: Callable[[], Radio | None]
     radio_state: Callable[[], str]
