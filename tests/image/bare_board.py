@@ -144,7 +144,7 @@ class BareBoard:
                  "-m", "256", "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot",
                  "-chardev", f"socket,path={self.console.path},id=console", "-serial", "chardev:console",
                  "-kernel", str(self.parts.kernel), "-initrd", str(self.parts.initramfs), "-append",
-                 f"console=ttyAMA0 panic=1 quiet cryptomgr.notests=1 rauc.slot={slot} hub.index={index}",
+                 f"console=ttyAMA0 panic=1 quiet cryptomgr.notests=1 gpt rauc.slot={slot} hub.index={index}",
                  "-drive", f"if=pflash,unit=1,format=raw,readonly=on,file={self.folder / 'fuses.img'}",
                  "-blockdev", json.dumps(self._disk()), "-device", "nvme,serial=1,drive=disk"]  # fmt: skip
         log = (self.folder / "qemu.log").open("ab")

@@ -12,7 +12,8 @@ has_partitions() {
     done
 }
 
-# The table is in this program, as the factory wrote it: one bad block of it must not hide what is sound behind it.
+# Neither the table nor its copy at the medium's end (`gpt` on the command line) is to be had: the one that the factory
+# wrote is in this program. One bad block must not hide what is sound behind it.
 mend_table() {
     tell "the partition table cannot be read: it is written anew"
     dd if=/table of="/dev/$DISK" bs=512 conv=notrunc,fsync 2>/dev/null || fail "the partition table cannot be written"
