@@ -32,8 +32,9 @@ from hub.app.startup_checks import (
     present_identity,
     recovery_key,
     stamp_or_none,
+    store_budget_mb,
 )
-from hub.app.supervision import Supervision, Watched, note_custody
+from hub.app.supervision import FLASH_ITEM, Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
 from hub.core.control.records import FORGOT, OPERATORS, Journal
@@ -132,7 +133,7 @@ class Foundation:
         store = Store(
             config.data_dir,
             seal=seal_message,
-            max_mb=config.max_mb,
+            max_mb=store_budget_mb(config),
             retention_days=config.retention_days,
             daily_write_mb=config.daily_write_mb,
             deflate=config.uplink.deflate,
@@ -223,6 +224,7 @@ class Daemon:
         self._settings = Settings(base.config, store, state.pop(SETTINGS_ITEM, None), override)
         self._config = config = self._settings.config
         state_of_update, slot_that_ran = state.pop(UPDATE_ITEM, None), state.pop(RAN_ITEM, None)
+        self._flash_told = state.pop(FLASH_ITEM, None)
         self._radio_network = RadioNetwork(store, state.pop(RADIO_NETWORK_ITEM, None))
         self._controller = self._restored_controller(state)
         self._renewal = self._make_renewal()
@@ -390,6 +392,7 @@ class Daemon:
             start_anew=base.start_anew,
             reload=self.reload,
             changes=lambda: self._settings.changes,
+            flash=lambda: self._supervision.flash(),
         )
 
     def _watched(self) -> Watched:
@@ -397,6 +400,7 @@ class Daemon:
         return Watched(
             data_dir=self._config.data_dir,
             run_dir=self._config.run_dir,
+            flash_told=self._flash_told,
             started_at=base.started_at,
             store=base.store,
             health=base.health,

@@ -140,9 +140,12 @@ def _storage(config: Config, _status: Any) -> Iterable[Check]:
     if free < _NO_SPACE_BYTES:
         yield condition("store-full", f"{free // 1024} KiB are free in {place}")
         return
+    from hub.app.startup_checks import said_of_budget
+
     severity = WARNING if free < _LITTLE_SPACE_BYTES else FINE
     remedy = "free space there: the hub gives up old history first, then thins" if severity == WARNING else ""
-    yield Check("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
+    text = "; ".join(filter(None, (f"{free // 2**20} MiB are free in {place}", said_of_budget(config))))
+    yield Check("storage", severity, text, remedy)
 
 
 def _ports(config: Config, _status: Any) -> Iterable[Check]:

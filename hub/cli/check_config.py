@@ -16,7 +16,7 @@ def register(subparsers: Subparsers) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from hub.app.startup_checks import check_tls, meter_keys, operators_of, present_identity
+    from hub.app.startup_checks import check_tls, meter_keys, operators_of, present_identity, said_of_budget
     from hub.wire.keys.pkcs11 import HardwareError
 
     config = load_config(arguments.file or arguments.config)
@@ -37,6 +37,8 @@ def check(arguments: argparse.Namespace) -> int:
         print_json({"file": str(config.source), "hub": identity.hub_id, "certificate_until": until.isoformat()})
     else:
         say(f"{config.source}: fine; hub {identity.hub_id}, certificate valid until {until:%Y-%m-%d}")
+        if budget := said_of_budget(config):
+            say(f"{config.source}: {budget}")
     return FINE
 
 

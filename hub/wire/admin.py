@@ -251,6 +251,14 @@ class BoardFigures(TypedDict):
     data: str
 
 
+class FlashFigures(TypedDict):
+    """What the flash says of its life (eMMC's EXT_CSD). `life_used_percent`: in steps of ten, at most so much, 110 is
+    beyond it; `pre_eol`: "normal", "warning" or "urgent", of the blocks in reserve. None: it does not say."""
+
+    life_used_percent: int | None
+    pre_eol: str | None
+
+
 class ProcessFigures(TypedDict):
     """The daemon itself."""
 
@@ -275,6 +283,7 @@ class StatusAnswer(TypedDict):
     meter: MeterFigures
     update: UpdateFigures
     board: BoardFigures | None
+    flash: FlashFigures
     process: ProcessFigures
     conditions: list[ConditionRow]
 

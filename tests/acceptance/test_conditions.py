@@ -514,8 +514,18 @@ def test_a_flash_near_its_end(make_timed: Make, clock: Clock, tmp_path: Path) ->
     hub.within = ["unshare", "--mount", "sh", "-c", own_sysfs]
     hub.start()
     wait_came("store-worn", hub.conditions)
+    assert hub.status()["flash"] == {"life_used_percent": 100, "pre_eol": None}
     (device / "life_time").write_text("0x01 0x02\n")  # another board's
     wait_went("store-worn", later(hub, clock, 0.6 * DAY_S))
+    # The cells are young, and the blocks in reserve are used up.
+    (device / "pre_eol_info").write_text("0x02\n")
+    wait_came("store-worn", later(hub, clock, 0.6 * DAY_S))
+    assert "its blocks in reserve: warning" in hub.conditions()["store-worn"]
+    (device / "pre_eol_info").write_text("0x01\n")
+    wait_went("store-worn", later(hub, clock, 0.6 * DAY_S))
+    told = [event for event in hub.ask("events") if event["event"] == "flash.aged"]
+    assert [event["life_used_percent"] for event in told] == [100, 20, 20, 20]
+    assert [event.get("pre_eol") for event in told] == [None, None, "warning", "normal"]
 
 
 @pytest.mark.condition("radio-unstable")

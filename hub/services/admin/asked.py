@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.board import BoardFacts
 from drivers.clock import Clock
+from drivers.flash import FlashWear
 from drivers.radio import Radio
 from hub.core.control.controller import Controller
 from hub.core.gateway.gateway import Gateway
@@ -93,4 +94,5 @@ class Asked:
     meter: Meter | None
     start_anew: Callable[[], None]
     reload: Callable[[], "ReloadAnswer"]
+    flash: Callable[[], FlashWear]
     changes: Callable[[], dict[str, Any]]  # settings that commands have set

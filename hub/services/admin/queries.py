@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ConditionRow,
         ConfigAnswer,
         EventRow,
+        FlashFigures,
         HanFigures,
         LimitsAnswer,
         MeterAnswer,
@@ -121,6 +122,7 @@ class Queries:
             "meter": {"state": "off"} if hub.meter is None else hub.meter.status(),
             "update": hub.updates.status(),
             "board": None if hub.board is None else _board(hub.board),
+            "flash": cast("FlashFigures", hub.flash()._asdict()),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
             "conditions": cast("list[ConditionRow]", [asdict(condition) for condition in hub.health.conditions()]),
         }
