@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ def _module_name(file: str) -> str:
     return Path(file).name.partition(".ko")[0].replace("-", "_")
 
 
+def _plain_name(file: Path) -> str:
+    """Without the compression that Debian's modules have: busybox's insmod takes none, and the whole is compressed."""
+    return file.name.removesuffix(".xz")
+
+
 class Cpio:
     """A newc archive whose bytes depend on its content alone."""
 
@@ -109,6 +115,8 @@ def make_initramfs(
     root: the root file system (for dmsetup and its libraries); kernel: where the kernel's package is unpacked;
     version: the image's; clock_s: UTC seconds before which no clock of the board can be right.
     """
+    if not (kernel / "lib").exists():
+        (kernel / "lib").symlink_to("usr/lib")  # where Debian 13's kernels are, and depmod looks
     modules = next((kernel / "lib/modules").iterdir())
     run(["depmod", "-b", kernel, modules.name])
     archive = Cpio()
@@ -120,8 +128,9 @@ def make_initramfs(
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
     order = load_order(modules, (*board.kernel["modules"], *_MODULES))
     for file in order:
-        archive.add(f"modules/{file.name}", file.read_bytes())
-    archive.add("modules/order", "".join(f"{file.name}\n" for file in order).encode())
+        content = file.read_bytes()
+        archive.add(f"modules/{_plain_name(file)}", lzma.decompress(content) if file.suffix == ".xz" else content)
+    archive.add("modules/order", "".join(f"{_plain_name(file)}\n" for file in order).encode())
     archive.add("bin/dmsetup", (root / "usr/sbin/dmsetup").read_bytes(), 0o755)
     for name, library in needed_libraries(root / "usr/sbin/dmsetup", root).items():
         archive.add(name, library.read_bytes(), 0o755)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deploy.image.board import Board
+from deploy.image.board import BASE, Board
 from deploy.image.debs import Package, left_out, sha256_of
 from deploy.image.shell import run
 
@@ -41,7 +41,7 @@ def sbom(
 
 def _deb(package: Package) -> dict[str, Any]:
     version = package.version.replace("+", "%2B").replace("~", "%7E").replace(":", "%3A")
-    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=bookworm"
+    purl = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro={BASE}"
     hashes = [{"alg": "SHA-256", "content": package.sha256}]
     kind = "operating-system" if package.section == "kernel" else "library"
     return {

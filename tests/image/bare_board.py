@@ -78,7 +78,7 @@ def make_parts(work: Path, index: int = 1) -> BareParts:
             shutil.copytree(whole / name, whole / "usr" / name, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(whole / name)
             (whole / name).symlink_to(f"usr/{name}")
-    busybox = boot / "bin/busybox"
+    busybox = boot / "usr/bin/busybox"
     for folder in ("bin", "usr/sbin", "lib/systemd", "usr/lib/meterhub", "data", "var", "tmp", "run", "dev", "proc",
                    "sys", "etc/meterhub"):  # fmt: skip
         (root / folder).mkdir(parents=True)
