@@ -244,15 +244,20 @@ def lock_warnings(board: Board, today: date) -> list[str]:
 
 def changes(before: Iterable[Package], after: Iterable[Package]) -> list[str]:
     """What a new lock brings, a line each, by name: packages that came, went, or have another version. A version with
-    "+debNuM" is of Debian's stable updates: a fix, of a hole or of a fault."""
+    "+debNuM" or "~debNuM" is of Debian's stable updates: a fix, of a hole or of a fault."""
     old, new = ({package.name: package.version for package in side} for side in (before, after))
     lines = []
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
         if was == now:
             continue
-        fix = "  (a fix)" if now is not None and was is not None and re.search(r"\+deb\d+u\d+", now) else ""
-        lines.append(f"{name} {was or 'is new:'} {'->' if was else ''} {now or 'is gone'}{fix}".replace("  ", " ", 1))
+        if was is None:
+            lines.append(f"{name} is new: {now}")
+        elif now is None:
+            lines.append(f"{name} {was} is gone")
+        else:
+            fix = " (a fix)" if re.search(r"[+~]deb\d+u\d+", now) else ""
+            lines.append(f"{name} {was} -> {now}{fix}")
     return lines
 
 

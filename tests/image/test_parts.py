@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,18 @@ from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import environment
 from deploy.image.bundle import bundle_manifest
-from deploy.image.debs import left_out, lock_path, packages_of, read_lock, seeds, token_lock_path, token_seeds
+from deploy.image.debs import (
+    Package,
+    changes,
+    left_out,
+    lock_path,
+    lock_warnings,
+    packages_of,
+    read_lock,
+    seeds,
+    token_lock_path,
+    token_seeds,
+)
 from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
 from deploy.image.drop import COPY_OFFSET, DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
@@ -163,6 +175,41 @@ def test_a_lock_has_what_is_asked_for_and_names_no_mirror(board: Board) -> None:
     assert "://" not in path.read_text()
     kernel = [package for package in packages if package.section == "kernel"]
     assert any(re.match(r"linux-image-\d", package.name) for package in kernel), "the kernel itself, not its name alone"
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_a_lock_that_is_old_or_lacks_the_fixes_is_told(board: Board) -> None:
+    found = re.search(r"^# resolved (\S+) from", lock_path(board).read_text(), re.MULTILINE)
+    assert found, "a lock says when it was made"
+    made = date.fromisoformat(found[1])
+    fresh, old = lock_warnings(board, made), lock_warnings(board, made + timedelta(days=60))
+    assert len([line for line in old if "is 60 days old" in line]) == 1 + bool(board.token)
+    assert all("knows nothing of" in line for line in fresh)
+    assert set(fresh) <= set(old)
+
+
+def test_a_new_lock_says_what_it_brings() -> None:
+    def package(name: str, version: str) -> Package:
+        return Package("root", name, version, "armhf", 1, "0" * 64)
+
+    before = [package("a", "1-1"), package("b", "3.5.9-1~deb13u1"), package("c", "4.3-2"), package("e", "1")]
+    after = [package("a", "1-1"), package("b", "3.5.10-1~deb13u2"), package("c", "4.3-2+deb13u1"), package("d", "1")]
+    assert changes(before, after) == [
+        "b 3.5.9-1~deb13u1 -> 3.5.10-1~deb13u2 (a fix)",
+        "c 4.3-2 -> 4.3-2+deb13u1 (a fix)",
+        "d is new: 1",
+        "e 1 is gone",
+    ]
+
+
+def test_the_files_of_a_start_are_of_this_hub() -> None:
+    """deploy/image/startup.list: what is not there any more costs a start's seconds."""
+    names = (REPOSITORY / "deploy/image/startup.list").read_text().split("\n")
+    ours = [name for name in names if name.partition(".")[0] in ("hub", "drivers", "store")]
+    gone = [name for name in ours if not any(
+        (REPOSITORY / f"{name.replace('.', '/')}{end}").is_file() for end in (".py", "/__init__.py")
+    )]  # fmt: skip
+    assert not gone and {"hub.app.daemon", "store.writer", "drivers.zigbee.application"} <= set(ours)
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=by_name)
