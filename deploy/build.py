@@ -26,6 +26,7 @@ from deploy.image.debs import (
     Package,
     changes,
     fetch,
+    left_out,
     lock_path,
     lock_warnings,
     packages_of,
@@ -34,6 +35,7 @@ from deploy.image.debs import (
 )
 from deploy.image.disk import make_disk
 from deploy.image.initramfs import Verity, make_initramfs
+from deploy.image.licences import origin_of, write_texts
 from deploy.image.root import finish, unpack
 from deploy.image.shell import BuildError, require_tools, run
 from deploy.image.signing import Signing, given_keys, make_test_keys
@@ -89,7 +91,7 @@ def build(order: BuildOrder) -> Path:
     products = _boot(order, kernel, initramfs, work)
     products["rootfs"] = rootfs
     products |= _media(order, products["fit"], rootfs, work)
-    manifest = _papers(order, products, list(files), wheels, verity)
+    manifest = _papers(order, products, files, wheels, verity)
     shutil.rmtree(work)
     return manifest
 
@@ -150,10 +152,13 @@ def _media(order: BuildOrder, fit: Path, rootfs: Path, work: Path) -> dict[str, 
 
 
 def _papers(
-    order: BuildOrder, products: dict[str, Path], packages: list[Package], wheels: list[Path], verity: Verity
+    order: BuildOrder, products: dict[str, Path], files: dict[Package, Path], wheels: list[Path], verity: Verity
 ) -> Path:
     board, out = order.board, order.out
-    bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
+    gone = left_out(board)
+    origins = {package: origin_of(package, path) for package, path in files.items() if package.name not in gone}
+    bill = papers.sbom(board, order.version, order.epoch_s, list(files), wheels, uboot_version(), origins)
+    products["licences"] = write_texts(origins, wheels, order.epoch_s, out / "licences.tar")
     products["sbom"] = papers.write_json(bill, out / "sbom.cdx.json")
     document = papers.manifest(
         board, order.version, order.epoch_s, products, out=out,

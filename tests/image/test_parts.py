@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -33,10 +34,12 @@ from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
 from deploy.image.drop import COPY_OFFSET, DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
+from deploy.image.licences import origin_of, write_texts
 from deploy.image.qemu import Machine
 from deploy.image.root import system_conf
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import given_keys, make_test_keys
+from deploy.image.sources import debian_sources
 from deploy.image.tokens import MODULES, check_token, put_token, take_aside
 from deploy.image.wheels import requirements_for
 
@@ -241,6 +244,37 @@ def test_the_bill_of_materials_names_every_part(board: Board, tmp_path: Path) ->
     refs = [component["bom-ref"] for component in bill["components"]]
     assert len(refs) == len(set(refs))
     assert bill == papers.sbom(board, "1.0.0", 0, packages, [wheel], "2023.01")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not here")
+def test_the_bill_says_of_each_part_its_source_and_its_licences(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        "Package: libx1\nSource: x (1.2-3)\nVersion: 1:1.2-3+b1\nArchitecture: all\nMaintainer: X <x@example.com>\n"
+        "Description: x\n"
+    )
+    (tree / "usr/share/doc/libx1").mkdir(parents=True)
+    says = "License: LGPL-2.1+ or MIT\n\nFiles: a\nLicense: GPL-2+ with OpenSSL exception and BSD-3-clause\n"
+    (tree / "usr/share/doc/libx1/copyright").write_text(says)
+    file = tmp_path / "libx1.deb"
+    run(["dpkg-deb", "--root-owner-group", "-b", tree, file])
+    package = Package("root", "libx1", "1:1.2-3+b1", "all", 1, "0" * 64)
+    origin = origin_of(package, file)
+    assert (origin.source, origin.source_version) == ("x", "1.2-3")
+    assert origin.licences == ("BSD-3-clause", "GPL-2+", "LGPL-2.1+", "MIT")
+    wheel = tmp_path / "y-1.0-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr("y-1.0.dist-info/METADATA", "Metadata-Version: 2.4\nName: y\nLicense-Expression: MIT\n")
+        archive.writestr("y-1.0.dist-info/licenses/LICENSE", "the text")
+    bill = papers.sbom(BOARDS[0], "1.0.0", 0, [package], [wheel], "2023.01", {package: origin})
+    parts = {part["name"]: part for part in bill["components"]}
+    assert {row["license"]["name"] for row in parts["libx1"]["licenses"]} == set(origin.licences)
+    assert parts["y"]["licenses"] == [{"license": {"name": "MIT"}}]
+    assert debian_sources(bill) == [("x", "1.2-3")]
+    texts = write_texts({package: origin}, [wheel], 0, tmp_path / "licences.tar")
+    with tarfile.open(texts) as archive:
+        assert archive.getnames() == ["debian/libx1", "python/y/licenses/LICENSE"]
 
 
 @pytest.mark.parametrize("architecture", sorted({board.architecture for board in BOARDS}, key=lambda a: a.name))
