@@ -55,7 +55,7 @@ _shtab_meterhub_headend_keygen_option_strings=(-h --help --roles --name --out --
 _shtab_meterhub_headend_audit_option_strings=(-h --help --hub-cert --from --from-first --json)
 _shtab_meterhub_headend_option_strings=(-h --help)
 _shtab_meterhub_factory_reset_option_strings=(-h --help --json --config --yes --now)
-_shtab_meterhub_slots_helper_option_strings=(-h --help --folder --bundle --rauc --os-release --boot-id)
+_shtab_meterhub_slots_helper_option_strings=(-h --help --folder --bundle --rauc --os-release --boot-id --root)
 _shtab_meterhub_option_strings=(-h --help --version)
 
 

@@ -477,6 +477,18 @@ CONDITIONS: dict[str, Kind] = {
         "look at the journal (journalctl -u meterhub-slots -u rauc) and at `rauc status`",
         why="The boot loader counts starts without a good word, and then takes the other slot.",
     ),
+    "slot-damaged": Kind(
+        "error",
+        "the slot that runs cannot be read everywhere; the board starts anew in the other, if that is good",
+        "let the utility update this board: an update writes the other slot anew; if it comes back, exchange the board",
+        why="What the hub has not read yet of its own programs may end it at any moment.",
+    ),
+    "data-in-memory": Kind(
+        "error",
+        "the data partition cannot be used: the home is served from memory, and each start forgets it",
+        "switch the board off and on once; if it stays, exchange the board, or bring it a card with its identity",
+        why="What has not gone up when the power fails is lost; the readings of before stay where nobody reads them.",
+    ),
     "data-unencrypted": Kind(
         "error",
         "readings and keys rest unencrypted in this hub's flash",
