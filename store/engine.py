@@ -10,13 +10,15 @@ from typing import Any
 
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
+from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from hub.wire.uplink.reading import Reading
-from store.control import UNTOLD, Chain, read_items, read_untold, write_items, write_journal
+from store.control import UNTOLD, Chain, read_items, read_untold, renumber, write_items, write_journal, write_loss
 from store.database import PAGE_SIZE, Database
+from store.epoch_file import EPOCH_FIRST, EPOCH_NEW
 from store.errors import StoreFull, TooManyNames
 from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
@@ -250,6 +252,37 @@ class Engine(LogView):
         self._note_items(items)
         self.db.note_written(sum(len(message.body) for message in sealed), len(journal.kept) + len(sealed))
         return sealed
+
+    @property
+    def is_epoch_new(self) -> bool:
+        """Whether nothing was sent in this epoch yet, and the one before is not remembered."""
+        return self.marks.get(EPOCH_NEW) == self.epoch and not self.outbox.has_delivered()
+
+    @property
+    def is_epoch_first(self) -> bool:
+        """Whether nothing says that there ever was another database."""
+        return self.marks.get(EPOCH_FIRST) == self.epoch
+
+    def settle_epoch(self, epoch: int, loss: dict[str, Any] | None) -> None:
+        """Number on in `epoch`, and what was numbered in this one anew: nobody was sent any of it. `loss`: fields of
+        the event that tells of a database that is lost."""
+        before, outbox, chain, items = self.epoch, self.outbox, self.chain, dict[str, bytes | None]()
+        untold = [*self.untold, loss] if loss is not None else self.untold
+        try:
+            with self.transaction():
+                self.db.run("mark_put", (EPOCH_NEW, 0))
+                if epoch != before:
+                    self.db.run("hub_put", (epoch, self.boot))
+                    chain, items = renumber(self.db, outbox, epoch, self.control)
+                if loss is not None:
+                    write_loss(self.db, untold)
+                    items[FORGOT] = encode(None)
+        except BaseException:
+            outbox.epoch = before
+            raise
+        self.marks[EPOCH_NEW] = 0
+        self.epoch, self.chain, self.untold = epoch, chain, untold
+        self._note_items(items)
 
     def _note_items(self, items: Mapping[str, bytes | None]) -> None:
         for name, value in items.items():

@@ -14,9 +14,10 @@ from hub.core.backoff import Backoff, Pace
 from hub.core.records import EventRecorded, ForwardQueued
 from hub.wire.uplink.event import encode_event
 from store.engine import Engine, Group, OwnEvent
+from store.epoch_file import settled_epoch
 from store.errors import StoreCorrupt, StoreError, StoreFull, StoreUnwritable, translate
 from store.meter import WriteMeter
-from store.opening import StorePlace, note_closed, open_engine, set_aside
+from store.opening import StorePlace, note_closed, note_moved, open_engine, set_aside
 from store.reserve_file import Ballast
 
 RETRY_S = 30.0
@@ -294,6 +295,32 @@ class DatabaseRecovery:
                     self.news.add("events")
                 elif isinstance(change, ForwardQueued):
                     self.news.add("forwards")
+
+    # --- the epoch
+
+    def settle_epoch(self, told: tuple[int, int] | None) -> bool:
+        """Move to the epoch that follows from what the broker knows (store/epoch_file.py); whether a database turned
+        out to be lost. Nothing happens in an epoch that was settled before."""
+        engine = self.require()
+        if not engine.is_epoch_new:
+            return False
+        epoch, is_lost = settled_epoch(
+            engine.epoch, engine.boot, told, is_first=engine.is_epoch_first, utc_s=self.place.trusted_utc_s()
+        )
+        loss: dict[str, Any] | None = None
+        if is_lost and told is not None:
+            reason = f"the database is lost: the broker knows this hub in epoch {told[0]}"
+            loss = {"reason": reason, "kept": {}, "set_aside": ""}
+        if epoch != engine.epoch:
+            note_moved(self.place, epoch)
+        engine.settle_epoch(epoch, loss)
+        if self.epoch != engine.epoch:
+            self.epoch = engine.epoch
+            self.news.add("epoch")
+        if loss is not None:
+            self.counts["salvaged"] += 1
+            self.add_own_event("store.salvaged", loss, self.place.now_ms())
+        return is_lost
 
     # --- notices
 

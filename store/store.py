@@ -102,6 +102,19 @@ class Store:
         return self._writer.keeper.boot
 
     @property
+    def is_epoch_new(self) -> bool:
+        """Whether the broker is to be asked what it knows of this hub before anything is sent: see `settle_epoch`."""
+        engine = self._writer.keeper.engine
+        return engine is not None and engine.is_epoch_new
+
+    def settle_epoch(self, told: tuple[int, int] | None) -> "Future[bool]":
+        """Say what the hub's own retained `state` tells, epoch and boot (None: nothing): a hub that does not remember
+        its last epoch goes on above it, and what it numbered until now is numbered anew. Whether that shows that a
+        database is lost, and with it what control kept (FORGOT). Nothing happens where the epoch is not new."""
+        keeper = self._writer.keeper
+        return self._ask(lambda _engine: keeper.settle_epoch(told), writes=True)
+
+    @property
     def trouble(self) -> StoreUnwritable:
         """What kept the database from being written last."""
         return self._writer.keeper.last_kind(self._writer.keeper.last_error)
