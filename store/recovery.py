@@ -28,9 +28,6 @@ MAX_OWN_EVENTS = 256
 # Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
 SALVAGE_EVERY_S = 60.0
 NEVER = float("inf")
-# A commit that takes less than this is cheaper made at once than handed to another thread (which costs 0.2 ms), and
-# keeps the home's loop no longer than one busy wake-up does. Flash that fsyncs in 5 ms never comes below it.
-QUICK_S = 0.002
 
 
 class DatabaseRecovery:
@@ -187,26 +184,6 @@ class DatabaseRecovery:
             engine.commit_group(group)
 
     # --- work
-
-    def commit_plainly(self, group: Group) -> bool:
-        """Take a group into custody where that is a matter of one quick transaction. False, and nothing stored, when
-        the medium is slow, anything has to be cured first, or something goes wrong: `commit` sees to all of that."""
-        engine = self.engine
-        if engine is None or self.own_events or not self.is_quick:
-            return False
-        try:
-            if engine.db.checkpoint_is_due or engine.db.may_use(engine.budget.bulk_pages):
-                return False
-            self._time(engine, group)
-        except Exception:
-            return False
-        self._note_commit(group)
-        return True
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether commits are quick, of late."""
-        return self.commit_s < QUICK_S
 
     def _time(self, engine: Engine, group: Group) -> None:
         begun_s = time.monotonic()

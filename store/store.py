@@ -137,7 +137,7 @@ class Store:
     def _put(self, job: Job) -> bool:
         with self._gate:
             if not self._closed:
-                self._writer.put(job)
+                self._writer.jobs.put(job)
             return not self._closed
 
     def _changed(self, news: set[str]) -> None:
@@ -150,10 +150,6 @@ class Store:
         """Make a batch durable, all of it or nothing. `done(batch.id, None)` comes on the writer thread after fsync;
         `done(batch.id, StoreError)` when nothing of it was stored. Urgent batches are grouped with
         whatever else waits; others wait for the next urgent one, at most five seconds."""
-        if self._closed or not self._writer.commit_at_once(batch, done):
-            self._queue(batch, done)
-
-    def _queue(self, batch: Batch, done: Done) -> None:
         if not self._put(Commit(batch, done)):
             done(batch.id, StoreError("the store is closed"))
 
