@@ -94,8 +94,8 @@ def renumber(
     db: Database, outbox: Outbox, epoch: int, known: Mapping[str, bytes]
 ) -> tuple[Chain, dict[str, bytes | None]]:
     """Seal what was sealed in the outbox's epoch once more, in another (inside a transaction): nobody has seen any of
-    it. Returns where the chain of receipts ends then, and the items that changed."""
-    taken = {lane: outbox.take_back(lane) for lane in LANES}
+    it, and there are no packs among it. Returns where the chain of receipts ends then, and the items that changed."""
+    taken = {lane: outbox.take_back(lane) for lane in LANES if lane != "readings"}
     outbox.enter(epoch)
     chain, items = Chain(db), dict[str, bytes | None]()
     for message in taken.pop("receipts"):

@@ -314,7 +314,10 @@ class Engine(LogView):
     # --- sealing
 
     def seal_pack(self, max_readings: int) -> Sealed | None:
-        """Seal the oldest unsealed samples as one pack and move the position, in one transaction."""
+        """Seal the oldest unsealed samples as one pack and move the position, in one transaction. None while the epoch
+        is not settled: a pack is immutable."""
+        if self.is_epoch_new:
+            return None
         limit = max(1, max_readings)
         self._tell_of_forwards()
         # Before anything is taken: making room may rewrite the rows that a pack is made of.

@@ -288,9 +288,11 @@ class DatabaseRecovery:
         if is_lost and told is not None:
             reason = f"the database is lost: the broker knows this hub in epoch {told[0]}"
             loss = {"reason": reason, "kept": {}, "set_aside": ""}
-        if epoch != engine.epoch:
+        # A power cut in between must not leave a side file that is ahead of its database: that would be a loss.
+        if epoch < engine.epoch:
             note_moved(self.place, epoch)
         engine.settle_epoch(epoch, loss)
+        note_moved(self.place, epoch)
         if self.epoch != engine.epoch:
             self.epoch = engine.epoch
             self.news.add("epoch")

@@ -167,8 +167,8 @@ class Store:
     # --- lanes
 
     def seal_pack(self, max_readings: int = 4000) -> "Future[Sealed | None]":
-        """Seal the oldest unsealed samples as the next pack of lane readings; None when there are none. A sample is in
-        exactly one pack, whatever happens in between."""
+        """Seal the oldest unsealed samples as the next pack of lane readings; None when there are none, or the epoch is
+        new. A sample is in exactly one pack, whatever happens in between."""
         return self._ask(lambda engine: engine.seal_pack(max_readings), writes=True)
 
     def append(

@@ -365,6 +365,8 @@ class Sender:
                 f"({self._session.maximum_packet_bytes})",
             )
             return
+        if lane != FORWARD and self._store.is_epoch_new:
+            return  # of a database that has just been opened: another session settles its epoch first
         now = monotonic()
         mid = self._session.publish(topic, payload, alias=lane in LANE_ORDER)
         self.window.sent(mid, lane, position, now)
