@@ -15,6 +15,7 @@ from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
+from store.forwards import RawForward, take_fresh
 from store.history import ReadingsQuery, Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Note, Search, Stop
 from store.logview import note_unsealed
@@ -223,13 +224,26 @@ class Store:
         """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
         return self._ask(lambda engine: engine.outbox.between(lane, epoch, first, last))
 
-    def forwards(self, after_id: int, limit: int) -> "Future[list[tuple[int, str, bytes]]]":
+    def forwards(self, after_id: int, limit: int) -> "Future[list[RawForward]]":
         """Raw forwards that wait, beyond an id: `(id, topic, payload)`."""
-        return self._ask(lambda engine: engine.forwards(after_id, limit))
+        return self._ask(lambda engine: engine.forwards.beyond(after_id, limit))
+
+    def fresh_forwards(self, after_id: int, limit: int) -> list[RawForward]:
+        """The same of what has just been committed, at once: what follows right after an id. Nothing where there may
+        be older ones: `forwards` has them. For one caller at a time."""
+        engine = self._writer.keeper.engine
+        return take_fresh(engine.forwards.fresh, after_id, limit) if engine is not None else []
+
+    @property
+    def newest_forward(self) -> int:
+        """The id of the newest raw forward."""
+        engine = self._writer.keeper.engine
+        return engine.forwards.newest_id if engine is not None else 0
 
     def forwards_done(self, forward_ids: Sequence[int]) -> "Future[None]":
-        """The broker has these raw forwards. Durable with the next commit, or within a few seconds."""
-        return self._ask(lambda engine: engine.forwards_done(forward_ids))
+        """The broker has these raw forwards. Durable within a few seconds; until then a new session passes over them,
+        and a hub that dies sends them once more."""
+        return self._ask(lambda engine: engine.forwards.done(forward_ids, engine.now_ms()))
 
     # --- questions
 

@@ -86,6 +86,7 @@ class Writer(threading.Thread):
             self._refuse_all(self.keeper.note_error(translate(error)))
         for search in self._searches:
             answer(search.future, error=StoreError("the store is closing"))
+        self.keeper.guard(lambda engine: engine.forwards.has_done and engine.drop_done_forwards())
         self._save_pace(self._pace.to_keep(time.monotonic(), at_end=True))
         self.keeper.close()
         self.keeper.meter.total()
@@ -162,7 +163,7 @@ class Writer(threading.Thread):
     def _after(self) -> None:
         """What is done once everybody has an answer."""
         self.keeper.count_commits()
-        if self.keeper.engine is not None and self.keeper.engine.outbox.marks_dirty and self._marks_at == NEVER:
+        if self.keeper.engine is not None and self.keeper.engine.has_marks and self._marks_at == NEVER:
             self._marks_at = time.monotonic() + MARKS_S
         due = self._retention_ms if time.monotonic() >= self._tend_at else None
         if self.keeper.tend(due, reading=bool(self._searches)):
@@ -202,7 +203,7 @@ class Writer(threading.Thread):
     def _commit_all(self, commits: list[Commit]) -> None:
         """Commit as one group; if that fails for one batch's own fault, one by one, so that each gets its answer."""
         engine, events = self.keeper.engine, list(self.keeper.own_events)
-        if not commits and not events and not (engine is not None and engine.outbox.marks_dirty):
+        if not commits and not events and not (engine is not None and engine.has_marks):
             return
         error = self.keeper.commit(Group([commit.batch for commit in commits], events))
         if error is None:

@@ -68,7 +68,7 @@ class Life:
         names, weights = zip(*acts)
         for number, act in enumerate(self._chance.choices(names, weights, k=steps)):
             self._clock[0] += self._chance.choice((0.5, 2.0, 5.0))
-            if self._life == 1 and number == steps // UNSETTLED:
+            if number == steps // UNSETTLED and self._store.is_epoch_new:
                 self.settle()
             act()
 
