@@ -331,6 +331,7 @@ class Daemon:
             board=base.board,
             groups=config.groups,
             command=self._control.command,
+            forgot=self._control.forget,
             traffic_file=config.data_dir / "uplink-traffic.json",
             renewal=self._renewal,
             liveness=base.liveness,

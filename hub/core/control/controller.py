@@ -155,10 +155,7 @@ class Controller:
         self._offset_s = self._clock_s = offset_s
         self._is_trusted = is_trusted
         if is_trusted:
-            if self.authority.not_before == float("inf"):
-                # An operator's clock may have been that much ahead when its command was obeyed.
-                self.authority.not_before = now + offset_s + MAX_AHEAD_S
-                self._journal.kept[FORGOT] = encode(self.authority.not_before)
+            self._set_not_before(now)
             if self._kept_offset_s is not None and abs(offset_s - self._kept_offset_s) >= _STEP_S:
                 self._shift(offset_s - self._kept_offset_s)  # it was set while nobody looked
             self._keep_clock()
@@ -172,6 +169,18 @@ class Controller:
                 else:
                     self.tell_order(order, now)
             self.advance(now)
+
+    def forget(self, now: float) -> None:
+        """Counters may be missing from now on: FORGOT, learned while the hub runs."""
+        self.authority.not_before = float("inf")
+        if self._is_trusted:
+            self._set_not_before(now)
+
+    def _set_not_before(self, now: float) -> None:
+        if self.authority.not_before == float("inf"):
+            # An operator's clock may have been that much ahead when its command was obeyed.
+            self.authority.not_before = now + self._clock_s + MAX_AHEAD_S
+            self._journal.kept[FORGOT] = encode(self.authority.not_before)
 
     def follow_clock(self, offset_s: float) -> None:
         """The trusted clock was set: from now on commands are judged by it. What is under way keeps its length."""
