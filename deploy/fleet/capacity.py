@@ -2,8 +2,8 @@
 
     python -m deploy.fleet.capacity [HUBS ...]
 
-The figures and the commands that measure them stand in README.md beside this file. It is a calculation, not a measurement:
-nobody has run a million hubs here.
+The figures and the commands that measure them stand in README.md beside this file. It is a calculation, not a
+measurement: nobody has run a million hubs here.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Needs:
 
 
 def needs(hubs: int, habits: Habits) -> Needs:
-    """What so many hubs need. A writer is loaded to a half, so that what a region held back for a day fits beside it."""
+    """What so many hubs need. A writer is loaded to a half: what a region held back for a day fits beside it."""
     packs = hubs / habits.pack_s
     readings = hubs * habits.readings_a_second
     brokers = math.ceil(hubs / SESSIONS_A_BROKER)
@@ -58,7 +58,8 @@ def needs(hubs: int, habits: Habits) -> Needs:
            + HEARTBEAT_BYTES / habits.heartbeat_s) * _DAY_S * 30  # fmt: skip
     return Needs(
         hubs, brokers, at_each * SESSION_BYTES, at_each * RESUME_CPU_S, packs + hubs / habits.heartbeat_s, readings,
-        math.ceil(2 * packs / PACKS_A_SECOND), readings * _YEAR_S * EVIDENCE_BYTES, readings * _YEAR_S * COLUMN_BYTES, air,
+        math.ceil(2 * packs / PACKS_A_SECOND), readings * _YEAR_S * EVIDENCE_BYTES,
+        readings * _YEAR_S * COLUMN_BYTES, air,
     )  # fmt: skip
 
 
