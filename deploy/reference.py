@@ -82,6 +82,9 @@ EVENT_MEANINGS = {
     "update.good": "the new slot was found good",
     "update.failed": "the update ended without one",
     "update.rolled_back": "the board came back with the slot of before",
+    "slot.fell_back": "another slot, or an older image, runs than before, and no update has asked for it",
+    "flash.aged": "the flash's own registers moved by a step: how much of its life, and of its reserve, is used",
+    "store.in_memory": "the data partition could not be used: the home is served from memory until the next start",
 }
 
 OPERATION_MEANINGS = {

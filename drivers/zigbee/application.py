@@ -70,6 +70,8 @@ _MOVE_S = 60.0
 # twice, a death is noticed within 11 s.
 WATCHDOG_PERIOD_S = 5
 _LOOPBACK_S = 3.0
+# zigpy commits what it has before it closes: as long as SQLite waits for somebody else's lock, and a slow disk's sync.
+_CLOSE_DATABASE_S = 10.0
 _LOOPBACKS = 2
 # bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
@@ -211,17 +213,30 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
+        loading = asyncio.ensure_future(self._load_db())
         try:
-            await self._load_db()
+            await asyncio.shield(loading)
         except BaseException:
+            # Cut off in the middle, zigpy would leave a connection that nobody knows.
+            await asyncio.wait({loading})
             await self.close_database()
             raise
 
     async def close_database(self) -> None:
-        """For when `shutdown` could not: its thread would keep the process alive."""
-        listener, self._dblistener = self._dblistener, None
-        if listener is not None:
-            await listener.shutdown()
+        """Close it, whatever happens: one that stays open is locked for every later life and keeps the process."""
+        listener = self._dblistener
+        if listener is None:
+            return
+        self._remove_db_listeners()
+        self._dblistener = None
+        try:
+            async with asyncio.timeout(_CLOSE_DATABASE_S):
+                await listener.shutdown()
+        except Exception as error:
+            log.warning("closing the radio's database: %r", error)
+        finally:
+            listener._worker_task.cancel()  # what it has not written yet is lost
+            listener._db.stop()  # does nothing where it is closed
 
     @property
     def has_database(self) -> bool:

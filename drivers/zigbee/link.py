@@ -1,6 +1,7 @@
 """The Zigbee link: what the bridge and the daemon see of the radio. It joins supervisor, tunnel and appliances."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import sqlite3
@@ -28,6 +29,7 @@ from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
+from drivers.zigbee.recovery import StartsAnew
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 _JOIN_GRACE_S = 10.0
 _SNAPSHOT_SOON_S, _SNAPSHOT_PERIOD_S, _SNAPSHOT_LOOK_S = 5.0, 3600.0, 1.0
 _LEAVE_S = 10.0
+_LOOK_FOR_DATABASE_S = 60.0
 # A move that nobody asked for is told so long before.
 _MOVE_NOTICE_S = 3600.0
 _SURVEY_LOOK_S = 60.0
@@ -297,17 +300,20 @@ class ZigbeeLink:
     async def _build(self) -> Application:
         database = self._data_dir / DATABASE
         try:
-            return await self._open(database)
+            application = await self._open(database)
         except OSError:
             raise
         except Exception as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_TROUBLE:
                 # The file is not at fault. The network lives in the radio, and who may speak in the members' file: the
-                # home is served without the database, until the radio's next life.
+                # home is served without the database, until that can be opened again.
                 log.error("%s: %s; going on without it", database, error)
+                self._health.raise_condition("radio-database", str(error))
                 return await self._open(None)
             await asyncio.to_thread(_set_aside, database, error)
-            return await self._open(database)
+            application = await self._open(database)
+        self._health.clear_condition("radio-database")
+        return application
 
     async def _open(self, database: Path | None) -> Application:
         application = Application(zigpy_config(self._config, database), self)
@@ -354,6 +360,14 @@ class ZigbeeLink:
                 await self._take_snapshot(application)
             except Exception as error:  # the next one may succeed
                 log.warning("taking the network's snapshot: %r", error)
+
+    async def _look_for_database(self, application: Application) -> None:
+        """While the home is served without it: once it can be opened, the radio's life begins anew, with it."""
+        while not application.has_database:
+            await asyncio.sleep(_LOOK_FOR_DATABASE_S)
+            if await asyncio.to_thread(_can_be_written, self._data_dir / DATABASE):
+                application.connection_lost(StartsAnew("its database can be opened again"))
+                return
 
     def _judge_queue(self) -> None:
         kept_s = self._tunnel.kept_s()
@@ -504,6 +518,7 @@ class ZigbeeLink:
         if monotonic() < self._rejoins_until:
             application.create_task(_let_back(application, self._rejoins_until - monotonic()), "let_back")
         self._snapshots = asyncio.get_running_loop().create_task(self._keep_snapshots(application), name="snapshots")
+        application.create_task(self._look_for_database(application), "look_for_database")
         self._meet_again(application)
         self._tunnel.attach(application)
         self._appliances.attach(application)
@@ -644,6 +659,15 @@ async def _reopen(application: Application, duration_s: int) -> None:
         await application.permit(duration_s)
     except Exception as error:  # the radio is gone again: its next life tries anew
         log.info("the join window could not be opened again: %r", error)
+
+
+def _can_be_written(database: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _set_aside(database: Path, error: Exception) -> None:

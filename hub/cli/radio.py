@@ -5,6 +5,7 @@ import html
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from hub.cli.common import (
 from hub.cli.offline import ask_or_read, from_bundle
 from hub.cli.words import pairs
 
+_BACKUP_HELP = "- for standard output, also the default where that is no terminal (else: radio-PAN-TIME.json, here)"
+
 
 def register(subparsers: Subparsers) -> None:
     radio = subparsers.add_parser("radio", help="the Zigbee radio", description="the Zigbee radio")
@@ -35,9 +38,9 @@ def register(subparsers: Subparsers) -> None:
     add_bundle_option(parser)
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it into this file")
     parser = add_verb(actions, "backup", backup, "write the network into a file: keys included, so guard it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: radio-PAN-TIME.json, here)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=_BACKUP_HELP)
     parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a backup; `-`: from standard input")
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
     parser = add_verb(actions, "channel", channel, "move the network to another channel, told to all its devices")
     parser.add_argument("to", metavar="CHANNEL", help="11 to 26, or auto: the quietest")
@@ -214,6 +217,10 @@ def svg_of(rows: list[dict[str, Any]]) -> str:
 def backup(arguments: argparse.Namespace) -> int:
     document = ask_daemon(arguments, "radio.backup", timeout_s=_BACKUP_S)
     made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    if str(arguments.out) == "-" or (arguments.out is None and not sys.stdout.isatty() and not arguments.json):
+        json.dump(document, sys.stdout, indent=1)
+        complain(f"{len(document['devices'])} devices; it holds the network's keys")
+        return FINE
     path: Path = arguments.out or Path(f"radio-{document['pan_id']}-{made_at}.json")
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -230,7 +237,8 @@ def backup(arguments: argparse.Namespace) -> int:
 
 def restore(arguments: argparse.Namespace) -> int:
     try:
-        document = json.loads(arguments.file.read_text("utf-8"))
+        from_pipe = str(arguments.file) == "-"
+        document = json.loads(sys.stdin.read() if from_pipe else arguments.file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         complain(f"{arguments.file}: {error.strerror if isinstance(error, OSError) else 'not a backup of a network'}")
         return USAGE

@@ -265,6 +265,23 @@ class UpdateFigures(TypedDict):
     text: str
 
 
+class BoardFigures(TypedDict):
+    """What was started, of a board with two slots. `data`: "partition", or "memory" where that could not be used."""
+
+    image: str
+    slot: str
+    rollback_index: int
+    data: str
+
+
+class FlashFigures(TypedDict):
+    """What the flash says of its life (eMMC's EXT_CSD). `life_used_percent`: in steps of ten, at most so much, 110 is
+    beyond it; `pre_eol`: "normal", "warning" or "urgent", of the blocks in reserve. None: it does not say."""
+
+    life_used_percent: int | None
+    pre_eol: str | None
+
+
 class ProcessFigures(TypedDict):
     """The daemon itself."""
 
@@ -288,6 +305,8 @@ class StatusAnswer(TypedDict):
     limit: ControlFigures
     meter: MeterFigures
     update: UpdateFigures
+    board: BoardFigures | None
+    flash: FlashFigures
     process: ProcessFigures
     conditions: list[ConditionRow]
 
@@ -545,6 +564,8 @@ ANSWERS: dict[str, Any] = {
     "radio.backup": dict[str, Any],  # the open coordinator backup format
     "radio.restore": RestoreAnswer,
     "radio.remove": RemoveAnswer,
+    "radio.rotate_key": KeyAnswer,
+    "radio.channel": MoveAnswer,
     "factory_reset": ResetAnswer,
     "reload": ReloadAnswer,
     "operators": OperatorsAnswer,

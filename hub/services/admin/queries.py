@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
+from drivers.board import BoardFacts
 from drivers.clock import monotonic
 from drivers.process import rss_bytes
 from drivers.radio import Radio
@@ -18,10 +19,12 @@ from store import factory_reset
 if TYPE_CHECKING:
     from hub.wire.admin import (
         AdapterRow,
+        BoardFigures,
         ClientAnswer,
         ConditionRow,
         ConfigAnswer,
         EventRow,
+        FlashFigures,
         HanFigures,
         LimitsAnswer,
         MeterAnswer,
@@ -66,6 +69,10 @@ def reading_row(reading: Reading) -> "ReadingRow":
         "unit": unit_of(reading.quantity),
         "flags": reading.flags,
     }
+
+
+def _board(board: BoardFacts) -> "BoardFigures":
+    return {"image": board.image, "slot": board.slot, "rollback_index": board.rollback_index, "data": board.data}
 
 
 class Queries:
@@ -119,6 +126,8 @@ class Queries:
             "limit": hub.control.status(),
             "meter": {"state": "off"} if hub.meter is None else hub.meter.status(),
             "update": hub.updates.status(),
+            "board": None if hub.board is None else _board(hub.board),
+            "flash": cast("FlashFigures", hub.flash()._asdict()),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
             "conditions": cast("list[ConditionRow]", [asdict(condition) for condition in hub.health.conditions()]),
         }

@@ -201,6 +201,11 @@ class ControlService:
         self._flush()
         self._wake.set()
 
+    def forget(self) -> None:
+        """A database turned out to be lost, and with it the counters of commands obeyed."""
+        self._guard(self.controller.forget)
+        self._flush()
+
     # Loops
 
     async def run(self) -> None:

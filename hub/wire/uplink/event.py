@@ -70,6 +70,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "update.good": ("version", "slot"),
     "update.failed": ("version", "reason", "text"),
     "update.rolled_back": ("version", "runs", "text"),
+    # Another slot, or an older image, runs than before, and no update has asked for it.
+    "slot.fell_back": ("slot", "version", "from_slot", "from_version"),
+    "flash.aged": ("life_used_percent", "pre_eol"),  # a step of the flash's own registers
+    "store.in_memory": ("reason",),  # the board's data partition could not be used at this start
 }
 
 

@@ -1,12 +1,15 @@
 """Each condition of the radio, brought about by an emulated radio that is so, and gone by itself once that ends."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.zigbee.supervisor import _SHUTDOWN_S
 from tests.drivers.zigbee.radio import ADAPTER, ADAPTER_IEEE, PLUG_IEEE, Emulator, HubSide, short_directory, until
 from tests.drivers.zigbee.test_network import FILE, UTC
 from tests.harness.witness import came, went
@@ -106,6 +109,57 @@ def test_a_radio_that_brings_another_network() -> None:
         with Emulator(place, []) as radio:
             run(form(radio.tty, "theirs"))
             run(meet(radio.tty))
+
+
+@pytest.mark.condition("radio-database")
+def test_a_database_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.zigbee.link._LOOK_FOR_DATABASE_S", 0.5)
+
+    async def scenario(tty: Path, data_dir: Path) -> None:
+        async with HubSide(tty, data_dir) as hub:
+            await hub.up()
+        database = data_dir / "radio.db"
+        database.unlink()
+        database.mkdir()
+        async with HubSide(tty, data_dir) as hub:
+            await comes(hub, "radio-database")
+            await hub.up()
+            database.rmdir()
+            await goes(hub, "radio-database")
+            await hub.up()
+            assert hub.conditions() == set()
+
+    with short_directory() as place, Emulator(place, []) as radio:
+        run(scenario(radio.tty, place / "data"))
+
+
+def test_a_database_that_was_held_for_a_while_is_not_locked_for_ever() -> None:
+    """A backup program has it while the radio resets. A life of the radio that ended must not keep it after that."""
+
+    async def form(tty: Path, data_dir: Path) -> None:
+        async with HubSide(tty, data_dir) as hub:
+            await hub.open()
+            await until("the adapter", lambda: hub.status["devices"])
+
+    async def scenario(radio: Emulator, data_dir: Path) -> None:
+        with contextlib.closing(
+            sqlite3.connect(data_dir / "radio.db", timeout=30.0, isolation_level=None, check_same_thread=False)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with HubSide(radio.tty, data_dir) as hub:
+                await hub.up()
+                await radio.ask("rejoin", device="boiler-1")  # that is something to write
+                await until("its frames", lambda: hub.arrived)
+                await radio.ask("reset")
+                await until("the reset to be noticed", lambda: hub.status["resets"] == 1)
+                await asyncio.sleep(2 * _SHUTDOWN_S)
+                other.execute("COMMIT")
+                await hub.up()
+            await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+
+    with short_directory() as place, Emulator(place, [ADAPTER]) as radio:
+        run(form(radio.tty, place / "data"))
+        run(scenario(radio, place / "data"))
 
 
 @pytest.mark.condition("radio-undelivered")
