@@ -8,12 +8,13 @@ from typing import Any
 
 from hub.core.control.records import FORGOT, Journal, answered_name
 from hub.wire.uplink.cbor import encode
-from hub.wire.uplink.receipt import CONTENT_TYPE, FIRST_PREV, chain_hash, decode_receipt, encode_receipt
+from hub.wire.uplink.receipt import CONTENT_TYPE, FIRST_PREV, Receipt, chain_hash, decode_receipt, encode_receipt
 from store.cbor import load_own
 from store.database import Database
-from store.envelopes import payload_of
+from store.envelopes import content_of, payload_of
 from store.errors import StoreCorrupt
 from store.outbox import Outbox, Sealed, read_sealed
+from store.queries import LANES
 
 # An item of the store's own among control's: salvages that no event tells of yet, as CBOR `[fields, ...]`.
 UNTOLD = "store/untold"
@@ -71,9 +72,7 @@ def write_journal(
     engine's."""
     sealed, items = [], dict(journal.kept)
     for receipt in journal.receipts:
-        payload = encode_receipt(replace(receipt, prev=chain.prev, i=chain.i + 1))
-        message = outbox.add("receipts", t_ms, CONTENT_TYPE, payload)
-        chain.prev, chain.i = chain_hash(message.body), chain.i + 1
+        message = _add_receipt(outbox, chain, receipt, t_ms)
         sealed.append(message)
         kid = journal.answered.get(receipt.re or b"")
         if receipt.re is not None and kid is not None:
@@ -82,3 +81,32 @@ def write_journal(
         outbox.add("answers", t_ms, answer.content_type, answer.payload, answer.extra)
     write_items(db, items)
     return sealed, items
+
+
+def _add_receipt(outbox: Outbox, chain: Chain, receipt: Receipt, t_ms: int) -> Sealed:
+    payload = encode_receipt(replace(receipt, prev=chain.prev, i=chain.i + 1))
+    message = outbox.add("receipts", t_ms, CONTENT_TYPE, payload)
+    chain.prev, chain.i = chain_hash(message.body), chain.i + 1
+    return message
+
+
+def renumber(
+    db: Database, outbox: Outbox, epoch: int, known: Mapping[str, bytes]
+) -> tuple[Chain, dict[str, bytes | None]]:
+    """Seal what was sealed in the outbox's epoch once more, in another (inside a transaction): nobody has seen any of
+    it, and there are no packs among it. Returns where the chain of receipts ends then, and the items that changed."""
+    taken = {lane: outbox.take_back(lane) for lane in LANES if lane != "readings"}
+    outbox.enter(epoch)
+    chain, items = Chain(db), dict[str, bytes | None]()
+    for message in taken.pop("receipts"):
+        receipt = decode_receipt(payload_of(message.body))
+        again = _add_receipt(outbox, chain, receipt, message.t_ms)
+        name = answered_name(receipt.re or b"")
+        if name in known:
+            kid = load_own(known[name], "where a receipt is")[2]
+            items[name] = encode([again.epoch, again.number, kid])
+    for lane, messages in taken.items():
+        for message in messages:
+            outbox.add(lane, message.t_ms, *content_of(message.body))
+    write_items(db, items)
+    return chain, items

@@ -3,21 +3,24 @@
 Nothing here waits or catches: sqlite3 errors and StoreCorrupt go up to the writer, which decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Change, EventRecorded, ForwardQueued, Restored, Seen
+from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
 from hub.wire.uplink.pack import deflate_pack, encode_pack
 from hub.wire.uplink.reading import Reading
-from store.control import UNTOLD, Chain, read_items, read_untold, write_items, write_journal
+from store.control import UNTOLD, Chain, read_items, read_untold, renumber, write_items, write_journal, write_loss
 from store.database import PAGE_SIZE, Database
+from store.epoch_file import EPOCH_FIRST, EPOCH_NEW
 from store.errors import StoreFull, TooManyNames
+from store.forwards import Forwards
 from store.gaps import Gaps
 from store.gateway_tables import apply_changes, restore_records
 from store.last_seen import seen_marks
@@ -79,9 +82,7 @@ class Engine(LogView):
         self.outbox = Outbox(db, seal, self.epoch, self.marks)
         self.pruned_samples = self.marks.get("pruned_samples", 0)
         self.taken: int = self.pruned_samples + self.count_samples(0)
-        self._next_forward = int((db.one("forward_last") or (0,))[0]) + 1
-        # Delivered, and to be dropped with the next commit: a transaction for each would cost a page of flash each.
-        self._done_forwards: set[int] = set()
+        self.forwards = Forwards(db)
         self.window = DupWindow(now_ms(), self._next_seq)
         self.retention = Retention(self)
         self.news: set[str] = set()  # lanes that got something besides what was asked for
@@ -140,7 +141,7 @@ class Engine(LogView):
         if self.outbox.marks_dirty:
             marks = self.outbox.encode_marks()
         changes = [change for batch in batches for change in batch.changes]
-        forward_id = self._next_forward
+        gone: list[int] = []
         try:
             with self.transaction():
                 self._save_names()
@@ -151,13 +152,14 @@ class Engine(LogView):
                     self._seal_event(own.event, own.fields, own.mono_ms)
                 if self.untold and group.own_events:
                     self.db.run("control_drop", (UNTOLD,))
-                if self._done_forwards:
-                    self.db.many("forward_drop", [(forward_id,) for forward_id in self._done_forwards])
+                gone = self.forwards.drop_done(now_ms)
         except BaseException:
-            self._next_forward = forward_id
+            self.forwards.committed(False)
             raise
         self.names.saved()
-        self._done_forwards.clear()
+        self.forwards.committed(True)
+        if gone:
+            self.forwards.dropped(gone, now_ms)
         if group.own_events:
             self.untold = []
         self.db.note_written(len(body), len(changes))
@@ -204,15 +206,10 @@ class Engine(LogView):
     def _apply(self, changes: list[Change]) -> None:
         plain = [change for change in changes if not isinstance(change, EventRecorded)]
         if plain:
-            apply_changes(self.db, plain, self._take_forward_id)
+            apply_changes(self.db, plain, self.forwards.put)
         for change in changes:
             if isinstance(change, EventRecorded):
                 self._seal_event(change.event, change.fields, self.now_ms())
-
-    def _take_forward_id(self) -> int:
-        # Never used twice in one run, unlike SQLite's own choice: the uplink's cursor would pass over a reused one.
-        self._next_forward += 1
-        return self._next_forward - 1
 
     def _seal_event(self, event: str, fields: dict[str, Any], mono_ms: int) -> None:
         offset_ms, trusted = self.boots[self.boot]
@@ -251,6 +248,37 @@ class Engine(LogView):
         self.db.note_written(sum(len(message.body) for message in sealed), len(journal.kept) + len(sealed))
         return sealed
 
+    @property
+    def is_epoch_new(self) -> bool:
+        """Whether nothing was sent in this epoch yet, and the one before is not remembered."""
+        return self.marks.get(EPOCH_NEW) == self.epoch and not self.outbox.has_delivered()
+
+    @property
+    def is_epoch_first(self) -> bool:
+        """Whether nothing says that there ever was another database."""
+        return self.marks.get(EPOCH_FIRST) == self.epoch
+
+    def settle_epoch(self, epoch: int, loss: dict[str, Any] | None) -> None:
+        """Number on in `epoch`, and what was numbered in this one anew: nobody was sent any of it. `loss`: fields of
+        the event that tells of a database that is lost."""
+        before, outbox, chain, items = self.epoch, self.outbox, self.chain, dict[str, bytes | None]()
+        untold = [*self.untold, loss] if loss is not None else self.untold
+        try:
+            with self.transaction():
+                self.db.run("mark_put", (EPOCH_NEW, 0))
+                if epoch != before:
+                    self.db.run("hub_put", (epoch, self.boot))
+                    chain, items = renumber(self.db, outbox, epoch, self.control)
+                if loss is not None:
+                    write_loss(self.db, untold)
+                    items[FORGOT] = encode(None)
+        except BaseException:
+            outbox.epoch = before
+            raise
+        self.marks[EPOCH_NEW] = 0
+        self.epoch, self.chain, self.untold = epoch, chain, untold
+        self._note_items(items)
+
     def _note_items(self, items: Mapping[str, bytes | None]) -> None:
         for name, value in items.items():
             if value is None:
@@ -266,22 +294,25 @@ class Engine(LogView):
             write_items(self.db, items)
         self._note_items(items)
 
-    def forwards_done(self, forward_ids: Iterable[int]) -> None:
-        """The broker has these raw forwards. Durable with the next commit, or within a few seconds; until then a new
-        session passes over them, and a hub that dies sends them once more."""
-        self._done_forwards.update(forward_ids)
-        self.outbox.marks_dirty = True
+    def drop_done_forwards(self) -> bool:
+        """Drop what the broker has of the raw forwards, now; whether there was any."""
+        with self.transaction():
+            gone = self.forwards.drop_done(self.now_ms(), all_of_them=True)
+        self.forwards.dropped(gone, self.now_ms())
+        return bool(gone)
 
-    def forwards(self, after_id: int, limit: int) -> list[tuple[int, str, bytes]]:
-        """Raw forwards that wait, beyond an id."""
-        done_beyond = sum(1 for forward_id in self._done_forwards if forward_id > after_id)
-        rows = self.db.run("forward_after", (after_id, limit + done_beyond))
-        return [row for row in rows if row[0] not in self._done_forwards][:limit]
+    @property
+    def has_marks(self) -> bool:
+        """Whether something was delivered that is not written down yet."""
+        return self.outbox.marks_dirty or self.forwards.has_done
 
     # --- sealing
 
     def seal_pack(self, max_readings: int) -> Sealed | None:
-        """Seal the oldest unsealed samples as one pack and move the position, in one transaction."""
+        """Seal the oldest unsealed samples as one pack and move the position, in one transaction. None while the epoch
+        is not settled: a pack is immutable."""
+        if self.is_epoch_new:
+            return None
         limit = max(1, max_readings)
         self._tell_of_forwards()
         # Before anything is taken: making room may rewrite the rows that a pack is made of.

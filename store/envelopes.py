@@ -1,6 +1,8 @@
 """Our own envelopes, opened without verifying them."""
 
-from hub.wire.uplink.envelope import BadEnvelope, Sign1, place_of, split_sign1
+from typing import Any
+
+from hub.wire.uplink.envelope import BadEnvelope, Sign1, extra_of, place_of, split_sign1
 from hub.wire.uplink.pack import inflate_pack
 from store.errors import StoreCorrupt
 
@@ -15,6 +17,16 @@ def _split(envelope: bytes) -> Sign1:
 def payload_of(envelope: bytes) -> bytes:
     """The payload of a COSE_Sign1 that this store sealed. Raises StoreCorrupt."""
     return _split(envelope).payload
+
+
+def content_of(envelope: bytes) -> tuple[int | str, bytes, dict[Any, Any]]:
+    """Content type, payload and extra header fields: what it was sealed from. Raises StoreCorrupt."""
+    message = _split(envelope)
+    try:
+        content_type, extra = extra_of(message.header)
+    except BadEnvelope as error:
+        raise StoreCorrupt(f"an envelope of ours: {error}") from None
+    return content_type, message.payload, extra
 
 
 def pack_of(envelope: bytes) -> bytes:

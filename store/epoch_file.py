@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE_NAME = "epoch"
+# Marks of a database: an epoch that was begun without a memory of the one before, in which nothing was sent yet (else
+# 0); the same where nothing says that there ever was another database.
+EPOCH_NEW, EPOCH_FIRST = "epoch_new", "epoch_first"
 MAX_EPOCH = (1 << 32) - 1  # what the ids of messages (store/outbox.py) have room for
+# Epochs below are UTC seconds (until 2072), from here on random ones of hubs that knew neither time nor past.
+FIRST_RANDOM = 3 << 30
+_RANDOM_BITS = 29
+# The broker's word is not signed: what it makes a hub believe leaves room for epochs to come.
+MAX_TOLD = MAX_EPOCH - (1 << 28)
 _LINE = re.compile(r"epoch (\d{1,10}) (open|closed|new)\n")
 
 
@@ -62,15 +70,33 @@ def first_epoch(utc_s: float | None) -> int:
     """The epoch of a hub that remembers none: one that cannot have been before, for the folder may have been lost.
 
     The UTC seconds of a trusted clock; without one a random number above any of those, so that a folder lost twice
-    does not begin twice with the same (design 3.3).
+    does not begin twice with the same (design 3.3). What the broker knows of the hub may move it: `settled_epoch`.
     """
     if utc_s is not None:
-        return min(int(utc_s), MAX_EPOCH // 2)
-    return MAX_EPOCH // 2 + 1 + secrets.randbits(31) // 2
+        return min(int(utc_s), FIRST_RANDOM - 1)
+    return FIRST_RANDOM + secrets.randbits(_RANDOM_BITS)
 
 
 def next_epoch(note: EpochNote | None, known: int | None, first: int) -> int:
     """The epoch of a database that has to start over. `known`: the highest epoch its predecessor still shows; `first`:
     what a hub that remembers none would begin with."""
     last = max(note.epoch if note else 0, known or 0)
-    return max(last + 1, first if first <= MAX_EPOCH // 2 else 0) if last else first
+    return max(last + 1, first if first < FIRST_RANDOM else 0) if last else first
+
+
+def settled_epoch(
+    epoch: int, boot: int, told: tuple[int, int] | None, *, is_first: bool, utc_s: float | None
+) -> tuple[int, bool]:
+    """Where to number on, and whether there was a database that is lost, once the broker was asked what it knows of a
+    hub that has numbered in no epoch yet but did not remember the one before.
+
+    `told`: epoch and boot of the hub's own retained `state`, None where there is none or it is not to be had.
+    `is_first`: nothing says that there ever was a database. `utc_s`: of a trusted clock, which may be one only now.
+    """
+    last, last_boot = told or (0, 0)
+    if not 0 < last <= MAX_TOLD or (last == epoch and last_boot < boot):  # the latter this database's own, its will
+        last = 0
+    is_lost = last > 0 and (is_first or last >= epoch)
+    if is_first and epoch >= FIRST_RANDOM and (last or utc_s is not None):
+        return max(last + 1 if last else 0, first_epoch(utc_s) if utc_s is not None else 0), is_lost
+    return (last + 1 if last >= epoch else epoch), is_lost

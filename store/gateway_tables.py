@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 
@@ -37,7 +37,9 @@ def _kind(change: r.Change) -> tuple[type, bool]:
     return type(change), isinstance(change, r.RetainedSet) and not change.payload
 
 
-def apply_changes(db: Database, changes: Iterable[r.Change], forward_id: Callable[[], int]) -> None:
+def apply_changes(
+    db: Database, changes: Iterable[r.Change], put_forwards: Callable[[Iterable[r.ForwardQueued]], None]
+) -> None:
     """Write changes in their order, runs of one kind together (inside a transaction). Events are not among them."""
     for (kind, removes), run in groupby(changes, _kind):
         if kind is r.RetainedSet:
@@ -46,7 +48,7 @@ def apply_changes(db: Database, changes: Iterable[r.Change], forward_id: Callabl
             else:
                 db.many("retained_put", list(run))
         elif kind is r.ForwardQueued:
-            db.many("forward_put", [(forward_id(), *change) for change in run])
+            put_forwards(cast("Iterable[r.ForwardQueued]", run))
         else:
             queries, row_of = _WRITES[kind]
             rows: Rows = [row_of(change) for change in run]

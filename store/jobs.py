@@ -49,16 +49,11 @@ class Note:
 
 
 @dataclass(slots=True)
-class Tend:
-    """Look after the database: commits were made on their callers' thread."""
-
-
-@dataclass(slots=True)
 class Stop:
     """Commit what waits, close, end."""
 
 
-Job = Commit | Call | Search | Note | Tend | Stop
+Job = Commit | Call | Search | Note | Stop
 
 
 def answer(future: "Future[Any]", result: Any = None, error: BaseException | None = None) -> None:

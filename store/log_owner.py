@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from store.database import Database
+from store.forwards import Forwards
 from store.logbody import Names
 from store.outbox import Outbox
 from store.space import DupWindow, SpaceBudget
@@ -24,6 +25,7 @@ class LogOwner(Counted, Protocol):
     `(offset_ms, clock trusted)`; `rewrites` grows whenever rows become others."""
 
     budget: SpaceBudget
+    forwards: Forwards
     marks: dict[str, int]
     names: Names
     window: DupWindow
@@ -35,6 +37,9 @@ class LogOwner(Counted, Protocol):
 
     def utc_ms(self) -> int:
         """UTC now, as far as this boot knows."""
+
+    def drop_done_forwards(self) -> bool:
+        """Drop what the broker has of the raw forwards, now; whether there was any."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """A transaction; what memory knows of numbers goes back when it does."""

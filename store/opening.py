@@ -1,7 +1,7 @@
 """Opening the database of a data_dir, whatever state it is in, and starting a new epoch where numbering must restart.
 
                       hub.db           side file       then
-    first start       missing          missing         epoch 1
+    first start       missing          missing         an epoch of the time, or random; moved once the broker was asked
     database lost     missing          epoch N         new database, epoch N+1
     sound             epoch N          epoch N         go on
     restored copy     epoch M < N      epoch N         go on in epoch N+1
@@ -23,7 +23,16 @@ from typing import Any
 from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
-from store.epoch_file import EpochNote, first_epoch, next_epoch, read_note, sync_folder, write_note
+from store.epoch_file import (
+    EPOCH_FIRST,
+    EPOCH_NEW,
+    EpochNote,
+    first_epoch,
+    next_epoch,
+    read_note,
+    sync_folder,
+    write_note,
+)
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.migrate import create_in_child
 from store.outbox import SealFunction
@@ -171,6 +180,11 @@ def note_closed(place: StorePlace, epoch: int) -> None:
     _write_note(place, EpochNote(epoch, False))
 
 
+def note_moved(place: StorePlace, epoch: int) -> None:
+    """Say that an open database is about to number on in another epoch."""
+    _write_note(place, EpochNote(epoch, True))
+
+
 def set_aside(place: StorePlace, reason: str, *, salvaging: bool = True) -> None:
     """Put the damaged database beside the new one that holds what could be salvaged, in a new epoch."""
     source = open_damaged(place.db_path, place.budget.wal_bytes)
@@ -191,6 +205,7 @@ def set_aside(place: StorePlace, reason: str, *, salvaging: bool = True) -> None
 def _build(
     place: StorePlace, epoch: int, source: Database | None = None, *, move_old: bool = False, was_one: bool = True
 ) -> None:
+    is_remembered = read_note(place.data_dir) is not None
     _write_note(place, EpochNote(epoch, False, not place.untold))
     fresh = place.data_dir / f"{DB_NAME}.new"
     for leftover in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
@@ -202,6 +217,9 @@ def _build(
             target.migrate()
         with target.transaction():
             target.run("hub_put", (epoch, 0))
+            if not is_remembered:
+                target.run("mark_put", (EPOCH_NEW, epoch))
+                target.run("mark_put", (EPOCH_FIRST, 0 if was_one else epoch))
             if was_one:
                 write_loss(target, place.untold)
         if source is not None:

@@ -126,6 +126,24 @@ class Outbox:
             return row_id(*here)
         return 0
 
+    def has_delivered(self) -> bool:
+        """Whether the broker has taken anything of this epoch."""
+        first = row_id(self.epoch, 1)
+        return any(key >= first for key in self.delivered.values()) or any(self._beyond.values())
+
+    def take_back(self, lane: str) -> list[Sealed]:
+        """Everything of this epoch in a lane, taken out of it (inside a transaction): only where nobody was sent any
+        of it."""
+        span = (row_id(self.epoch, 1), row_id(self.epoch, _NUMBER_MASK))
+        taken = read_sealed(lane, self._db.run(f"sealed_between/{check_lane(lane)}", span))
+        self._db.run(f"sealed_take_back/{lane}", span)
+        return taken
+
+    def enter(self, epoch: int) -> None:
+        """Number from 1 on in another epoch."""
+        self.epoch = epoch
+        self.next = dict.fromkeys(self.next, 1)
+
     def add(
         self, lane: str, t_ms: int, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None = None
     ) -> Sealed:

@@ -14,9 +14,10 @@ from hub.core.backoff import Backoff, Pace
 from hub.core.records import EventRecorded, ForwardQueued
 from hub.wire.uplink.event import encode_event
 from store.engine import Engine, Group, OwnEvent
+from store.epoch_file import settled_epoch
 from store.errors import StoreCorrupt, StoreError, StoreFull, StoreUnwritable, translate
 from store.meter import WriteMeter
-from store.opening import StorePlace, note_closed, open_engine, set_aside
+from store.opening import StorePlace, note_closed, note_moved, open_engine, set_aside
 from store.reserve_file import Ballast
 
 RETRY_S = 30.0
@@ -27,9 +28,6 @@ MAX_OWN_EVENTS = 256
 # Damage that comes back at once is a failing medium: salvaging over and over would only wear it out.
 SALVAGE_EVERY_S = 60.0
 NEVER = float("inf")
-# A commit that takes less than this is cheaper made at once than handed to another thread (which costs 0.2 ms), and
-# keeps the home's loop no longer than one busy wake-up does. Flash that fsyncs in 5 ms never comes below it.
-QUICK_S = 0.002
 
 
 class DatabaseRecovery:
@@ -187,26 +185,6 @@ class DatabaseRecovery:
 
     # --- work
 
-    def commit_plainly(self, group: Group) -> bool:
-        """Take a group into custody where that is a matter of one quick transaction. False, and nothing stored, when
-        the medium is slow, anything has to be cured first, or something goes wrong: `commit` sees to all of that."""
-        engine = self.engine
-        if engine is None or self.own_events or not self.is_quick:
-            return False
-        try:
-            if engine.db.checkpoint_is_due or engine.db.may_use(engine.budget.bulk_pages):
-                return False
-            self._time(engine, group)
-        except Exception:
-            return False
-        self._note_commit(group)
-        return True
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether commits are quick, of late."""
-        return self.commit_s < QUICK_S
-
     def _time(self, engine: Engine, group: Group) -> None:
         begun_s = time.monotonic()
         engine.commit_group(group)
@@ -294,6 +272,34 @@ class DatabaseRecovery:
                     self.news.add("events")
                 elif isinstance(change, ForwardQueued):
                     self.news.add("forwards")
+
+    # --- the epoch
+
+    def settle_epoch(self, told: tuple[int, int] | None) -> bool:
+        """Move to the epoch that follows from what the broker knows (store/epoch_file.py); whether a database turned
+        out to be lost. Nothing happens in an epoch that was settled before."""
+        engine = self.require()
+        if not engine.is_epoch_new:
+            return False
+        epoch, is_lost = settled_epoch(
+            engine.epoch, engine.boot, told, is_first=engine.is_epoch_first, utc_s=self.place.trusted_utc_s()
+        )
+        loss: dict[str, Any] | None = None
+        if is_lost and told is not None:
+            reason = f"the database is lost: the broker knows this hub in epoch {told[0]}"
+            loss = {"reason": reason, "kept": {}, "set_aside": ""}
+        # A power cut in between must not leave a side file that is ahead of its database: that would be a loss.
+        if epoch < engine.epoch:
+            note_moved(self.place, epoch)
+        engine.settle_epoch(epoch, loss)
+        note_moved(self.place, epoch)
+        if self.epoch != engine.epoch:
+            self.epoch = engine.epoch
+            self.news.add("epoch")
+        if loss is not None:
+            self.counts["salvaged"] += 1
+            self.add_own_event("store.salvaged", loss, self.place.now_ms())
+        return is_lost
 
     # --- notices
 

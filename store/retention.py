@@ -137,10 +137,12 @@ class Retention:
 
     def _give_up_forwards(self) -> bool:
         engine, now_ms = self._engine, self._engine.utc_ms()
-        if engine.db.one("forward_after", (0, 1)) is None:
+        if engine.forwards.has_done and engine.drop_done_forwards():
+            return True  # those are no loss
+        if not engine.forwards.has_any():
             return False
         with engine.transaction():
-            count = engine.db.run("forward_give_up", (_FORWARDS_AT_ONCE,)).rowcount
+            count = engine.forwards.give_up(_FORWARDS_AT_ONCE)
             before = self.forwards
             after = {name: before[name] + count for name in ("forwards_dropped", "gap_forwards")}
             after["gap_forwards_from_ms"] = before["gap_forwards_from_ms"] or now_ms

@@ -15,7 +15,7 @@ from typing import Any
 from store.control import NOT_SALVAGED
 from store.database import PAGE_SIZE, Database, Row
 from store.envelopes import place_in
-from store.epoch_file import MAX_EPOCH
+from store.epoch_file import EPOCH_FIRST, EPOCH_NEW, MAX_EPOCH
 from store.errors import StoreBusy, StoreCorrupt, StoreUnwritable, translate
 from store.gateway_tables import read_peer
 from store.logbody import Names, decode_row, decode_seen
@@ -90,6 +90,8 @@ def salvage(source: Database, target: Database) -> Salvaged:
     """Copy what reads. Stops early, keeping what it has, when the file system is full."""
     kept = Salvaged()
     marks = _marks(source)
+    for of_the_old_epoch in (EPOCH_NEW, EPOCH_FIRST):
+        marks.pop(of_the_old_epoch, None)
     try:
         _copy(target, "boot_put", _both_ways(source, "salvage_boots"))
         _copy(target, "series_add", _both_ways(source, "salvage_series"))

@@ -15,6 +15,7 @@ from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
 from store.errors import StoreBusy, StoreError, StoreUnwritable
+from store.forwards import RawForward, take_fresh
 from store.history import ReadingsQuery, Wanted, find_readings, newest_events
 from store.jobs import Call, Commit, Done, Job, Note, Search, Stop
 from store.logview import note_unsealed
@@ -102,6 +103,19 @@ class Store:
         return self._writer.keeper.boot
 
     @property
+    def is_epoch_new(self) -> bool:
+        """Whether the broker is to be asked what it knows of this hub before anything is sent: see `settle_epoch`."""
+        engine = self._writer.keeper.engine
+        return engine is not None and engine.is_epoch_new
+
+    def settle_epoch(self, told: tuple[int, int] | None) -> "Future[bool]":
+        """Say what the hub's own retained `state` tells, epoch and boot (None: nothing): a hub that does not remember
+        its last epoch goes on above it, and what it numbered until now is numbered anew. Whether that shows that a
+        database is lost, and with it what control kept (FORGOT). Nothing happens where the epoch is not new."""
+        keeper = self._writer.keeper
+        return self._ask(lambda _engine: keeper.settle_epoch(told), writes=True)
+
+    @property
     def trouble(self) -> StoreUnwritable:
         """What kept the database from being written last."""
         return self._writer.keeper.last_kind(self._writer.keeper.last_error)
@@ -124,7 +138,7 @@ class Store:
     def _put(self, job: Job) -> bool:
         with self._gate:
             if not self._closed:
-                self._writer.put(job)
+                self._writer.jobs.put(job)
             return not self._closed
 
     def _changed(self, news: set[str]) -> None:
@@ -137,10 +151,6 @@ class Store:
         """Make a batch durable, all of it or nothing. `done(batch.id, None)` comes on the writer thread after fsync;
         `done(batch.id, StoreError)` when nothing of it was stored. Urgent batches are grouped with
         whatever else waits; others wait for the next urgent one, at most five seconds."""
-        if self._closed or not self._writer.commit_at_once(batch, done):
-            self._queue(batch, done)
-
-    def _queue(self, batch: Batch, done: Done) -> None:
         if not self._put(Commit(batch, done)):
             done(batch.id, StoreError("the store is closed"))
 
@@ -158,8 +168,8 @@ class Store:
     # --- lanes
 
     def seal_pack(self, max_readings: int = 4000) -> "Future[Sealed | None]":
-        """Seal the oldest unsealed samples as the next pack of lane readings; None when there are none. A sample is in
-        exactly one pack, whatever happens in between."""
+        """Seal the oldest unsealed samples as the next pack of lane readings; None when there are none, or the epoch is
+        new. A sample is in exactly one pack, whatever happens in between."""
         return self._ask(lambda engine: engine.seal_pack(max_readings), writes=True)
 
     def append(
@@ -214,13 +224,26 @@ class Store:
         """Messages `first` to `last` of an epoch, as far as they are still kept: byte for byte as sealed."""
         return self._ask(lambda engine: engine.outbox.between(lane, epoch, first, last))
 
-    def forwards(self, after_id: int, limit: int) -> "Future[list[tuple[int, str, bytes]]]":
+    def forwards(self, after_id: int, limit: int) -> "Future[list[RawForward]]":
         """Raw forwards that wait, beyond an id: `(id, topic, payload)`."""
-        return self._ask(lambda engine: engine.forwards(after_id, limit))
+        return self._ask(lambda engine: engine.forwards.beyond(after_id, limit))
+
+    def fresh_forwards(self, after_id: int, limit: int) -> list[RawForward]:
+        """The same of what has just been committed, at once: what follows right after an id. Nothing where there may
+        be older ones: `forwards` has them. For one caller at a time."""
+        engine = self._writer.keeper.engine
+        return take_fresh(engine.forwards.fresh, after_id, limit) if engine is not None else []
+
+    @property
+    def newest_forward(self) -> int:
+        """The id of the newest raw forward."""
+        engine = self._writer.keeper.engine
+        return engine.forwards.newest_id if engine is not None else 0
 
     def forwards_done(self, forward_ids: Sequence[int]) -> "Future[None]":
-        """The broker has these raw forwards. Durable with the next commit, or within a few seconds."""
-        return self._ask(lambda engine: engine.forwards_done(forward_ids))
+        """The broker has these raw forwards. Durable within a few seconds; until then a new session passes over them,
+        and a hub that dies sends them once more."""
+        return self._ask(lambda engine: engine.forwards.done(forward_ids, engine.now_ms()))
 
     # --- questions
 

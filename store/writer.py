@@ -1,5 +1,4 @@
-"""The writer thread: it groups what is queued, commits, and answers after the fsync. It owns the database; a caller
-borrows it from an idle writer for a commit that is quick (`commit_at_once`), so that one thread at a time touches it.
+"""The writer thread: it groups what is queued, commits, and answers after the fsync. It alone touches the database.
 
 Idle means blocked on the queue, without a timeout unless something is due: a lazy batch, delivery marks, an event that
 found no space.
@@ -14,12 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from hub.core.records import Batch
 from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
-from store.jobs import Call, Commit, Done, Job, Note, Search, Stop, Tend, answer
+from store.jobs import Call, Commit, Job, Note, Search, Stop, answer
 from store.opening import StorePlace
-from store.recovery import NEVER, QUICK_S, RETRY_S, DatabaseRecovery, plain
+from store.recovery import NEVER, RETRY_S, DatabaseRecovery, plain
 from store.write_budget import WriteBudget
 
 log = logging.getLogger(__name__)
@@ -30,7 +28,6 @@ _MAX_GROUP_ENTRIES = 16_384
 _RETENTION_EVERY_S = 3600.0
 _PACE_COMMITS = 16
 _PACE_MARK = "wear_left_bytes"
-_TEND_EVERY = 128  # commits made on their callers' thread between two looks at the database by this one
 _COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped")
 
 
@@ -45,10 +42,6 @@ class Writer(threading.Thread):
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.opened: Future[bool] = Future()  # whether the database is open; StoreError when only a human can help
         self.keeper = DatabaseRecovery(place)
-        # Who holds it may touch the keeper and the state below: this thread, or the caller of `commit_at_once`.
-        self._turn = threading.Lock()
-        self._commits_put = self._commits_sorted = 0
-        self._tend_in = _TEND_EVERY
         self._tell = tell
         self._retention_ms = int(retention_days * 86_400_000)
         self._pace = pace
@@ -83,43 +76,6 @@ class Writer(threading.Thread):
                 self._refuse_all(self.keeper.note_error(translate(error)))
         self._finish()
 
-    def put(self, job: Job) -> None:
-        """Queue a job, from any one thread at a time."""
-        if type(job) is Commit:
-            self._commits_put += 1
-        self.jobs.put(job)
-
-    def commit_at_once(self, batch: Batch, done: Done) -> bool:
-        """Commit on the caller's thread, and call `done` on it, when this thread is idle and the medium is quick: two
-        handovers between threads cost more than the commit. False: nothing was done, queue it.
-
-        What was queued before and waits for company is committed with it; nothing overtakes anything. For a writer
-        that is just about to be idle it waits: queued behind each other, batches would never find it idle again.
-        """
-        if not batch.urgent or not self.keeper.is_quick:
-            return False
-        if not (self._turn.acquire(blocking=False) or self._turn.acquire(timeout=QUICK_S)):
-            return False
-        try:
-            is_busy = self._commits_put != self._commits_sorted or self._urgent or bool(self._calls)
-            if is_busy or self._stopping or self._pace.window_s:
-                return False
-            commits = [*self._waiting, Commit(batch, done)]
-            if not self.keeper.commit_plainly(Group([commit.batch for commit in commits])):
-                return False
-            self._waiting.clear()
-            self._lazy_at = NEVER
-            news, self.keeper.news = self.keeper.news, set()
-            self._tend_in -= 1
-            if not self._tend_in:
-                self._tend_in = _TEND_EVERY
-                self.jobs.put(Tend())
-        finally:
-            self._turn.release()
-        self._answer(commits, None)
-        self._tell_of(news)
-        return True
-
     def _finish(self) -> None:
         try:
             while not self.jobs.empty():
@@ -130,6 +86,7 @@ class Writer(threading.Thread):
             self._refuse_all(self.keeper.note_error(translate(error)))
         for search in self._searches:
             answer(search.future, error=StoreError("the store is closing"))
+        self.keeper.guard(lambda engine: engine.forwards.has_done and engine.drop_done_forwards())
         self._save_pace(self._pace.to_keep(time.monotonic(), at_end=True))
         self.keeper.close()
         self.keeper.meter.total()
@@ -138,11 +95,10 @@ class Writer(threading.Thread):
 
     def _round(self) -> None:
         first = self._wait()
-        with self._turn:
-            if first is not None:
-                self._sort(first)
-            self._collect()
-            self._act()
+        if first is not None:
+            self._sort(first)
+        self._collect()
+        self._act()
 
     def _wait(self) -> Job | None:
         due = min(self._lazy_at, self._marks_at, self._retry_at, self.keeper.reopen_at)
@@ -168,7 +124,6 @@ class Writer(threading.Thread):
     def _sort(self, job: Job) -> int:
         """Put a job where it waits; return about how much it adds to the group."""
         if isinstance(job, Commit):
-            self._commits_sorted += 1
             self._waiting.append(job)
             window_s = self._pace.window_s if job.batch.urgent else LAZY_S
             if window_s:
@@ -208,7 +163,7 @@ class Writer(threading.Thread):
     def _after(self) -> None:
         """What is done once everybody has an answer."""
         self.keeper.count_commits()
-        if self.keeper.engine is not None and self.keeper.engine.outbox.marks_dirty and self._marks_at == NEVER:
+        if self.keeper.engine is not None and self.keeper.engine.has_marks and self._marks_at == NEVER:
             self._marks_at = time.monotonic() + MARKS_S
         due = self._retention_ms if time.monotonic() >= self._tend_at else None
         if self.keeper.tend(due, reading=bool(self._searches)):
@@ -248,7 +203,7 @@ class Writer(threading.Thread):
     def _commit_all(self, commits: list[Commit]) -> None:
         """Commit as one group; if that fails for one batch's own fault, one by one, so that each gets its answer."""
         engine, events = self.keeper.engine, list(self.keeper.own_events)
-        if not commits and not events and not (engine is not None and engine.outbox.marks_dirty):
+        if not commits and not events and not (engine is not None and engine.has_marks):
             return
         error = self.keeper.commit(Group([commit.batch for commit in commits], events))
         if error is None:

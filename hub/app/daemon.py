@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.board import read_board
-from drivers.clock import Clock, monotonic, utc_ms
+from drivers.clock import Clock, machine_boot, monotonic, utc_ms
 from drivers.link import Link
 from drivers.process import give_back_memory, share_one_arena
 from drivers.radio import Radio
@@ -66,7 +66,8 @@ from hub.services.uplink.loop import Uplink
 from hub.wire.keys.identity import Identity
 from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.uplink.cbor import encode
-from hub.wire.uplink.envelope import seal
+from hub.wire.uplink.envelope import PublicKey, seal
+from hub.wire.uplink.firmware import ROLE, FirmwareNote, open_firmware
 from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
 from store import Store, StoreError, factory_reset, owner
@@ -271,6 +272,7 @@ class Daemon:
             random=random.random,
             book=book,
             recovery_key=recovery_key(config),
+            machine_boot=machine_boot(config.run_dir),
         )
         controller.trial.kept = kept
         for name in controller.restore(state, now):
@@ -329,6 +331,7 @@ class Daemon:
             board=base.board,
             groups=config.groups,
             command=self._control.command,
+            forgot=self._control.forget,
             traffic_file=config.data_dir / "uplink-traffic.json",
             renewal=self._renewal,
             liveness=base.liveness,
@@ -510,6 +513,7 @@ class Daemon:
             self._control.use_radio(radio)
             radio.keep_network = self._radio_network.keep
             radio.kept_network = self._radio_network.document
+            radio.open_note = self._open_firmware
             await base.bridge.add_link(radio)
         except Exception as error:
             # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
@@ -523,7 +527,9 @@ class Daemon:
         self._radio = radio
         self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
+        self._control.on_limit = lambda: self._tell_limit(radio)
         self._tell_prices(radio)
+        self._tell_limit(radio)
         return True
 
     async def _let_uplink_go_first(self) -> None:
@@ -548,6 +554,22 @@ class Daemon:
         if table is not None:
             # Displays keep the newer of two tables: told again, it is newer.
             radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
+
+    def _open_firmware(self, note: bytes) -> FirmwareNote:
+        t = self._base.trusted_utc()
+        if t is None:
+            raise ValueError("the clock is not trustworthy yet: who may sign cannot be judged")
+
+        def key_for(kid: str) -> PublicKey | None:
+            operator = self._controller.authority.operators.get(kid)
+            return operator.public_key if operator is not None and operator.may(ROLE, t) else None
+
+        return open_firmware(note, key_for)
+
+    def _tell_limit(self, radio: Radio) -> None:
+        held, now = self._controller.household.held, monotonic()
+        duration_s = None if held is None or held.until is None else held.until - now
+        radio.tell_limit(None if held is None else held.watts, utc_ms() // 1000, duration_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -15,6 +15,7 @@ import ssl
 import statistics
 import tempfile
 import time
+from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
@@ -99,7 +100,7 @@ def _bare(pipe: Connection, directory: str, port: int) -> None:
     selector.register(udp, selectors.EVENT_READ)
     selector.register(tls, selectors.EVENT_READ)
     pipe.send(udp.getsockname()[1])
-    waiting: list[bytes] = []
+    waiting: deque[bytes] = deque()
     under_way, mid = 0, 0
     while True:
         for key, _ in selector.select():
@@ -115,13 +116,11 @@ def _bare(pipe: Connection, directory: str, port: int) -> None:
             database.execute("COMMIT")
             for data, address in arrived:
                 udp.sendto(b"\x07\x0d" + data[3:7] + b"\x00", address)
-            waiting += [data[7:] for data, _ in arrived]
+            waiting.extend(data[7:] for data, _ in arrived)
         out = b""
-        going, waiting = waiting[: _WINDOW - under_way], waiting[_WINDOW - under_way :]
-        for payload in going:
-            mid = mid % 0xFFFF + 1
-            out += _packet(0x32, _string(BARE_TOPIC) + mid.to_bytes(2, "big") + payload)
-        under_way += len(going)
+        while waiting and under_way < _WINDOW:
+            mid, under_way = mid % 0xFFFF + 1, under_way + 1
+            out += _packet(0x32, _string(BARE_TOPIC) + mid.to_bytes(2, "big") + waiting.popleft())
         if out:
             tls.sendall(out)
 

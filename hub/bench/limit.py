@@ -4,6 +4,9 @@ A real hub process, mosquitto over mutual TLS, and adapters over UDP: some can b
 command lowers the limit a little, so each makes the hub order anew. Measured is the time from handing the command to
 the control point's MQTT library to the arrival of the order at the adapter's socket. Beside it, in the same run, the
 floor: a message of the same size through the same broker and back.
+
+With a backlog the hub has so many readings to send when it comes up, at the pace that a hub has by default, and only
+what is measured while they go counts. More than one round where the backlog is gone before there were enough commands.
 """
 
 import json
@@ -13,6 +16,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.bench.load import connect
 from hub.bench.peer import LocalBroker, free_udp_port, start_hub
+from hub.bench.uplink import Child, fill
 from hub.headend.connection import BrokerConnection
+from hub.services.admin.client import ask
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.command import Command, sign_command
 from hub.wire.uplink.envelope import FileSigner
@@ -28,6 +34,8 @@ from hub.wire.uplink.envelope import FileSigner
 START_W = 7000.0
 STEP_W = 5.0
 _ORDER_S = 5.0
+_LOOK_EVERY = 10  # commands between two looks at the backlog
+_READINGS_PER_ROW = 10
 _ABOUT_CAR = {"class": "ev-charger", "nominal_w": 7200}
 _ABOUT_OTHER = {"class": "plug", "sheddable": False}
 
@@ -92,35 +100,20 @@ class Adapters:
         self._thread.join()
 
 
-def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str, Any]:
-    """Measure; times in milliseconds. Raises NoBroker, TimeoutError."""
-    with tempfile.TemporaryDirectory(prefix="mh-bench-", dir="/tmp") as place:
-        directory = Path(place)
-        broker = LocalBroker(directory)
-        operator = ec.generate_private_key(ec.SECP256R1())
-        udp_port = free_udp_port()
-        (directory / "operators.toml").write_text(operator_entry("bench", operator.public_key(), ["limit"], "bench"))
-        control = f'[control]\noperators_file = "{directory}/operators.toml"\n'
-        hub = start_hub(directory, broker.port, udp_port, control)
-        try:
-            home = Adapters(udp_port, adapters, readings_per_s)
-            control_point = BrokerConnection(
-                "127.0.0.1", broker.port, directory / "broker.pem", directory / "headend.pem",
-                directory / "headend.key", "",
-            )  # fmt: skip
-            control_point.start(["bench/echo"])
-            time.sleep(1.0)  # the home has told what it is
-            limits = _limit_times(control_point, home, FileSigner(operator, b""), commands)
-            floor = _echo_times(control_point, min(commands, 300))
-            home.stop()
-            control_point.stop()
-        finally:
-            hub.kill()
-            hub.wait()
-            broker.stop()
+def bench_limit(
+    commands: int, adapters: int, readings_per_s: float, backlog: int = 0, commands_per_s: float = 200.0
+) -> dict[str, Any]:
+    """Measure; times in milliseconds. `commands_per_s`: at most. Raises NoBroker, TimeoutError, BenchFailed."""
+    limits: list[float] = []
+    floor: list[float] = []
+    while len(limits) < commands:
+        some = _round(commands - len(limits), adapters, readings_per_s, backlog, 1 / commands_per_s)
+        limits += some[0]
+        floor += some[1]
     return {
         "commands": commands,
         "adapters": adapters,
+        "backlog": backlog,
         "p50_ms": round(statistics.median(limits), 2),
         "p99_ms": round(statistics.quantiles(limits, n=100)[98], 2),
         "max_ms": round(max(limits), 2),
@@ -130,15 +123,70 @@ def bench_limit(commands: int, adapters: int, readings_per_s: float) -> dict[str
     }
 
 
-def _limit_times(control_point: BrokerConnection, home: Adapters, signer: FileSigner, commands: int) -> list[float]:
-    times = []
+def _round(
+    commands: int, adapters: int, readings_per_s: float, backlog: int, pause_s: float
+) -> tuple[list[float], list[float]]:
+    """Times of so many commands, fewer where a backlog was sent before; and of echoes."""
+    with tempfile.TemporaryDirectory(prefix="mh-bench-", dir="/tmp") as place:
+        directory = Path(place)
+        broker = LocalBroker(directory)
+        operator = ec.generate_private_key(ec.SECP256R1())
+        udp_port = free_udp_port()
+        (directory / "operators.toml").write_text(operator_entry("bench", operator.public_key(), ["limit"], "bench"))
+        control = f'[control]\noperators_file = "{directory}/operators.toml"\n'
+        if backlog:
+            filler = Child(fill, place, backlog, _READINGS_PER_ROW)
+            filler.ask(60 + backlog / 500)
+            filler.stop()
+        hub = start_hub(directory, broker.port, udp_port, control)
+        try:
+            home = Adapters(udp_port, adapters, readings_per_s)
+            control_point = BrokerConnection(
+                "127.0.0.1", broker.port, directory / "broker.pem", directory / "headend.pem",
+                directory / "headend.key", "",
+            )  # fmt: skip
+            control_point.start(["bench/echo"])
+            if not backlog:
+                time.sleep(1.0)  # the home has told what it is
+            queue = Path(place) / "run" / "admin.sock"
+            limits = _limit_times(
+                control_point, home, FileSigner(operator, b""), commands, pause_s, lambda: not backlog or _waits(queue)
+            )
+            floor = _echo_times(control_point, min(commands, 300))
+            home.stop()
+            control_point.stop()
+        finally:
+            hub.kill()
+            hub.wait()
+            broker.stop()
+    return limits, floor
+
+
+def _waits(queue: Path) -> bool:
+    """Whether readings of the backlog are still to be sent."""
+    lane = ask(queue, "queue")["readings"]
+    return bool(lane["pending"] or lane["unsealed"] > _READINGS_PER_ROW)
+
+
+def _limit_times(
+    control_point: BrokerConnection,
+    home: Adapters,
+    signer: FileSigner,
+    commands: int,
+    pause_s: float,
+    goes_on: Callable[[], bool],
+) -> list[float]:
+    times: list[float] = []
     for number in range(commands):
+        if number % _LOOK_EVERY == 0 and not goes_on():
+            break
         message = _command(signer, number, START_W - number * STEP_W)
         home.expect_order()
         begun = time.monotonic()
         control_point.send("meters/hub/commands", message)
         times.append((home.await_order() - begun) * 1000)
-        time.sleep(0.005)  # the next one is a command of its own, not part of a burst
+        # The next one is a command of its own, not part of a burst.
+        time.sleep(max(0.005, begun + pause_s - time.monotonic()))
     return times
 
 

@@ -21,6 +21,10 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--commands", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--adapters", type=int, default=100, help="(default: %(default)s)")
     parser.add_argument("--readings-per-s", type=float, default=10.0, help="of the whole home (default: %(default)s)")
+    parser.add_argument(
+        "--backlog", type=int, default=0, help="readings that are sent meanwhile (default: %(default)s)"
+    )
+    parser.add_argument("--commands-per-s", type=float, default=200.0, help="at most (default: %(default)s)")
     parser = add_verb(actions, "forward", forward, "raw forwards that arrive at a mosquitto of its own")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 20, 100], help="(default: 1 20 100)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per number of clients (default: %(default)s)")
@@ -81,10 +85,14 @@ def gateway(arguments: argparse.Namespace) -> int:
 def limit(arguments: argparse.Namespace) -> int:
     from hub.bench.limit import bench_limit
     from hub.bench.peer import NoBroker
+    from hub.bench.uplink import BenchFailed
 
     try:
-        figures = bench_limit(arguments.commands, arguments.adapters, arguments.readings_per_s)
-    except (NoBroker, TimeoutError) as error:
+        figures = bench_limit(
+            arguments.commands, arguments.adapters, arguments.readings_per_s,
+            arguments.backlog, arguments.commands_per_s,
+        )  # fmt: skip
+    except (NoBroker, TimeoutError, BenchFailed) as error:
         complain(f"bench limit: {why(error)}")
         return PROBLEM
     if arguments.json:

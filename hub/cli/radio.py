@@ -42,8 +42,14 @@ def register(subparsers: Subparsers) -> None:
     parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
     parser.add_argument("file", type=Path, metavar="FILE", help="a backup; `-`: from standard input")
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
+    parser = add_verb(actions, "channel", channel, "move the network to another channel, told to all its devices")
+    parser.add_argument("to", metavar="CHANNEL", help="11 to 26, or auto: the quietest")
+    parser.add_argument("--in", dest="in_s", type=int, default=0, metavar="SECONDS", help="so much later")
+    parser = add_verb(actions, "rotate-key", rotate_key, "give the network another key; takes half a minute")
+    parser.add_argument("--yes", action="store_true", help="do it: who sleeps through it may be away for a day")
     parser = add_verb(actions, "remove", remove, "take a device off the network for good")
     parser.add_argument("ieee", metavar="IEEE", help="its 16 hex digits, as `meterhub radio info` shows them")
+    add_bundle_option(add_verb(actions, "firmware", firmware, "what appliances are offered, and what is refused"))
     parser = add_verb(actions, "permit", permit, "let a device join by its install code, or for a while any (--any)")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
@@ -56,12 +62,69 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(radio)
     else:
-        for key, value in pairs({key: value for key, value in radio.items() if key != "devices"}).items():
+        for key, value in pairs(
+            {key: value for key, value in radio.items() if key not in ("devices", "firmware")}
+        ).items():
             say(f"{key:12} {value}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
     return FINE if radio["state"] in ("up", "off") else PROBLEM
+
+
+def firmware(arguments: argparse.Namespace) -> int:
+    figures = ask_or_read(arguments, "status")["radio"].get("firmware") or {
+        "images": [],
+        "refused": {},
+        "loading": None,
+    }
+    if arguments.json:
+        print_json(figures)
+    else:
+        rows = [
+            [
+                row["file"],
+                f"0x{row['manufacturer']:04X}",
+                f"0x{row['type']:04X}",
+                f"0x{row['version']:08X}",
+                row["bytes"],
+            ]
+            for row in figures["images"]
+        ]
+        if rows:
+            print_table(["file", "manufacturer", "type", "version", "bytes"], rows)
+        for name, why in figures["refused"].items():
+            say(f"{name}: refused: {why}")
+        if figures["loading"] is not None:
+            say(f"{figures['loading']} loads: {figures['loaded_bytes']} bytes so far")
+    return PROBLEM if figures["refused"] else FINE
+
+
+def channel(arguments: argparse.Namespace) -> int:
+    to = None if arguments.to == "auto" else arguments.to
+    if to is not None and not (to.isdecimal() and 11 <= int(to) <= 26):
+        complain("a channel is 11 to 26, or auto")
+        return USAGE
+    answer = ask_daemon(
+        arguments, "radio.channel", timeout_s=_SCAN_S, to=None if to is None else int(to), in_s=arguments.in_s
+    )
+    if arguments.json:
+        print_json(answer)
+    else:
+        say(f"the network moves to channel {answer['channel']} in {answer['in_s']} s")
+    return FINE
+
+
+def rotate_key(arguments: argparse.Namespace) -> int:
+    if not arguments.yes:
+        complain("who sleeps through it, or is switched off for a day, has to join anew; say --yes if you mean it")
+        return USAGE
+    answer = ask_daemon(arguments, "radio.rotate_key", timeout_s=_BACKUP_S)
+    if arguments.json:
+        print_json(answer)
+    else:
+        say(f"the network has another key, number {answer['sequence']}; backups of before are of no use")
+    return FINE
 
 
 def remove(arguments: argparse.Namespace) -> int:

@@ -127,6 +127,26 @@ class DisplayFigures(TypedDict):
 
     questions: int
     prices_told: int
+    messages_told: int
+
+
+class FirmwareImage(TypedDict):
+    """Firmware for appliances that is offered; numbers as its maker gave them."""
+
+    file: str
+    manufacturer: int
+    type: int
+    version: int
+    bytes: int
+
+
+class FirmwareFigures(TypedDict):
+    """The folder of firmware for appliances: what is offered, what is refused and why, who loads."""
+
+    images: list[FirmwareImage]
+    refused: dict[str, str]
+    loading: str | None
+    loaded_bytes: int | None
 
 
 class RadioAnswer(TypedDict):
@@ -152,7 +172,10 @@ class RadioAnswer(TypedDict):
     refused: NotRequired[int]
     members: NotRequired[int]
     permit_s: NotRequired[int]
+    move_to: NotRequired[int | None]
+    move_in_s: NotRequired[int | None]
     displays: NotRequired[DisplayFigures]
+    firmware: NotRequired[FirmwareFigures]
     devices: NotRequired[dict[str, RadioDevice]]
 
 
@@ -459,6 +482,19 @@ class NeighbourRow(TypedDict):
 class RestoreAnswer(TypedDict):
     devices: int
     channel: int
+
+
+class KeyAnswer(TypedDict):
+    """The network has another key; the number of it."""
+
+    sequence: int
+
+
+class MoveAnswer(TypedDict):
+    """The network will move to another channel."""
+
+    channel: int
+    in_s: int
 
 
 class RemoveAnswer(TypedDict):

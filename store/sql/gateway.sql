@@ -52,21 +52,22 @@ DELETE FROM inbox WHERE client_id = ? AND seq = ?;
 -- Keep a raw forward until the broker has it.
 INSERT OR REPLACE INTO forward (id, topic, payload) VALUES (?, ?, ?);
 
--- name: forward_after
--- Forwards beyond an id, in order.
-SELECT id, topic, payload FROM forward WHERE id > ? ORDER BY id LIMIT ?;
+-- name: forward_from
+-- Rows that hold forwards beyond an id, in order: the one that may begin before it first.
+SELECT id, topic, payload FROM forward
+WHERE id >= coalesce((SELECT max(id) FROM forward WHERE id <= ?), ?) ORDER BY id;
+
+-- name: forward_rows
+-- So many rows from an id on.
+SELECT id, topic, payload FROM forward WHERE id >= ? ORDER BY id LIMIT ?;
 
 -- name: forward_drop
 -- The broker has it.
 DELETE FROM forward WHERE id = ?;
 
--- name: forward_give_up
--- Drop a slice of the oldest forwards for want of space.
-DELETE FROM forward WHERE id IN (SELECT id FROM forward ORDER BY id LIMIT ?);
-
--- name: forward_last
--- The newest forward, to go on numbering after it.
-SELECT coalesce(max(id), 0) FROM forward;
+-- name: forward_newest
+-- The newest row, to go on numbering after it.
+SELECT id, topic, payload FROM forward ORDER BY id DESC LIMIT 1;
 
 -- name: sessions_all
 -- Every session, for a restart.

@@ -28,6 +28,10 @@ SELECT id, t_ms, crc, body FROM sealed_{lane} WHERE id > ? ORDER BY id LIMIT ?;
 -- Messages of a range, in order, for a resend.
 SELECT id, t_ms, crc, body FROM sealed_{lane} WHERE id BETWEEN ? AND ? ORDER BY id;
 
+-- name: sealed_take_back
+-- Take messages of a range back, which nobody was sent.
+DELETE FROM sealed_{lane} WHERE id BETWEEN ? AND ?;
+
 -- name: sealed_next_id
 -- The id that follows, to advance the delivery mark over what is really there.
 SELECT min(id) FROM sealed_{lane} WHERE id > ?;

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def test_a_lost_database_lets_no_old_command_pass(hub: Hub, control_point: Contr
     wait_for("the refusal", lambda: "refused" in control_point.receipts(cti_of(command)))
     assert reasons(control_point, command) == "replayed"
     assert control_point.receipts(cti_of(command)).count("completed") == 1
+
+
+def test_a_lost_folder_lets_no_old_command_pass(hub: Hub, control_point: ControlPoint, operator: Operator) -> None:
+    """Nothing at home says that there ever was another database; the broker does."""
+    command = operator.command("price", PRICE)
+    control_point.send(command)
+    wait_for("it to be obeyed", lambda: "completed" in control_point.receipts(cti_of(command)))
+    epoch = hub.status()["epoch"]
+    hub.kill()
+    shutil.rmtree(hub.data_dir)
+    hub.start().wait_uplink()
+    assert hub.status()["epoch"] > epoch
+    control_point.send(command)
+    wait_for("the refusal", lambda: "refused" in control_point.receipts(cti_of(command)))
+    assert reasons(control_point, command) == "replayed"
+    assert control_point.receipts(cti_of(command)).count("completed") == 1
+    told = [event for event in control_point.books.events if event["event"] == "store.salvaged"]
+    assert len(told) == 1 and f"epoch {epoch}" in told[0]["reason"]
 
 
 def test_damage_met_while_the_hub_runs_makes_it_forget_nothing(

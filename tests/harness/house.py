@@ -27,7 +27,10 @@ _STOP_S = 15.0  # shorter than any wait for a broker (session.py: CONNECT_TIMEOU
 
 
 class House:
-    """A store and the uplink above it, in a thread with a loop of its own. `random` 0: the shortest of all delays."""
+    """A store and the uplink above it, in a thread with a loop of its own. `random` 0: the shortest of all delays.
+
+    `is_lost`: the folder is not one where a hub was before. `utc_s`: of a clock that is trusted, None: there is none.
+    """
 
     def __init__(self, directory: Path, authority: DevelopmentAuthority, ports: list[int], **settings: Any) -> None:
         pki = authority.directory
@@ -44,6 +47,7 @@ class House:
             )
             if name in settings
         }
+        is_lost, utc_s = settings.pop("is_lost", False), settings.pop("utc_s", None)
         hosts = settings.pop("hosts", [("localhost", port) for port in ports])
         files = {"ca_file": authority.ca_file, "cert_file": pki / "hub.pem", "key_file": pki / "hub.key"}
         config = UplinkConfig(hosts=tuple(hosts), **{**files, "pack_interval_s": 0.1, **settings})
@@ -53,11 +57,15 @@ class House:
         def sealed(lane: str, epoch: int, number: int, kind: int | str, payload: bytes, extra: Any) -> bytes:
             return seal(self.identity.signer, identity.hub_id, epoch, lane, number, kind, payload, extra)
 
-        newborn(directory / "data")
-        self.store = Store(directory / "data", seal=sealed, max_mb=64, deflate=config.deflate)
+        if not is_lost:
+            newborn(directory / "data")
+        self.store = Store(
+            directory / "data", seal=sealed, max_mb=64, deflate=config.deflate, trusted_utc_s=lambda: utc_s
+        )
         self.store.start()
         self.health = Health()
         self.commands: list[bytes] = []
+        self.forgot = 0  # how often control was told that it may have forgotten
         self.held: list[Callable[[], None]] = []  # what acknowledges a command that begins with "hold"
         self._ready = threading.Event()
         self.renewal = Renewal(
@@ -83,8 +91,9 @@ class House:
         self.loop = asyncio.get_running_loop()
         config, identity, options = self._parts
         self.uplink = Uplink(
-            config, identity, self.store, self.health, version="test", command=self._command, **options
-        )
+            config, identity, self.store, self.health, version="test", command=self._command, forgot=self._forget,
+            **options,
+        )  # fmt: skip
         self.store.on_change = self._tell
         self._ready.set()
         renewing = asyncio.create_task(self.renewal.run())
@@ -103,6 +112,9 @@ class House:
             self.held.append(acknowledge)
         else:
             acknowledge()
+
+    def _forget(self) -> None:
+        self.forgot += 1
 
     def let_go(self) -> None:
         """Acknowledge the commands that were held."""

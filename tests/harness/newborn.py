@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from store.database import PAGE_SIZE
+from store.epoch_file import EpochNote, write_note
 from store.opening import StorePlace, _build
 from store.space import make_budget
 from tests.harness.folders import folder_until_exit, run_folder
@@ -19,6 +20,7 @@ FILES = ("hub.db", "epoch")
 def _made() -> Path:
     # Within what belongs to the whole run: a process that a test kills takes nothing away by itself.
     folder = folder_until_exit("newborn-", run_folder())
+    write_note(folder, EpochNote(1, False, is_new=True))  # one that is remembered: no broker has to be asked
     _build(StorePlace(folder, lambda *_: b"", make_budget(256, PAGE_SIZE), lambda: 0, lambda: 0), 1, was_one=False)
     return folder
 

@@ -23,6 +23,7 @@ from tests.store.helpers import WAIT_S, Answers, opened, payload_of
 
 MAX_MB = 0.45  # small, so that checkpoints, pruning and thinning happen every few commits
 SERIES = [(f"plug-{number}", ("power", "energy", "voltage")[number % 3]) for number in range(6)]
+UNSETTLED = 6  # the first of so many parts of the first life
 STARVE = 3  # this life has no uplink and fills its disk: compaction and thinning
 
 
@@ -65,8 +66,10 @@ class Life:
         else:
             acts += [(self.seal, 8), (self.deliver, 6), (self.receipt, 3), (self.forward_done, 2), (self.reopen, 0.3)]
         names, weights = zip(*acts)
-        for act in self._chance.choices(names, weights, k=steps):
+        for number, act in enumerate(self._chance.choices(names, weights, k=steps)):
             self._clock[0] += self._chance.choice((0.5, 2.0, 5.0))
+            if number == steps // UNSETTLED and self._store.is_epoch_new:
+                self.settle()
             act()
 
     # --- what it does
@@ -100,6 +103,12 @@ class Life:
                 self.say(taken=number)
             elif not isinstance(error, StoreError):
                 raise error
+
+    def settle(self) -> None:
+        """The broker knows of an epoch as high: what was sealed until now, and never sent, is numbered anew."""
+        self.say(settling=True)
+        self._store.settle_epoch((1, 1)).result(WAIT_S)
+        self.say(settling=False)
 
     def take(self) -> None:
         self._commit([self._batch(self._chance.choice((1, 1, 1, 2, 5)))])

@@ -100,6 +100,8 @@ def power_cut(data_dir: Path, copy: Path) -> Path:
 
 
 def seal_all(store: Store, max_readings: int = 4000) -> list[Sealed]:
+    """As the uplink does, whom no broker told anything of the hub."""
+    store.settle_epoch(None).result(WAIT_S)
     packs = []
     while (pack := store.seal_pack(max_readings).result(WAIT_S)) is not None:
         packs.append(pack)

@@ -129,7 +129,7 @@ class Bridge:
     def _from_writer(self, batch_id: int, error: Exception | None) -> None:
         self._settled.append((batch_id, error))
         if get_ident() == self._thread:
-            return  # the store was quick: `flush` goes on with it
+            return  # refused at once, since the store is closed: `flush` goes on with it
         # On the writer's thread. One wake-up of the loop serves every batch that settled meanwhile.
         if not self._settle_is_scheduled and self._loop is not None:
             self._settle_is_scheduled = True

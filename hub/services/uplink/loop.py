@@ -25,10 +25,10 @@ from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
 from hub.services.uplink.session import SILENCE_S, Delivery, MqttSession, StateWill
-from hub.services.uplink.status import UplinkStatus, condition_of, state_payload
+from hub.services.uplink.status import UplinkStatus, condition_of, place_of_state, state_payload
 from hub.wire.keys.identity import Identity
 from hub.wire.printable import why
-from store import Store
+from store import Store, StoreError
 
 if TYPE_CHECKING:
     from hub.wire.admin import UplinkAnswer
@@ -44,6 +44,7 @@ _TRAFFIC_SAVED_S = 3600.0
 # resolver may not.
 _ATTEMPT_S, _SLACK_S = 300.0, 60.0
 _FILTERS_AT_ONCE = 8  # of a SUBSCRIBE: what AWS IoT takes
+_OWN_STATE_S = 5.0  # how long the broker may take to show the hub its own retained state
 
 
 class ShownCertificate(Protocol):
@@ -88,6 +89,7 @@ class Uplink:
         silence_s: float = SILENCE_S,
         renewal: ShownCertificate | None = None,
         command: Callable[[bytes, Callable[[], None]], None] | None = None,
+        forgot: Callable[[], None] = lambda: None,
         liveness: Liveness | None = None,
         random_source: Callable[[], float] = random.random,
         machine_up_s: Callable[[], float] = monotonic,
@@ -101,6 +103,8 @@ class Uplink:
         # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
         # durable what became of it. None: nobody here takes commands, so none are asked for.
         self._command = command
+        # `forgot()`: the broker knows more of this hub than its own database, so a database is lost.
+        self._forgot = forgot
         self._command_topics = _command_topics(config.topic_prefix, identity.hub_id, groups)
         self._vitals = liveness or Liveness(monotonic)
         self._random, self._machine_up_s = random_source, machine_up_s
@@ -119,6 +123,8 @@ class Uplink:
         self._protocol = "5" if config.protocol == "auto" else config.protocol
         self._falls_back = False  # the next attempt is in the other version of MQTT
         self._wants_retained = True
+        self._told_epoch = 0  # in the will of the present session
+        self._is_settling = False  # this session only asks what the broker knows of the hub
         self._host_at = self._first_host()
         self._short = ShortSessions()
         self._suspected = ""
@@ -139,6 +145,9 @@ class Uplink:
 
     def store_changed(self, what: set[str]) -> None:
         """Something new is in the store. On the loop; the daemon brings it over from the writer's thread."""
+        if "epoch" in what and self._session is not None and self._told_epoch != self._store.epoch:
+            # What the broker keeps, and the will, are of the old one: a hub that is lost then would not be told.
+            self._begin_anew("another epoch")
         if self._sender is not None:
             self._sender.store_changed(what)
 
@@ -171,9 +180,13 @@ class Uplink:
 
     def show_certificate(self) -> None:
         """There is a new certificate to be tried: the present session ends, the next one shows it."""
+        self._begin_anew("a new certificate")
+
+    def _begin_anew(self, why: str) -> None:
+        """End the present session, and begin the next one at once."""
         self._reconfigured.set()
         if self._session is not None:
-            self._session.end("a new certificate")
+            self._session.end(why)
 
     @property
     def is_up(self) -> bool:
@@ -355,6 +368,8 @@ class Uplink:
             self._renewal.let_in()
             if self._renewal.waits:  # it came while this session was being opened
                 session.end("a new certificate")
+        if self._is_settling:
+            return await self._settle_epoch(session)
         # Before anybody is told that the hub is there: who answers "online" with a command wants it heard.
         await self._listen(session)
         self._status.up(utc_ms(), session.tls)
@@ -384,6 +399,30 @@ class Uplink:
             await self._say_goodbye(session)
         if not session.is_over:
             return UplinkFailure("uplink-lost", "the hub stops")
+        return await session.ended()
+
+    async def _settle_epoch(self, session: MqttSession) -> UplinkFailure:
+        """Look once at what the broker keeps of this hub, whose folder was lost or is new, before anything is numbered
+        for good; the next session, at once, is the first in the epoch that comes of it. A broker that does not let
+        hubs see their own state, or ends the session over it, is not asked again."""
+        told, topic = None, self._topic("state")
+        try:
+            if session.keeps_retained and topic not in self._closed_on:
+                told = await session.retained(topic, _OWN_STATE_S)
+        except UplinkFailure as failure:
+            if failure.kind == LOST and not failure.reference and not self._stopping.is_set():
+                self._suspect([topic])
+            raise
+        if self._stopping.is_set():
+            return UplinkFailure(LOST, "the hub stops")
+        try:
+            if await asyncio.wrap_future(self._store.settle_epoch(place_of_state(told or b""))):
+                self._forgot()
+        except StoreError as error:
+            return UplinkFailure(LOST, f"the store cannot begin its epoch: {error}")
+        log.info("uplink: epoch %d", self._store.epoch)
+        # What has waited comes again: nothing of it was acknowledged.
+        self._begin_anew(f"epoch {self._store.epoch}")
         return await session.ended()
 
     async def _listen(self, session: MqttSession) -> None:
@@ -424,7 +463,7 @@ class Uplink:
             return
         if self._sender is not None:
             self._sender.somebody_listens()
-        if self._command is not None:
+        if self._command is not None and not self._is_settling:  # until then a command waits at the broker
             self._command(message.payload, lambda: session.acknowledge(message.mid))
 
     async def _wake_at_end(self, session: MqttSession) -> None:
@@ -448,13 +487,16 @@ class Uplink:
             self._sender.published(mid, reason)
 
     def _build_session(self) -> MqttSession:
+        self._is_settling, keeps = self._store.is_epoch_new, self._wants_retained
+        self._told_epoch = self._store.epoch
         session: MqttSession = MqttSession(
             client_id=self._identity.hub_id,
             protocol=self._protocol,
             context=self._tls(),
             keepalive_s=self._config.keepalive_s,
             silence_s=self._silence_s,
-            will=StateWill(self._topic("state"), self._state("offline"), self._wants_retained),
+            # A new epoch's will must not replace what the broker has still to be asked for.
+            will=StateWill(self._topic("state"), self._state("offline"), retain=keeps and not self._is_settling),
             login=login_of(self._config),
             names=self._names,
             published=self._published,

@@ -44,6 +44,8 @@ _REBOOK_LOOK_S = 60.0
 _BATCH = 8
 # So many forwards are asked of the store at a time, more where they are small: each answer is a handover of threads.
 _FORWARDS_AT_ONCE, _FORWARD_BYTES = 128, 64 * 1024
+# What the broker took is told the store when there are so many, or after so long; a hub that dies sends it once more.
+_TOLD_AT_ONCE, _TOLD_AFTER_S = 256, 0.2
 
 
 class Sender:
@@ -83,6 +85,7 @@ class Sender:
         self._forwards: deque[tuple[int, str, bytes]] = deque()  # of the table, not sent yet
         self._forwards_at_once = _BATCH
         self._forwards_done: list[int] = []
+        self._telling: asyncio.TimerHandle | None = None
         self._paused_until: float | None = None
         self._too_large: set[tuple[str, Position]] = set()
         self._drain = Drain(drain_bytes_s)
@@ -127,16 +130,22 @@ class Sender:
             self._health.clear_condition("uplink-message-refused")
         self._try_again(self._listeners.somebody(lane))
         if lane == FORWARD:
-            # Those that are answered in one turn are told together: a handover between threads costs more than a mark.
-            if not self._forwards_done:
-                asyncio.get_running_loop().call_soon(self._tell_of_forwards)
+            # Many are told together: a handover between threads costs more than a mark.
             self._forwards_done.append(position.number)
+            if len(self._forwards_done) >= _TOLD_AT_ONCE:
+                self._tell_of_forwards()
+            elif self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(_TOLD_AFTER_S, self._tell_of_forwards)
             return
         self._store.delivered(lane, position.epoch, position.number).add_done_callback(_log_failure)
 
     def _tell_of_forwards(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         done, self._forwards_done = self._forwards_done, []
-        self._store.forwards_done(done).add_done_callback(_log_failure)
+        if done:
+            self._store.forwards_done(done).add_done_callback(_log_failure)
 
     def _nobody_listens(self, lane: str, now: float) -> None:
         """No delivery: the message stays, and what is behind it is not wasted either."""
@@ -160,15 +169,18 @@ class Sender:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until the session ends or the hub stops."""
-        while not self._session.is_over and not stopping.is_set():
-            self._wake.clear()
-            try:
-                await self._round(monotonic())
-            except StoreError as error:
-                # A full disk must not cost the session: commands come over it, and what is under way is answered.
-                log.warning("the store answers the uplink: %s", error)
-                self._paused_until = monotonic() + STORE_PAUSE_S
-            await self._sleep()
+        try:
+            while not self._session.is_over and not stopping.is_set():
+                self._wake.clear()
+                try:
+                    await self._round(monotonic())
+                except StoreError as error:
+                    # A full disk must not cost the session: commands come over it, and what is under way is answered.
+                    log.warning("the store answers the uplink: %s", error)
+                    self._paused_until = monotonic() + STORE_PAUSE_S
+                await self._sleep()
+        finally:
+            self._tell_of_forwards()  # before the next session looks
 
     async def _round(self, now: float) -> None:
         if self._heartbeat_is_due():
@@ -280,27 +292,40 @@ class Sender:
         return min(self.window.forward_room, self._session.room)
 
     def _look_at_forwards_anew(self) -> None:
+        self._tell_of_forwards()  # or they would be found once more
         self._forwards.clear()
         self._forward_cursor = 0
 
     async def _send_forwards(self) -> None:
         """Raw forwards are prompt, but never take the whole window: readings go on beside a flood of them."""
         while (room := self._forward_room()) > 0 and not self._session.is_over:
-            if not self._forwards:
+            if not self._forwards and not self._take_fresh_forwards():
                 await self._fetch_forwards()
             for _ in range(min(room, len(self._forwards))):
                 forward_id, topic, payload = self._forwards.popleft()
                 self._publish(f"han/{topic}", payload, FORWARD, Position(0, forward_id))
 
+    def _take_fresh_forwards(self) -> bool:
+        """What has just come and follows right after what was sent: no handover between threads."""
+        found = self._store.fresh_forwards(self._forward_cursor, _FORWARDS_AT_ONCE)
+        if found:
+            self._forward_cursor = found[-1].id
+            self._forwards.extend(found)
+        return bool(found)
+
     async def _fetch_forwards(self) -> None:
         """The next of the table, in their order. Small ones many at a time, large ones a few."""
         self._news.discard(FORWARD)
-        limit = self._forwards_at_once
+        newest, limit = self._store.newest_forward, self._forwards_at_once
+        if newest <= self._forward_cursor:
+            return
         found = await _result(self._store.forwards(self._forward_cursor, limit))
         if len(found) == limit:
             self._news.add(FORWARD)
+        else:
+            self._forward_cursor = newest  # what is not there any more below it was delivered, or given up
         if found:
-            self._forward_cursor = found[-1][0]
+            self._forward_cursor = max(self._forward_cursor, found[-1].id)
             self._forwards.extend(found)
         size = sum(len(payload) for _, _, payload in found)
         if size > _FORWARD_BYTES:
@@ -365,6 +390,8 @@ class Sender:
                 f"({self._session.maximum_packet_bytes})",
             )
             return
+        if lane != FORWARD and self._store.is_epoch_new:
+            return  # of a database that has just been opened: another session settles its epoch first
         now = monotonic()
         mid = self._session.publish(topic, payload, alias=lane in LANE_ORDER)
         self.window.sent(mid, lane, position, now)

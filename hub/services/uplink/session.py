@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from drivers.host_names import HostNames
 from drivers.threads import in_thread
@@ -35,6 +36,8 @@ CONNECT_TIMEOUT_S = 20.0
 NAME_WITHIN_S = 30.0
 # The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
 SESSION_EXPIRY_S = 7 * 86400
+# How long behind a SUBACK a retained message may come, beside four times what the SUBACK took.
+_RETAINED_S = 0.5
 # How many commands the broker may have under way to us. Not all of them heed it (mosquitto 2.0.11 sent 257), and MQTT
 # 3.1.1 has no such word: beyond the second figure the line is not read until some are acknowledged. Many, because
 # they are judged in turn by operator: who is behind a flood in another's name passes as much of it as was read.
@@ -100,6 +103,7 @@ class MqttSession:
         self._login = login
         self._received = received
         self._subscribing: dict[int, asyncio.Future[list[int]]] = {}
+        self._wanted: tuple[str, asyncio.Future[bytes]] | None = None  # a topic whose retained message is waited for
         self._connack: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._ended: asyncio.Future[UplinkFailure] = self._loop.create_future()
         self._abandoned: asyncio.Future[None] = self._loop.create_future()
@@ -185,6 +189,8 @@ class MqttSession:
         self.tap("in", topic, payload)
         if message.qos and message.mid not in self._unacked:
             self._note(message.mid, len(payload))
+        if message.retain and self._wanted is not None and topic == self._wanted[0] and not self._wanted[1].done():
+            self._wanted[1].set_result(payload)
         self._received(Delivery(topic, payload, message.retain, message.mid if message.qos else 0))
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
@@ -438,6 +444,36 @@ class MqttSession:
         if self._ended.done():
             raise self._ended.result()
         raise UplinkFailure(LOST, f"the broker did not answer the SUBSCRIBE for {', '.join(topics)}")
+
+    async def retained(self, topic: str, within_s: float) -> bytes | None:
+        """What the broker keeps on a topic; None where it keeps nothing, lets nobody see it, or is slow: a moment
+        after its SUBACK, or `within_s` without one. Raises UplinkFailure: what the session ended of, if it did."""
+        found: asyncio.Future[bytes] = self._loop.create_future()
+        self._wanted = (topic, found)
+        options = {"options": SubscribeOptions(qos=1, noLocal=True)} if self._is_5 else {"qos": 1}
+        begun = self._loop.time()
+        _, mid = self.client.subscribe(topic, **options)
+        answered: asyncio.Future[list[int]] = self._loop.create_future()
+        self._subscribing[mid or 0] = answered
+        try:
+            await self._first_of(within_s, answered, found)
+            is_refused = answered.done() and answered.result()[0] >= 0x80
+            if answered.done() and not is_refused:
+                round_trip_s = self._loop.time() - begun
+                await self._first_of(min(within_s, _RETAINED_S + 4 * round_trip_s), found)
+            if not is_refused:
+                # The session outlives the connection: the hub's own words would come back to it for years.
+                self.client.unsubscribe(topic)
+        finally:
+            self._wanted = None
+            self._subscribing.pop(mid or 0, None)
+        if self._ended.done():
+            raise self._ended.result()
+        return found.result() if found.done() else None
+
+    async def _first_of(self, within_s: float, *futures: "asyncio.Future[Any]") -> None:
+        waited: set[asyncio.Future[Any]] = {*futures, self._ended, self._abandoned}
+        await asyncio.wait(waited, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
     def acknowledge(self, mid: int) -> None:
         """Let the PUBACK of a message that was received go, in the order in which they came (MQTT 5 section 4.6);

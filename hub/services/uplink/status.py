@@ -25,6 +25,16 @@ def state_payload(
     return json.dumps(said, separators=(",", ":")).encode()
 
 
+def place_of_state(payload: bytes) -> tuple[int, int] | None:
+    """Epoch and boot in a retained state; None where it tells none."""
+    try:
+        said = json.loads(payload)
+        epoch, boot = said["epoch"], said["boot"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return (epoch, boot) if type(epoch) is int and type(boot) is int else None
+
+
 def condition_of(kind: str) -> str:
     """The health condition that a failure shows as; a protocol that is not spoken is a refusal to the engineer."""
     return kind if kind in CONDITIONS else "uplink-refused"

@@ -195,10 +195,18 @@ def open_envelope(data: bytes, key_for: Callable[[bytes], PublicKey | None]) -> 
     """Verify a hub's message and read its lane header. Raises BadEnvelope as `verify_sign1`, or "malformed"."""
     header, payload = verify_sign1(data, key_for)
     hub, epoch, lane, number = place_of(header)
+    content_type, _ = extra_of(header)
+    return Envelope(hub, epoch, lane, number, header[_KID], content_type, payload, header)
+
+
+def extra_of(header: dict[Any, Any]) -> tuple[int | str, dict[Any, Any]]:
+    """Content type of a protected header, and what of it is neither that nor place, key and algorithm. Raises
+    BadEnvelope("malformed")."""
     content_type = header.get(_CONTENT_TYPE)
     if type(content_type) is not int and not isinstance(content_type, str):
         raise BadEnvelope("malformed", "the header lacks a content type")
-    return Envelope(hub, epoch, lane, number, header[_KID], content_type, payload, header)
+    common = (_ALG, _CONTENT_TYPE, _KID, PLACE)
+    return content_type, {label: value for label, value in header.items() if label not in common}
 
 
 def place_of(header: dict[Any, Any]) -> tuple[str, int, str, int]:

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from deploy.pki import DevelopmentAuthority
-from hub.bench.peer import self_signed
+from hub.bench.peer import LocalBroker, self_signed
 from hub.bench.uplink import BenchFailed, bench_uplink, verify
 from hub.core.uplink.traffic import HEADER_BYTES, LineBytes, Traffic
+from hub.wire.keys.identity import load_identity
+from hub.wire.uplink.envelope import seal
+from hub.wire.uplink.pack import CONTENT_TYPE, encode_pack
+from hub.wire.uplink.reading import Reading
 from tests.bench.uplink import APPLIANCES, measure_bytes
 from tests.harness.broker import Broker
 from tests.harness.hub import ROOT, Hub
@@ -41,11 +45,26 @@ def test_forwards_that_are_acknowledged_arrive_all_of_them() -> None:
         assert row["arrived_per_s"] > 0 and row["bare_per_s"] > 0 and row["cpu_s_per_10000"] >= 0
 
 
-def test_a_limit_is_measured_up_to_its_order() -> None:
-    words = [sys.executable, "-m", "hub", "bench", "limit", "--commands", "5", "--adapters", "3", "--json"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("backlog", [0, 3000])
+def test_a_limit_is_measured_up_to_its_order(backlog: int) -> None:
+    words = ["limit", "--commands", "5", "--adapters", "3", "--backlog", str(backlog), "--json"]
+    done = subprocess.run([sys.executable, "-m", "hub", "bench", *words], cwd=ROOT, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["commands"] == 5
+    figures = json.loads(done.stdout)
+    assert (figures["commands"], figures["backlog"]) == (5, backlog)
+
+
+def test_a_reading_that_is_missing_fails_the_bench_whatever_the_epoch(tmp_path: Path) -> None:
+    broker = LocalBroker(tmp_path)  # makes the keys
+    broker.stop()
+    signer = load_identity(tmp_path / "hub.pem", tmp_path / "hub.key").signer
+    readings = [Reading(f"appliance-{i}", "energy", T_MS + i, 0, 0) for i in range(10)]
+    with (tmp_path / "arrived").open("wb") as file:
+        for number in (1, 3):
+            body = seal(signer, "hub", 1_800_000_000, "readings", number, CONTENT_TYPE, encode_pack(readings[number:]))
+            file.write(len(body).to_bytes(4, "big") + body)
+    with pytest.raises(BenchFailed, match=r"numbers missing: \[\(2, 2\)\]"):
+        verify(tmp_path, 10)
 
 
 @pytest.mark.slow
