@@ -85,7 +85,15 @@ def build(order: BuildOrder) -> Path:
         if package.section != "root":
             run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
     initramfs = make_initramfs(
-        board, root, work / "boot/usr/bin/busybox", kernel, verity, order.version, order.epoch_s, work / "initramfs"
+        board,
+        root,
+        work / "boot/usr/bin/busybox",
+        kernel,
+        verity,
+        order.version,
+        order.epoch_s,
+        work / "initramfs",
+        is_closed=not order.console_root,
     )
     _say(f"initramfs: {initramfs.stat().st_size / 1e6:.1f} MB; U-Boot")
     products = _boot(order, kernel, initramfs, work)

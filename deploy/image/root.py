@@ -325,6 +325,10 @@ def _check(root: Path) -> None:
     if missing:
         text = "; ".join(f"{name} (for {', '.join(sorted(who)[:2])})" for name, who in sorted(missing.items()))
         raise BuildError(f"libraries are missing from the root: {text}")
+    tag = f"cpython-{PYTHON.replace('.', '')}"
+    strange = [path.name for path in (root / SITE).rglob("*.cpython-*.so") if tag not in path.name]
+    if strange:  # it would not be loaded, and what it speeds up would be slow without a word
+        raise BuildError(f"not for Python {PYTHON}: {', '.join(sorted(strange)[:5])}")
     known = {line.split(":")[0] for name in ("passwd", "group") for line in (root / "etc" / name).open()}
     for unit in sorted((root / "usr/lib/systemd/system").glob("*.service")):
         for line in re.findall(r"^(?:User|Group|SupplementaryGroups)=(.+)$", unit.read_text("utf-8"), re.MULTILINE):

@@ -167,8 +167,8 @@ def test_a_changed_kernel_and_a_forged_environment_are_not_believed(site: Site) 
     site.power_off()
     size_mb = site.machine.board.disk["size_mb"]
     forged = (
-        b"BOOT_ORDER=A;echo owned; B\0BOOT_A_LEFT=3\0BOOT_B_LEFT=3\0HUB_INDEX=0 init=/bin/sh\0bootcmd=echo owned\0bootdelay=9\0"
-        b"bootargs_more=init=/bin/sh\0load=echo owned\0\0"
+        b"BOOT_ORDER=A;echo owned; B\0BOOT_A_LEFT=3\0BOOT_B_LEFT=3\0HUB_INDEX=0 init=/bin/sh\0bootcmd=echo owned\0"
+        b"bootdelay=9\0bootargs_more=init=/bin/sh\0load=echo owned\0\0"
     )
     with site.machine.disk.open("r+b") as disk:
         disk.seek(find_partition(size_mb, "kernel-A").start + (2 << 20))
