@@ -200,8 +200,9 @@ def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> Non
         (root / link).symlink_to(target)
 
 
-def system_conf(board: Board) -> str:
-    """RAUC's view of the board: two pairs of slots, U-Boot's environment, whose updates are believed."""
+def system_conf(board: Board, *, checks_crl: bool = False) -> str:
+    """RAUC's view of the board: two pairs of slots, U-Boot's environment, whose updates are believed. checks_crl: the
+    keyring has a list of certificates taken back; RAUC wants one, then."""
     disk = f"/dev/{board.disk['device']}"
     text = f"""[system]
 compatible={board.compatible}
@@ -217,6 +218,7 @@ path=/etc/rauc/keyring.pem
 # The hub's clock may be wrong, and a bundle must install after its signer's certificate has ended.
 use-bundle-signing-time=true
 check-purpose=codesign
+check-crl={str(checks_crl).lower()}
 """
     for number, slot in enumerate("AB"):
         text += f"""
