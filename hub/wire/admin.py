@@ -564,6 +564,8 @@ ANSWERS: dict[str, Any] = {
     "radio.backup": dict[str, Any],  # the open coordinator backup format
     "radio.restore": RestoreAnswer,
     "radio.remove": RemoveAnswer,
+    "radio.rotate_key": KeyAnswer,
+    "radio.channel": MoveAnswer,
     "factory_reset": ResetAnswer,
     "reload": ReloadAnswer,
     "operators": OperatorsAnswer,

@@ -158,7 +158,9 @@ class Controller:
             self._set_not_before(now)
             if self._kept_offset_s is not None and abs(offset_s - self._kept_offset_s) >= _STEP_S:
                 self._shift(offset_s - self._kept_offset_s)  # it was set while nobody looked
-            self._keep_clock()
+                self._keep_clock()
+            elif self._kept_offset_s is None:
+                self._keep_clock()
             for limit in self.limits:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
