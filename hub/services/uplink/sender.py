@@ -242,10 +242,12 @@ class Sender:
         now = monotonic()
         due_at = self._due_at(now)
         self._alive(max(0.0, due_at - now))  # for ever, when only the broker's answers are awaited
-        try:
-            await asyncio.wait_for(self._wake.wait(), None if due_at == math.inf else max(0.0, due_at - now))
-        except TimeoutError:
-            pass
+        # Not wait_for, which makes a task of each wait: this one comes with every message.
+        loop = asyncio.get_running_loop()
+        timer = None if due_at == math.inf else loop.call_later(max(0.0, due_at - now), self._wake.set)
+        await self._wake.wait()
+        if timer is not None:
+            timer.cancel()
 
     async def _send_again(self) -> None:
         """What somebody asked for once more."""
