@@ -14,6 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
+
 from deploy.local_broker import MOSQUITTO
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
@@ -229,6 +234,51 @@ class RabbitMq(ForeignBroker):
         }  # fmt: skip
 
 
+class ActiveMq(ForeignBroker):
+    """activemq of Debian, which lacks what its MQTT transport needs (libmqtt-client-java): 3.1.1."""
+
+    name = "activemq"
+    _JARS = Path("/usr/share/java")
+    _PASSWORD = "of no use to anybody"
+
+    @classmethod
+    def missing(cls) -> str:
+        jars = ("activemq-mqtt.jar", "mqtt-client.jar")
+        return "" if shutil.which("java") and all((cls._JARS / jar).exists() for jar in jars) else "activemq"
+
+    def command(self) -> list[str]:
+        self._write_stores()
+        (self.folder / "activemq.xml").write_text(
+            '<beans xmlns="http://www.springframework.org/schema/beans"\n'
+            ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"\n'
+            ' xsi:schemaLocation="http://www.springframework.org/schema/beans'
+            " http://www.springframework.org/schema/beans/spring-beans.xsd"
+            ' http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">\n'
+            '<broker xmlns="http://activemq.apache.org/schema/core" brokerName="one" useJmx="false"'
+            f' dataDirectory="{self.folder}/data">\n<sslContext><sslContext\n'
+            f' keyStore="file:{self.folder}/key.p12" keyStorePassword="{self._PASSWORD}" keyStoreType="PKCS12"\n'
+            f' trustStore="file:{self.folder}/trust.p12" trustStorePassword="{self._PASSWORD}"\n'
+            ' trustStoreType="PKCS12"/></sslContext>\n<transportConnectors><transportConnector name="mqtt"\n'
+            f' uri="mqtt+nio+ssl://127.0.0.1:{self.port}?needClientAuth=true"/></transportConnectors>\n'
+            "</broker></beans>\n"
+        )
+        words = ["-Xmx256M", f"-Dactivemq.home={self.folder}", f"-Dactivemq.base={self.folder}"]
+        start = ["org.apache.activemq.console.Main", "start", f"xbean:file:{self.folder}/activemq.xml"]
+        return ["java", *words, "-cp", f"{self._JARS}/*", *start]
+
+    def _write_stores(self) -> None:
+        """Its certificates, as Java wants them."""
+        authority = x509.load_pem_x509_certificate((self.pki / "ca.pem").read_bytes())
+        certificate = x509.load_pem_x509_certificate((self.pki / "broker.pem").read_bytes())
+        key = serialization.load_pem_private_key((self.pki / "broker.key").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        secret = serialization.BestAvailableEncryption(self._PASSWORD.encode())
+        store = pkcs12.serialize_key_and_certificates(b"broker", key, certificate, [authority], secret)
+        (self.folder / "key.p12").write_bytes(store)
+        trusted = pkcs12.serialize_java_truststore([pkcs12.PKCS12Certificate(authority, b"ca")], secret)
+        (self.folder / "trust.p12").write_bytes(trusted)
+
+
 class Aedes(ForeignBroker):
     """aedes of npm, in node: everything in memory."""
 
@@ -281,5 +331,5 @@ class Amqtt(ForeignBroker):
 
 
 KINDS: dict[str, Callable[[Path, DevelopmentAuthority], ForeignBroker]] = {
-    kind.name: kind for kind in (DebianMosquitto, DebianNats, NatsServer, NatsCluster, RabbitMq, Aedes, Amqtt)
+    kind.name: kind for kind in (DebianMosquitto, DebianNats, NatsServer, NatsCluster, RabbitMq, ActiveMq, Aedes, Amqtt)
 }
