@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
+.PHONY: relock run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -87,6 +87,10 @@ docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.ya
 	$(PY) -m deploy.asyncapi
 	$(PY) -m deploy.shell_pages
 	$(PY) -m tests.emulators.page
+
+relock: setup     ## Debian's packages of every board resolved anew, once a month: what changed, and which are fixes; WITHOUT=SUITE
+	@for board in qemu-virt-armhf qemu-virt-arm64; do \
+		$(PY) deploy/build.py --board $$board --lock $(if $(WITHOUT),--without $(WITHOUT)) || exit 1; done
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,9 +22,20 @@ from deploy.image.base import make_base
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import build_uboot, device_tree, join_trust, make_fit, trust, uboot_version
 from deploy.image.bundle import make_bundle
-from deploy.image.debs import Package, fetch, write_lock, write_token_lock
+from deploy.image.debs import (
+    Package,
+    changes,
+    fetch,
+    left_out,
+    lock_path,
+    lock_warnings,
+    packages_of,
+    write_lock,
+    write_token_lock,
+)
 from deploy.image.disk import make_disk
 from deploy.image.initramfs import Verity, make_initramfs
+from deploy.image.licences import origin_of, write_texts
 from deploy.image.root import finish, unpack
 from deploy.image.shell import BuildError, require_tools, run
 from deploy.image.signing import Signing, given_keys, make_test_keys
@@ -56,6 +68,8 @@ def build(order: BuildOrder) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     os.environ["SOURCE_DATE_EPOCH"] = str(order.epoch_s)
+    for line in lock_warnings(board, datetime.now(UTC).date()):
+        _say(f"warning: {line}")
     _say("packages")
     files, wheels = fetch(board, order.cache), fetch_wheels(board.architecture, order.cache)
     _say("root file system")
@@ -71,13 +85,13 @@ def build(order: BuildOrder) -> Path:
         if package.section != "root":
             run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
     initramfs = make_initramfs(
-        board, root, work / "boot/bin/busybox", kernel, verity, order.epoch_s, work / "initramfs"
+        board, root, work / "boot/usr/bin/busybox", kernel, verity, order.version, order.epoch_s, work / "initramfs"
     )
     _say(f"initramfs: {initramfs.stat().st_size / 1e6:.1f} MB; U-Boot")
     products = _boot(order, kernel, initramfs, work)
     products["rootfs"] = rootfs
     products |= _media(order, products["fit"], rootfs, work)
-    manifest = _papers(order, products, list(files), wheels, verity)
+    manifest = _papers(order, products, files, wheels, verity)
     shutil.rmtree(work)
     return manifest
 
@@ -138,10 +152,13 @@ def _media(order: BuildOrder, fit: Path, rootfs: Path, work: Path) -> dict[str, 
 
 
 def _papers(
-    order: BuildOrder, products: dict[str, Path], packages: list[Package], wheels: list[Path], verity: Verity
+    order: BuildOrder, products: dict[str, Path], files: dict[Package, Path], wheels: list[Path], verity: Verity
 ) -> Path:
     board, out = order.board, order.out
-    bill = papers.sbom(board, order.version, order.epoch_s, packages, wheels, uboot_version())
+    gone = left_out(board)
+    origins = {package: origin_of(package, path) for package, path in files.items() if package.name not in gone}
+    bill = papers.sbom(board, order.version, order.epoch_s, list(files), wheels, uboot_version(), origins)
+    products["licences"] = write_texts(origins, wheels, order.epoch_s, out / "licences.tar")
     products["sbom"] = papers.write_json(bill, out / "sbom.cdx.json")
     document = papers.manifest(
         board, order.version, order.epoch_s, products, out=out,
@@ -177,9 +194,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--console-root", action="store_true", help="for tests: a root shell on the serial console")
     parser.add_argument("--overlay", type=Path, help="for tests: a folder copied over the finished root")
     parser.add_argument(
+        "--without", action="append", default=[], metavar="SUITE",
+        help="with --lock: a suite whose index this machine's mirror does not have whole; the lock says so",
+    )  # fmt: skip
+    parser.add_argument(
         "--lock", action="store_true", help="resolve the board's packages anew, write the lock, and stop"
     )
     return parser
+
+
+def _lock(board: Board, cache: Path, without: list[str]) -> int:
+    """Make the locks anew, and say what that brings."""
+    before = packages_of(board) if lock_path(board).is_file() else []
+    today = datetime.now(UTC).date()
+    print(write_lock(board, cache, today, without))
+    if board.token:
+        print(write_token_lock(board, cache, today, without))
+    for line in changes(before, packages_of(board)) or ["nothing has changed"]:
+        print(f"  {line}")
+    return 0
 
 
 def main() -> int:
@@ -189,12 +222,7 @@ def main() -> int:
     try:
         board = load_board(arguments.board)
         if arguments.lock:
-            print(write_lock(board, arguments.cache))
-            if board.token:
-                print(write_token_lock(board, arguments.cache))
-            return 0
-        if sys.version_info[:2] != (3, 11):
-            raise BuildError("the image has Python 3.11, and its bytecode is made here: build with python3.11")
+            return _lock(board, arguments.cache, arguments.without)
         require_tools((f"{board.architecture.cross}gcc", board.architecture.compiler_package))
         out.mkdir(parents=True, exist_ok=True)
         if arguments.sign_uri and not arguments.keys:

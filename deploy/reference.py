@@ -42,12 +42,17 @@ EVENT_MEANINGS = {
     "adapter.alarm": "text of an adapter, at once",
     "adapter.interview_failed": "a device that joined does not say what it is; the hub goes on asking",
     "adapter.withheld": "a value of an appliance is not sent, because its scale is not certain",
+    "adapter.updated": "an appliance on the radio has loaded the firmware that an operator signed",
+    "adapter.update_failed": "an appliance on the radio did not take its firmware, and says why (a ZCL status)",
     "adapter.moved": "a ClientId is heard from another address",
     "adapter.many": "so many events of one kind came at once that they are told together",
     "adapter.limit_cleared": "an appliance said that it obeys no limit any more",
     "radio.up": "the Zigbee network is there",
     "radio.down": "the radio does not answer, or was unplugged",
     "radio.formed": "a new network was made",
+    "radio.key_rotated": "the network of the home has another key",
+    "radio.channel_planned": "the network will move to another channel: somebody asked, or ours was loud for days",
+    "radio.channel_moved": "the network moved to another channel; battery devices may take a while to find it",
     "radio.restored": "the home's network was put into a radio that had lost it",
     "radio.other_network": "the radio came with another network: the home's is put back",
     "radio.unstable": "the radio goes again and again within an hour: not told one by one any more",
@@ -77,6 +82,9 @@ EVENT_MEANINGS = {
     "update.good": "the new slot was found good",
     "update.failed": "the update ended without one",
     "update.rolled_back": "the board came back with the slot of before",
+    "slot.fell_back": "another slot, or an older image, runs than before, and no update has asked for it",
+    "flash.aged": "the flash's own registers moved by a step: how much of its life, and of its reserve, is used",
+    "store.in_memory": "the data partition could not be used: the home is served from memory until the next start",
 }
 
 OPERATION_MEANINGS = {

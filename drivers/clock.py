@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hub.wire.version import WRITTEN_MS
 
 _TIME_ERROR = 5  # ntp_adjtime(3): the clock is not synchronised
 SOURCE_VARIABLE = "METERHUB_CLOCK"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Touched when the clock was first set from the network: systemd-timesyncd.service(8); on the image beside chrony.
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 LEAP_MS = 86_400_000  # a trusted clock that moves by more has to hold that for a while
@@ -20,6 +22,25 @@ _TIMEX_BYTES = 256  # struct timex is 208 bytes on 64-bit Linux, 128 on 32-bit; 
 def monotonic() -> float:
     """Seconds of the clock that never jumps; what every machine calls `now`."""
     return time.monotonic()
+
+
+def machine_boot(run_dir: Path) -> str:
+    """The same text for as long as `monotonic` goes on, another after each start of the machine; "" where nobody knows.
+
+    The kernel's, where the unit's hardening leaves it in sight (ProcSubset=pid does not); else one drawn by the first
+    start after the machine's and kept in `run_dir`, which is on a tmpfs there.
+    """
+    drawn = run_dir / "machine-boot"
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        pass
+    try:
+        if not drawn.exists():
+            drawn.write_text(uuid.uuid4().hex)
+        return drawn.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def utc_ms() -> int:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from drivers.link import Link
 
 if TYPE_CHECKING:
-    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
+    from hub.wire.admin import (
+        AdapterRow,
+        ChannelRow,
+        KeyAnswer,
+        MoveAnswer,
+        NeighbourRow,
+        RadioAnswer,
+        RemoveAnswer,
+        RestoreAnswer,
+    )
 
 
 class ApsFrame(NamedTuple):
@@ -63,8 +72,17 @@ class Radio(Link, Protocol):
     async def remove(self, ieee: str) -> "RemoveAnswer":
         """Take a device off the network for good."""
 
+    async def rotate_key(self) -> "KeyAnswer":
+        """Give the network another key."""
+
+    async def move(self, channel: int | None, in_s: float) -> "MoveAnswer":
+        """Move the network to another channel, None: the quietest, after a while."""
+
     def appliances(self) -> "list[AdapterRow]":
         """What reports by itself, a row each for `meterhub adapters`."""
 
     def tell_prices(self, currency: str, steps: list[tuple[float, float, float]], event_id: int) -> None:
         """Tell displays what power costs."""
+
+    def tell_limit(self, watts: float | None, message_id: int, duration_s: float | None) -> None:
+        """Tell displays what the household must keep to."""

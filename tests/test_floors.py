@@ -120,7 +120,7 @@ _RADIO_STACK = ("zigpy", "bellows", "serialx")
 # What the boards get, as `mip` installs it; all of it runs on MicroPython.
 _BOARD = ROOT / "deploy/adapter/package.json"
 # Modules and names that CPython has and MicroPython has not would only be missed on the board.
-_MICROPYTHON_HAS = {"json", "machine", "random", "select", "socket", "struct", "sys", "time"}
+_MICROPYTHON_HAS = {"gc", "json", "machine", "random", "select", "socket", "struct", "sys", "time"}
 _MICROPYTHON_LACKS = {
     ("struct", "Struct"), ("struct", "error"), ("time", "monotonic"), ("time", "perf_counter"),
     ("random", "Random"), ("random", "SystemRandom"), ("json", "JSONDecodeError"),

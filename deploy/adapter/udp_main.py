@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The loop around `Adapter` for boards that reach the hub over UDP (Wi-Fi, Thread, Ethernet), and for the unix port."""
 
+import gc
 import select
 import socket
 import time
 
 from .adapter import Adapter
 
-_MAX_DATAGRAM = 1024
+_MAX_DATAGRAM = 256  # what the hub has to say to an adapter is far shorter
 # Below half of what ticks_ms counts before it wraps (2**30 ms, twelve days), and often enough for any watchdog.
 _LONGEST_WAIT_MS = 5000
 
@@ -51,6 +52,9 @@ class UdpSocket:
         self._host, self._port = host, port
         self._poller = select.poll()
         self._socket: socket.socket | None = None
+        # One buffer for as long as the board runs: a fresh one for each datagram leaves a small heap in pieces.
+        self._buffer = memoryview(bytearray(_MAX_DATAGRAM))
+        self._begin = self._end = 0  # of what was received and not handed on yet
 
     def open(self) -> bool:
         self.close()
@@ -65,6 +69,7 @@ class UdpSocket:
         return self._socket is not None
 
     def close(self) -> None:
+        self._begin = self._end = 0
         if self._socket is not None:
             try:
                 self._poller.unregister(self._socket)
@@ -84,12 +89,27 @@ class UdpSocket:
 
     def receive(self) -> "bytes | None":
         """The next datagram that is there, or None."""
+        if self._begin == self._end:
+            self._begin, self._end = 0, self._fill()
+        begin, end = self._begin, self._end
+        if begin == end:
+            return None
+        # MicroPython's sockets fill the whole buffer, if need be from several datagrams: each says how long it is
+        # (MQTT-SN 1.2, 5.2.1). What says nonsense is the machine's to ignore.
+        size = self._buffer[begin]
+        self._begin = begin + size if 2 <= size <= end - begin else end
+        return bytes(self._buffer[begin : self._begin])
+
+    def _fill(self) -> int:
+        """How many bytes the socket had for the buffer."""
         if self._socket is None:
-            return None
+            return 0
         try:
-            return self._socket.recv(_MAX_DATAGRAM) or None
+            if hasattr(self._socket, "recv_into"):
+                return self._socket.recv_into(self._buffer)
+            return self._socket.readinto(self._buffer) or 0  # type: ignore[attr-defined]  # None: nothing there
         except OSError:  # nothing there, or the hub's port was closed for a moment
-            return None
+            return 0
 
     def wait(self, wait_ms: int) -> None:
         """Until a datagram is there, or for so long."""
@@ -106,14 +126,31 @@ class Loop:
     on meanwhile. feed(): called each turn, for a watchdog: without one a program that hangs could hold a load for ever.
     """
 
-    def __init__(self, adapter: Adapter, link: UdpSocket, doze: "object" = None, feed: "object" = None) -> None:
+    def __init__(
+        self, adapter: Adapter, link: UdpSocket, doze: "object" = None, feed: "object" = None,
+        clock: "TickClock | None" = None,
+    ) -> None:  # fmt: skip
         self._adapter, self._link, self._doze, self._feed = adapter, link, doze, feed
-        self._clock = TickClock()
+        self._clock = clock or TickClock()
         self._failures = 0
+        self.shortages = 0  # turns that found no memory
         adapter.start(0)
 
     def turn(self) -> None:
-        """Wait for the next thing to do, and do it."""
+        """Wait for the next thing to do, and do it.
+
+        A turn that finds no memory is left, and the next one has what the garbage gave back. What was not said is said
+        again by its own timer, as if a datagram had been lost; a restriction ends all the same.
+        """
+        try:
+            self._turn()
+        except MemoryError:
+            self.shortages += 1
+            gc.collect()
+        if self._feed is not None:
+            self._feed()  # type: ignore[operator]
+
+    def _turn(self) -> None:
         adapter = self._adapter
         self._wait(adapter.get_timer())
         datagram = self._link.receive()
@@ -128,8 +165,6 @@ class Loop:
         if adapter.failures != self._failures:
             self._failures = adapter.failures
             self._link.close()  # the hub may have another address by now
-        if self._feed is not None:
-            self._feed()  # type: ignore[operator]
 
     def _now(self) -> int:
         return self._clock.ms() // 1000

@@ -28,6 +28,10 @@ class Architecture:
     compression: tuple[str, ...]
 
 
+# The Debian that the boards have, and its Python: docs/next-debian.md. From Debian 13 on armhf's time has 64 bits.
+BASE, PYTHON = "trixie", "3.13"
+_SUITES = (BASE, f"{BASE}-updates", f"{BASE}-security")
+
 ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
@@ -37,10 +41,14 @@ ARCHITECTURES = {
             cross="arm-linux-gnueabihf-",
             compiler_package="gcc-arm-linux-gnueabihf",
             triplet="arm-linux-gnueabihf",
-            wheels=("manylinux_2_17_armv7l", "manylinux2014_armv7l", "manylinux_2_31_armv7l", "manylinux_2_36_armv7l"),
-            # The security suite's index for armhf did not match its own checksum when this was locked; its fixes come
-            # with the point releases.
-            suites=("bookworm", "bookworm-updates"),
+            wheels=(
+                "manylinux_2_17_armv7l",
+                "manylinux2014_armv7l",
+                "manylinux_2_31_armv7l",
+                "manylinux_2_36_armv7l",
+                "manylinux_2_39_armv7l",
+            ),
+            suites=_SUITES,
             kernel_image="vmlinuz",
             emulator="qemu-arm-static",
             compression=("lz4", "-Xhc"),
@@ -57,7 +65,7 @@ ARCHITECTURES = {
                 "manylinux_2_28_aarch64",
                 "manylinux_2_34_aarch64",
             ),
-            suites=("bookworm", "bookworm-updates", "bookworm-security"),
+            suites=_SUITES,
             kernel_image="vmlinuz",
             emulator="qemu-aarch64-static",
             compression=("zstd", "-Xcompression-level", "15"),

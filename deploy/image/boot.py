@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.image.board import BOARDS, Board
 from deploy.image.debs import LOCKS, Apt, sha256_of
+from deploy.image.disk import SECTOR, find_partition
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import Signing
 
@@ -46,13 +47,17 @@ def environment(board: Board) -> str:
     """U-Boot's whole default environment for a board, comments left out."""
     common = (_UBOOT / "hub.env").read_text().splitlines()
     own = [f"{name}={value}" for name, value in sorted(board.uboot["env"].items())]
+    for name in ("A", "B"):
+        kernel = find_partition(board.disk["size_mb"], f"kernel-{name}")
+        own.append(f"kernel_{name}={kernel.start // SECTOR:x}")
+    own.append(f"kernel_blocks={kernel.size // SECTOR:x}")
     return "".join(f"{line}\n" for line in [*own, *common] if line and not line.startswith("#"))
 
 
 def build_uboot(board: Board, cache: Path) -> Path:
     """The folder of a built U-Boot. Built once for each state of its source, fragments and environment."""
     tree = _source(board, cache)
-    fragments = [_UBOOT / "hub.app.config", *(_UBOOT / name for name in board.uboot["fragments"])]
+    fragments = [_UBOOT / "hub.config", *(_UBOOT / name for name in board.uboot["fragments"])]
     parts = [*fragments, _UBOOT / "hub.h", _LOCK]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in parts) + environment(board).encode())
     state.update(board.uboot["defconfig"].encode())

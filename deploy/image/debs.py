@@ -4,9 +4,11 @@ The mirror is the one this machine's apt uses; the lock names none. A lock is ma
 """
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from deploy.image.board import PACKAGES, Architecture, Board
@@ -14,7 +16,7 @@ from deploy.image.shell import BuildError, run
 
 HERE = Path(__file__).parent
 LOCKS = HERE / "locks"
-BACKPORTS = "bookworm-backports"
+_MAIN, _SECURITY = ("trixie", "bookworm"), ("trixie-security", "bookworm-security")  # on the same mirrors
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -81,7 +83,8 @@ class Apt:
         for part in ("lists/partial", "cache/archives/partial"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
-        (folder / "list.sources").write_text(_sources(suites or architecture.suites))
+        self.suites = suites or architecture.suites
+        (folder / "list.sources").write_text(_sources(self.suites))
         settings = {
             "Dir::State": folder,
             "Dir::State::status": folder / "status",
@@ -148,8 +151,9 @@ def _sources(suites: tuple[str, ...]) -> str:
             known.setdefault(release, uri)
     text = ""
     for suite in suites:
-        if suite == BACKPORTS:  # on the same mirror, whether or not this machine uses them
-            known.setdefault(suite, known.get("bookworm", ""))
+        # On the same mirrors as this machine's own Debian, whichever that is.
+        kind = _SECURITY if suite.endswith("-security") else _MAIN
+        known.setdefault(suite, next((known[name] for name in kind if name in known), ""))
         if not known.get(suite):
             raise BuildError(f"this machine's apt has no suite {suite} (component main); add it to its sources")
         text += (
@@ -164,26 +168,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _apt(board: Board, cache: Path) -> Apt:
-    # Of the backports apt takes only what bookworm does not have at all: they are marked NotAutomatic.
-    suites = (*board.architecture.suites, *([BACKPORTS] if board.token else []))
+def _apt(board: Board, cache: Path, without: Iterable[str] = ()) -> Apt:
+    suites = tuple(suite for suite in board.architecture.suites if suite not in set(without))
     return Apt(board.architecture, cache / f"apt-{board.architecture.name}", suites)
 
 
-def write_lock(board: Board, cache: Path) -> Path:
-    """Resolve a board's packages anew, fetch them, and write the lock."""
-    apt, lines = _apt(board, cache), []
+def write_lock(board: Board, cache: Path, today: date, without: Iterable[str] = ()) -> Path:
+    """Resolve a board's packages anew, fetch them, and write the lock. without: suites whose index this machine's
+    mirror does not have whole for this architecture; the lock says so, and each build from it."""
+    apt, lines = _apt(board, cache, without), []
     for section, names in seeds(board).items():
         found = apt.resolve(names)
         if section != "root":  # the rest of these is there already, or only wanted by installation scripts
             found = [row for row in found if row[0] in names or row[0].startswith("linux-image-")]
         lines += _locked(apt, section, found, cache)
-    return _write(lock_path(board), lines)
+    return _write(lock_path(board), lines, apt.suites, without, today)
 
 
-def write_token_lock(board: Board, cache: Path) -> Path:
+def write_token_lock(board: Board, cache: Path, today: date, without: Iterable[str] = ()) -> Path:
     """Resolve anew what the tokens of a board's architecture need beyond every root, and write that lock."""
-    apt, lines = _apt(board, cache), []
+    apt, lines = _apt(board, cache, without), []
     root = seeds(board)["root"]
     there = set(apt.resolve(root))
     kinds = token_seeds()
@@ -193,7 +197,7 @@ def write_token_lock(board: Board, cache: Path) -> Path:
         if kind == "every":
             there |= set(found)
         lines += _locked(apt, kind, found, cache)
-    return _write(token_lock_path(board.architecture), lines)
+    return _write(token_lock_path(board.architecture), lines, apt.suites, without, today)
 
 
 def _locked(apt: Apt, section: str, found: list[tuple[str, str, str]], cache: Path) -> list[str]:
@@ -206,12 +210,55 @@ def _locked(apt: Apt, section: str, found: list[tuple[str, str, str]], cache: Pa
     return lines
 
 
-def _write(lock: Path, lines: list[str]) -> Path:
+def _write(lock: Path, lines: list[str], suites: Iterable[str], without: Iterable[str], today: date) -> Path:
     lock.parent.mkdir(exist_ok=True)
-    lock.write_text(
-        "# section name version architecture bytes sha256; made by deploy/build.py --lock\n" + "".join(lines)
+    head = "# section name version architecture bytes sha256; made by deploy/build.py --lock\n"
+    head += (
+        f"# resolved {today.isoformat()} from {' '.join(suites)}; without: {' '.join(sorted(without)) or 'nothing'}\n"
     )
+    lock.write_text(head + "".join(lines))
     return lock
+
+
+OLD_DAYS = 45  # a relock a month, and two weeks to come to it
+_RESOLVED = re.compile(r"^# resolved (\d{4}-\d\d-\d\d) from (.*); without: (.*)$", re.MULTILINE)
+
+
+def lock_warnings(board: Board, today: date) -> list[str]:
+    """What a build should say of its locks: how old they are, and which archive they know nothing of."""
+    told = []
+    for path in [lock_path(board), *([token_lock_path(board.architecture)] if board.token else [])]:
+        found = _RESOLVED.search(path.read_text())
+        if found is None:
+            told.append(f"{path.name} does not say when it was resolved: deploy/build.py --board {board.name} --lock")
+            continue
+        days = (today - date.fromisoformat(found[1])).days
+        if days > OLD_DAYS:
+            told.append(
+                f"{path.name} is {days} days old: deploy/build.py --board {board.name} --lock brings the fixes since"
+            )
+        if found[3] != "nothing":
+            told.append(f"{path.name} knows nothing of {found[3]}: fixes since the last point release are missing")
+    return told
+
+
+def changes(before: Iterable[Package], after: Iterable[Package]) -> list[str]:
+    """What a new lock brings, a line each, by name: packages that came, went, or have another version. A version with
+    "+debNuM" or "~debNuM" is of Debian's stable updates: a fix, of a hole or of a fault."""
+    old, new = ({package.name: package.version for package in side} for side in (before, after))
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name), new.get(name)
+        if was == now:
+            continue
+        if was is None:
+            lines.append(f"{name} is new: {now}")
+        elif now is None:
+            lines.append(f"{name} {was} is gone")
+        else:
+            fix = " (a fix)" if re.search(r"[+~]deb\d+u\d+", now) else ""
+            lines.append(f"{name} {was} -> {now}{fix}")
+    return lines
 
 
 def read_lock(path: Path) -> list[Package]:
@@ -237,12 +284,18 @@ def fetch(board: Board, cache: Path) -> dict[Package, Path]:
     files = {package: store / package.file_name for package in packages}
     absent = [package for package, path in files.items() if not path.is_file()]
     if absent:
-        apt = _apt(board, cache)
+        apt = _apt(board, cache, _without(lock_path(board)))
         apt.download([(package.name, package.version) for package in absent], store)
     for package, path in files.items():
         if sha256_of(path) != package.sha256:
             raise BuildError(f"{path}: its SHA-256 is not the lock's; delete it and build again")
     return files
+
+
+def _without(lock: Path) -> list[str]:
+    """The suites that a lock was made without."""
+    found = _RESOLVED.search(lock.read_text())
+    return [] if found is None or found[3] == "nothing" else found[3].split()
 
 
 def _store(cache: Path) -> Path:

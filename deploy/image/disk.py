@@ -12,12 +12,13 @@ from deploy.image.board import Board
 from deploy.image.shell import BuildError, run
 
 MIB = 1 << 20
-_SECTOR = 512
+SECTOR = 512
+_TABLE_BYTES = 34 * SECTOR  # UEFI 2.10, 5.3: MBR, header, 128 entries of 128 bytes
 ENV_OFFSETS, ENV_BYTES = (0x80000, 0x90000), 0x4000
 KERNEL_MB, ROOTFS_MB = 16, 96
 _LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 _NAMESPACE = uuid.UUID("6f8f7f3c-5f0e-4d0b-9c55-6d2f1f6b9b1e")
-INITIAL_ENVIRONMENT = "BOOT_ORDER=A B\nBOOT_A_LEFT=3\nBOOT_B_LEFT=3\n"
+INITIAL_ENVIRONMENT = "BOOT_ORDER=A B\nBOOT_A_LEFT=3\nBOOT_B_LEFT=3\nBOOT_ROUND=0\nHUB_INDEX=0\n"
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,24 @@ def make_disk(board: Board, fit: Path, rootfs: Path, work: Path, into: Path) -> 
     return into
 
 
+def partition_table(board: Board, work: Path) -> bytes:
+    """The first sectors of the medium: protective MBR, GPT and its entries, as `make_disk` writes them."""
+    medium = work / "table.img"
+    with medium.open("wb") as image:
+        image.truncate(board.disk["size_mb"] * MIB)
+    run(["sfdisk", "--quiet", medium], stdin=_table(board, layout(board.disk["size_mb"])).encode())
+    with medium.open("rb") as image:
+        table = image.read(_TABLE_BYTES)
+    medium.unlink()
+    return table
+
+
 def _table(board: Board, partitions: list[Partition]) -> str:
     """sfdisk's script; every identifier follows from names, so that the image is reproducible."""
     lines = ["label: gpt", f"label-id: {uuid.uuid5(_NAMESPACE, board.name)}", "first-lba: 2048", "unit: sectors", ""]
     for part in partitions:
         identity = uuid.uuid5(_NAMESPACE, f"{board.name}/{part.name}")
-        start, size = part.start // _SECTOR, part.size // _SECTOR
+        start, size = part.start // SECTOR, part.size // SECTOR
         lines.append(f'start={start}, size={size}, type={_LINUX}, uuid={identity}, name="{part.name}"')
     return "\n".join(lines) + "\n"
 

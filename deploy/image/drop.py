@@ -20,10 +20,11 @@ from deploy.image.shell import BuildError
 
 MAGIC = b"METERHUB-DROP-1"
 _DATA = "data"
-# Within the data partition: the header's place, the drop's, and where the file system begins (initramfs/data.sh).
-DROP_OFFSET, DATA_OFFSET = 64 << 10, 1 << 20
-_SECTOR = 512
-_MOST_BYTES = DATA_OFFSET - DROP_OFFSET - _SECTOR
+# Within the data partition: the header's place at 0, the drop's, the header's copy, and where the file system begins
+# (initramfs/data.sh).
+DROP_OFFSET, COPY_OFFSET, DATA_OFFSET = 64 << 10, 1020 << 10, 1 << 20
+_SECTOR, _HEADER_BYTES = 512, 4096
+_MOST_BYTES = COPY_OFFSET - DROP_OFFSET - _SECTOR
 _LEAST_FOR_BASE = 448 << 20  # the store's 256 MiB (store.max_mb), a base, and the update that is put together of it
 _HUB_ID, _FIELD_ID = 960, 962  # deploy/systemd/sysusers.d/meterhub.conf
 SECRETS = {"hub.key": _HUB_ID, "pin": _HUB_ID, "console": _FIELD_ID}  # and who reads them
@@ -102,9 +103,10 @@ def put_drop(medium: Path, folder: Path, base: Path | None = None) -> None:
     if base is not None and size < _LEAST_FOR_BASE:
         raise BuildError(f"{medium}: {size >> 20} MiB for data; a base wants {_LEAST_FOR_BASE >> 20}: leave --base out")
     with medium.open("r+b") as file:
-        file.seek(start)
-        if file.read(8) == b"METERHUB":
-            raise BuildError(f"{medium}: has been started already; its identity is on its encrypted data partition")
+        for offset in (0, COPY_OFFSET):
+            file.seek(start + offset)
+            if any(file.read(_HEADER_BYTES)):  # a hub's header, or what is left of one: a first boot wants neither
+                raise BuildError(f"{medium}: has been started already; its identity is on its encrypted data partition")
         file.seek(start + DROP_OFFSET)
         file.write(raw)
 

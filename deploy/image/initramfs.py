@@ -2,13 +2,14 @@
 
 import gzip
 import io
+import lzma
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.board import Board
-from deploy.image.disk import MIB, find_partition
+from deploy.image.disk import MIB, find_partition, partition_table
 from deploy.image.elf import needed_libraries
 from deploy.image.shell import BuildError, run
 
@@ -63,6 +64,11 @@ def _module_name(file: str) -> str:
     return Path(file).name.partition(".ko")[0].replace("-", "_")
 
 
+def _plain_name(file: Path) -> str:
+    """Without the compression that Debian's modules have: busybox's insmod takes none, and the whole is compressed."""
+    return file.name.removesuffix(".xz")
+
+
 class Cpio:
     """A newc archive whose bytes depend on its content alone."""
 
@@ -102,25 +108,29 @@ class Cpio:
 
 
 def make_initramfs(
-    board: Board, root: Path, busybox: Path, kernel: Path, verity: Verity, clock_s: int, into: Path
+    board: Board, root: Path, busybox: Path, kernel: Path, verity: Verity, version: str, clock_s: int, into: Path
 ) -> Path:
     """Write the compressed initramfs.
 
     root: the root file system (for dmsetup and its libraries); kernel: where the kernel's package is unpacked;
-    clock_s: UTC seconds before which no clock of the board can be right.
+    version: the image's; clock_s: UTC seconds before which no clock of the board can be right.
     """
+    if not (kernel / "lib").exists():
+        (kernel / "lib").symlink_to("usr/lib")  # where Debian 13's kernels are, and depmod looks
     modules = next((kernel / "lib/modules").iterdir())
     run(["depmod", "-b", kernel, modules.name])
     archive = Cpio()
     archive.add("init", (HERE / "initramfs/init").read_bytes(), 0o755)
     for name in ("data.sh", "recover.sh"):
         archive.add(name, (HERE / "initramfs" / name).read_bytes())
-    archive.add("hub.conf", _settings(board, verity, clock_s).encode())
+    archive.add("hub.conf", _settings(board, verity, version, clock_s, rollback_index()).encode())
+    archive.add("table", partition_table(board, into.parent))
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
     order = load_order(modules, (*board.kernel["modules"], *_MODULES))
     for file in order:
-        archive.add(f"modules/{file.name}", file.read_bytes())
-    archive.add("modules/order", "".join(f"{file.name}\n" for file in order).encode())
+        content = file.read_bytes()
+        archive.add(f"modules/{_plain_name(file)}", lzma.decompress(content) if file.suffix == ".xz" else content)
+    archive.add("modules/order", "".join(f"{_plain_name(file)}\n" for file in order).encode())
     archive.add("bin/dmsetup", (root / "usr/sbin/dmsetup").read_bytes(), 0o755)
     for name, library in needed_libraries(root / "usr/sbin/dmsetup", root).items():
         archive.add(name, library.read_bytes(), 0o755)
@@ -128,15 +138,23 @@ def make_initramfs(
     return into
 
 
-def _settings(board: Board, verity: Verity, clock_s: int) -> str:
+def rollback_index() -> int:
+    """Of this release: raised by hand, in rollback-index, with a release that closes what older ones leave open."""
+    return int((HERE / "rollback-index").read_text("ascii"))
+
+
+def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: int) -> str:
     values = {
         "DISK": board.disk["device"],
         "CARD": board.disk["card"],
         "SYSTEM_MB": find_partition(board.disk["size_mb"], "data").start // MIB,
         "CLOCK": clock_s,
+        "IMAGE": version,
+        "INDEX": index,
         "VERITY": verity.table(),
         "CIPHER": board.data["cipher"],
         "KEY_BYTES": board.data["key_bytes"],
         "SECRET": board.data["secret"],
+        "RADIO": board.radio,
     }
     return "".join(f"{key}='{value}'\n" for key, value in values.items())

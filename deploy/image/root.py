@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploy.image.board import Board
+from deploy.image.board import BASE, PYTHON, Board
 from deploy.image.debs import Package, left_out
 from deploy.image.elf import missing_libraries
 from deploy.image.shell import BuildError, run
@@ -22,7 +23,7 @@ from deploy.image.wheels import unpack_wheels
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SITE = "usr/lib/python3/dist-packages"
-_PYTHON = "usr/lib/python3.11"
+_PYTHON = f"usr/lib/python{PYTHON}"
 _UNIT_FOLDERS = {
     "meterhub.service.d": "usr/lib/systemd/system/meterhub.service.d",
     "sysusers.d": "usr/lib/sysusers.d",
@@ -34,6 +35,7 @@ _LINKS = {
     "etc/mtab": "/proc/self/mounts",
     "etc/os-release": "../usr/lib/os-release",
     "usr/bin/sh": "dash",
+    "usr/bin/python3": f"python{PYTHON}",
 }
 
 
@@ -65,7 +67,7 @@ def unpack(board: Board, files: dict[Package, Path], target: Path, work: Path) -
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--skip=check/empty",
-            "bookworm",
+            BASE,
             str(target),
             f"deb [trusted=yes] copy://{repository.absolute()} ./",
         ]
@@ -95,7 +97,7 @@ def finish(
     _set_units(root, board.console_tty, trim["masked"])
     _make_places(root)
     _strip(root, f"{board.architecture.cross}strip")
-    _compile(root)
+    _compile(board, root)
     _check(root)
     check_token(board, root)
 
@@ -172,10 +174,10 @@ def _put_units(root: Path) -> None:
         (root / target).mkdir(parents=True, exist_ok=True)
         for file in sorted((source / folder).iterdir()):
             shutil.copy(file, root / target / file.name)
-    first_boot = root / "usr/lib/meterhub/first-boot"
-    first_boot.parent.mkdir(exist_ok=True)
-    shutil.copy(source / "first-boot", first_boot)
-    first_boot.chmod(0o755)
+    (root / "usr/lib/meterhub").mkdir(exist_ok=True)
+    for name in ("first-boot", "raise-index"):
+        shutil.copy(source / name, root / "usr/lib/meterhub" / name)
+        (root / "usr/lib/meterhub" / name).chmod(0o755)
 
 
 def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> None:
@@ -238,6 +240,10 @@ def _make_users(root: Path) -> None:
     (root / "etc/group").write_text((masters / "group.master").read_text().replace(":*:", ":x:"))
     (root / "etc/shadow").write_text("".join(f"{line.split(':')[0]}:*:1::::::\n" for line in passwd.splitlines()))
     (root / "etc/gshadow").write_text("")
+    for file in (root / "usr/lib/sysusers.d").glob("*.conf"):
+        # "u!": an account that is locked for good (systemd 257). Every one is here; Debian 12's systemd-sysusers, which
+        # may be what builds, knows only "u".
+        file.write_text(re.sub(r"^u!", "u ", file.read_text(), flags=re.MULTILINE))
     run(["systemd-sysusers", f"--root={root}"])
     for name in ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock"):
         (root / name).unlink(missing_ok=True)
@@ -287,10 +293,24 @@ def _strip(root: Path, program: str) -> None:
 _OURS = ("hub", "drivers", "store")
 
 
-def _compile(root: Path) -> None:
+def _python_of(board: Board, root: Path) -> list[str]:
+    """The words that start a Python of the image's version: bytecode is that version's alone. This machine's where it
+    has one; else the image's own, in an emulator: the same bytes, some minutes later."""
+    own = ["-c", f"import sys; sys.exit(sys.version_info[:2] != {tuple(map(int, PYTHON.split('.')))})"]
+    for name in (sys.executable, shutil.which(f"python{PYTHON}")):
+        if name is not None and subprocess.run([name, *own], capture_output=True).returncode == 0:
+            return [name]
+    if shutil.which(board.architecture.emulator) is None:
+        raise BuildError(
+            f"no python{PYTHON} here: please type: sudo apt-get install python{PYTHON}, or qemu-user-static"
+        )
+    return [board.architecture.emulator, "-L", str(root), str(root / f"usr/bin/python{PYTHON}")]
+
+
+def _compile(board: Board, root: Path) -> None:
     """Bytecode beforehand: a read-only root cannot keep any. Not checked against the source, and without the columns
     that a traceback would underline. Of others' modules the bytecode is all: their versions are locked."""
-    words = [sys.executable, "-I", "-X", "no_debug_ranges", "-m", "compileall", "-q", "-f", "-s", root]
+    words = [*_python_of(board, root), "-I", "-X", "no_debug_ranges", "-m", "compileall", "-q", "-f", "-s", root]
     words += ["--invalidation-mode", "unchecked-hash"]
     for folder in (root / _PYTHON, *(path for path in (root / SITE).iterdir() if path.name not in _OURS)):
         if folder.is_dir() or folder.suffix == ".py":

@@ -5,13 +5,16 @@ import os
 import re
 from pathlib import Path
 
+from deploy.image.board import PYTHON
 from deploy.image.initramfs import Verity
 from deploy.image.shell import BuildError, run
 
 MOST_BYTES = 50_000_000
 _BLOCK = 4096
 _STARTUP = Path(__file__).parent / "startup.list"
-_PYTHON_FOLDERS = ("usr/lib/python3.11", "usr/lib/python3.11/lib-dynload", "usr/lib/python3/dist-packages")
+_PYTHON_FOLDERS = (
+    f"usr/lib/python{PYTHON}", f"usr/lib/python{PYTHON}/lib-dynload", "usr/lib/python3/dist-packages",
+)  # fmt: skip
 
 
 def startup_files(root: Path) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from deploy.image.board import Architecture
+from deploy.image.board import PYTHON, Architecture
 from deploy.image.shell import BuildError, run
 
 HERE = Path(__file__).parent
@@ -62,9 +62,9 @@ def fetch_wheels(architecture: Architecture, cache: Path) -> list[Path]:
                 "--implementation",
                 "cp",
                 "--python-version",
-                "3.11",
+                PYTHON,
                 "--abi",
-                "cp311",
+                f"cp{PYTHON.replace('.', '')}",
                 "--abi",
                 "abi3",
                 "--abi",

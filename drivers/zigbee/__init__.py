@@ -19,7 +19,9 @@ class _KnownNoise(logging.Filter):
     """Drops what asyncio says of frames that were on their way when the radio went: each a traceback, none a fault."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "AshProtocol._send_data_frame" not in record.getMessage()
+        kind = record.exc_info[0] if record.exc_info else None
+        is_of_radio = kind is not None and kind.__name__ == "NcpFailure"  # told by the supervisor, with its reason
+        return not is_of_radio and "AshProtocol._send_data_frame" not in record.getMessage()
 
 
 logging.getLogger("asyncio").addFilter(_KnownNoise())

@@ -87,7 +87,9 @@ class ZclAppliance:
         self.frames_in = self.frames_out = self.accepted = 0
         self.refused: dict[str, int] = {}
         self.withheld: dict[str, str] = {}  # quantity: why
-        self.is_held = False  # the hub holds it to a power: whoever comes after lets it go
+        # While the hub holds it: what it is given back, in the counts of its level or setpoint. Whoever comes after a
+        # hub that is no more gives it back.
+        self.held_from: int | None = None
         self.told: set[str] = set()  # quantities of which it was said that they are withheld
         self.zones: dict[int, Zone] = {}  # by endpoint
         self.changed = False  # what `to_record` gives is new
@@ -554,7 +556,7 @@ class ZclAppliance:
             "withheld": dict(self.withheld),
             "polled": sorted({channel.quantity for channel in wanted if not channel.is_reporting(now)}),
             "alarms": sorted({word_of(zone.zone_type) for zone in self.zones.values()}),
-            "limit": None if limit is None else f"{limit.least_a}..{limit.most_a} A by Level Control",
+            "limit": None if limit is None else limit.text,
             "manufacturer": self.manufacturer,
             "model": self.model,
         }
@@ -569,7 +571,7 @@ class ZclAppliance:
             "read": self.is_read,
             "told": self.is_told,
             "withheld": sorted(self.told),
-            "held": self.is_held,
+            "held": self.held_from,
             "facts": {
                 _key(*place): {str(a): value for a, value in facts.items()} for place, facts in self._facts.items()
             },
@@ -605,9 +607,12 @@ class ZclAppliance:
             self._chosen = {str(pair): (int(m), int(d)) for pair, (m, d) in record["chosen"].items()}
             self._values.contradicted = set(map(str, record["contradicted"]))
             self.told = set(map(str, record["withheld"]))
-            self.is_held = bool(record.get("held"))
-            self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
             self._find_exceptions()
+            held, limit = record.get("held"), self.exceptions.limit
+            if held is True and isinstance(limit, exceptions.CurrentLimit):  # as an earlier version wrote it
+                held = limit.most_a
+            self.held_from = held if type(held) is int else None
+            self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
             for channel in self.channels.values():
                 key = _key(*channel.place, channel.measure.attribute)
                 channel.kind = record["kinds"].get(key, channel.kind)

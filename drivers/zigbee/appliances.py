@@ -10,7 +10,6 @@ from zigpy import types as t
 from zigpy.device import ZigbeeDevice
 from zigpy.exceptions import ZigbeeException
 from zigpy.zcl import Cluster
-from zigpy.zcl.foundation import Status
 
 from drivers.clock import monotonic
 from drivers.conditions import ConditionTable
@@ -21,10 +20,12 @@ from drivers.zigbee.application import Application, HubDevice
 from drivers.zigbee.budget import ReportBudget
 from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.frames import zcl_answer
+from drivers.zigbee.holding import NOT_THERE, Holding, order
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import AppliancesFile
-from drivers.zigbee.measures import BASIC, IAS_ZONE, LEVEL, ON_OFF
+from drivers.zigbee.measures import BASIC, IAS_ZONE, ON_OFF
 from hub.core.backoff import Pace
+from hub.core.records import Change
 from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
@@ -37,20 +38,19 @@ RecordEvent = Callable[[str, dict[str, Any]], Any]
 
 # A cluster that does not answer now (asleep, switched off at the wall) is tried again; the last one for good.
 _PACE = Pace(first_s=2.0, cap_s=3600.0, factor=6.0)
-_RELEASE_AGAIN_S = 10.0
 _AT_A_TIME = 4  # half of what the radio takes
-_ORDER_TIMEOUT_S = 12.0
 # The air's budget for questions: one a second for all appliances together, and few of them without an answer yet.
 POLL_SPACING_S = 1.0
 _POLLS_UNDER_WAY = 3
 _TICK_S = 1.0
 _REVIEW_S = 60.0
 _SAVE_AFTER_S = 10.0
-_NOT_THERE = (TimeoutError, ZigbeeException, AttributeError, ConnectionError)
-NOMINAL_V = 230.0
-_MOVE_TO_LEVEL = 0x00
 _ZONE_ID = 0
 _MANUFACTURER, _MODEL = 0x0004, 0x0005
+# Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
+# their parent. One return is heard twice, from the trust centre and from the device.
+_SAME_RETURN_S = 3.0
+_TOLD_AGAIN_S, _SLEEPY_TOLD_AGAIN_S = 15.0, 3600.0
 _IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
 
@@ -60,7 +60,15 @@ class Appliances:
     `reading(client_id, quantity, text)` gets every value as decimal text in the hub's units (design 3.2).
     """
 
-    def __init__(self, reading: TakeReading, record_event: RecordEvent, health: ConditionTable, data_dir: Path) -> None:
+    def __init__(
+        self,
+        reading: TakeReading,
+        observed: Callable[[list[Change]], None],
+        record_event: RecordEvent,
+        health: ConditionTable,
+        data_dir: Path,
+    ) -> None:
+        """`observed(changes)`: what appliances that can be held are and do, as an adapter would have said it."""
         self._reading = reading
         self._record_event = record_event
         self._health = health
@@ -69,15 +77,15 @@ class Appliances:
         self._budgets: dict[str, ReportBudget] = {}
         self._devices: dict[str, ZigbeeDevice] = {}
         self._configuring: dict[str, asyncio.Task[None]] = {}
+        self._told_at: dict[str, float] = {}  # when a device was last told what to report
+        self._tell_at: dict[str, float] = {}  # when one that came back is to be told anew
         self._interviews = Interviews()
         self._application: Application | None = None
         self._turn = asyncio.Semaphore(_AT_A_TIME)
         self._ticking: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._polling: set[tuple[str, ClusterPlace]] = set()
-        self._limits: dict[str, asyncio.TimerHandle] = {}
-        self._holding: dict[str, asyncio.Lock] = {}  # by ClientId: one at a time holds an appliance or lets it go
-        self._releases: set[asyncio.Task[None]] = set()  # they outlive the radio: nobody stays held because it went
+        self._holding = Holding(self, reading, observed, record_event)
         self._next_poll_at = self._review_at = 0.0
         self._save_at: float | None = None
         self._saving = asyncio.Lock()
@@ -110,6 +118,7 @@ class Appliances:
         self._configuring.clear()
         self._polling.clear()
         self._devices.clear()
+        self._holding.present(())
 
     # What zigpy tells (the names are its own; whatever is raised here, it swallows)
 
@@ -124,6 +133,25 @@ class Appliances:
         self._interviews.succeeded(hex_of(device.ieee))
         self._review_at = 0.0
         self._take_up(device, is_back=True)
+
+    def returned(self, device: ZigbeeDevice) -> None:
+        """A device says that it is there, under the address that it had (application.py): it may have been without
+        power, and have forgotten its bindings."""
+        ieee = hex_of(device.ieee)
+        appliance = self._by_ieee.get(ieee)
+        if appliance is None or device.initializing:
+            return
+        now, told_at = monotonic(), self._told_at.get(ieee, float("-inf"))
+        if now - told_at >= _SAME_RETURN_S:
+            pause_s = _SLEEPY_TOLD_AGAIN_S if appliance.is_sleepy else _TOLD_AGAIN_S
+            self._tell_at.setdefault(ieee, max(now, told_at + pause_s))
+
+    def _tell_returned(self, now: float) -> None:
+        for ieee in [ieee for ieee, at in self._tell_at.items() if at <= now]:
+            del self._tell_at[ieee]
+            device = None if self._application is None else self._application.device_of(ieee)
+            if device is not None and device.is_initialized:
+                self._take_up(device, is_back=True)
 
     def device_init_failure(self, device: ZigbeeDevice) -> None:
         """An interview failed. What is known of the endpoints is enough; without them it is tried again, and told."""
@@ -179,11 +207,13 @@ class Appliances:
         if not appliance.places or self._application is None:
             return
         self._devices[ieee] = device
-        if appliance.is_held and appliance.client_id not in self._limits:
-            self._let_go(appliance.client_id)  # held by a hub that is no more
+        self._holding.found_held(appliance)
         if not is_back:
             appliance.trust_reports(monotonic())
         self._stop_configuring(ieee)
+        if is_back:
+            self._told_at[ieee] = monotonic()
+            self._tell_at.pop(ieee, None)
         work = self._configure(appliance, device, told_anew=is_back or not appliance.is_told)
         self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
@@ -293,7 +323,7 @@ class Appliances:
         ):
             try:
                 await step()
-            except _NOT_THERE as error:
+            except NOT_THERE as error:
                 log.debug("enrolling %s: %r", appliance.client_id, error)
 
     # What devices say
@@ -325,9 +355,11 @@ class Appliances:
         now = monotonic()
         budget = self._budgets[appliance.ieee]
         was_muted = budget.is_muted(now)
+        readings = list(readings)
         for reading in readings:
             if budget.admits(reading.quantity, now):
                 self._reading(appliance.client_id, reading.quantity, reading.text)
+        self._holding.heard(appliance, readings)
         if budget.is_muted(now) and not was_muted:
             self._review_at = 0.0
         for quantity, why in appliance.withheld.items():
@@ -350,10 +382,12 @@ class Appliances:
             try:
                 self._poll(now)
                 self._interview(now)
+                self._tell_returned(now)
+                self._holding.present((self._by_ieee[ieee], device) for ieee, device in self._devices.items())
                 if now >= self._review_at:
                     self._review()
                 if self._save_at is not None and now >= self._save_at:
-                    await self._save()
+                    await self.save()
             except Exception:
                 log.exception("looking after the appliances")
 
@@ -427,7 +461,8 @@ class Appliances:
         ):
             self._health.set_condition(code, bool(names), _few(names))
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Make durable what was learned."""
         self._save_at = None
         for ieee, appliance in self._by_ieee.items():
             if appliance.changed:
@@ -441,20 +476,17 @@ class Appliances:
 
     async def close(self) -> None:
         """The hub stops: what was learned last is saved."""
-        for timer in self._limits.values():
-            timer.cancel()
-        for task in self._releases:
-            task.cancel()
+        self._holding.close()
         if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
-            await self._save()
+            await self.save()
 
     def forget(self, ieee: str) -> None:
         """It was removed from the network for good."""
         self._stop_configuring(ieee)
         self._interviews.forget(ieee)
-        for table in (self._by_ieee, self._budgets, self._devices):
+        for table in (self._by_ieee, self._budgets, self._devices, self._told_at, self._tell_at):
             table.pop(ieee, None)
-        self._holding.pop(CLIENT_PREFIX + ieee, None)
+        self._holding.forget(ieee)
         if self._kept.records.pop(ieee, None) is not None:
             self._save_at = monotonic()
 
@@ -474,7 +506,7 @@ class Appliances:
 
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch an appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
-        appliance, device = self._reachable(client_id)
+        appliance, device = self.reachable(client_id)
         place = next(
             (channel.place for channel in appliance.channels.values() if channel.quantity == "state"),
             next((place for place in appliance.places if place.cluster == ON_OFF), None),
@@ -482,65 +514,17 @@ class Appliances:
         cluster: Any = None if place is None else _cluster(device, place)
         if cluster is None or place is None:
             raise ValueError(f"{client_id} has no switch")
-        await self._order(appliance, lambda: cluster.command(0x01 if on else 0x00))
+        await order(appliance, lambda: cluster.command(0x01 if on else 0x00))
         appliance.ask_soon(place)
 
-    async def limit(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
-        """Hold an appliance to so many watts for so long, as near as it can; None lets go. What it is held to, in W.
+    async def limit(
+        self, client_id: str, watts: float | None, duration_s: float, nominal_w: float | None = None
+    ) -> float | None:
+        """As Holding.limit (drivers/zigbee/holding.py)."""
+        return await self._holding.limit(client_id, watts, duration_s, nominal_w)
 
-        It is let go by itself when the time has passed. Below the least that it can be held to it keeps the least: a
-        limit never switches off. Raises as `switch` does.
-        """
-        async with self._holding.setdefault(client_id, asyncio.Lock()):  # a release that is under way comes to its end
-            return await self._hold(client_id, watts, duration_s)
-
-    async def _hold(self, client_id: str, watts: float | None, duration_s: float) -> float | None:
-        appliance, device = self._reachable(client_id)
-        how = appliance.exceptions.limit
-        place = next((place for place in appliance.places if place.cluster == ON_OFF), None)
-        endpoint = None if place is None else device.endpoints.get(place.endpoint)
-        cluster: Any = None if endpoint is None else endpoint.in_clusters.get(LEVEL)
-        if how is None or cluster is None:
-            raise ValueError(f"{client_id} cannot be held to a power")
-        amperes = how.most_a
-        if watts is not None:
-            amperes = max(how.least_a, min(how.most_a, int(watts / (how.phases * NOMINAL_V))))
-        if watts is not None and not appliance.is_held:
-            # Durable before it is so: a hub that dies now lets go of it when it is back.
-            appliance.is_held = appliance.changed = True
-            await self._save()
-        await self._order(appliance, lambda: cluster.command(_MOVE_TO_LEVEL, amperes, 0))
-        if watts is None:
-            appliance.is_held, appliance.changed, self._save_at = False, True, monotonic()
-        timer = self._limits.pop(client_id, None)
-        if timer is not None:
-            timer.cancel()
-        if watts is not None:
-            loop = asyncio.get_running_loop()
-            self._limits[client_id] = loop.call_later(duration_s, self._let_go, client_id)
-        return None if watts is None else amperes * how.phases * NOMINAL_V
-
-    def _let_go(self, client_id: str) -> None:
-        """Its time has passed. While it does not answer it is told again: nobody is held longer than was ordered."""
-        loop = asyncio.get_running_loop()
-        self._limits.pop(client_id, None)
-
-        async def release() -> None:
-            async with self._holding.setdefault(client_id, asyncio.Lock()):
-                if client_id in self._limits:  # held anew meanwhile
-                    return
-                try:
-                    await self._hold(client_id, None, 0.0)
-                except (ValueError, ConnectionError):
-                    if client_id.removeprefix(CLIENT_PREFIX) not in self._by_ieee:
-                        return
-                    self._limits[client_id] = loop.call_later(_RELEASE_AGAIN_S, self._let_go, client_id)
-
-        task = loop.create_task(release(), name=f"release-{client_id}")
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
-
-    def _reachable(self, client_id: str) -> tuple[ZclAppliance, ZigbeeDevice]:
+    def reachable(self, client_id: str) -> tuple[ZclAppliance, ZigbeeDevice]:
+        """Raises ValueError for none of ours, ConnectionError while the radio is down."""
         ieee = client_id.removeprefix(CLIENT_PREFIX)
         appliance = self._by_ieee.get(ieee)
         if appliance is None or not client_id.startswith(CLIENT_PREFIX):
@@ -549,18 +533,6 @@ class Appliances:
         if device is None:
             raise ConnectionError("the radio is down")
         return appliance, device
-
-    @staticmethod
-    async def _order(appliance: ZclAppliance, order: Callable[[], Any]) -> None:
-        appliance.frames_out += 1
-        try:
-            async with asyncio.timeout(_ORDER_TIMEOUT_S):
-                answer = await order()
-        except _NOT_THERE as error:
-            raise ConnectionError(f"{appliance.client_id} does not answer: {error!r}") from None
-        status = getattr(answer, "status", Status.SUCCESS)
-        if status != Status.SUCCESS:
-            raise ConnectionError(f"{appliance.client_id} refuses: {status!r}")
 
 
 def _cluster(device: ZigbeeDevice, place: ClusterPlace) -> Cluster | None:

@@ -19,8 +19,10 @@ from zigpy.endpoint import Endpoint
 from zigpy.endpoint import Status as EndpointStatus
 from zigpy.exceptions import DeliveryError, InvalidResponse
 from zigpy.zcl import ClusterType
+from zigpy.zdo import types as zdo_t
 
 from drivers.clock import monotonic
+from drivers.zigbee import fragments, messaging
 from drivers.zigbee.address import hex_of, ieee_of
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
@@ -43,11 +45,13 @@ from drivers.zigbee.frames import (
 )
 from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
-from drivers.zigbee.smart_energy import is_question
+from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
-from hub.wire.zigbee import zcl
+from hub.wire.zigbee import ota, zcl
 
 log = logging.getLogger(__name__)
+
+fragments.put_together()
 
 # The trust centre's key of the open join: everybody knows it (Zigbee R22, 4.4.1.2), so it lives as long as the window.
 _WELL_KNOWN_KEY = t.KeyData(b"ZigBeeAlliance09")
@@ -55,12 +59,19 @@ _ANY_IEEE = t.EUI64.convert("ff:ff:ff:ff:ff:ff:ff:ff")
 _NO_IEEE = t.EUI64.convert("00:00:00:00:00:00:00:00")
 _POLICY_ALLOW_JOINS = 0x03  # ALLOW_JOINS | ALLOW_UNSECURED_REJOINS (EzspDecisionBitmask, EZSP 8 and later)
 _POLICY_INSTALL_CODES = 0x10  # JOINS_USE_INSTALL_CODE_KEY
+_POLICY_REJOINS = 0x02  # ALLOW_UNSECURED_REJOINS: under their own link key, devices that missed a new network key
 _WINDOW_GRACE_S = 2.0
+# A new network key is used once it has spread: a broadcast lives for 9 s (Zigbee R22, nwkNetworkBroadcastDeliveryTime),
+# and a parent keeps its child's message for 7.7 s. Who missed it has a day to ask for it.
+KEY_SPREAD_S, REJOINS_S = 20.0, 86_400.0
+_MOVE_S = 60.0
 
 # A radio is alive when it sends: so often it sends a frame to itself, which costs no air, and has so long for it. Asked
 # twice, a death is noticed within 11 s.
 WATCHDOG_PERIOD_S = 5
 _LOOPBACK_S = 3.0
+# zigpy commits what it has before it closes: as long as SQLite waits for somebody else's lock, and a slow disk's sync.
+_CLOSE_DATABASE_S = 10.0
 _LOOPBACKS = 2
 # bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
@@ -71,6 +82,8 @@ _ZCL_PROFILES = (HOME_AUTOMATION, LIGHT_LINK, SMART_ENERGY)
 # Acknowledgements of reports under way: a device that babbles must not have the radio.
 _ANSWERS_MOST = 16
 _ZONE_ID = 0
+
+_t: Any = t  # zigpy's integers carry no annotations of their constructors
 
 
 class Observer(Protocol):
@@ -84,6 +97,9 @@ class Observer(Protocol):
     def joined(self, ieee: str) -> None:
         """A device that may be served is on the network, new or again."""
 
+    def returned(self, device: ZigbeeDevice) -> None:
+        """A device that is known says that it is there, under the address that it had."""
+
     def datagram(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:
         """A frame of the tunnel arrived."""
 
@@ -95,6 +111,9 @@ class Observer(Protocol):
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A load control device speaks of an event."""
+
+    def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        """A device asks for firmware."""
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         """A frame for this device was acknowledged, or was not."""
@@ -114,6 +133,11 @@ def _forget_broken_frames() -> None:
     for default in bellows.ash.AshProtocol._cancel_pending_data_frames.__defaults__ or ():
         if isinstance(default, BaseException):
             default.__traceback__ = default.__context__ = None
+
+
+def _is_question(cluster_id: int, frame: bytes) -> bool:
+    """Whether a display asks something: the price, the time, the last message."""
+    return is_question_of_price(cluster_id, frame) or messaging.is_question(cluster_id, frame)
 
 
 class RadioRefuses(Exception):
@@ -185,20 +209,34 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
         self._window: asyncio.Task[None] | None = None
+        self.rejoins_until = float("-inf")  # until then whoever missed a new network key is let back
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
+        loading = asyncio.ensure_future(self._load_db())
         try:
-            await self._load_db()
+            await asyncio.shield(loading)
         except BaseException:
+            # Cut off in the middle, zigpy would leave a connection that nobody knows.
+            await asyncio.wait({loading})
             await self.close_database()
             raise
 
     async def close_database(self) -> None:
-        """For when `shutdown` could not: its thread would keep the process alive."""
-        listener, self._dblistener = self._dblistener, None
-        if listener is not None:
-            await listener.shutdown()
+        """Close it, whatever happens: one that stays open is locked for every later life and keeps the process."""
+        listener = self._dblistener
+        if listener is None:
+            return
+        self._remove_db_listeners()
+        self._dblistener = None
+        try:
+            async with asyncio.timeout(_CLOSE_DATABASE_S):
+                await listener.shutdown()
+        except Exception as error:
+            log.warning("closing the radio's database: %r", error)
+        finally:
+            listener._worker_task.cancel()  # what it has not written yet is lost
+            listener._db.stop()  # does nothing where it is closed
 
     @property
     def has_database(self) -> bool:
@@ -322,13 +360,16 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                 self.observer.datagram(hex_of(device.ieee), packet, now)
         elif device is None and not is_introduction(packet):
             self._stranger(nwk, None)
-        elif is_question(packet.cluster_id, packet.data.serialize()) and packet.dst_ep:
+        elif packet.dst_ep and _is_question(packet.cluster_id, packet.data.serialize()):
             if device is not None:
                 self._touch(device, packet, monotonic())
             self.observer.question(packet)
         elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, packet.data.serialize()):
             self._touch(device, packet, monotonic())
             self.observer.load_control(device, packet)
+        elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, packet.data.serialize()):
+            self._touch(device, packet, monotonic())
+            self.observer.firmware(device, packet)
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):
@@ -467,8 +508,14 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             # An address is given to one device at a time: whoever had it will tell us the new one.
             if other.nwk == nwk and other.ieee != ieee:
                 other.nwk = NO_NWK
+        known = self.devices.get(ieee)
+        is_back = isinstance(known, ZigbeeDevice) and known.is_initialized and known.nwk == nwk and handle_rejoin
         super().handle_join(nwk, ieee, parent_nwk, handle_rejoin=handle_rejoin)
         self.observer.joined(hex_of(ieee))
+        if is_back and known is not None:
+            # zigpy interviews who comes back under another address, and takes no notice of the others: after a power
+            # cut most devices keep theirs, and some forget all that they were told.
+            self.observer.returned(known)
         for packet in self._strangers.known(nwk):
             self.packet_received(packet)
 
@@ -483,6 +530,56 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
 
     async def permit_gp(self, time_s: int) -> None:
         """Never open."""
+
+    # The network's key and channel
+
+    async def rotate_key(self, key: bytes) -> int:
+        """Give the network another key (16 bytes), and use it once it has spread. Its sequence number from now on.
+
+        Raises what the radio raises, DeliveryError where it refuses.
+        """
+        await self._spread("broadcastNextNetworkKey", key=t.KeyData(key))
+        for device in list(self.devices.values()):
+            if isinstance(device, ZigbeeDevice) and device.node_desc is not None and device.node_desc.is_end_device:
+                try:  # it sleeps through broadcasts
+                    await self._ezsp.unicastNwkKeyUpdate(destShort=device.nwk, destLong=device.ieee, key=t.KeyData(key))
+                except Exception as error:  # not in every firmware: it is let back later
+                    log.debug("the network's key for %s: %r", device.ieee, error)
+        await asyncio.sleep(KEY_SPREAD_S)
+        await self._spread("broadcastNetworkKeySwitch")
+        await self.let_back(REJOINS_S)
+        await self.load_network_info(load_devices=False)
+        found = self.state.network_info.network_key
+        if bytes(found.key.serialize()) != key:
+            raise DeliveryError("the radio goes on with the network's key of before")
+        return int(found.seq)
+
+    async def _spread(self, command: str, **fields: Any) -> None:
+        (status,) = await getattr(self._ezsp, command)(**fields)
+        if int(status):
+            raise DeliveryError(f"{command}: {status!r}")
+
+    async def let_back(self, duration_s: float) -> None:
+        """For so long, send the network's key to devices that rejoin under their own link key."""
+        self.rejoins_until = monotonic() + duration_s
+        async with self._window_lock:
+            if self._window is None:
+                await self._set_policy(self._resting_policy())
+
+    async def _move_network_to_channel(self, new_channel: int, new_nwk_update_id: int) -> None:
+        # Not every firmware answers this one, and zigpy would wait for that, three times. It looks for the new channel
+        # afterwards.
+        update = zdo_t.NwkUpdate(
+            ScanChannels=_t.Channels(1 << new_channel),
+            ScanDuration=zdo_t.NwkUpdate.CHANNEL_CHANGE_REQ,
+            nwkUpdateId=new_nwk_update_id,
+        )
+        await self._device.zdo.request(zdo_t.ZDOCmd.Mgmt_NWK_Update_req, update, expect_reply=False)
+
+    async def move_to(self, channel: int) -> None:
+        """Take the whole network to another channel (11 to 26). Raises what the radio raises."""
+        async with asyncio.timeout(_MOVE_S):
+            await self.move_network_to_channel(channel)
 
     # The join window
 
@@ -531,11 +628,16 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             await self._restore_policy()
 
     async def _restore_policy(self) -> None:
-        await self._set_policy(self._ezsp.tc_policy)
+        await self._set_policy(self._resting_policy())
         try:
             await self._ezsp.clearTransientLinkKeys()
         except Exception as error:  # not in every firmware; the radio forgets them by itself after minutes
             log.debug("clearTransientLinkKeys: %r", error)
+
+    def _resting_policy(self) -> int:
+        """While the network is shut."""
+        policy: int = self._ezsp.tc_policy
+        return policy | _POLICY_REJOINS if monotonic() < self.rejoins_until else policy
 
     async def _set_policy(self, decision: int) -> None:
         if self._ezsp.ezsp_version >= 8:

@@ -6,16 +6,18 @@ TimeoutError or ZigbeeException only when none comes.
 
 from typing import Any, NamedTuple
 
+from zigpy import types
 from zigpy.zcl import foundation
 
 from drivers.zigbee.appliance import Configuration
 from hub.wire.zigbee.zcl import Record
 
 f: Any = foundation  # zigpy's integers carry no annotations of their constructors
+t: Any = types
 
 # What fits one answer without fragments: five values of six bytes, their ids, types and status (ZCL 2.5.2).
 _AT_A_TIME = 5
-_IEEE_ADDRESS = 0xF0  # data type (ZCL 2.6.2)
+_INT16, _IEEE_ADDRESS = 0x29, 0xF0  # data types (ZCL 2.6.2)
 _CONFIGURED_AT_A_TIME = 3
 _WORTH_ASKING_ALONE = (f.Status.INSUFFICIENT_SPACE, f.Status.FAILURE, f.Status.MALFORMED_COMMAND)
 _ABSENT = (f.Status.UNSUPPORTED_ATTRIBUTE, f.Status.UNSUPPORTED_CLUSTER)
@@ -113,6 +115,16 @@ async def write_ieee(cluster: Any, attribute: int, ieee: Any) -> None:
     not be loaded (drivers/lazy_imports.py)."""
     record = f.Attribute(attribute, f.TypeValue(_IEEE_ADDRESS, ieee))
     await cluster.general_command(f.GeneralCommand.Write_Attributes, [record], retries=1)
+
+
+async def write_int16(cluster: Any, attribute: int, value: int) -> bool:
+    """Write an attribute that is an int16 (ZCL 2.5.3). Whether the device took it."""
+    record = f.Attribute(attribute, f.TypeValue(_INT16, t.int16s(value)))
+    result = await cluster.general_command(f.GeneralCommand.Write_Attributes, [record], retries=1)
+    records = getattr(result, "status_records", None)
+    if records is None:  # a default response
+        return bool(getattr(result, "status", None) == f.Status.SUCCESS)
+    return all(row.status == f.Status.SUCCESS for row in records)
 
 
 def _config(configuration: Configuration) -> Any:

@@ -20,6 +20,24 @@ class CurrentLimit(NamedTuple):
     most_a: int
     phases: int
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.least_a}..{self.most_a} A by Level Control"
+
+
+class SetpointLimit(NamedTuple):
+    """How a heater can be held back: its setpoint is lowered by so many degrees, to so many at least (Celsius)."""
+
+    by: str
+    back_c: float
+    least_c: float
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.back_c:g} degrees less by its setpoint, {self.least_c:g} at least"
+
 
 @dataclass(slots=True)
 class Exceptions:
@@ -35,7 +53,7 @@ class Exceptions:
     poll: frozenset[str] = frozenset()
     moves: frozenset[str] = frozenset()
     unit: int | None = None
-    limit: CurrentLimit | None = None
+    limit: CurrentLimit | SetpointLimit | None = None
 
     def is_polled(self, quantity: str) -> bool:
         """Whether a quantity ("power", "power.b") is known never to be reported."""
@@ -87,4 +105,5 @@ def _add(found: Exceptions, row: dict[str, Any]) -> None:
     found.moves |= frozenset(row.get("moves", ()))
     found.unit = row.get("unit", found.unit)
     if "limit" in row:
-        found.limit = CurrentLimit(**row["limit"])
+        way = CurrentLimit if row["limit"]["by"] == "level" else SetpointLimit
+        found.limit = way(**row["limit"])

@@ -1,7 +1,9 @@
 """The Zigbee link: what the bridge and the daemon see of the radio. It joins supervisor, tunnel and appliances."""
 
 import asyncio
+import contextlib
 import logging
+import secrets
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -23,18 +25,30 @@ from drivers.zigbee.application import Application
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.delivery import Deliveries
 from drivers.zigbee.displays import Displays
+from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
+from drivers.zigbee.recovery import StartsAnew
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
+from drivers.zigbee.survey import PERIOD_S, ChannelSurvey, quietest
 from drivers.zigbee.tunnel import MAX_BYTES, Tunnel
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
-    from hub.wire.admin import AdapterRow, ChannelRow, NeighbourRow, RadioAnswer, RemoveAnswer, RestoreAnswer
+    from hub.wire.admin import (
+        AdapterRow,
+        ChannelRow,
+        KeyAnswer,
+        MoveAnswer,
+        NeighbourRow,
+        RadioAnswer,
+        RemoveAnswer,
+        RestoreAnswer,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +56,19 @@ log = logging.getLogger(__name__)
 _JOIN_GRACE_S = 10.0
 _SNAPSHOT_SOON_S, _SNAPSHOT_PERIOD_S, _SNAPSHOT_LOOK_S = 5.0, 3600.0, 1.0
 _LEAVE_S = 10.0
+_LOOK_FOR_DATABASE_S = 60.0
+# A move that nobody asked for is told so long before.
+_MOVE_NOTICE_S = 3600.0
+_SURVEY_LOOK_S = 60.0
 # So many frames in a row without an acknowledgement speak of the counter, not of a device.
 _UNPROVED_AFTER = 6
 _RAISED_MOST = 64 * RAISED_AGAIN
 _t: Any = t  # zigpy's integers carry no annotations of their constructors
 # Fewer frames than this get through, of so many at least: the network is in trouble, not a device.
 _POOR_SHARE, _JUDGED_FROM = 0.5, 30
+# A frame that has waited so long for the radio alone says that it carries less than it is given; it is dropped after
+# twice that (outbox.py).
+_SLOW_S, _SWIFT_S = 5.0, 1.0
 _SHUT = -_JOIN_GRACE_S  # when a window closed that never was: before the monotonic clock began
 _DISK_TROUBLE = (
     sqlite3.SQLITE_FULL,
@@ -88,15 +109,24 @@ class ZigbeeLink:
         self.preset = preset_of(config)
         self._tunnel = Tunnel()
         self._members = Members(data_dir)
-        self._appliances = Appliances(lambda *reading: self.reading(*reading), record_event, health, data_dir)
+        self._appliances = Appliances(
+            lambda *reading: self.reading(*reading),
+            lambda changes: self.observed(changes),
+            record_event,
+            health,
+            data_dir,
+        )
         self._displays = Displays(utc)
         self._loads = Loads(
             record_event, lambda changes: self.observed(changes), lambda *reading: self.reading(*reading)
         )
+        # Who verifies the notes of firmware for appliances (firmware.py); until there is somebody, none is offered.
+        self.open_note: OpenNote | None = None
+        self._firmware = Firmware(data_dir, lambda: self.open_note, health, record_event)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
         self._counts = {"malformed": 0, "refused": 0}
         self._deliveries = Deliveries()
-        self._is_poor = False
+        self._is_poor = self._is_slow = False
         self._health = health
         self._strangers_dropped = 0
         self._network = HomeNetwork(data_dir)
@@ -112,6 +142,14 @@ class ZigbeeLink:
         self._unacknowledged = 0
         self._snapshot_at: float | None = None
         self._snapshots: asyncio.Task[None] | None = None
+        self._surveys: asyncio.Task[None] | None = None
+        self._channels = ChannelSurvey()
+        self._survey_at = monotonic() + PERIOD_S
+        self._moving: asyncio.Task[None] | None = None
+        self._move_to: int | None = None
+        self._move_at = 0.0
+        self._rotating = asyncio.Lock()
+        self._rejoins_until = float("-inf")
         self._open_until = _SHUT
         self._open_for: str | None = None  # the one device that the window is open for
         self._task: asyncio.Task[None] | None = None
@@ -133,9 +171,12 @@ class ZigbeeLink:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        if self._moving is not None:
+            self._moving.cancel()
         if self._saving is not None:
             await asyncio.wait({self._saving})
         await self._appliances.close()
+        self._firmware.close()
 
     def status(self) -> "RadioAnswer":
         figures = self._tunnel.status()
@@ -150,8 +191,11 @@ class ZigbeeLink:
             **figures,
             **self._counts,
             "members": len(self._members),
+            "move_to": self._move_to,
+            "move_in_s": None if self._move_to is None else max(0, round(self._move_at - monotonic())),
             "permit_s": max(0, round(self._open_until - monotonic())),
             "displays": dict(self._displays.counters),
+            "firmware": self._firmware.status(),
             "devices": self._devices(),
         }
         return cast("RadioAnswer", said)
@@ -190,11 +234,11 @@ class ZigbeeLink:
     ) -> float | None:
         """Hold a ZCL appliance to so many watts for so long; None lets go. What it is held to. Raises as `switch`.
 
-        One with a level of amperes gets that; a load control device a share of `nominal_w`, without which only nothing
-        (0 W) can be asked of it. Either lets go when the time has passed.
+        One with a level of amperes gets that, a heater a lower setpoint (holding.py); a load control device a share of
+        `nominal_w`, without which only nothing (0 W) can be asked of it. Each lets go when the time has passed.
         """
         if not self._loads.can_hold(client_id):
-            return await self._appliances.limit(client_id, watts, duration_s)
+            return await self._appliances.limit(client_id, watts, duration_s, nominal_w)
         if watts is not None and watts > 0 and not nominal_w:
             raise ValueError(f"how much {client_id} draws is not known: no share of it can be asked for")
         share = None if watts is None else max(0.0, min(1.0, watts / nominal_w if nominal_w else 0.0))
@@ -237,6 +281,14 @@ class ZigbeeLink:
         kWh; a newer table has a greater `event_id`."""
         self._displays.tell(PriceTable(currency, tuple(PriceStep(*step) for step in steps), event_id))
 
+    def tell_limit(self, watts: float | None, message_id: int, duration_s: float | None) -> None:
+        """Tell Smart Energy displays what the household must keep to, and for how long; None: to nothing. A newer limit
+        has a greater `message_id`."""
+        if watts is None:
+            self._displays.take_back()
+        else:
+            self._displays.show(f"Your home is limited to {watts:.0f} W", message_id, duration_s)
+
     def _application(self) -> Application:
         application = self._supervisor.application
         if application is None:
@@ -248,17 +300,20 @@ class ZigbeeLink:
     async def _build(self) -> Application:
         database = self._data_dir / DATABASE
         try:
-            return await self._open(database)
+            application = await self._open(database)
         except OSError:
             raise
         except Exception as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_TROUBLE:
                 # The file is not at fault. The network lives in the radio, and who may speak in the members' file: the
-                # home is served without the database, until the radio's next life.
+                # home is served without the database, until that can be opened again.
                 log.error("%s: %s; going on without it", database, error)
+                self._health.raise_condition("radio-database", str(error))
                 return await self._open(None)
             await asyncio.to_thread(_set_aside, database, error)
-            return await self._open(database)
+            application = await self._open(database)
+        self._health.clear_condition("radio-database")
+        return application
 
     async def _open(self, database: Path | None) -> Application:
         application = Application(zigpy_config(self._config, database), self)
@@ -297,6 +352,7 @@ class ZigbeeLink:
         self._snapshot_at = monotonic() + _SNAPSHOT_SOON_S
         while True:
             await asyncio.sleep(_SNAPSHOT_LOOK_S)
+            self._judge_queue()
             if self._snapshot_at is None or monotonic() < self._snapshot_at:
                 continue
             self._snapshot_at = monotonic() + _SNAPSHOT_PERIOD_S
@@ -304,6 +360,23 @@ class ZigbeeLink:
                 await self._take_snapshot(application)
             except Exception as error:  # the next one may succeed
                 log.warning("taking the network's snapshot: %r", error)
+
+    async def _look_for_database(self, application: Application) -> None:
+        """While the home is served without it: once it can be opened, the radio's life begins anew, with it."""
+        while not application.has_database:
+            await asyncio.sleep(_LOOK_FOR_DATABASE_S)
+            if await asyncio.to_thread(_can_be_written, self._data_dir / DATABASE):
+                application.connection_lost(StartsAnew("its database can be opened again"))
+                return
+
+    def _judge_queue(self) -> None:
+        kept_s = self._tunnel.kept_s()
+        if not self._is_slow and kept_s >= _SLOW_S:
+            self._is_slow = True
+            self._health.raise_condition("radio-slow", f"{kept_s:.0f} s")
+        elif self._is_slow and kept_s < _SWIFT_S:
+            self._is_slow = False
+            self._health.clear_condition("radio-slow")
 
     async def _take_snapshot(self, application: Application) -> None:
         backup = await application.backups.create_backup(load_devices=True)
@@ -362,13 +435,96 @@ class ZigbeeLink:
         self._snapshot_at = monotonic()
         return {"ieee": ieee, "told": told}
 
+    async def rotate_key(self) -> "KeyAnswer":
+        """Give the network another key: whoever had the one before and is no member hears nothing any more. It takes
+        half a minute; battery devices that slept through it come back within a day. Raises ValueError."""
+        application = self._application()
+        if self._rotating.locked():
+            raise ValueError("the network's key is being changed already")
+        async with self._rotating:
+            key = secrets.token_bytes(16)
+            # Before it is so: a hub that dies now must not take its own network for another.
+            await self._take_snapshot(application)
+            document = self._network.expect_key(key)
+            if document is not None:
+                await asyncio.to_thread(self._network.write, document)
+                self.keep_network(document)
+            try:
+                sequence = await application.rotate_key(key)
+            except Exception as error:
+                raise ValueError(f"the network's key was not changed: {error!r}") from error
+            self._rejoins_until = application.rejoins_until
+            await self._take_snapshot(application)
+            self._record_event("radio.key_rotated", {"sequence": sequence})
+            return {"sequence": sequence}
+
+    async def move(self, channel: int | None, in_s: float) -> "MoveAnswer":
+        """Move the network to another channel (11 to 26; None: the quietest) after a while. Raises ValueError."""
+        application = self._application()
+        ours = int(application.state.network_info.channel)
+        if channel is None:
+            channel = quietest({row["channel"]: float(row["energy"]) for row in await self.scan()}, ours)
+        if not 11 <= channel <= 26 or channel == ours:
+            raise ValueError(f"a channel from 11 to 26, and not {ours}, where the network is, is expected")
+        self._plan_move(channel, in_s, "asked")
+        return {"channel": channel, "in_s": round(in_s)}
+
+    def _plan_move(self, channel: int, in_s: float, reason: str) -> None:
+        if self._moving is not None:
+            self._moving.cancel()
+        self._move_at, self._move_to = monotonic() + in_s, channel
+        self._record_event("radio.channel_planned", {"to": channel, "in_s": round(in_s), "reason": reason})
+        self._moving = asyncio.get_running_loop().create_task(self._move(channel, in_s), name="zigbee-move")
+
+    async def _move(self, channel: int, in_s: float) -> None:
+        await asyncio.sleep(in_s)
+        try:
+            await self._move_now(channel)
+        finally:
+            self._move_to = None
+
+    async def _move_now(self, channel: int) -> None:
+        application = self._supervisor.application
+        if application is None:
+            log.warning("the network is not moved to channel %s: the radio is not up", channel)
+            return
+        before = int(application.state.network_info.channel)
+        try:
+            await application.move_to(channel)
+            await self._take_snapshot(application)
+        except Exception as error:
+            log.warning("moving the network to channel %s: %r", channel, error)
+            return
+        self._supervisor.network = self._supervisor.network | {"channel": channel}
+        self._record_event("radio.channel_moved", {"channel": channel, "before": before})
+
+    async def _survey(self, application: Application) -> None:
+        """Listen once a day whether something else has our channel for good. It ends with the radio's life."""
+        while True:
+            if monotonic() >= self._survey_at:
+                self._survey_at = monotonic() + PERIOD_S
+                try:
+                    energies = {row["channel"]: float(row["energy"]) for row in await service.scan(application)}
+                    ours = int(application.state.network_info.channel)
+                    better = self._channels.take(energies, ours)
+                    if better is not None and self._move_to is None:
+                        self._plan_move(better, _MOVE_NOTICE_S, "noise")
+                except Exception as error:
+                    log.warning("listening to the channels: %r", error)
+            await asyncio.sleep(_SURVEY_LOOK_S)
+
     def attach(self, application: Application) -> None:
+        self._surveys = asyncio.get_running_loop().create_task(self._survey(application), name="zigbee-survey")
+        if monotonic() < self._rejoins_until:
+            application.create_task(_let_back(application, self._rejoins_until - monotonic()), "let_back")
         self._snapshots = asyncio.get_running_loop().create_task(self._keep_snapshots(application), name="snapshots")
+        application.create_task(self._look_for_database(application), "look_for_database")
         self._meet_again(application)
         self._tunnel.attach(application)
         self._appliances.attach(application)
         self._displays.attach(application)
         self._loads.attach(application)
+        self._firmware.attach(application)
         self.is_up = True
         self.changed(True)
         self._save_members()
@@ -380,13 +536,17 @@ class ZigbeeLink:
         application = self._supervisor.application
         if application is not None:
             self._strangers_dropped += application.dropped
-        if self._snapshots is not None:
-            self._snapshots.cancel()
-            self._snapshots = None
+        for task in (self._snapshots, self._surveys):
+            if task is not None:
+                task.cancel()
+        self._snapshots = self._surveys = None
         self._tunnel.detach()
+        self._is_slow = False
+        self._health.clear_condition("radio-slow")
         self._appliances.detach()
         self._displays.detach()
         self._loads.detach()
+        self._firmware.detach()
         if self.is_up:
             self.is_up = False
             self.changed(False)
@@ -422,6 +582,9 @@ class ZigbeeLink:
         self._save_members()
         self._snapshot_at = min(self._snapshot_at or float("inf"), monotonic() + _SNAPSHOT_SOON_S)
 
+    def returned(self, device: ZigbeeDevice) -> None:
+        self._appliances.returned(device)
+
     def _save_members(self) -> None:
         if self._saving is None or self._saving.done():
             self._saving = asyncio.get_running_loop().create_task(self._save(), name="save-members")
@@ -444,6 +607,9 @@ class ZigbeeLink:
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         self._loads.heard(device, packet, packet.data.serialize())
+
+    def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        self._firmware.heard(device, packet)
 
     def delivery(self, ieee: str, is_delivered: bool) -> None:
         self._deliveries.count(ieee, delivered=is_delivered)
@@ -481,11 +647,27 @@ def _pan(backup: NetworkBackup) -> str:
     return f"0x{int(backup.network_info.pan_id):04X}"
 
 
+async def _let_back(application: Application, duration_s: float) -> None:
+    try:
+        await application.let_back(duration_s)
+    except Exception as error:  # the radio is gone again: its next life tries anew
+        log.info("devices that missed the new key are not let back: %r", error)
+
+
 async def _reopen(application: Application, duration_s: int) -> None:
     try:
         await application.permit(duration_s)
     except Exception as error:  # the radio is gone again: its next life tries anew
         log.info("the join window could not be opened again: %r", error)
+
+
+def _can_be_written(database: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _set_aside(database: Path, error: Exception) -> None:

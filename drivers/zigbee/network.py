@@ -46,9 +46,11 @@ def identity_of(backup: NetworkBackup) -> NetworkIdentity:
     """The identity of the network that a backup holds, or that an application's state describes."""
     info = backup.network_info
     key = bytes(info.network_key.key.serialize())
-    return NetworkIdentity(
-        hex_of(info.extended_pan_id), hashlib.sha256(key).hexdigest()[:16], hex_of(backup.node_info.ieee)
-    )
+    return NetworkIdentity(hex_of(info.extended_pan_id), _hash_of(key), hex_of(backup.node_info.ieee))
+
+
+def _hash_of(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 class HomeNetwork:
@@ -92,8 +94,18 @@ class HomeNetwork:
 
     def is_same(self, backup: NetworkBackup) -> bool:
         """Whether this is the home's network; any is where none is remembered."""
-        mine = self.backup()
-        return mine is None or identity_of(mine) == identity_of(backup)
+        mine, theirs = self.backup(), identity_of(backup)
+        if mine is None or self.document is None:
+            return True
+        ours = identity_of(mine)
+        # A hub that died between two keys does not know which of them is in use.
+        return theirs in (ours, replace(ours, key_hash=self.document.get("next_key", ours.key_hash)))
+
+    def expect_key(self, key: bytes) -> dict[str, Any] | None:
+        """The network will have this key from now on; the document is the caller's to write before it is so."""
+        if self.document is not None:
+            self.document = self.document | {"next_key": _hash_of(key)}
+        return self.document
 
     def note(self, backup: NetworkBackup, devices: dict[str, int], utc: float | None) -> dict[str, Any]:
         """Take a snapshot; it is the caller's to write."""
@@ -127,8 +139,15 @@ class HomeNetwork:
         ran_on = min(_MOST_RAISED, int(elapsed_s * max(_LEAST_RATE, 2 * float(document.get("rate", 0.0)))))
         key = backup.network_info.network_key
         counter: Any = t.uint32_t
-        raised_key = key.replace(tx_counter=counter(min(_COUNTER_MOST, int(key.tx_counter) + ran_on + raised)))
-        return replace(backup, network_info=backup.network_info.replace(network_key=raised_key))
+        raised_to = counter(min(_COUNTER_MOST, int(key.tx_counter) + ran_on + raised))
+        # What goes under a link key has a counter of its own, which no radio gives away. Each such frame is one of the
+        # network's as well, so that this is no lower.
+        link_key = backup.network_info.tc_link_key
+        info = backup.network_info.replace(
+            network_key=key.replace(tx_counter=raised_to),
+            tc_link_key=link_key.replace(tx_counter=max(link_key.tx_counter, raised_to)),
+        )
+        return replace(backup, network_info=info)
 
 
 def _is_one(document: Any) -> bool:

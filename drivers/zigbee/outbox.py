@@ -57,5 +57,10 @@ class AirQueue:
         """How long the frame that waits longest has waited."""
         return max((now - queue[0][0] for queue in self._queues.values() if queue), default=0.0)
 
+    def kept_s(self, now: float) -> float:
+        """The same of frames that wait for the radio alone, and not for an earlier frame of their own device."""
+        waiting = (queue[0][0] for address, queue in self._queues.items() if queue and address not in self._in_flight)
+        return max((now - since for since in waiting), default=0.0)
+
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._queues.values())

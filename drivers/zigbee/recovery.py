@@ -55,9 +55,13 @@ def diagnose(error: BaseException | None) -> str:
     return SILENT
 
 
+class StartsAnew(Exception):
+    """The hub itself ended the radio's life, to begin another at once; its text says why."""
+
+
 def is_reset(error: BaseException | None) -> bool:
-    """Whether the radio restarted by itself (bellows' NcpFailure): it is there again in a moment."""
-    return getattr(error, "code", None) is not None
+    """Whether the radio is there again in a moment: it restarted by itself (bellows' NcpFailure), or was made to."""
+    return isinstance(error, StartsAnew) or getattr(error, "code", None) is not None
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
-from drivers.zigbee import load_control, smart_energy
+from drivers.zigbee import load_control, messaging, smart_energy
 from drivers.zigbee.frames import Preset
 from drivers.zigbee.tunnel import PRESETS
 
@@ -58,7 +58,7 @@ def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
                 "profile": smart_energy.PROFILE,
                 "device_type": smart_energy.ENERGY_SERVICE_INTERFACE,
                 "device_version": 0,
-                "input_clusters": [smart_energy.TIME, smart_energy.PRICE, load_control.CLUSTER],
+                "input_clusters": [smart_energy.TIME, smart_energy.PRICE, load_control.CLUSTER, messaging.CLUSTER],
                 "output_clusters": [],
             },
         ],

@@ -142,13 +142,12 @@ class Supervisor:
     async def _shut_down(application: Application | None) -> None:
         if application is None:
             return
-        for step in (application.shutdown, application.close_database):
-            try:
-                async with asyncio.timeout(_SHUTDOWN_S):
-                    await step()
-                return
-            except Exception as error:  # half of it may be gone already
-                log.debug("shutting the radio down: %r", error)
+        try:
+            async with asyncio.timeout(_SHUTDOWN_S):
+                await application.shutdown(db=False)
+        except Exception as error:  # half of it may be gone already
+            log.debug("shutting the radio down: %r", error)
+        await application.close_database()
 
     # What the world is told
 

@@ -81,6 +81,10 @@ class Tunnel:
         """How long the frame that waits longest has waited."""
         return round(self._outbox.oldest_s(monotonic()), 1)
 
+    def kept_s(self) -> float:
+        """How long a frame has waited for the radio alone."""
+        return self._outbox.kept_s(monotonic())
+
     # Inwards
 
     def receive(self, ieee: str, packet: t.ZigbeePacket, now: float) -> None:

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drivers.clock import Clock, monotonic, utc_ms
+from drivers.board import read_board
+from drivers.clock import Clock, machine_boot, monotonic, utc_ms
 from drivers.link import Link
 from drivers.process import give_back_memory, share_one_arena
 from drivers.radio import Radio
@@ -31,8 +32,9 @@ from hub.app.startup_checks import (
     present_identity,
     recovery_key,
     stamp_or_none,
+    store_budget_mb,
 )
-from hub.app.supervision import Supervision, Watched, note_custody
+from hub.app.supervision import FLASH_ITEM, Supervision, Watched, note_custody
 from hub.core.control.controller import Controller
 from hub.core.control.household import METER
 from hub.core.control.records import FORGOT, OPERATORS, Journal
@@ -58,13 +60,14 @@ from hub.services.identity.expiry import ITEM as EXPIRY_ITEM
 from hub.services.identity.expiry import Expiry
 from hub.services.identity.renewal import Renewal
 from hub.services.update.loop import ITEM as UPDATE_ITEM
-from hub.services.update.loop import HubAround, Updates
+from hub.services.update.loop import RAN_ITEM, HubAround, Updates
 from hub.services.update.slots import Slots
 from hub.services.uplink.loop import Uplink
 from hub.wire.keys.identity import Identity
 from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.uplink.cbor import encode
-from hub.wire.uplink.envelope import seal
+from hub.wire.uplink.envelope import PublicKey, seal
+from hub.wire.uplink.firmware import ROLE, FirmwareNote, open_firmware
 from hub.wire.uplink.receipt import Receipt
 from hub.wire.version import VERSION
 from store import Store, StoreError, factory_reset, owner
@@ -106,6 +109,7 @@ class Foundation:
         self.stopping = asyncio.Event()
         self.health = Health()
         self.liveness = Liveness(monotonic)
+        self.board = read_board(config.slots_dir)
         certificate = self.identity.certificate
         self.clock = Clock(
             floor_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
@@ -130,7 +134,7 @@ class Foundation:
         store = Store(
             config.data_dir,
             seal=seal_message,
-            max_mb=config.max_mb,
+            max_mb=store_budget_mb(config),
             retention_days=config.retention_days,
             daily_write_mb=config.daily_write_mb,
             deflate=config.uplink.deflate,
@@ -142,6 +146,9 @@ class Foundation:
         announce_at_start(store, self.identity)
         reason = "factory-reset" if factory_reset.is_done(config.data_dir) else "start"
         store.record_event("hub.started", {"boot": store.boot, "version": VERSION, "reason": reason})
+        if self.board is not None and self.board.data == "memory":
+            self.health.raise_condition("data-in-memory", self.board.data_why)
+            store.record_event("store.in_memory", {"reason": self.board.data_why})
         if other:
             store.record_event("store.set_aside", {"hub": other, "folder": owner.folder_of(other)})
         return store
@@ -217,11 +224,12 @@ class Daemon:
         self._expiry = Expiry(store, health, state.pop(EXPIRY_ITEM, None))
         self._settings = Settings(base.config, store, state.pop(SETTINGS_ITEM, None), override)
         self._config = config = self._settings.config
-        state_of_update = state.pop(UPDATE_ITEM, None)
+        state_of_update, slot_that_ran = state.pop(UPDATE_ITEM, None), state.pop(RAN_ITEM, None)
+        self._flash_told = state.pop(FLASH_ITEM, None)
         self._radio_network = RadioNetwork(store, state.pop(RADIO_NETWORK_ITEM, None))
         self._controller = self._restored_controller(state)
         self._renewal = self._make_renewal()
-        self._updates = self._make_updates(state_of_update)
+        self._updates = self._make_updates(state_of_update, slot_that_ran)
         self._tracer = Tracer(base.bridge)
         self._control = ControlService(
             self._controller, store, base.bridge, health,
@@ -264,6 +272,7 @@ class Daemon:
             random=random.random,
             book=book,
             recovery_key=recovery_key(config),
+            machine_boot=machine_boot(config.run_dir),
         )
         controller.trial.kept = kept
         for name in controller.restore(state, now):
@@ -284,7 +293,7 @@ class Daemon:
             base.store.record_event, adopted, random.random,
         )  # fmt: skip
 
-    def _make_updates(self, kept: bytes | None) -> Updates:
+    def _make_updates(self, kept: bytes | None, ran: bytes | None) -> Updates:
         config, base = self._config, self._base
 
         def context() -> ssl.SSLContext:
@@ -305,6 +314,7 @@ class Daemon:
             config.data_dir / "update", Slots(config.slots_dir), base.store, base.health, around,
             max_bytes=config.update_max_mb << 20, bytes_per_s=config.update_kb_s * 1000,
             well_s=config.update_well_s, uplink_s=config.update_uplink_s, spread_s=config.update_spread_s, kept=kept,
+            board=base.board, ran=ran,
         )  # fmt: skip
         updates.forget_unless(self._controller.jobs)
         return updates
@@ -318,6 +328,7 @@ class Daemon:
             base.health,
             heartbeat_s=config.heartbeat_s,
             version=VERSION,
+            board=base.board,
             groups=config.groups,
             command=self._control.command,
             forgot=self._control.forget,
@@ -376,6 +387,7 @@ class Daemon:
             control=self._control,
             uplink=self._uplink,
             updates=self._updates,
+            board=base.board,
             trace=self._tracer,
             radio=lambda: self._radio,
             radio_state=self._absent_radio,
@@ -383,6 +395,7 @@ class Daemon:
             start_anew=base.start_anew,
             reload=self.reload,
             changes=lambda: self._settings.changes,
+            flash=lambda: self._supervision.flash(),
         )
 
     def _watched(self) -> Watched:
@@ -390,6 +403,7 @@ class Daemon:
         return Watched(
             data_dir=self._config.data_dir,
             run_dir=self._config.run_dir,
+            flash_told=self._flash_told,
             started_at=base.started_at,
             store=base.store,
             health=base.health,
@@ -499,6 +513,7 @@ class Daemon:
             self._control.use_radio(radio)
             radio.keep_network = self._radio_network.keep
             radio.kept_network = self._radio_network.document
+            radio.open_note = self._open_firmware
             await base.bridge.add_link(radio)
         except Exception as error:
             # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
@@ -512,7 +527,9 @@ class Daemon:
         self._radio = radio
         self._tracer.radio = radio
         self._control.on_price = lambda: self._tell_prices(radio)
+        self._control.on_limit = lambda: self._tell_limit(radio)
         self._tell_prices(radio)
+        self._tell_limit(radio)
         return True
 
     async def _let_uplink_go_first(self) -> None:
@@ -537,6 +554,22 @@ class Daemon:
         if table is not None:
             # Displays keep the newer of two tables: told again, it is newer.
             radio.tell_prices(table["currency"], [tuple(step) for step in table["steps"]], utc_ms() // 1000)
+
+    def _open_firmware(self, note: bytes) -> FirmwareNote:
+        t = self._base.trusted_utc()
+        if t is None:
+            raise ValueError("the clock is not trustworthy yet: who may sign cannot be judged")
+
+        def key_for(kid: str) -> PublicKey | None:
+            operator = self._controller.authority.operators.get(kid)
+            return operator.public_key if operator is not None and operator.may(ROLE, t) else None
+
+        return open_firmware(note, key_for)
+
+    def _tell_limit(self, radio: Radio) -> None:
+        held, now = self._controller.household.held, monotonic()
+        duration_s = None if held is None or held.until is None else held.until - now
+        radio.tell_limit(None if held is None else held.watts, utc_ms() // 1000, duration_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

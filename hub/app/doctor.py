@@ -72,6 +72,10 @@ def condition(code: str, detail: str = "", remedy: str = "") -> Check:
 def daemon_findings(status: dict[str, Any]) -> Iterable[Check]:
     """What a running hub says of itself."""
     yield Check("daemon", FINE, f"{status['hub']}, version {status['version']}, up {status['uptime_s']:.0f} s")
+    board = status.get("board")  # a bundle of an earlier version has none
+    if board:
+        text = f"{board['image']} in slot {board['slot']}, rollback index {board['rollback_index']}"
+        yield Check("image", FINE, f"{text}; data in {'the ' * (board['data'] == 'partition')}{board['data']}")
     for row in status["conditions"]:
         severity = ERROR if row["severity"] == "error" else WARNING
         yield Check(row["code"], severity, row["text"], row["remedy"], row.get("why", ""))
@@ -136,9 +140,12 @@ def _storage(config: Config, _status: Any) -> Iterable[Check]:
     if free < _NO_SPACE_BYTES:
         yield condition("store-full", f"{free // 1024} KiB are free in {place}")
         return
+    from hub.app.startup_checks import said_of_budget
+
     severity = WARNING if free < _LITTLE_SPACE_BYTES else FINE
     remedy = "free space there: the hub gives up old history first, then thins" if severity == WARNING else ""
-    yield Check("storage", severity, f"{free // 2**20} MiB are free in {place}", remedy)
+    text = "; ".join(filter(None, (f"{free // 2**20} MiB are free in {place}", said_of_budget(config))))
+    yield Check("storage", severity, text, remedy)
 
 
 def _ports(config: Config, _status: Any) -> Iterable[Check]:

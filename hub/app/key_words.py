@@ -43,7 +43,7 @@ KEY_MEANINGS = {
     "uplink.topic_prefix": "before every topic, for brokers that give a tenant a tree of its own",
     "uplink.est_url": "where the hub's certificate is renewed (EST, RFC 7030); absent: nowhere",
     "forward.out": "local topics that also go up unchanged",
-    "store.max_mb": "how large the database may become",
+    "store.max_mb": "how large the database may become; less where the partition does not bear it beside an update",
     "store.retention_days": "how long readings stay here after delivery",
     "store.daily_write_mb": "flash written in a day before commits wait for company; 0: no bound",
     "update.slots_dir": "where slots are spoken for; not there: no updates",

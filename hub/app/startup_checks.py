@@ -5,6 +5,7 @@ import logging
 import os
 from pathlib import Path
 
+from drivers.flash import bearable_mb
 from drivers.meter.cipher import BadKeys, Keys, parse_keys
 from hub.app.config import Config, ConfigError
 from hub.core.control.controller import ControlSettings
@@ -19,6 +20,23 @@ from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.envelope import PublicKey
 
 log = logging.getLogger(__name__)
+
+
+def store_budget_mb(config: Config) -> int:
+    """How large the database may become: store.max_mb, where the partition bears that beside an update."""
+    update_mb = config.update_max_mb if config.slots_dir.is_dir() else 0
+    bearable = bearable_mb(config.data_dir, update_mb)
+    return config.max_mb if bearable is None else min(config.max_mb, bearable)
+
+
+def said_of_budget(config: Config) -> str:
+    """One line where the partition bears less than store.max_mb, else ""."""
+    budget_mb = store_budget_mb(config)
+    if budget_mb >= config.max_mb:
+        return ""
+    room = f" beside an update of {config.update_max_mb} MB" if config.slots_dir.is_dir() else ""
+    return f"store.max_mb = {config.max_mb} is more than {config.data_dir} bears{room}: {budget_mb} MB are used"
+
 
 _MAX_KEY_BYTES = 1024  # two lines of 32 digits, and comments
 

@@ -13,8 +13,9 @@ from cryptography.x509 import Certificate
 
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
-from drivers.flash import FlashLife
+from drivers.flash import FlashLife, FlashWear
 from drivers.systemd import notify, watchdog_interval_s
+from hub.core.control.records import Journal
 from hub.core.gateway import session as states
 from hub.core.gateway.session import Session
 from hub.core.health import Health
@@ -22,6 +23,7 @@ from hub.core.liveness import Liveness
 from hub.services.identity.expiry import Expiry
 from hub.wire.keys.operators import Operators
 from hub.wire.printable import plain
+from hub.wire.uplink.cbor import encode
 from store import Store, StoreError, StoreFailing, StoreFull, StoreReadOnly
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ STARTS_FILE = "starts"
 _SLOW_MS = 1500.0, 500.0  # a commit, of late: when it is said, and when it is over
 _KNOWN_AFTER = 8  # commits
 _WORN_PERCENT = 90
+FLASH_ITEM = "flash"  # what the flash last said of itself
 _LOCAL = ("store-failing", "store-read-only", "loop-stuck")
 OPERATOR_WARNED_S = 30 * 86400.0
 _UNWRITABLE = ("store-full", "store-read-only", "store-failing")
@@ -74,7 +77,7 @@ def _unwritable(error: Exception, data_dir: Path) -> str:
 class Watched:
     """What is looked after. `probe()`: ask the hub as an engineer would; `set_clock(offset_s, is_trusted)`:
     control's; `internal_errors()`: of the gateway; `pressures()`: bounds that strangers made felt; `is_radio_up()`:
-    whether there is a radio that works."""
+    whether there is a radio that works; `flash_told`: what the store has of FLASH_ITEM."""
 
     data_dir: Path
     run_dir: Path
@@ -95,6 +98,7 @@ class Watched:
     is_radio_up: Callable[[], bool]
     probe: Callable[[], Awaitable[None]]
     start_anew: Callable[[], None]
+    flash_told: bytes | None = None
 
 
 class Supervision:
@@ -105,6 +109,7 @@ class Supervision:
         self._salvaged = self._errors = 0
         self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
         self._flash = FlashLife(watched.data_dir)
+        self._wear_told: FlashWear | None = None
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -148,9 +153,7 @@ class Supervision:
         commit_ms = status["commit_ms"]
         is_slow = bool(hub.store.epoch and status["commits"] >= _KNOWN_AFTER and commit_ms > slow_ms)
         health.set_condition("store-slow", is_slow, f"{commit_ms / 1000:.1f} s a commit")
-        worn = self._flash.used_percent(monotonic())
-        is_worn = worn is not None and worn >= _WORN_PERCENT
-        health.set_condition("store-worn", is_worn, f"{worn} % of it is used, by its own register")
+        self._check_flash()
         health.set_condition("store-wear", status["stretched"], f"up to {status['window_s']} s now")
         felt = hub.pressures()
         for code in PRESSURES:
@@ -161,6 +164,29 @@ class Supervision:
             health.raise_condition("internal-error", f"{errors} in the gateway; see the journal")
         for code in _WITHOUT_AN_END:
             self._let_pass(code)
+
+    def _check_flash(self) -> None:
+        """Its own word on its age: a condition near its end, and an event at each step."""
+        wear = self._flash.wear(monotonic())
+        life, pre_eol = wear
+        says = f"{life} % of it is used" if life is not None else "how much of it is used it does not say"
+        if pre_eol not in (None, "normal"):
+            says += f", its blocks in reserve: {pre_eol}"
+        is_worn = (life is not None and life >= _WORN_PERCENT) or pre_eol in ("warning", "urgent")
+        self._hub.health.set_condition("store-worn", is_worn, f"{says}, by its own registers")
+        if wear == self._wear_told or wear == (None, None) or not self._hub.store.epoch:
+            return
+        self._wear_told = wear
+        item = encode([life, pre_eol])
+        if item != self._hub.flash_told:
+            fields = {name: value for name, value in wear._asdict().items() if value is not None}
+            asyncio.wrap_future(
+                self._hub.store.commit_control(Journal(kept={FLASH_ITEM: item}, events=[("flash.aged", fields)]))
+            ).add_done_callback(lambda done: done.exception())  # where nothing can be written, that is told of
+
+    def flash(self) -> FlashWear:
+        """For `meterhub status`."""
+        return self._flash.wear(monotonic())
 
     def _let_pass(self, code: str) -> None:
         """What happened, and is over, is told for a day after it happened last."""

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from hub.cli import headend_audit, headend_keep, headend_keygen, headend_send, headend_watch
+from hub.cli import headend_audit, headend_firmware, headend_keep, headend_keygen, headend_send, headend_watch
 from hub.cli.common import Subparsers
 
-_ACTIONS = (headend_watch, headend_keep, headend_send, headend_keygen, headend_audit)
+_ACTIONS = (headend_watch, headend_keep, headend_send, headend_keygen, headend_audit, headend_firmware)
 
 
 def register(subparsers: Subparsers) -> None:

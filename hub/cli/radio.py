@@ -5,6 +5,7 @@ import html
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from hub.cli.common import (
 from hub.cli.offline import ask_or_read, from_bundle
 from hub.cli.words import pairs
 
+_BACKUP_HELP = "- for standard output, also the default where that is no terminal (else: radio-PAN-TIME.json, here)"
+
 
 def register(subparsers: Subparsers) -> None:
     radio = subparsers.add_parser("radio", help="the Zigbee radio", description="the Zigbee radio")
@@ -35,12 +38,18 @@ def register(subparsers: Subparsers) -> None:
     add_bundle_option(parser)
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it into this file")
     parser = add_verb(actions, "backup", backup, "write the network into a file: keys included, so guard it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: radio-PAN-TIME.json, here)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=_BACKUP_HELP)
     parser = add_verb(actions, "restore", restore, "put a backed up network into this radio, in place of its own")
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a backup; `-`: from standard input")
     parser.add_argument("--yes", action="store_true", help="do it: the network that the radio has now is given up")
+    parser = add_verb(actions, "channel", channel, "move the network to another channel, told to all its devices")
+    parser.add_argument("to", metavar="CHANNEL", help="11 to 26, or auto: the quietest")
+    parser.add_argument("--in", dest="in_s", type=int, default=0, metavar="SECONDS", help="so much later")
+    parser = add_verb(actions, "rotate-key", rotate_key, "give the network another key; takes half a minute")
+    parser.add_argument("--yes", action="store_true", help="do it: who sleeps through it may be away for a day")
     parser = add_verb(actions, "remove", remove, "take a device off the network for good")
     parser.add_argument("ieee", metavar="IEEE", help="its 16 hex digits, as `meterhub radio info` shows them")
+    add_bundle_option(add_verb(actions, "firmware", firmware, "what appliances are offered, and what is refused"))
     parser = add_verb(actions, "permit", permit, "let a device join by its install code, or for a while any (--any)")
     parser.add_argument("--seconds", type=int, default=60, help="1 to 254 (default: %(default)s)")
     parser.add_argument("--ieee", help="only this device, by its 16 hex digits; with --install-code")
@@ -53,12 +62,69 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(radio)
     else:
-        for key, value in pairs({key: value for key, value in radio.items() if key != "devices"}).items():
+        for key, value in pairs(
+            {key: value for key, value in radio.items() if key not in ("devices", "firmware")}
+        ).items():
             say(f"{key:12} {value}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
     return FINE if radio["state"] in ("up", "off") else PROBLEM
+
+
+def firmware(arguments: argparse.Namespace) -> int:
+    figures = ask_or_read(arguments, "status")["radio"].get("firmware") or {
+        "images": [],
+        "refused": {},
+        "loading": None,
+    }
+    if arguments.json:
+        print_json(figures)
+    else:
+        rows = [
+            [
+                row["file"],
+                f"0x{row['manufacturer']:04X}",
+                f"0x{row['type']:04X}",
+                f"0x{row['version']:08X}",
+                row["bytes"],
+            ]
+            for row in figures["images"]
+        ]
+        if rows:
+            print_table(["file", "manufacturer", "type", "version", "bytes"], rows)
+        for name, why in figures["refused"].items():
+            say(f"{name}: refused: {why}")
+        if figures["loading"] is not None:
+            say(f"{figures['loading']} loads: {figures['loaded_bytes']} bytes so far")
+    return PROBLEM if figures["refused"] else FINE
+
+
+def channel(arguments: argparse.Namespace) -> int:
+    to = None if arguments.to == "auto" else arguments.to
+    if to is not None and not (to.isdecimal() and 11 <= int(to) <= 26):
+        complain("a channel is 11 to 26, or auto")
+        return USAGE
+    answer = ask_daemon(
+        arguments, "radio.channel", timeout_s=_SCAN_S, to=None if to is None else int(to), in_s=arguments.in_s
+    )
+    if arguments.json:
+        print_json(answer)
+    else:
+        say(f"the network moves to channel {answer['channel']} in {answer['in_s']} s")
+    return FINE
+
+
+def rotate_key(arguments: argparse.Namespace) -> int:
+    if not arguments.yes:
+        complain("who sleeps through it, or is switched off for a day, has to join anew; say --yes if you mean it")
+        return USAGE
+    answer = ask_daemon(arguments, "radio.rotate_key", timeout_s=_BACKUP_S)
+    if arguments.json:
+        print_json(answer)
+    else:
+        say(f"the network has another key, number {answer['sequence']}; backups of before are of no use")
+    return FINE
 
 
 def remove(arguments: argparse.Namespace) -> int:
@@ -151,6 +217,10 @@ def svg_of(rows: list[dict[str, Any]]) -> str:
 def backup(arguments: argparse.Namespace) -> int:
     document = ask_daemon(arguments, "radio.backup", timeout_s=_BACKUP_S)
     made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    if str(arguments.out) == "-" or (arguments.out is None and not sys.stdout.isatty() and not arguments.json):
+        json.dump(document, sys.stdout, indent=1)
+        complain(f"{len(document['devices'])} devices; it holds the network's keys")
+        return FINE
     path: Path = arguments.out or Path(f"radio-{document['pan_id']}-{made_at}.json")
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -167,7 +237,8 @@ def backup(arguments: argparse.Namespace) -> int:
 
 def restore(arguments: argparse.Namespace) -> int:
     try:
-        document = json.loads(arguments.file.read_text("utf-8"))
+        from_pipe = str(arguments.file) == "-"
+        document = json.loads(sys.stdin.read() if from_pipe else arguments.file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         complain(f"{arguments.file}: {error.strerror if isinstance(error, OSError) else 'not a backup of a network'}")
         return USAGE

@@ -16,11 +16,14 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--rauc", default=here.rauc, help="RAUC's command (default: %(default)s)")
     parser.add_argument("--os-release", type=Path, default=here.os_release, help="names IMAGE_VERSION")
     parser.add_argument("--boot-id", type=Path, default=here.boot_id, help="differs in every boot")
+    parser.add_argument("--root", type=Path, default=here.root, help="of the slot that runs (default: %(default)s)")
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    place = SystemPlaces(arguments.folder, arguments.bundle, arguments.rauc, arguments.os_release, arguments.boot_id)
+    place = SystemPlaces(
+        arguments.folder, arguments.bundle, arguments.rauc, arguments.os_release, arguments.boot_id, arguments.root
+    )
     try:
         serve_one(place)
     except OSError as error:

@@ -52,6 +52,10 @@ def page(answer: dict[str, Any]) -> Iterator[str]:
     """How a hub is, line by line."""
     uplink, store, radio, han = answer["uplink"], answer["store"], answer["radio"], answer["han"]
     yield (f"hub      {answer['hub']}  version {answer['version']}  epoch {answer['epoch']}  boot {answer['boot']}")
+    if answer.get("board"):
+        board = answer["board"]
+        where = "" if board["data"] == "partition" else f"  data in {board['data']}"
+        yield (f"image    {board['image']}  slot {board['slot']}{where}")
     yield (f"process  up {duration(answer['uptime_s'])}, {format_bytes(answer['process']['rss_bytes'])} resident")
     since = f" since {format_time(uplink['since'] * 1000)} ({ago(uplink['since'] * 1000)})" if uplink["since"] else ""
     rtt = f", {uplink['rtt_ms']} ms" if uplink["rtt_ms"] is not None else ""

@@ -324,6 +324,20 @@ CONDITIONS: dict[str, Kind] = {
         why="Orders and acknowledgements do not arrive: readings come twice, limits late.",
         depends_on=("radio-missing", "radio-silent", "radio-refuses", "radio-starting"),
     ),
+    "radio-database": Kind(
+        "warning",
+        "the Zigbee radio's database cannot be opened: the home is served without it",
+        "none at first: the hub looks for it each minute; if it lasts, send a support bundle (meterhub bundle)",
+        why="The home's devices are asked anew what they are, and those that join are known by their address alone.",
+        depends_on=("radio-missing", "radio-silent", "radio-refuses", *_UNWRITABLE),
+    ),
+    "radio-slow": Kind(
+        "warning",
+        "frames wait for the Zigbee radio: it carries less than it is given",
+        "see who is not reached, or says too much (meterhub adapters, meterhub radio info); then look for interference",
+        why="What waits for ten seconds is given up: orders come late, adapters ask twice.",
+        depends_on=("radio-missing", "radio-silent", "radio-refuses", "radio-starting", "radio-undelivered"),
+    ),
     "radio-starting": Kind(
         "warning",
         "the Zigbee radio is starting",
@@ -349,6 +363,12 @@ CONDITIONS: dict[str, Kind] = {
         "an appliance says more than its share: most of it is dropped",
         "look at the appliance (meterhub adapters); a restart or a new firmware of it may help",
         why="The air is shared: one that talks without end takes it from the others.",
+    ),
+    "firmware-refused": Kind(
+        "warning",
+        "firmware for an appliance is not offered: it is not what an operator signed",
+        "sign it (meterhub headend firmware) or take it out of the folder zigbee-firmware",
+        why="Whoever could change an appliance's firmware could do with it as he likes.",
     ),
     "adapters-silent": Kind(
         "error",
@@ -456,6 +476,18 @@ CONDITIONS: dict[str, Kind] = {
         "the boot loader was not told that this slot is good; the board will be started anew",
         "look at the journal (journalctl -u meterhub-slots -u rauc) and at `rauc status`",
         why="The boot loader counts starts without a good word, and then takes the other slot.",
+    ),
+    "slot-damaged": Kind(
+        "error",
+        "the slot that runs cannot be read everywhere; the board starts anew in the other, if that is good",
+        "let the utility update this board: an update writes the other slot anew; if it comes back, exchange the board",
+        why="What the hub has not read yet of its own programs may end it at any moment.",
+    ),
+    "data-in-memory": Kind(
+        "error",
+        "the data partition cannot be used: the home is served from memory, and each start forgets it",
+        "switch the board off and on once; if it stays, exchange the board, or bring it a card with its identity",
+        why="What has not gone up when the power fails is lost; the readings of before stay where nobody reads them.",
     ),
     "data-unencrypted": Kind(
         "error",

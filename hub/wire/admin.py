@@ -127,6 +127,26 @@ class DisplayFigures(TypedDict):
 
     questions: int
     prices_told: int
+    messages_told: int
+
+
+class FirmwareImage(TypedDict):
+    """Firmware for appliances that is offered; numbers as its maker gave them."""
+
+    file: str
+    manufacturer: int
+    type: int
+    version: int
+    bytes: int
+
+
+class FirmwareFigures(TypedDict):
+    """The folder of firmware for appliances: what is offered, what is refused and why, who loads."""
+
+    images: list[FirmwareImage]
+    refused: dict[str, str]
+    loading: str | None
+    loaded_bytes: int | None
 
 
 class RadioAnswer(TypedDict):
@@ -152,7 +172,10 @@ class RadioAnswer(TypedDict):
     refused: NotRequired[int]
     members: NotRequired[int]
     permit_s: NotRequired[int]
+    move_to: NotRequired[int | None]
+    move_in_s: NotRequired[int | None]
     displays: NotRequired[DisplayFigures]
+    firmware: NotRequired[FirmwareFigures]
     devices: NotRequired[dict[str, RadioDevice]]
 
 
@@ -242,6 +265,23 @@ class UpdateFigures(TypedDict):
     text: str
 
 
+class BoardFigures(TypedDict):
+    """What was started, of a board with two slots. `data`: "partition", or "memory" where that could not be used."""
+
+    image: str
+    slot: str
+    rollback_index: int
+    data: str
+
+
+class FlashFigures(TypedDict):
+    """What the flash says of its life (eMMC's EXT_CSD). `life_used_percent`: in steps of ten, at most so much, 110 is
+    beyond it; `pre_eol`: "normal", "warning" or "urgent", of the blocks in reserve. None: it does not say."""
+
+    life_used_percent: int | None
+    pre_eol: str | None
+
+
 class ProcessFigures(TypedDict):
     """The daemon itself."""
 
@@ -265,6 +305,8 @@ class StatusAnswer(TypedDict):
     limit: ControlFigures
     meter: MeterFigures
     update: UpdateFigures
+    board: BoardFigures | None
+    flash: FlashFigures
     process: ProcessFigures
     conditions: list[ConditionRow]
 
@@ -442,6 +484,19 @@ class RestoreAnswer(TypedDict):
     channel: int
 
 
+class KeyAnswer(TypedDict):
+    """The network has another key; the number of it."""
+
+    sequence: int
+
+
+class MoveAnswer(TypedDict):
+    """The network will move to another channel."""
+
+    channel: int
+    in_s: int
+
+
 class RemoveAnswer(TypedDict):
     """`told`: whether the device could be told to leave."""
 
@@ -509,6 +564,8 @@ ANSWERS: dict[str, Any] = {
     "radio.backup": dict[str, Any],  # the open coordinator backup format
     "radio.restore": RestoreAnswer,
     "radio.remove": RemoveAnswer,
+    "radio.rotate_key": KeyAnswer,
+    "radio.channel": MoveAnswer,
     "factory_reset": ResetAnswer,
     "reload": ReloadAnswer,
     "operators": OperatorsAnswer,

@@ -434,6 +434,41 @@ def test_a_boot_loader_that_is_not_told(make_timed: Make, clock: Clock, tmp_path
         board.stop()
 
 
+@pytest.mark.condition("slot-damaged")
+def test_a_slot_that_cannot_be_read(make_timed: Make, clock: Clock, tmp_path: Path) -> None:
+    """The first bytes of a process's memory answer as a bad block does. The other slot is no better: it stays."""
+    board = Board(tmp_path / "board")
+    bad = board.folder / "A/late.pyc"
+    bad.symlink_to("/proc/self/mem")
+    hub = make_timed(update__slots_dir=str(board.slots_dir), update__well_s=0)
+    board.start(hub)
+    try:
+        wait_came("slot-damaged", hub.conditions)
+        assert board.boots == [] and "good" not in board.read()
+        bad.unlink()
+        wait_went("slot-damaged", later(hub, clock, 30))
+    finally:
+        board.stop()
+
+
+@pytest.mark.condition("data-in-memory")
+def test_a_board_whose_data_partition_is_not_used(make_hub: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "slots"
+    folder.mkdir()
+    told = "slot=B\nimage=2.0.0\nindex=1\ndata={}\ndata_why={}\n"
+    (folder / "board").write_text(told.format("memory", "its header is foreign"))
+    hub = make_hub(update__slots_dir=str(folder)).start()
+    wait_came("data-in-memory", hub.conditions)
+    assert "its header is foreign" in hub.conditions()["data-in-memory"]["text"]
+    told_of = json.loads(hub.cli("events", "--json").stdout)
+    assert [event["reason"] for event in told_of if event["event"] == "store.in_memory"] == ["its header is foreign"]
+    hub.stop()
+    (folder / "board").write_text(told.format("partition", ""))
+    hub.start()
+    wait_for("a look", lambda: hub.status()["uptime_s"] > 1)
+    wait_went("data-in-memory", hub.conditions)
+
+
 def connect(client_id: str) -> bytes:
     body = struct.pack(">BBBH", 0x04, 0x04, 1, 60) + client_id.encode()
     return bytes((len(body) + 2 - 1,)) + body
@@ -479,8 +514,18 @@ def test_a_flash_near_its_end(make_timed: Make, clock: Clock, tmp_path: Path) ->
     hub.within = ["unshare", "--mount", "sh", "-c", own_sysfs]
     hub.start()
     wait_came("store-worn", hub.conditions)
+    assert hub.status()["flash"] == {"life_used_percent": 100, "pre_eol": None}
     (device / "life_time").write_text("0x01 0x02\n")  # another board's
     wait_went("store-worn", later(hub, clock, 0.6 * DAY_S))
+    # The cells are young, and the blocks in reserve are used up.
+    (device / "pre_eol_info").write_text("0x02\n")
+    wait_came("store-worn", later(hub, clock, 0.6 * DAY_S))
+    assert "its blocks in reserve: warning" in hub.conditions()["store-worn"]
+    (device / "pre_eol_info").write_text("0x01\n")
+    wait_went("store-worn", later(hub, clock, 0.6 * DAY_S))
+    told = [event for event in hub.ask("events") if event["event"] == "flash.aged"]
+    assert [event["life_used_percent"] for event in told] == [100, 20, 20, 20]
+    assert [event.get("pre_eol") for event in told] == [None, None, "warning", "normal"]
 
 
 @pytest.mark.condition("radio-unstable")

@@ -1,5 +1,6 @@
 """Wrong certificates give no session, a clear condition and no loss; wrong configurations one clear line."""
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -168,3 +169,20 @@ def test_data_that_rests_unencrypted_is_told_where_the_image_promised_otherwise(
     hub.start()
     wait_for("another condition, so that the hub has looked", lambda: hub.conditions() or hub.status()["uptime_s"] > 3)
     assert "data-unencrypted" not in hub.conditions()
+
+
+def test_a_store_that_its_partition_does_not_bear_is_made_smaller_and_it_is_said(
+    make_hub: Callable[..., Hub], tmp_path: Path
+) -> None:
+    slots = tmp_path / "slots"
+    slots.mkdir()
+    hub = make_hub(store__max_mb=1_000_000, update__slots_dir=str(slots), update__max_mb=200).start()
+    around = os.statvfs(tmp_path)
+    total_mb = around.f_blocks * around.f_frsize >> 20
+    bears_mb = max(total_mb - total_mb // 20 - 200, total_mb // 2)
+    assert hub.status()["store"]["max_bytes"] == bears_mb << 20
+    says = (
+        f"store.max_mb = 1000000 is more than {hub.data_dir} bears beside an update of 200 MB: {bears_mb} MB are used"
+    )
+    for verb in ("check-config", "doctor"):
+        assert says in hub.cli(verb).stdout

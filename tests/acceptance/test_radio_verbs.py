@@ -1,11 +1,16 @@
 """`meterhub radio scan, map, backup, restore` against the emulated radio: what an engineer does with a stick."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from hub.wire.zigbee.ota import ImageHeader, header_of
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
+from tests.harness.operator import Operator, write_operators
 from tests.harness.radio import Radio
 from tests.harness.waiting import wait_for
 
@@ -81,3 +86,28 @@ def test_a_device_is_taken_off_the_network(make_hub: Callable[..., Hub], control
         assert hub.cli("radio", "remove", ADAPTER).returncode != 0, "it is no member any more"
     finally:
         radio.close()
+
+
+def test_firmware_that_an_admin_signed_is_offered_and_what_another_signed_is_not(
+    make_hub: Callable[..., Hub], control_point: ControlPoint, tmp_path: Path
+) -> None:
+    admin, guest = Operator("chief", "admin"), Operator("guest", "limit")
+    file = write_operators(tmp_path / "operators.toml", admin, guest)
+    with contextlib.closing(Radio([]).start()) as radio:
+        hub = make_hub(radio__path=str(radio.path), control__operators_file=str(file))
+        folder = hub.data_dir / "zigbee-firmware"
+        folder.mkdir(parents=True)
+        for name, operator, image_type in (("signed", admin, 1), ("by-a-guest", guest, 2)):
+            image = folder / f"{name}.ota"
+            image.write_bytes(header_of(ImageHeader(0x1166, image_type, 2, 100)).ljust(100, b"x"))
+            key = tmp_path / f"{operator.kid}.key"
+            key.write_bytes(operator.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            done = hub.cli("headend", "firmware", str(image), "--key", str(key), "--kid", operator.kid)
+            assert done.returncode == 0 and "version 0x00000002" in done.stdout, done.stderr
+        hub.start()
+        _up(hub)
+        wait_for("both to be judged", lambda: len(hub.status()["radio"]["firmware"]["refused"]) == 1)
+        done = hub.cli("radio", "firmware", "--json")
+        said = json.loads(done.stdout)
+        assert done.returncode == 1 and [row["file"] for row in said["images"]] == ["signed.ota"]
+        assert "role admin" in said["refused"]["by-a-guest.ota"]

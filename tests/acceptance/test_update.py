@@ -2,6 +2,7 @@
 receipt is true after the restarts, too."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -220,6 +221,39 @@ def test_a_fleet_that_is_told_at_one_moment_does_not_come_at_one_moment(fleet: F
     crowd = fleet.send(fleet.board.bundle("2.0.2"), "2.0.2", aud="all")
     fleet.wait_story(crowd, "accepted", "applied", "completed")
     assert "waiting" in [event["state"] for event in fleet.events("update.progress") if event["version"] == "2.0.2"]
+
+
+def test_another_slot_that_nobody_asked_for_is_told(fleet: Fleet) -> None:
+    """A slot that is damaged gives its turn to the other, which may be a release of long ago."""
+    cti = fleet.send(fleet.board.bundle("2.0.0"), "2.0.0")
+    fleet.wait_story(cti, "accepted", "applied", "completed")
+    assert fleet.board.read()["booted"] == "B"
+    state = json.loads(fleet.control_point.states[-1])
+    assert (state["state"], state["image"], state["slot"]) == ("online", "2.0.0", "B")
+    assert fleet.events("slot.fell_back") == [], "an update tells its own story"
+    # Its files cannot be read any more, as the hub finds at its next start, before it says that the slot is good.
+    (fleet.board.folder / "A/os-release").write_text('IMAGE_VERSION="1.0.0"\n')
+    left = fleet.board.read()["left"]
+    fleet.board.write(left=left | {"A": 3})
+    (fleet.board.folder / "B/late.pyc").symlink_to("/proc/self/mem")
+    marked = len(fleet.board.read()["good"])
+    fleet.board.boot()
+    wait_for("the other slot", lambda: fleet.board.read()["booted"] == "A")
+    wait_for("the event", lambda: fleet.events("slot.fell_back"))
+    told = fleet.events("slot.fell_back")[0]
+    assert (told["slot"], told["version"]) == ("A", "1.0.0")
+    assert (told["from_slot"], told["from_version"]) == ("B", "2.0.0")
+    assert "B" not in fleet.board.read()["good"][marked:], "a slot that cannot be read was called good"
+    fleet.hub.wait_uplink()
+    status = fleet.hub.status()["board"]
+    assert status == {"image": "1.0.0", "slot": "A", "rollback_index": 1, "data": "partition"}
+    assert "image    1.0.0  slot A" in fleet.hub.cli("status").stdout
+    assert "1.0.0 in slot A, rollback index 1; data in the partition" in fleet.hub.cli("doctor").stdout
+    # An older release over the slot that runs: neither.
+    (fleet.board.folder / "A/os-release").write_text('IMAGE_VERSION="0.9.0"\n')
+    fleet.board.boot()
+    wait_for("the event", lambda: len(fleet.events("slot.fell_back")) == 2)
+    assert fleet.events("slot.fell_back")[1]["version"] == "0.9.0"
 
 
 def test_a_file_that_an_engineer_brought(fleet: Fleet) -> None:

@@ -58,7 +58,11 @@ def test_kills_and_resets_lose_nothing(hub: Hub, radio: Radio, control_point: Co
         disturb()
         if disturb == hub.kill:
             hub.start()
-        radio.wait_published("boiler", before + 3)
+        try:
+            radio.wait_published("boiler", before + 3)
+        except AssertionError as error:
+            adapter = {key: value for key, value in radio.device("boiler").items() if key != "published"}
+            raise AssertionError(f"{error}\n{hub.status()['radio']}\n{adapter}\n{hub.log()}") from None
     wait_for("the radio", lambda: hub.status()["radio"]["state"] == "up")
     acknowledged = [row for row in radio.published("boiler") if row[2] == 0 and row[0] == 1]
     assert len(acknowledged) >= 4

@@ -1,20 +1,24 @@
 """Field access: a real sshd lets in who shows a certificate, and gives them the `meterhub` command line alone."""
 
 import getpass
+import io
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.pki import DevelopmentAuthority
 from deploy.provision.device import console_code, console_hash
+from hub.services.admin.bundle import from_text
 from tests.harness.hub import ROOT, Hub
 from tests.harness.waiting import DEFAULT_TIMEOUT_S, free_port, wait_for
 
@@ -104,11 +108,19 @@ class Sshd:
         )  # fmt: skip
 
     def ssh(self, *words: str, options: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self._command(words, options), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+
+    def _command(self, words: Sequence[str], options: tuple[str, ...] = ()) -> list[str]:
         base = ["ssh", "-F", "none", "-p", str(self.port), "-i", str(self.folder / "engineer"), "-o", "BatchMode=yes",
                 "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.folder}/known", "-o",
                 "IdentitiesOnly=yes", *options]  # fmt: skip
-        command = [*base, f"{self.user}@127.0.0.1", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        return [*base, f"{self.user}@127.0.0.1", *words]
+
+    def output(self, *words: str) -> bytes:
+        """What a command that went well wrote, octet for octet."""
+        return subprocess.run(self._command(words), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True).stdout
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -149,6 +161,17 @@ def test_a_certificate_opens_the_command_line_and_nothing_else(sshd: Sshd, hub: 
     assert forward.returncode == 255 and "remote port forwarding failed" in forward.stderr
     assert sshd.ssh("-s", "sftp").returncode != 0
     assert sshd.ssh("-N", "-W", "127.0.0.1:1").returncode != 0
+
+
+def files_of(bundle: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+        return set(archive.getnames())
+
+
+@needs_sshd
+def test_a_support_bundle_comes_home_over_ssh(sshd: Sshd) -> None:
+    sshd.certify("-n", sshd.user, "-V", "+1d")
+    assert {"manifest.json", "doctor.json"} <= files_of(sshd.output("bundle"))
 
 
 @needs_sshd
@@ -216,6 +239,12 @@ def test_the_console_wants_the_hubs_own_code(tmp_path: Path, environment: dict[s
     console.type("queue\n")
     console.read_until("receipts")
     console.read_until("hub> ")
+    # Nothing can be written where the field shell is: a bundle is lines of text, and says itself whether it is whole.
+    console.type("bundle\n")
+    console.read_until("-----END")
+    console.read_until("hub> ")
+    name, data = from_text(console.seen)
+    assert name.startswith("meterhub-MTR-1-") and "manifest.json" in files_of(data)
     console.type("sh -c id\n")
     console.read_until("not for field engineers")
     console.read_until("hub> ")
@@ -229,6 +258,40 @@ def test_the_console_wants_the_hubs_own_code(tmp_path: Path, environment: dict[s
     console.read_until("console code: ")
     console.type(code + "\n")
     assert console.wait() == 1, "a damaged file opens nothing"
+
+
+_KEPT_FROM_ENGINEERS = "hub.key"
+# What an engineer types, verb by verb, and the exit statuses that a hub in good order without a broker may give.
+_TYPED = {
+    "status": (0, 1), "adapters": (0,), "queue": (0,), "uplink": (0, 1), "radio info": (0, 1), "limits": (0,),
+    "operators list": (1,), "events": (0,), "readings": (0,), "meter": (2,), "trace --seconds 1": (0,), "doctor": (1,),
+    "bundle": (0,), "bundle --text": (0,), "top --rounds 1": (0,), "check-config": (0,), "factory-reset": (1, 2),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an account that may not read the hub's key: making one takes root")
+@pytest.mark.parametrize("line", _TYPED)
+def test_each_verb_works_for_an_account_that_may_not_read_the_key(
+    hub: Hub, environment: dict[str, str], tmp_path: Path, line: str
+) -> None:
+    """In a user namespace of its own root overrules no permission: what is another's is closed, as for `field`."""
+    key = tmp_path / "pki" / _KEPT_FROM_ENGINEERS
+    os.chown(key, 960, 960)
+    key.chmod(0o640)
+    hub.data_dir.chmod(0o700)
+    os.chown(hub.data_dir, 960, 960)
+    done = subprocess.run(
+        ["unshare", "--user", *SHELL, "-c", line], capture_output=True, env=environment, stdin=subprocess.DEVNULL
+    )
+    said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+    assert done.returncode in _TYPED[line], said
+    assert "ermission" not in said and "Traceback" not in said and "Read-only" not in said, said
+
+
+def test_every_verb_at_the_door_is_tried() -> None:
+    offered = re.search(r"^VERBS = \((.*?)\)", (FIELD / "field-shell").read_text(), re.MULTILINE | re.DOTALL)
+    assert offered
+    assert set(re.findall(r'"([a-z-]+)"', offered[1])) == {line.split()[0] for line in _TYPED}
 
 
 def test_the_admin_socket_is_the_groups_and_nobody_elses(hub: Hub) -> None:

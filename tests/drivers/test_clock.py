@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.clock import Clock, utc_ms
+from drivers.clock import Clock, machine_boot, utc_ms
 from hub.wire.version import WRITTEN_MS
 
 
@@ -91,3 +91,15 @@ def test_a_clock_far_beyond_the_certificates_end_is_wrong() -> None:
     assert clock.is_trusted()
     hands.wait(2)
     assert not clock.is_trusted()
+
+
+def test_a_boot_of_the_machine_is_known_by_the_kernel_or_by_a_file_on_a_tmpfs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine_boot(tmp_path) == machine_boot(tmp_path) != ""
+    monkeypatch.setattr("drivers.clock._BOOT_ID", tmp_path / "hidden")  # ProcSubset=pid
+    drawn = machine_boot(tmp_path)
+    assert drawn and machine_boot(tmp_path) == drawn
+    (tmp_path / "machine-boot").unlink()  # the machine started anew
+    assert machine_boot(tmp_path) not in ("", drawn)
+    assert machine_boot(tmp_path / "no such folder") == ""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from .ezsp.ash import FLAG, XOFF, XON
 from .ezsp.ncp import Ncp
 from .line import Line
 
@@ -64,6 +65,9 @@ class Bench:
     def __init__(self, ncp: Ncp, *, baud: int = 0, seed: int = 0) -> None:
         self.ncp = ncp
         self.corrupt = 0.0
+        # Of whole frames, each way: the chance of each to be lost or to come twice, and how late all of them are.
+        self.lose = self.double = self.delay_s = 0.0
+        self._cut = {"in": bytearray(), "out": bytearray()}  # of a frame whose end has not come yet
         self.line_bytes = {"from_host": 0, "to_host": 0}
         self._line: Line | None = None
         self._dice = random.Random(seed)
@@ -78,7 +82,32 @@ class Bench:
 
     def received(self, data: bytes) -> None:
         """The line has bytes from the host."""
-        self._inwards.put(data)
+        self._mistreat("in", data, self._inwards.put)
+
+    def hold(self, held: bool) -> None:
+        """The NCP asks the host not to send (XOFF), or lets it (XON)."""
+        if self._line is not None:
+            self._line.write(bytes((XOFF if held else XON,)))
+
+    def _mistreat(self, way: str, data: bytes, go: Callable[[bytes], None]) -> None:
+        """Lose, double and delay whole frames; pass everything on at once where nothing of that is asked for."""
+        if not data:
+            return
+        cut = self._cut[way]
+        if not (self.lose or self.double or self.delay_s) and not cut:
+            go(data)
+            return
+        cut += data
+        while (end := cut.find(FLAG)) >= 0:
+            frame = bytes(cut[: end + 1])
+            del cut[: end + 1]
+            if self._dice.random() < self.lose:
+                continue
+            for _ in range(1 + (self._dice.random() < self.double)):
+                if self.delay_s:
+                    asyncio.get_running_loop().call_later(self.delay_s, go, frame)
+                else:
+                    go(frame)
 
     def changed(self) -> None:
         """Something was done to the NCP or the air: let it take effect."""
@@ -111,8 +140,9 @@ class Bench:
         if boots != self._boots and self._line is not None:
             self._boots = boots
             self._outwards.clear()
+            self._cut["out"].clear()
             self._line.flush_host()
-        self._outwards.put(self.ncp.bytes_to_send())
+        self._mistreat("out", self.ncp.bytes_to_send(), self._outwards.put)
         self._arm()
 
     def _arm(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -102,10 +103,24 @@ class Control:
         self._bench.changed()
         return None
 
-    async def plug(self, _request: Request) -> Request | None:
-        """It is back."""
+    async def plug(self, request: Request) -> Request | None:
+        """It is back. "elsewhere": true gives it another terminal than it had, under the same link."""
+        others = [os.openpty() for _ in range(3)] if request.get("elsewhere") else []
         await self._line.plug()
+        for pair in others:
+            for descriptor in pair:
+                os.close(descriptor)
         return {"where": self._line.where}
+
+    async def line(self, request: Request) -> Request | None:
+        """Mistreat whole frames, each way. "lose", "double": the chance of each; "delay_s": how late they come;
+        "corrupt": the chance of each byte; "xoff": true holds the line. What is not named is as it should."""
+        bench = self._bench
+        bench.lose, bench.double = float(request.get("lose", 0)), float(request.get("double", 0))
+        bench.delay_s, bench.corrupt = float(request.get("delay_s", 0)), float(request.get("corrupt", 0))
+        if "xoff" in request:
+            bench.hold(bool(request["xoff"]))
+        return None
 
     async def corrupt(self, request: Request) -> Request | None:
         """Damage bytes on the line. "rate": the chance of each, 0 to 1."""
@@ -116,6 +131,11 @@ class Control:
         """Lose frames on the air. "rate": the chance of each, 0 to 1; with "device" only that one's."""
         place = self._device(request) if "device" in request else self._bench.ncp.air
         place.loss = float(request["rate"])
+        return None
+
+    async def noise(self, request: Request) -> Request | None:
+        """Somebody else is loud. "channel": where; "rssi": how loud, dBm."""
+        self._bench.ncp.air.noise[int(request["channel"])] = int(request["rssi"])
         return None
 
     async def join(self, request: Request) -> Request | None:
@@ -135,6 +155,13 @@ class Control:
         """A device leaves the network and says so."""
         self._bench.ncp.air.leave(self._device(request), self._now())
         self._bench.changed()
+        return None
+
+    async def forget(self, request: Request) -> Request | None:
+        """A device forgets its bindings and what it was told to report, and says nothing of it."""
+        device = self._device(request)
+        device.bindings.clear()
+        device.forget_reporting()
         return None
 
     async def set(self, request: Request) -> Request | None:
@@ -213,11 +240,14 @@ VERBS: Final[dict[str, Verb]] = {
     "refuse": Control.refuse,
     "unplug": Control.unplug,
     "plug": Control.plug,
+    "line": Control.line,
     "corrupt": Control.corrupt,
     "lose": Control.lose,
+    "noise": Control.noise,
     "join": Control.join,
     "rejoin": Control.rejoin,
     "leave": Control.leave,
+    "forget": Control.forget,
     "set": Control.set,
     "switch": Control.switch,
     "zone": Control.zone,

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from .faults import LINE_FAULTS, RADIO_FAULTS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "docs/appliances.md"
 DEVICES: Final = ROOT / "tests/emulators/devices"
@@ -38,14 +40,32 @@ the same quantity adds its number: `state.2`. IAS zones make events (`adapter.al
 
 ## Smart Energy
 
-There: price and time for displays, metering of devices on the profile 0x0109, load control (DRLC): a relay is held by
-events that end in the relay itself, and its opt-out is told. One that says what it switches (DeviceClassValue,
-D.2.3.2.4: compressor, heater, water heater, pool pump or electric vehicle, and one of them alone) is held by the
-household's limit as an adapter is; one that does not say is left alone.
+There: price and time for displays, and in words the limit that the household is held to (Messaging); metering of
+devices on the profile 0x0109; load control (DRLC): a relay is held by events that end in the relay itself, and its
+opt-out is told. One that says what it switches (DeviceClassValue, D.2.3.2.4: compressor, heater, water heater, pool
+pump or electric vehicle, and one of them alone) is held by the household's limit as an adapter is; one that does not
+say is left alone.
 
 Not there: key establishment by certificates (CBKE, cluster 0x0800). It needs a certificate of the Zigbee certificate
 authority for each hub, and an NCP firmware with the elliptic curve library; devices that insist on it, as those of a
 SMETS2 home do, cannot be let in. They stay with their own communications hub, and this one reads the meter's own port.
+
+## Firmware of appliances
+
+Out of the folder `zigbee-firmware` of the hub's data: the maker's image, `NAME.ota`, beside the note by which an
+operator with the role `admin` vouches for it, `NAME.ota.cose`:
+`meterhub headend firmware NAME.ota --key FILE --kid KID`. Without one, or with another file's, an image is not offered
+(condition `firmware-refused`). One appliance loads at a time, ten blocks a second at most; what became of it:
+`adapter.updated`, `adapter.update_failed`, `meterhub radio firmware`.
+
+## What is held back without an end of its own
+
+A charger with a level of amperes, a heater with a setpoint: the household's limit reaches them as it does an adapter,
+but they do not let go by themselves. The hub gives each back what it had when the order is over, and after a restart
+what an earlier life of it had taken. Should it be gone for good, a charger goes on with the amperes that it was left
+with, never less than 6, and a room is three degrees colder, 16 at the least, until somebody turns the knob. Nothing
+else is asked of them, and a switch is never used for it. A householder who sets another temperature meanwhile has
+opted out.
 """
 
 
@@ -61,6 +81,17 @@ def render() -> str:
     for row in tomllib.loads(EXCEPTIONS.read_text("utf-8"))["device"]:
         known = "; ".join(filter(None, (_words(key, row[key]) for key in row)))
         lines.append(f"| {_names(row.get('manufacturer'))} | {_names(row.get('model'))} | {known} |")
+    lines += [
+        "",
+        "## What befalls a radio",
+        "",
+        "| fault | noticed within | back within | told as |",
+        "|---|---|---|---|",
+    ]
+    for fault in RADIO_FAULTS:
+        told = f"`{fault.condition}`" if fault.condition else "`radio.down`, `radio.up`"
+        lines.append(f"| {fault.name} | {fault.noticed_s:.0f} s | {fault.back_s:.0f} s | {told} |")
+    lines += [f"| {fault.name} | | | nothing: the line's protocol mends it |" for fault in LINE_FAULTS]
     lines += ["", "## Devices that are played with every change", "", "| device | what comes of it | why it is there |"]
     lines.append("|---|---|---|")
     for path in sorted(DEVICES.glob("*.json")):
@@ -104,6 +135,8 @@ def _words(key: str, value: Any) -> str:
     if key == "skip_endpoints":
         return "endpoint " + ", ".join(map(str, value)) + " answers nobody"
     if key == "limit":
+        if value["by"] == "setpoint":
+            return f"can be held: {value['back_c']:g} degrees less"
         return f"can be held: {value['least_a']} to {value['most_a']} A"
     return ""
 

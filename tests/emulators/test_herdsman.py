@@ -63,6 +63,7 @@ def test_herdsman_finds_an_ncp(version: int) -> None:
         "bound": 1,
         "report": {"onOff": 0},
         "on": 1,
+        "group": [0, 0],  # off with its group; what the group is told once it left is not for it
         "install code": "successful",
         "backup": ["zigpy/open-coordinator-backup", "1a62"],
         "removed": True,

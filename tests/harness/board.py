@@ -109,6 +109,7 @@ class Board:
         self.requests += 1
         words = ["--folder", self.slots_dir, "--bundle", self.hub.data_dir / "update/bundle.raucb"]
         words += ["--rauc", self.folder / "rauc", "--boot-id", self.folder / "boot_id"]
+        words += ["--root", self.folder / self.read()["booted"]]
         words += ["--os-release", self.folder / self.read()["booted"] / "os-release"]
         command = [sys.executable, "-m", "hub", "slots-helper", *map(str, words)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=120)
@@ -141,3 +142,7 @@ class Board:
         for file in self.slots_dir.iterdir():  # a tmpfs
             file.unlink()
         (self.folder / "boot_id").write_text(os.urandom(16).hex() + "\n")
+        # As deploy/image/initramfs/init leaves it.
+        slot = self.read()["booted"]
+        version = (self.folder / slot / "os-release").read_text().partition('IMAGE_VERSION="')[2].split('"')[0]
+        (self.slots_dir / "board").write_text(f"slot={slot}\nimage={version}\nindex=1\ndata=partition\ndata_why=\n")

@@ -12,6 +12,7 @@ from tests.harness.folders import folder_until_exit
 from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120.0
 
 
 class Radio:
@@ -67,4 +68,5 @@ class Radio:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def wait_published(self, client_id: str, count: int) -> None:
-        wait_for(f"{count} publishes of {client_id}", lambda: len(self.published(client_id)) >= count)
+        # An adapter whose answers were lost asks five times in 50 s, then connects anew (MQTT-SN 1.2, 6.13).
+        wait_for(f"{count} publishes of {client_id}", lambda: len(self.published(client_id)) >= count, PATIENCE_S)

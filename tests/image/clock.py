@@ -10,9 +10,10 @@ _MODE_SERVER, _VERSION = 4, 4
 
 
 class TimeServer:
-    """Answers with this machine's time."""
+    """Answers with this machine's time, or one that is `offset_s` later."""
 
     def __init__(self) -> None:
+        self.offset_s = 0.0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -28,15 +29,16 @@ class TimeServer:
                 self._socket.sendto(self._answer(request), peer)
 
     def _answer(self, request: bytes) -> bytes:
-        received = _stamp()
+        received = _stamp(self.offset_s)
         first = (_VERSION << 3) | _MODE_SERVER
         header = struct.pack(">BBbbII4s", first, 1, request[2], -20, 0, 16, b"TEST")
-        return header + received + request[40:48] + received + _stamp()
+        return header + received + request[40:48] + received + _stamp(self.offset_s)
 
     def close(self) -> None:
         self._socket.close()
 
 
-def _stamp() -> bytes:
-    now = time.time() + _FROM_1900_S
+def _stamp(offset_s: float) -> bytes:
+    """Seconds of 32 bits that began in 1900, and begin again in February 2036 (section 6, era 1)."""
+    now = time.time() + offset_s + _FROM_1900_S
     return struct.pack(">II", int(now) & 0xFFFFFFFF, int((now % 1) * (1 << 32)))

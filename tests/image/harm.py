@@ -17,7 +17,7 @@ def stop_interrupts(site: Site) -> int:
         "import mmap,os; f=os.open('/dev/mem',os.O_RDWR|os.O_SYNC); "
         f"memoryview(mmap.mmap(f,4096,offset={_DISTRIBUTOR[site.machine.board.name]})).cast('I')[0]=0"
     )
-    site.console.send(f'sync; python3.11 -c "{code}"')
+    site.console.send(f'sync; python3 -c "{code}"')
     return mark
 
 

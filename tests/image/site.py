@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.image.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB_ID = "MTR-1"
+_YEARS_20 = timedelta(days=7300)
 HOME = {
     "seed": 1,
     "devices": [
@@ -52,9 +54,9 @@ class Site:
         self.machine: Machine = machine_of(build, folder / "board")
         self.machine.make()
         self.clock = TimeServer()
-        self.authority = DevelopmentAuthority(folder / "utility", "utility")
-        self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS])
-        self.authority.issue("headend")
+        self.authority = DevelopmentAuthority(folder / "utility", "utility", ends_in=_YEARS_20)
+        self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS], ends_in=_YEARS_20)
+        self.authority.issue("headend", ends_in=_YEARS_20)
         self.broker = Broker(folder / "broker", self.authority)
         self.lot = Lot(folder / "lot")
         self._make_lot(token)

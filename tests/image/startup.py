@@ -9,9 +9,9 @@ _CODE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import hub.__main__
-from hub import lean
-with lean.imports():
-    import hub.daemon
+from drivers import lazy_imports
+with lazy_imports.imports():
+    import hub.app.daemon
 import encodings.idna, concurrent.futures.thread
 import drivers.zigbee
 print("\\n".join(sys.modules))

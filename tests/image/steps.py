@@ -11,7 +11,8 @@ def bring_up(site: Site) -> int:
     assert site.wait_online(after=0)["boot"] == 1
     site.console.log_in(mark)
     wait_for("the radio", lambda: site.status()["radio"]["state"] == "up", 300, 2)
-    site.console.ask("meterhub radio permit --any --seconds 200")
+    permit = "meterhub radio permit --any --seconds 200"
+    site.console.ask(f"{permit} || {{ journalctl -u meterhub -n 15 --no-pager; sleep 5; {permit}; }}", timeout_s=180)
     wait_for("readings of the boiler", lambda: site.control_point.values("boiler"), 300, 0.5)
     wait_for("the slot to be good", lambda: site.environment()["BOOT_A_LEFT"] == "3", 300, 2)
     return mark

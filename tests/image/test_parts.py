@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -16,15 +18,28 @@ from deploy.image import papers
 from deploy.image.board import Board, board_names, load_board
 from deploy.image.boot import environment
 from deploy.image.bundle import bundle_manifest
-from deploy.image.debs import left_out, lock_path, packages_of, read_lock, seeds, token_lock_path, token_seeds
+from deploy.image.debs import (
+    Package,
+    changes,
+    left_out,
+    lock_path,
+    lock_warnings,
+    packages_of,
+    read_lock,
+    seeds,
+    token_lock_path,
+    token_seeds,
+)
 from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
-from deploy.image.drop import DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
+from deploy.image.drop import COPY_OFFSET, DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
+from deploy.image.licences import origin_of, write_texts
 from deploy.image.qemu import Machine
 from deploy.image.root import system_conf
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import given_keys, make_test_keys
+from deploy.image.sources import debian_sources
 from deploy.image.tokens import MODULES, check_token, put_token, take_aside
 from deploy.image.wheels import requirements_for
 
@@ -166,6 +181,41 @@ def test_a_lock_has_what_is_asked_for_and_names_no_mirror(board: Board) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_a_lock_that_is_old_or_lacks_the_fixes_is_told(board: Board) -> None:
+    found = re.search(r"^# resolved (\S+) from", lock_path(board).read_text(), re.MULTILINE)
+    assert found, "a lock says when it was made"
+    made = date.fromisoformat(found[1])
+    fresh, old = lock_warnings(board, made), lock_warnings(board, made + timedelta(days=60))
+    assert len([line for line in old if "is 60 days old" in line]) == 1 + bool(board.token)
+    assert all("knows nothing of" in line for line in fresh)
+    assert set(fresh) <= set(old)
+
+
+def test_a_new_lock_says_what_it_brings() -> None:
+    def package(name: str, version: str) -> Package:
+        return Package("root", name, version, "armhf", 1, "0" * 64)
+
+    before = [package("a", "1-1"), package("b", "3.5.9-1~deb13u1"), package("c", "4.3-2"), package("e", "1")]
+    after = [package("a", "1-1"), package("b", "3.5.10-1~deb13u2"), package("c", "4.3-2+deb13u1"), package("d", "1")]
+    assert changes(before, after) == [
+        "b 3.5.9-1~deb13u1 -> 3.5.10-1~deb13u2 (a fix)",
+        "c 4.3-2 -> 4.3-2+deb13u1 (a fix)",
+        "d is new: 1",
+        "e 1 is gone",
+    ]
+
+
+def test_the_files_of_a_start_are_of_this_hub() -> None:
+    """deploy/image/startup.list: what is not there any more costs a start's seconds."""
+    names = (REPOSITORY / "deploy/image/startup.list").read_text().split("\n")
+    ours = [name for name in names if name.partition(".")[0] in ("hub", "drivers", "store")]
+    gone = [name for name in ours if not any(
+        (REPOSITORY / f"{name.replace('.', '/')}{end}").is_file() for end in (".py", "/__init__.py")
+    )]  # fmt: skip
+    assert not gone and {"hub.app.daemon", "store.writer", "drivers.zigbee.application"} <= set(ours)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
 def test_a_token_is_locked_and_costs_a_board_without_one_nothing(board: Board) -> None:
     rows = read_lock(token_lock_path(board.architecture))
     for kind, names in token_seeds().items():
@@ -194,6 +244,37 @@ def test_the_bill_of_materials_names_every_part(board: Board, tmp_path: Path) ->
     refs = [component["bom-ref"] for component in bill["components"]]
     assert len(refs) == len(set(refs))
     assert bill == papers.sbom(board, "1.0.0", 0, packages, [wheel], "2023.01")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not here")
+def test_the_bill_says_of_each_part_its_source_and_its_licences(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        "Package: libx1\nSource: x (1.2-3)\nVersion: 1:1.2-3+b1\nArchitecture: all\nMaintainer: X <x@example.com>\n"
+        "Description: x\n"
+    )
+    (tree / "usr/share/doc/libx1").mkdir(parents=True)
+    says = "License: LGPL-2.1+ or MIT\n\nFiles: a\nLicense: GPL-2+ with OpenSSL exception and BSD-3-clause\n"
+    (tree / "usr/share/doc/libx1/copyright").write_text(says)
+    file = tmp_path / "libx1.deb"
+    run(["dpkg-deb", "--root-owner-group", "-b", tree, file])
+    package = Package("root", "libx1", "1:1.2-3+b1", "all", 1, "0" * 64)
+    origin = origin_of(package, file)
+    assert (origin.source, origin.source_version) == ("x", "1.2-3")
+    assert origin.licences == ("BSD-3-clause", "GPL-2+", "LGPL-2.1+", "MIT")
+    wheel = tmp_path / "y-1.0-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr("y-1.0.dist-info/METADATA", "Metadata-Version: 2.4\nName: y\nLicense-Expression: MIT\n")
+        archive.writestr("y-1.0.dist-info/licenses/LICENSE", "the text")
+    bill = papers.sbom(BOARDS[0], "1.0.0", 0, [package], [wheel], "2023.01", {package: origin})
+    parts = {part["name"]: part for part in bill["components"]}
+    assert {row["license"]["name"] for row in parts["libx1"]["licenses"]} == set(origin.licences)
+    assert parts["y"]["licenses"] == [{"license": {"name": "MIT"}}]
+    assert debian_sources(bill) == [("x", "1.2-3")]
+    texts = write_texts({package: origin}, [wheel], 0, tmp_path / "licences.tar")
+    with tarfile.open(texts) as archive:
+        assert archive.getnames() == ["debian/libx1", "python/y/licenses/LICENSE"]
 
 
 @pytest.mark.parametrize("architecture", sorted({board.architecture for board in BOARDS}, key=lambda a: a.name))
@@ -289,12 +370,66 @@ def test_the_boot_script_is_whole(board: Board) -> None:
     assert variables["bootcmd"].endswith("; reset"), "no prompt may ever be reached"
     assert variables["bootdelay"] == "-2"
     # A card is the last resort, and never the disk itself; which one it is nobody outside can say.
-    assert variables["start"].endswith("saveenv; run recover; fi") and variables["start"].count("recover") == 1
+    assert variables["start"].endswith("run rest; fi") and variables["rest"].endswith("run recover")
+    assert [name for name, value in variables.items() if "run recover" in value] == ["rest"]
+    partitions = {part.name: part for part in layout(board.disk["size_mb"])}
+    for slot in "AB":
+        assert int(variables[f"kernel_{slot}"], 16) * 512 == partitions[f"kernel-{slot}"].start
+    assert int(variables["kernel_blocks"], 16) * 512 == partitions["kernel-A"].size
     assert variables["card"] != variables["dev"] and board.disk["card"] != board.disk["device"]
     # What comes from the medium is cleaned before it is a word of the shell.
     assert variables["choose"].startswith('setexpr BOOT_ORDER gsub "[^AB ]" " ";')
     flags = (REPOSITORY / "deploy/image/uboot/hub.h").read_text()
-    assert '"BOOT_ORDER:sw,BOOT_A_LEFT:dw,BOOT_B_LEFT:dw"' in flags
+    assert '"BOOT_ORDER:sw,BOOT_A_LEFT:dw,BOOT_B_LEFT:dw,BOOT_ROUND:dw,HUB_INDEX:dw"' in flags
+
+
+# The data partition's header
+
+
+def judged(partition: Path, work: Path) -> str:
+    """What the initramfs makes of a partition's two headers; in QEMU with real read errors: test_damage.py."""
+    script = (REPOSITORY / "deploy/image/initramfs/data.sh").read_text().replace("/tmp/", f"{work}/")
+    (work / "data.sh").write_text(script)
+    lines = f'. {work}/data.sh\nRETRY_S=0\nDATA={partition}\nfind_header\necho "$found"'
+    return subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def header(salt: str, mode: str = "crypt", word: str | None = None) -> bytes:
+    check = hashlib.sha256(f"{mode} {salt}".encode()).hexdigest()[:16]
+    return f"METERHUB-DATA-1 {mode} {salt} {check if word is None else word}\n".encode().ljust(4096, b"\0")
+
+
+_SALT, _OTHER = "5a" * 32, "a5" * 32
+_BLANK, _FOREIGN = bytes(4096), b"LUKS\xba\xbe * ".ljust(4096, b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("first", "copy", "found"),
+    [
+        (header(_SALT), header(_SALT), f"header crypt {_SALT}"),
+        (header(_SALT, "plain"), _BLANK, f"header plain {_SALT}"),
+        (header(_SALT, word=""), _BLANK, f"header crypt {_SALT}"),  # of the first releases
+        (_BLANK, header(_SALT), f"header crypt {_SALT}"),
+        (_FOREIGN, header(_SALT), f"header crypt {_SALT}"),
+        (header(_SALT, word="0" * 16), header(_OTHER), f"header crypt {_OTHER}"),
+        (_BLANK, _BLANK, "blank"),
+        (_BLANK, _FOREIGN, "its header is blank, the header's copy foreign"),
+        (_FOREIGN, _BLANK, "its header is foreign, the header's copy blank"),
+        (b"\n".ljust(4096, b"\0"), _BLANK, "its header is foreign, the header's copy blank"),
+        (header(_SALT[:-2]), _BLANK, "its header is foreign, the header's copy blank"),
+        (header(_SALT, "none"), _BLANK, "its header is foreign, the header's copy blank"),
+        (_BLANK, b"short", "its header is blank, the header's copy unreadable"),
+    ],
+)
+def test_only_what_is_blank_twice_is_blank(tmp_path: Path, first: bytes, copy: bytes, found: str) -> None:
+    partition = tmp_path / "partition"
+    partition.write_bytes(first.ljust(COPY_OFFSET, b"\0") + copy)
+    assert judged(partition, tmp_path) == found
+
+
+def test_what_cannot_be_read_is_not_blank(tmp_path: Path) -> None:
+    """The first bytes of a process's memory answer as a bad block does: EIO."""
+    assert judged(Path("/proc/self/mem"), tmp_path) == "its header is unreadable, the header's copy unreadable"
 
 
 def test_u_boot_takes_nothing_unsigned() -> None:

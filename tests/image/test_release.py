@@ -1,11 +1,13 @@
 """A release as a manufacturer makes it: its keys in an HSM, no test's doors in it, a hub whose key is in a TPM."""
 
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from deploy.image.qemu import HOST_ADDRESS
 from deploy.image.shell import run
 from deploy.image.signing import Signing, make_test_keys
 from deploy.update_index import write_index
+from hub.services.admin.bundle import from_text
 from tests.harness.tpm import MISSING as NO_TPM
 from tests.harness.tpm import NetworkTpm
 from tests.harness.waiting import wait_for
@@ -138,3 +141,17 @@ def _open_the_console(site: Site, mark: int) -> None:
     site.console.wait_text("hub> ", mark)
     site.console.send("status")
     site.console.wait_text(f"hub      {HUB_ID}", mark)
+    # The way home over three wires: text, and a checksum that says whether all of it came.
+    mark = site.console.mark()
+    site.console.send("bundle")
+    site.console.wait_text("-----END", mark, timeout_s=300)
+    site.console.wait_text("hub> ", mark + site.console.since(mark).index("-----END"))
+    name, data = from_text(site.console.since(mark))
+    with tarfile.open(fileobj=io.BytesIO(data)) as bundle:
+        journal = bundle.extractfile("journal.txt")
+        assert name.startswith(f"meterhub-{HUB_ID}-") and journal is not None
+        assert b"serving as" in journal.read(), "the field account may read what the hub has said"
+    for verb, wanted in (("check-config", "fine; hub"), ("doctor", "in slot A, rollback index 1")):
+        mark = site.console.mark()
+        site.console.send(verb)
+        site.console.wait_text(wanted, mark)

@@ -73,7 +73,13 @@ class Governed(Home):
         dice = random.Random(self.rng.random())
         operators = parse_operators(OPERATOR.toml + TRADER.toml)
         self.controller = Controller(
-            HUB, operators, self.now, settings=ControlSettings(groups=("region",)), random=dice.random, book=Book("")
+            HUB,
+            operators,
+            self.now,
+            settings=ControlSettings(groups=("region",)),
+            random=dice.random,
+            book=Book(""),
+            machine_boot="the only one",
         )
         assert self.controller.restore(dict(self.kept), self.now) == []
         super().start_hub()

@@ -44,10 +44,10 @@ def main(host: str, port: int = 10000, client_id: str = "room", period_s: int = 
     )
     try:
         import machine  # type: ignore[import-not-found]
-
-        doze = machine.lightsleep  # it keeps the buffer; deepsleep would not
     except ImportError:
-        doze = None  # no board: it waits instead
+        machine = None
+    # It keeps the buffer; deepsleep would not. Where there is none (no board, or a port without it), it waits instead.
+    doze = getattr(machine, "lightsleep", None)
     run(adapter, host, port, doze)
 
 

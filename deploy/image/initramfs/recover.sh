@@ -2,8 +2,23 @@
 # written anew from it; the data partition stays as it is. Power may go at any moment: U-Boot comes to the card once more.
 # What is written here is verified at each start like everything else, so nothing is gained by changing cards meanwhile.
 
-# For the engineer at the serial console, which is quiet else.
-tell() { echo "<2>hub: $*" >/dev/kmsg; }
+# Whether the kernel has found the partitions: it makes their devices a moment after the disk's.
+has_partitions() {
+    try=0
+    until [ -b "/dev/${DISK}p5" ]; do
+        try=$((try + 1))
+        [ $try -lt 40 ] || return 1
+        usleep 50000
+    done
+}
+
+# Neither the table nor its copy at the medium's end (`gpt` on the command line) is to be had: the one that the factory
+# wrote is in this program. One bad block must not hide what is sound behind it.
+mend_table() {
+    tell "the partition table cannot be read: it is written anew"
+    dd if=/table of="/dev/$DISK" bs=512 conv=notrunc,fsync 2>/dev/null || fail "the partition table cannot be written"
+    blockdev --rereadpt "/dev/$DISK"
+}
 
 # Prints the first line of a medium's data partition from a sector on; the partition table is not needed.
 data_line() { # medium sector
@@ -29,16 +44,18 @@ write_slots() {
 # The card's identity into a data partition that has lost its own; the store that is there knows its epoch better.
 take_identity() {
     cp -p /root/data/meterhub/epoch /tmp/epoch 2>/dev/null
-    (DISK=$CARD && take_drop)
+    (DATA=/dev/${CARD}p5 && fetch_drop && unpack_drop)
     [ ! -f /tmp/epoch ] || cp -p /tmp/epoch /root/data/meterhub/epoch
 }
 
 # Whether the data partition is this board's and can be read, mended if need be.
 data_opens() {
-    set -- $(data_line "$DISK" 0)
-    [ "$1" = $HEADER ] || return 1
-    [ "$2" != crypt ] || [ -n "$(chip_secret)" ] || return 1
-    map_data "$2" "$3"
+    find_header
+    case $found in
+    header*) set -- $found ;;
+    *) return 1 ;;
+    esac
+    map_data "$2" "$3" || return 1
     mend_data
     mount -t ext4 -o nosuid,nodev,noexec,errors=remount-ro /dev/mapper/data /root/data || {
         dmsetup --noudevsync remove data

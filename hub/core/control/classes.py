@@ -73,6 +73,7 @@ class Profile:
     is_protected: bool = False
     is_load: bool = True
     is_generator: bool = False
+    is_never_off: bool = False  # it cannot be held to less than its floor
 
 
 def read_about(payload: bytes) -> Profile:
@@ -101,6 +102,7 @@ def read_about(payload: bytes) -> Profile:
         is_protected=traits.is_protected or sheddable is False,
         is_load=traits.is_load,
         is_generator=traits.is_generator,
+        is_never_off=said.get("never_off") is True,
     )
 
 

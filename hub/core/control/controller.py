@@ -24,6 +24,7 @@ from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
     ANSWERED,
     BEAT,
+    CLOCK,
     CTR,
     FAIRNESS,
     FORGOT,
@@ -89,7 +90,8 @@ class ControlSettings(NamedTuple):
 
 
 class Controller:
-    """One hub's control. `random`: numbers in [0, 1). `book`: how a list of operators is kept."""
+    """One hub's control. `random`: numbers in [0, 1). `book`: how a list of operators is kept. `machine_boot`: the same
+    for as long as `now` goes on, "" where nobody knows that."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Controller:
         random: Callable[[], float],
         book: OperatorBook,
         recovery_key: PublicKey | None = None,
+        machine_boot: str = "",
     ) -> None:
         self.hub_id = hub_id
         self.random = random
@@ -126,8 +129,10 @@ class Controller:
         self._given: list[tuple[str, Order]] = []
         self._told_until: dict[bytes, float] = {}  # orders to appliances: until when the last one lasts
         self._keeping = Keeping()
+        self._machine_boot = machine_boot
         self._offset_s = 0.0
         self._is_trusted = False
+        self._kept_offset_s: float | None = None  # of before a restart of the hub alone
         self._budgets: dict[str, Allowance] = {}
         self._unanswered = 0
         self._planned_at = float("-inf")
@@ -151,6 +156,11 @@ class Controller:
         self._is_trusted = is_trusted
         if is_trusted:
             self._set_not_before(now)
+            if self._kept_offset_s is not None and abs(offset_s - self._kept_offset_s) >= _STEP_S:
+                self._shift(offset_s - self._kept_offset_s)  # it was set while nobody looked
+                self._keep_clock()
+            elif self._kept_offset_s is None:
+                self._keep_clock()
             for limit in self.limits:
                 if limit.state == ACTIVE and now + offset_s < limit.starts_at - _BACKWARDS_S:
                     # It began later than it is now: one of two trusted clocks was wrong, and then power comes first.
@@ -183,6 +193,10 @@ class Controller:
         if not self._is_trusted or abs(step_s) < _STEP_S:
             return
         self._offset_s = offset_s
+        self._shift(step_s)
+        self._keep_clock()
+
+    def _shift(self, step_s: float) -> None:
         for limit in self.limits:
             if limit.state == ACTIVE:
                 moved = replace(limit, starts_at=limit.starts_at + step_s, ends_at=limit.ends_at + step_s)
@@ -193,6 +207,9 @@ class Controller:
                 order, starts_at=order.starts_at + step_s, ends_at=order.ends_at + step_s
             )
             self._keep(ORDER, shifted)
+
+    def _keep_clock(self) -> None:
+        self._journal.kept[CLOCK] = encode([self._machine_boot, round(self._offset_s * 1000)])
 
     def _keep(self, kind: str, item: Limit | ApplianceOrder) -> None:
         if item.cti not in self._ending:
@@ -229,6 +246,10 @@ class Controller:
         elif name == FORGOT:
             since = decode_own(value)
             self.authority.not_before = float("inf") if since is None else float(since)
+        elif name == CLOCK:
+            machine_boot, offset_ms = decode_own(value)
+            if machine_boot and machine_boot == self._machine_boot:
+                self._kept_offset_s = offset_ms / 1000
         elif name == RECOVERED:
             self.recovery.last_iat = int(decode_own(value))
         elif name == OPERATORS_BEFORE:

@@ -33,13 +33,24 @@ def share_out(
     """Share out a limit. `household_w`: what the meter says, or None; then appliances' own readings are summed up."""
     loads = [a for a in appliances if a.may_be_restricted() and not a.is_deaf]
     base_w = _base_w(appliances, loads, household_w, now)
-    left_w = limit_w - base_w - max(_MARGIN_W, limit_w * _MARGIN_SHARE)
+    # What cannot be taken from anybody is not there to be shared out.
+    kept_w = {load.client_id: _kept_w(load, now) for load in loads}
+    left_w = limit_w - base_w - sum(kept_w.values()) - max(_MARGIN_W, limit_w * _MARGIN_SHARE)
     caps: dict[str, float | None] = {}
     for load in sorted(loads, key=lambda load: _rank(load, criticality, now)):
-        cap_w = _cap_w(load, left_w, now)
-        caps[load.client_id] = cap_w
-        left_w -= load.nominal_w if cap_w is None else cap_w
-    return Shares(caps, base_w, base_w <= limit_w)
+        left_w += kept_w[load.client_id]
+        caps[load.client_id] = cap_w = _cap_w(load, left_w, now)
+        if cap_w == 0 and load.profile.is_never_off:
+            caps[load.client_id] = load.profile.floor_w
+            left_w -= kept_w[load.client_id]  # one that rests may start all the same: nothing is held for it
+        else:
+            left_w -= load.nominal_w if cap_w is None else cap_w
+    return Shares(caps, base_w, base_w + sum(kept_w.values()) <= limit_w)
+
+
+def _kept_w(load: Appliance, now: float) -> float:
+    """What it draws whatever it is told: it is running, and cannot be stopped."""
+    return load.profile.floor_w if load.profile.is_never_off and load.wants_power(now) else 0.0
 
 
 def _base_w(appliances: Sequence[Appliance], loads: list[Appliance], household_w: float | None, now: float) -> float:

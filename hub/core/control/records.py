@@ -97,6 +97,8 @@ FAIRNESS = "fairness"
 # counters may be missing here, so what was commanded before could pass once more. Control makes of it the time (UTC,
 # epoch seconds) from which on a command must have been issued, once it knows the time.
 FORGOT = "forgot"
+# UTC - monotonic by which limits and orders were reckoned, and in which life of the machine: `[boot, offset ms]`.
+CLOCK = "clock"
 # Items by kind; what follows is a cti in hexadecimal, or an operator's kid.
 LIMIT, ORDER, CTR, JOB, BEAT = "limit/", "order/", "ctr/", "job/", "beat/"
 # The list of operators that a `trust` command brought, and while that is on trial the one before.

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from drivers.board import BoardFacts
 from drivers.clock import Clock
+from drivers.flash import FlashWear
 from drivers.radio import Radio
 from hub.core.control.controller import Controller
 from hub.core.gateway.gateway import Gateway
@@ -85,10 +87,12 @@ class Asked:
     control: Control
     uplink: UplinkPart
     updates: UpdatePart
+    board: BoardFacts | None
     trace: Trace
     radio: Callable[[], Radio | None]
     radio_state: Callable[[], str]
     meter: Meter | None
     start_anew: Callable[[], None]
     reload: Callable[[], "ReloadAnswer"]
+    flash: Callable[[], FlashWear]
     changes: Callable[[], dict[str, Any]]  # settings that commands have set

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
+from drivers.board import BoardFacts
 from drivers.clock import monotonic
 from drivers.process import rss_bytes
 from drivers.radio import Radio
@@ -18,13 +19,16 @@ from store import factory_reset
 if TYPE_CHECKING:
     from hub.wire.admin import (
         AdapterRow,
+        BoardFigures,
         ClientAnswer,
         ConditionRow,
         ConfigAnswer,
         EventRow,
+        FlashFigures,
         HanFigures,
         LimitsAnswer,
         MeterAnswer,
+        MoveAnswer,
         OperatorsAnswer,
         PermitAnswer,
         QueueAnswer,
@@ -46,6 +50,8 @@ CHANGES = frozenset(
         "radio.backup",
         "radio.restore",
         "radio.remove",
+        "radio.rotate_key",
+        "radio.channel",
         "factory_reset",
         "reload",
         "operators.recover",
@@ -63,6 +69,10 @@ def reading_row(reading: Reading) -> "ReadingRow":
         "unit": unit_of(reading.quantity),
         "flags": reading.flags,
     }
+
+
+def _board(board: BoardFacts) -> "BoardFigures":
+    return {"image": board.image, "slot": board.slot, "rollback_index": board.rollback_index, "data": board.data}
 
 
 class Queries:
@@ -88,6 +98,8 @@ class Queries:
             "radio.map": lambda _request: self._radio().draw(),
             "radio.backup": lambda _request: self._radio().back_up(),
             "radio.restore": lambda request: self._radio().restore(request.get("backup")),
+            "radio.rotate_key": lambda _request: self._radio().rotate_key(),
+            "radio.channel": self.radio_channel,
             "radio.remove": lambda request: self._radio().remove(str(request.get("ieee"))),
             "factory_reset": self.factory_reset,
             "reload": self.reload,
@@ -114,6 +126,8 @@ class Queries:
             "limit": hub.control.status(),
             "meter": {"state": "off"} if hub.meter is None else hub.meter.status(),
             "update": hub.updates.status(),
+            "board": None if hub.board is None else _board(hub.board),
+            "flash": cast("FlashFigures", hub.flash()._asdict()),
             "process": {"rss_bytes": rss_bytes(), "clock_trusted": hub.clock.is_trusted()},
             "conditions": cast("list[ConditionRow]", [asdict(condition) for condition in hub.health.conditions()]),
         }
@@ -205,6 +219,13 @@ class Queries:
         if radio is None:
             raise ValueError("this hub has no radio: the configuration has no [radio] table, or it is still starting")
         return radio
+
+    async def radio_channel(self, request: dict[str, Any]) -> "MoveAnswer":
+        """Move the network to another channel: `to` (none: the quietest), `in_s`."""
+        to, in_s = request.get("to"), request.get("in_s", 0)
+        if (to is not None and type(to) is not int) or type(in_s) is not int or not 0 <= in_s <= 7 * 86400:
+            raise ValueError("to is a channel, in_s is 0 to 604800 seconds")
+        return await self._radio().move(to, in_s)
 
     async def radio_permit(self, request: dict[str, Any]) -> "PermitAnswer":
         """Let devices join for a while: the engineer at the meter does this, never a householder."""

@@ -112,6 +112,7 @@ class ControlService:
         self._held: dict[str, Order] = {}  # of appliances on the radio: the newest order, until it is carried out
         self.counters = {"commands": 0}
         self.on_price: Callable[[], None] = lambda: None  # other prices, or another step of them, apply
+        self.on_limit: Callable[[], None] = lambda: None  # the household must keep to something else
         self.on_orders: Callable[[], None] = lambda: None  # for measurements: orders have just gone out
 
     # Input
@@ -310,6 +311,8 @@ class ControlService:
             gateway.publish(notice.topic, notice.payload, now, qos=0, retain=notice.retain)
             if notice.topic == "price":
                 self.on_price()
+            elif notice.topic == "home/limit" and notice.retain:
+                self.on_limit()
         if orders or notices:
             self._home.flush()
         if orders:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, cast
 
+from drivers.board import BoardFacts
 from drivers.clock import monotonic
 from drivers.threads import in_thread
 from hub.core.control.records import JobRequest, Journal, Outcome
@@ -19,7 +20,7 @@ from hub.core.health import Health
 from hub.core.update import machine
 from hub.core.update.machine import SlotTrial, Unfit, Update, decode_update, step
 from hub.services.update.download import BUNDLE, Download
-from hub.services.update.slots import Slots, SlotsError
+from hub.services.update.slots import SlotDamaged, Slots, SlotsError
 from hub.wire.uplink.cbor import decode_own, encode
 from hub.wire.uplink.receipt import Receipt
 from store import Store
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ITEM = "update"
+RAN_ITEM = "slot"  # which slot ran last, and the image in it
 _LOOK_EVERY_S = 1.0
 _RETRY_S = 5.0
 # The board is asked to start anew once more if it is still running after this.
@@ -70,7 +72,10 @@ class Updates:
         uplink_s: float,
         spread_s: float = 0.0,
         kept: bytes | None = None,
+        board: BoardFacts | None = None,
+        ran: bytes | None = None,
     ) -> None:
+        """`kept`, `ran`: what the store has of ITEM and RAN_ITEM."""
         self._folder = folder
         self._slots = slots
         self._store = store
@@ -84,6 +89,7 @@ class Updates:
         self._trouble = ""
         self.update: Update | None = None
         self._superseded: list[bytes] = []
+        self._board, self._ran = board, ran
         if kept is not None:
             self._restore(kept)
         self._acts: dict[str, Callable[[Update], Coroutine[Any, Any, Happened]]] = {
@@ -308,6 +314,10 @@ class Updates:
                 break
             await asyncio.sleep(_LOOK_EVERY_S)
         if verdict[0] == "well":
+            try:
+                await self._slots.ask("check")
+            except SlotDamaged as error:
+                return "unwell", {"text": f"the new slot is {error}"[:300]}
             await self._slots.ask("good")
             return "well", {"slot": str(system["booted"])}
         return "unwell", {"text": verdict[1][:300]}
@@ -326,6 +336,7 @@ class Updates:
     async def mark_good(self) -> None:
         """Tell the boot loader, once a boot, that this slot starts a hub that is locally well; where an update is on
         trial that is the trial's to say. Never returns: it is one of the hub's loops."""
+        await self._note_slot()
         well_since: float | None = None
         while True:
             now, wait_s = monotonic(), _LOOK_EVERY_S
@@ -343,14 +354,76 @@ class Updates:
     def _is_on_trial(self) -> bool:
         return self.update is not None and self.update.state in (machine.TRIAL, machine.RETURNING, machine.REBOOTING)
 
+    async def _note_slot(self) -> None:
+        """Remember what runs, and tell of a slot, or an older image, that no update has asked for: the boot loader has
+        given up the other one, or somebody has written the medium."""
+        board = self._board
+        if board is None:
+            return
+        item = encode([board.slot, board.image])
+        if item == self._ran:
+            return
+        journal = Journal(kept={RAN_ITEM: item})
+        before = _ran(self._ran)
+        if before is not None and not self._explains() and _is_back(before, board):
+            slot, image = before
+            fields = {"slot": board.slot, "version": board.image, "from_slot": slot, "from_version": image}
+            journal.events.append(("slot.fell_back", fields))
+        while True:
+            try:
+                await asyncio.wrap_future(self._store.commit_control(journal))
+                return
+            except Exception as error:
+                log.error("which slot runs is not durable yet: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    def _explains(self) -> bool:
+        """Whether an update under way is why another slot runs: it tells the story itself."""
+        return self.update is not None and self.update.state not in machine.EARLY
+
     async def _mark(self) -> bool:
         try:
+            await self._slots.ask("check")
             await self._slots.ask("good")
+        except SlotDamaged as error:
+            self._health.raise_condition("slot-damaged", str(error)[:200])
+            await self._leave_slot()
+            return False
         except SlotsError as error:
             self._health.raise_condition("slot-not-marked", str(error)[:200])
             return False
+        self._health.clear_condition("slot-damaged")
         self._health.clear_condition("slot-not-marked")
         return True
+
+    async def _leave_slot(self) -> None:
+        """Start anew in the other slot, if that is one that can be."""
+        try:
+            system = await self._slots.ask("status")
+            others = [state for name, state in system["slots"].items() if name != system["booted"]]
+            if "good" in others:
+                await self._slots.ask("bad")
+                self._slots.reboot()
+        except SlotsError as error:
+            log.error("the other slot cannot be asked for: %s", error)
+
+
+def _ran(kept: bytes | None) -> tuple[str, str] | None:
+    """RAN_ITEM: slot and image."""
+    try:
+        slot, image = decode_own(kept) if kept is not None else (None, None)
+    except (ValueError, TypeError):
+        return None
+    return (slot, image) if isinstance(slot, str) and isinstance(image, str) else None
+
+
+def _is_back(before: tuple[str, str], board: BoardFacts) -> bool:
+    slot, image = before
+    try:
+        is_older = machine.version_key(board.image) < machine.version_key(image)
+    except ValueError:
+        is_older = False
+    return slot != board.slot or is_older
 
 
 def _event_of(update: Update) -> tuple[str, dict[str, Any]]:

@@ -17,6 +17,10 @@ class SlotsError(Exception):
     """The helper did not do it; the text is RAUC's, or says that nobody answered."""
 
 
+class SlotDamaged(SlotsError):
+    """The slot that runs cannot be read everywhere; the text says where."""
+
+
 class Slots:
     """Asks for what only RAUC may do. One request at a time."""
 
@@ -46,7 +50,8 @@ class Slots:
             answer = self._read()
             if answer.get("id") == wanted:
                 if answer.get("ok") is not True:
-                    raise SlotsError(str(answer.get("text"))[:600])
+                    text = str(answer.get("text"))[:600]
+                    raise SlotDamaged(text) if text.startswith("unreadable: ") else SlotsError(text)
                 return answer
             await asyncio.sleep(_LOOK_EVERY_S)
         raise SlotsError(f"nobody answered within {within_s:.0f} s: is meterhub-slots.path enabled?")

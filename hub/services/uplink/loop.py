@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
+from drivers.board import BoardFacts
 from drivers.clock import monotonic, utc_ms
 from drivers.host_names import HostNames
 from drivers.tls import ResumingContext, client_context, stamp_of
@@ -82,6 +83,7 @@ class Uplink:
         *,
         heartbeat_s: int,
         version: str,
+        board: BoardFacts | None = None,
         groups: Sequence[str] = (),
         traffic_file: Path | None = None,
         silence_s: float = SILENCE_S,
@@ -97,7 +99,7 @@ class Uplink:
         self._store = store
         self._health = health
         self._heartbeat_s = heartbeat_s
-        self._version = version
+        self._version, self._board = version, board
         # `command(message, acknowledge)`: takes one message of the command topics; calls `acknowledge` once it is
         # durable what became of it. None: nobody here takes commands, so none are asked for.
         self._command = command
@@ -525,7 +527,7 @@ class Uplink:
 
     def _state(self, word: str) -> bytes:
         kid = self._identity.signer.kid if self._renewal is None else self._renewal.shown_kid
-        return state_payload(word, self._store.epoch, self._store.boot, self._version, kid, utc_ms())
+        return state_payload(word, self._store.epoch, self._store.boot, self._version, kid, utc_ms(), self._board)
 
 
 def _command_topics(prefix: str, hub_id: str, groups: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
+from drivers.board import BoardFacts
 from hub.core.health import CONDITIONS
 from hub.services.uplink.failure import UplinkFailure
 
@@ -10,10 +11,17 @@ if TYPE_CHECKING:
     from hub.wire.admin import TlsFigures, UplinkFigures
 
 
-def state_payload(word: str, epoch: int, boot: int, version: str, kid: bytes, t_ms: int) -> bytes:
+def state_payload(
+    word: str, epoch: int, boot: int, version: str, kid: bytes, t_ms: int, board: BoardFacts | None = None
+) -> bytes:
     """The retained message on `meters/{hub}/state` (design 3.3); `word` is "online" or "offline", `kid` the id of the
-    key that signs now (hexadecimal in the message)."""
+    key that signs now (hexadecimal in the message). A board with two slots also says which image runs in which, and
+    `"data": "memory"` where its data partition could not be used."""
     said = {"state": word, "epoch": epoch, "boot": boot, "version": version, "kid": kid.hex(), "t": t_ms}
+    if board is not None:
+        said |= {"image": board.image, "slot": board.slot}
+        if board.data != "partition":
+            said["data"] = board.data
     return json.dumps(said, separators=(",", ":")).encode()
 
 

@@ -22,12 +22,18 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "adapter.limit_cleared": ("client",),
     "adapter.interview_failed": ("client",),  # it joined and does not say what it is; the hub goes on asking
     "adapter.withheld": ("client", "quantity", "reason"),  # a value whose scale is not certain is not sent
+    "adapter.updated": ("client", "version"),  # an appliance on the radio has loaded the firmware that it was offered
+    "adapter.update_failed": ("client", "version", "reason"),
     "radio.up": ("channel", "pan_id", "ieee"),
     "radio.down": ("reason",),
     "radio.restored": ("channel", "pan_id"),  # the home's network was put into a radio that had lost it
     "radio.other_network": ("found", "pan_id"),  # the radio came with another network: the home's is put back
     "radio.unstable": ("resets", "reason"),  # it goes again and again (in an hour): not told one by one any more
     "radio.formed": ("channel", "pan_id"),
+    "radio.key_rotated": ("sequence",),  # the network has another key, with this number
+    # The network will move to another channel. reason: "asked", or "noise" (ours was taken for days).
+    "radio.channel_planned": ("to", "in_s", "reason"),
+    "radio.channel_moved": ("channel", "before"),
     "uplink.up": ("host", "protocol"),
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
     "certificate.renewed": ("not_after", "x5c"),  # x5c: the chain, DER, the hub's own first (RFC 9360 section 2)
@@ -64,6 +70,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "update.good": ("version", "slot"),
     "update.failed": ("version", "reason", "text"),
     "update.rolled_back": ("version", "runs", "text"),
+    # Another slot, or an older image, runs than before, and no update has asked for it.
+    "slot.fell_back": ("slot", "version", "from_slot", "from_version"),
+    "flash.aged": ("life_used_percent", "pre_eol"),  # a step of the flash's own registers
+    "store.in_memory": ("reason",),  # the board's data partition could not be used at this start
 }
 
 

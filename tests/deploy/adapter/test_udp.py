@@ -17,7 +17,7 @@ from deploy.adapter.udp_main import Loop, TickClock, UdpSocket
 from hub.wire.mqttsn import messages
 from tests.acceptance.conftest import authority, broker, control_point, hub, make_hub
 from tests.deploy.adapter.home import Recorder
-from tests.deploy.adapter.ports import ROOT, compiled_tree, unix_command
+from tests.deploy.adapter.ports import ROOT, compiled_tree, mpy_cross, unix_command
 from tests.harness.broker import MOSQUITTO
 from tests.harness.control_point import ControlPoint
 from tests.harness.hub import Hub
@@ -105,6 +105,55 @@ def test_it_dozes_only_while_nobody_can_reach_it(desk: Desk, monkeypatch: pytest
     assert set(dozed) <= {"disconnected"}
 
 
+class Concatenating:
+    """A socket as MicroPython has it: `readinto` fills the buffer from as many datagrams as there are."""
+
+    def __init__(self, *datagrams: bytes) -> None:
+        self._waiting = list(datagrams)
+
+    def readinto(self, buffer: memoryview) -> int | None:
+        data = b"".join(self._waiting)[: len(buffer)]
+        self._waiting.clear()
+        buffer[: len(data)] = data
+        return len(data) or None
+
+    def close(self) -> None: ...
+
+
+def test_datagrams_that_came_in_one_go_are_taken_apart() -> None:
+    link = UdpSocket("127.0.0.1", 1)
+    pair = messages.PingResp().encode(), messages.PubAck(1, 2, 0).encode()
+    for said, heard in (
+        (pair, [*pair]),
+        ((b"\x01\x00\x05abc",), [b"\x01\x00\x05abc"]),  # what does not read is not lost between two others
+        ((pair[0], b"\x09short"), [pair[0], b"\x09short"]),
+        ((b"",), []),
+    ):
+        link._socket = Concatenating(*said)  # type: ignore[assignment]
+        assert list(iter(link.receive, None)) == heard
+
+
+def test_a_turn_without_memory_is_not_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order's end comes all the same."""
+    monkeypatch.setattr(udp_main, "_LONGEST_WAIT_MS", 20)
+    adapter = adapter_of()
+
+    class Short(UdpSocket):
+        left = 3
+
+        def receive(self) -> bytes | None:
+            if self.left:
+                self.left -= 1
+                raise MemoryError
+            return super().receive()
+
+    fed: list[int] = []
+    loop = Loop(adapter, Short("127.0.0.1", desk.port), feed=lambda: fed.append(1))
+    adapter.orders.obey(b"off 1", 0)
+    wait_for("the order's end", lambda: loop.turn() or adapter.orders.on)
+    assert loop.shortages == 3 and len(fed) > 3
+
+
 @pytest.fixture
 def run_adapter(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts an adapter's process; it is ended with the test."""
@@ -170,3 +219,33 @@ def test_a_sleeper_of_its_own_process_wakes_and_reports(
 
     wait_for("three wake-ups", lambda: len(temperatures()) >= 6)
     assert not control_point.faults and not control_point.books.missing()
+
+
+@needs_broker
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["always_on", "sleeping"])
+def test_an_hour_with_64_kb_and_a_hub_that_is_killed_now_and_then(
+    example: str,
+    tmp_path: Path,
+    hub: Hub,
+    control_point: ControlPoint,
+    run_adapter: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    """The 32-bit port, its heap a cap, its clock a hundred times faster; the hub's is ours."""
+    tree = compiled_tree(tmp_path / "board")
+    script = Path(__file__).parent / "micropython/hour.py"
+    subprocess.run([mpy_cross(), "-O3", "-s", "hour.py", "-o", str(tree / "hour.mpy"), str(script)], check=True)
+    process = run_adapter(unix_command(tree, "hour", example, str(hub.udp_port), "plug-1", "100", "3600"), tree)
+    for _ in range(3):
+        values = len(control_point.values("plug-1"))
+        wait_for(
+            "its readings",
+            lambda values=values: len(control_point.values("plug-1")) > values or process.poll() is not None,
+        )
+        hub.kill()
+        hub.start()
+    assert process.wait(120) == 0, (tmp_path / "adapter.log").read_text()
+    said = (tmp_path / "adapter.log").read_text()
+    print(f"\n{example}: {said.strip()}")
+    assert "short 0 free " in said and " dropped 0 " in said, said
+    assert not control_point.faults

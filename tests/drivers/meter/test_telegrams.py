@@ -238,6 +238,7 @@ def test_other_meters_have_their_own_names_and_times() -> None:
         ("0-1:24.1.0(003)", "0-1:24.2.1(221119110000W)(00001.000*m3)"),
         ("0-1:24.1.0(002)", "0-1:24.2.1(230119110000W)(00001.000*kWh)"),
         ("0-1:24.2.1(230119110000W)(00001.000*m3)",),
+        ("0-1:24.1.0(003)", "0-1:24.2.1(230119110000W)(-0001.000*m3)"),
     ],
     ids=[
         "never heard",
@@ -246,6 +247,7 @@ def test_other_meters_have_their_own_names_and_times() -> None:
         "months old",
         "a second meter",
         "nobody says what",
+        "less than nothing",
     ],
 )
 def test_what_is_not_sure_of_another_meter_is_absent(lines: tuple[str, ...]) -> None:

@@ -164,6 +164,8 @@ def test_interviews_are_owed_until_they_succeed() -> None:
     interviews = Interviews()
     assert interviews.failed("a", 0.0) and not interviews.failed("a", 10.0)
     assert interviews.take_due(10.0) == [] and interviews.take_due(10.0 + PACE.ceiling_s(1)) == ["a"]
+    assert interviews.take_due(10.0 + PACE.ceiling_s(1)) == [], "it is being asked"
+    assert interviews.take_due(10.0 + PACE.ceiling_s(1) + PACE.cap_s) == ["a"], "and again, if nothing came of it"
     assert interviews.failing() == ["a"]
     interviews.succeeded("a")
     assert interviews.failing() == [] and interviews.failed("a", 99.0), "a new trouble is told"

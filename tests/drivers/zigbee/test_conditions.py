@@ -1,12 +1,15 @@
 """Each condition of the radio, brought about by an emulated radio that is so, and gone by itself once that ends."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.zigbee.supervisor import _SHUTDOWN_S
 from tests.drivers.zigbee.radio import ADAPTER, ADAPTER_IEEE, PLUG_IEEE, Emulator, HubSide, short_directory, until
 from tests.drivers.zigbee.test_network import FILE, UTC
 from tests.harness.witness import came, went
@@ -108,6 +111,57 @@ def test_a_radio_that_brings_another_network() -> None:
             run(meet(radio.tty))
 
 
+@pytest.mark.condition("radio-database")
+def test_a_database_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.zigbee.link._LOOK_FOR_DATABASE_S", 0.5)
+
+    async def scenario(tty: Path, data_dir: Path) -> None:
+        async with HubSide(tty, data_dir) as hub:
+            await hub.up()
+        database = data_dir / "radio.db"
+        database.unlink()
+        database.mkdir()
+        async with HubSide(tty, data_dir) as hub:
+            await comes(hub, "radio-database")
+            await hub.up()
+            database.rmdir()
+            await goes(hub, "radio-database")
+            await hub.up()
+            assert hub.conditions() == set()
+
+    with short_directory() as place, Emulator(place, []) as radio:
+        run(scenario(radio.tty, place / "data"))
+
+
+def test_a_database_that_was_held_for_a_while_is_not_locked_for_ever() -> None:
+    """A backup program has it while the radio resets. A life of the radio that ended must not keep it after that."""
+
+    async def form(tty: Path, data_dir: Path) -> None:
+        async with HubSide(tty, data_dir) as hub:
+            await hub.open()
+            await until("the adapter", lambda: hub.status["devices"])
+
+    async def scenario(radio: Emulator, data_dir: Path) -> None:
+        with contextlib.closing(
+            sqlite3.connect(data_dir / "radio.db", timeout=30.0, isolation_level=None, check_same_thread=False)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with HubSide(radio.tty, data_dir) as hub:
+                await hub.up()
+                await radio.ask("rejoin", device="boiler-1")  # that is something to write
+                await until("its frames", lambda: hub.arrived)
+                await radio.ask("reset")
+                await until("the reset to be noticed", lambda: hub.status["resets"] == 1)
+                await asyncio.sleep(2 * _SHUTDOWN_S)
+                other.execute("COMMIT")
+                await hub.up()
+            await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+
+    with short_directory() as place, Emulator(place, [ADAPTER]) as radio:
+        run(form(radio.tty, place / "data"))
+        run(scenario(radio, place / "data"))
+
+
 @pytest.mark.condition("radio-undelivered")
 def test_frames_that_are_not_acknowledged() -> None:
     devices = [ADAPTER, ADAPTER | {"ieee": "000d6f0000000003", "client_id": "boiler-2"}]
@@ -129,6 +183,30 @@ def test_frames_that_are_not_acknowledged() -> None:
                 await radio.ask("set", device="boiler-1", powered=True)
                 await radio.ask("set", device="boiler-2", powered=True)
                 await until("it to go", lambda: went("radio-undelivered", speaks()), 110)
+
+        run(scenario())
+
+
+@pytest.mark.condition("radio-slow")
+def test_a_radio_that_carries_less_than_it_is_given() -> None:
+    ieees = [f"000d6f00000000{n:02x}" for n in range(0x10, 0x1A)]
+    devices = [ADAPTER | {"ieee": ieee, "client_id": f"boiler-{ieee[-2:]}"} for ieee in ieees]
+    with short_directory() as place, Emulator(place, devices) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                for ieee in ieees:
+                    await radio.until("a session", ieee, lambda row: row["session"] == "active")
+                for ieee in ieees:
+                    await radio.ask("set", device=ieee, delay_s=1.2)  # there and back: 2.4 s a frame, four at a time
+
+                while not came("radio-slow", hub.conditions()):
+                    hub.link.send([(("zigbee", ieee), b"\x02\x17") for ieee in ieees])
+                    await asyncio.sleep(0.3)
+                for ieee in ieees:
+                    await radio.ask("set", device=ieee, delay_s=0.005)
+                await goes(hub, "radio-slow")
 
         run(scenario())
 

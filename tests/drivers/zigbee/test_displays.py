@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.zigbee import messaging
 from drivers.zigbee.smart_energy import (
     CURRENCIES,
     NO_PRICES,
@@ -131,5 +132,50 @@ def test_a_display_finds_the_hub_and_shows_what_the_utility_says(version: int) -
                     await asyncio.sleep(0.2)
                 assert row["price"]["per_kwh"] == row["price"]["event"] / 100
                 assert row["unencrypted"] == 0, "Smart Energy wants the link key"
+
+        run(scenario())
+
+
+def test_a_message_byte_by_byte() -> None:
+    """Annex D.5.2.3.1.1: identifier, control, start, minutes, text; D.5.2.3.2.1."""
+    message = messaging.DisplayText(0x01020304, "Keep to 5 W", 1000.0)
+    shown = b"\x09\x21\x00" + b"\x04\x03\x02\x01" + b"\x08" + bytes(4) + b"\x02\x00" + b"\x0bKeep to 5 W"
+    assert messaging.display_message(message, 880.0, 0x21) == shown
+    assert messaging.display_message(message._replace(ends_at=None), 0.0, 1)[12:14] == b"\xff\xff"
+    assert messaging.cancel_message(7, 2) == b"\x09\x02\x01" + b"\x07\0\0\0" + b"\x08"
+    long = messaging.display_message(message._replace(text="\u00e9" * 60), 0.0, 1)
+    assert len(long) <= 73 and long[15:].decode() == "\u00e9" * 29, "no half characters"
+    assert messaging.answers(b"\x01\x21\x00", message, 880.0) == [shown]
+    assert messaging.answers(b"\x01\x05\x00", message, 1000.0) == [b"\x18\x05\x0b\x00\x8b"]
+    assert messaging.answers(b"\x11\x05\x01" + bytes(8), message, 0.0) == []
+    assert messaging.answers(b"\x01\x05\x09", message, 0.0) == [b"\x18\x05\x0b\x09\x81"]
+
+
+@given(st.integers(0, 0xFFFF), st.binary(max_size=80))
+def test_any_bytes_to_the_messaging_cluster_are_answered_or_left_alone(cluster_id: int, frame: bytes) -> None:
+    if messaging.is_question(cluster_id, frame):
+        message = messaging.DisplayText(1, "m", None)
+        assert all(3 <= len(said) <= 73 for said in messaging.answers(frame, message, 0.0))
+
+
+def test_a_display_reads_the_limit_until_it_is_over() -> None:
+    with short_directory() as place, Emulator(place, [DISPLAY]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                hub.link.tell_limit(3000.0, 7, 600.0)
+                row = await radio.until("the limit", "display", lambda row: row["message"])
+                assert row["message"] == {"id": 7, "text": "Your home is limited to 3000 W", "minutes": 10}
+                identifier, unasked = 7, row["messages_unasked"]
+                while (await radio.device("display"))["messages_unasked"] <= unasked:  # once its interview is over
+                    identifier += 1
+                    hub.link.tell_limit(2500.0, identifier, None)
+                    await asyncio.sleep(0.2)
+                row = await radio.device("display")
+                assert row["message"]["text"] == "Your home is limited to 2500 W" and row["message"]["minutes"] is None
+                hub.link.tell_limit(None, identifier + 1, None)
+                await radio.until("its end", "display", lambda row: row["message"] is None)
+                assert hub.status["displays"]["messages_told"] >= 1 and not row["unencrypted"]
 
         run(scenario())

@@ -3,36 +3,12 @@ what it is told. The times are the limits that are waited for; nothing is patche
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tests.drivers.zigbee.radio import ADAPTER, Emulator, HubSide, short_directory, until
-
-
-class Fault(NamedTuple):
-    """`do` and `undo`: requests of the emulator's control socket (undo None: it mends itself)."""
-
-    name: str
-    do: dict[str, Any]
-    undo: dict[str, Any] | None
-    noticed_s: float
-    back_s: float
-    condition: str
-
-
-FAULTS = (
-    Fault("it resets by itself", {"do": "reset"}, None, 5, 5, ""),
-    Fault("it loses its supply for a moment", {"do": "power-cycle"}, None, 15, 5, ""),
-    Fault("it is pulled out", {"do": "unplug"}, {"do": "plug"}, 5, 5, "radio-missing"),
-    Fault("it falls silent", {"do": "mute", "layer": "ash"}, {"do": "unmute"}, 15, 5, "radio-silent"),
-    Fault("it answers nothing", {"do": "mute", "layer": "ezsp"}, {"do": "unmute"}, 15, 5, "radio-silent"),
-    Fault("it refuses every send", {"do": "refuse"}, {"do": "refuse", "status": ""}, 15, 5, "radio-refuses"),
-    Fault(
-        "it never says what became of a send", {"do": "refuse", "status": "", "swallow": True},
-        {"do": "refuse", "status": ""}, 15, 5, "radio-silent",
-    ),
-)  # fmt: skip
+from tests.emulators.faults import LINE_FAULTS, RADIO_FAULTS, LineFault, RadioFault
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -44,8 +20,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_noticed_and_the_home_served_again(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", RADIO_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_noticed_and_the_home_served_again(fault: RadioFault) -> None:
     with short_directory() as place, Emulator(place, [ADAPTER]) as radio:
 
         async def scenario() -> None:
@@ -63,6 +39,44 @@ def test_a_fault_is_noticed_and_the_home_served_again(fault: Fault) -> None:
                 arrived = len(hub.arrived)
                 await until("traffic", lambda: len(hub.arrived) > arrived)
                 assert hub.names().count("radio.down") == 1 and hub.names().count("radio.up") == 2, "told once each"
+
+        run(scenario())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
+def test_a_bad_line_is_mended_and_nobody_notices(fault: LineFault) -> None:
+    with short_directory() as place, Emulator(place, [ADAPTER]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await radio.until("a session", "boiler-1", lambda row: row["session"] == "active")
+                await radio.ask("line", **fault.do)
+                before = (await radio.device("boiler-1"))["totals"]["acknowledged"]
+                acknowledged = before + 15
+                await radio.until("traffic", "boiler-1", lambda row: row["totals"]["acknowledged"] >= acknowledged)
+                assert hub.status["resets"] == 0 and not hub.conditions()
+                assert len(set(hub.arrived)) == len(hub.arrived), "the line does not double a message"
+
+        run(scenario())
+
+
+@pytest.mark.slow
+def test_a_line_that_is_held_with_xoff_is_served_again() -> None:
+    """XOFF that is never taken back: the terminal goes on at the next byte from the radio (IXANY), or the line is
+    opened anew; which of them depends on what was under way."""
+    with short_directory() as place, Emulator(place, [ADAPTER]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await radio.until("a session", "boiler-1", lambda row: row["session"] == "active")
+                for _ in range(3):
+                    before = (await radio.device("boiler-1"))["totals"]["acknowledged"]
+                    await radio.ask("line", xoff=True)
+                    served = before + 5
+                    await radio.until("traffic", "boiler-1", lambda row, n=served: row["totals"]["acknowledged"] >= n)
 
         run(scenario())
 

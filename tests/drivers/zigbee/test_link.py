@@ -174,15 +174,18 @@ def test_a_plug_is_read_and_switched(profile: int) -> None:
         run(scenario())
 
 
-def test_a_plug_that_forgot_its_reporting_is_told_again_after_a_reset() -> None:
+def test_a_plug_is_read_anew_after_a_reset_and_goes_on_reporting() -> None:
     with short_directory() as place, Emulator(place, [PLUG]) as radio:
 
         async def scenario() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
                 await hub.open()
                 await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5)
-                hub.readings.clear()
+                # What was on its way when the radio went says nothing of its return.
+                hub.link.changed = lambda is_up: None if is_up else hub.readings.clear()
                 await radio.ask("reset")
+                await until("the reset to be noticed", lambda: hub.status["resets"] == 1)
+                await hub.up()
                 await hub.quantities("state", "power", "energy", "voltage", "current")
                 await radio.ask("switch", device="kettle", on=False)
                 await until("a report", lambda: (PLUG_CLIENT, "state", "0") in hub.readings)
@@ -190,6 +193,25 @@ def test_a_plug_that_forgot_its_reporting_is_told_again_after_a_reset() -> None:
                 await radio.ask("leave", device="kettle")
                 await until("the farewell", lambda: "adapter.left" in hub.names())
                 assert hub.link.appliances()[0]["state"] == "left"
+
+        run(scenario())
+
+
+def test_a_plug_that_forgot_its_reporting_is_told_again_when_it_comes_back() -> None:
+    """A power cut at the wall, and firmware that keeps neither bindings nor reporting through one."""
+    with short_directory() as place, Emulator(place, [PLUG]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5)
+                await radio.ask("forget", device="kettle")
+                row = await radio.device("kettle")
+                assert not row["reporting"] and not row["bindings"]
+                await radio.ask("rejoin", device="kettle", same=True)
+                await radio.until("reporting", "kettle", lambda row: len(row["reporting"]) == 5 and row["bindings"])
+                await radio.ask("switch", device="kettle", on=False)
+                await until("a report", lambda: (PLUG_CLIENT, "state", "0") in hub.readings)
 
         run(scenario())
 
@@ -373,40 +395,3 @@ def test_a_babbling_plug_is_muted_and_said() -> None:
                 assert row["muted"] and row["dropped"] > 200
 
         run(scenario())
-
-
-def test_a_charger_is_held_and_let_go_by_itself() -> None:
-    charger = {
-        "kind": "zcl", "ieee": PLUG_IEEE, "name": "charger", "manufacturer": "Amina Distribution AS",
-        "model": "amina S",
-        "endpoints": {"10": {"in": {"0x0000": {}, "0x0006": {"0x0000": ["10", 1]}, "0x0008": {"0x0000": ["20", 32]}}}},
-    }  # fmt: skip
-    with short_directory() as place, Emulator(place, [charger, PLUG | {"ieee": "000d6f0000000009"}]) as radio:
-
-        async def scenario() -> None:
-            async with HubSide(radio.tty, place / "data") as hub:
-                await hub.open()
-                await hub.quantities("state", "power")
-                assert await hub.link.limit(PLUG_CLIENT, 7000.0, 1.0) == 10 * 3 * 230
-                assert (await radio.device("charger"))["commands"][-1][:3] == [10, 8, 0]
-                assert (await radio.device("charger"))["commands"][-1][3].startswith("0a")
-                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 2)
-                assert row["commands"][-1][3].startswith("20")
-                # A limit below the least that it can be held to never switches it off.
-                assert await hub.link.limit(PLUG_CLIENT, 0.0, 300.0) == 6 * 3 * 230
-                with pytest.raises(ValueError, match="cannot be held"):
-                    await hub.link.limit("zb-000d6f0000000009", 100.0, 1.0)
-
-                # Let go and held again before the answer to the first has come: the last word counts.
-                await asyncio.gather(hub.link.limit(PLUG_CLIENT, None, 0.0), hub.link.limit(PLUG_CLIENT, 7000.0, 300.0))
-                assert [command[3][:2] for command in (await radio.device("charger"))["commands"][3:]] == ["20", "0a"]
-
-        async def after_the_hub() -> None:
-            """The hub went while the charger was held: the next one lets it go."""
-            async with HubSide(radio.tty, place / "data") as hub:
-                await hub.up()
-                row = await radio.until("it to be let go", "charger", lambda row: len(row["commands"]) == 6)
-                assert row["commands"][-1][3].startswith("20")
-
-        run(scenario())
-        run(after_the_hub())

@@ -18,6 +18,7 @@ from .plug import Plug
 UPDATE_SECURED_REJOIN: Final = 0  # EmberDeviceUpdate (UG100)
 UPDATE_UNSECURED_JOIN: Final = 1
 UPDATE_LEFT: Final = 2
+UPDATE_UNSECURED_REJOIN: Final = 3
 DECISION_USE_PRECONFIGURED_KEY: Final = 0  # EmberJoinDecision
 DECISION_DENY_JOIN: Final = 2
 DECISION_NO_ACTION: Final = 3
@@ -68,8 +69,12 @@ class Air:
         self.devices: dict[bytes, Device] = {device.ieee: device for device in devices}
         self.loss = loss
         self.network_id: bytes | None = None  # None while the coordinator's radio is off
+        self.channel = 0
+        self.noise: dict[int, int] = {}  # dBm, where somebody else is loud
+        self.lets_back: Callable[[], bool] = lambda: False  # whether unsecured rejoins are allowed
         self.permit_until = 0.0
         self.tc_ieee = b"\0" * 8
+        self.tc_key = b""
         self.trust_center: TrustCenter = lambda _ieee, _key, _now: "welcome"
         self.counters: dict[str, int] = {}
         self.dirty = False  # what `to_dict` gives has changed
@@ -80,9 +85,12 @@ class Air:
 
     # -- the coordinator's side --------------------------------------------------------------------------------
 
-    def network(self, network_id: bytes | None, tc_ieee: bytes, now: float) -> None:
+    def network(
+        self, network_id: bytes | None, tc_ieee: bytes, now: float, channel: int = 0, tc_key: bytes = b""
+    ) -> None:
         """The coordinator's radio serves this network now (None: off)."""
-        self.network_id, self.tc_ieee = network_id, tc_ieee
+        self.tc_key = tc_key
+        self.network_id, self.tc_ieee, self.channel = network_id, tc_ieee, channel
         if network_id is None:
             self.permit_until = now
 
@@ -100,19 +108,16 @@ class Air:
         for device in self.devices.values():
             if not self._reachable(device) or (frame.mode == "multicast" and frame.dst not in device.groups):
                 continue
-            if (device.poll_s is None or frame.dst == 0xFFFF) and not self._lost(device):
+            hears = device.poll_s is None or frame.dst == 0xFFFF
+            if hears and not self._lost(device) and self._admits(device, frame):
                 self._at(now + self._latency(device), self._deliver, device, frame)
         self._at(now + 0.01, lambda _at: self._events.append(Sent(handle, True)))
 
     def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
         device = self.by_nwk(frame.dst)
         latency = None if device is None or not self._reachable(device) else self._latency(device)
-        if device is not None and frame.counter is not None:
-            if frame.counter <= device.counter_heard:
-                self._count("replays")
-                device = None  # it drops what was numbered before (R22, 4.3.1.2)
-            else:
-                device.counter_heard = frame.counter
+        if device is not None and not self._admits(device, frame):
+            device = None
         if device is None or latency is None or latency > INDIRECT_TIMEOUT_S or self._lost(device):
             self._count("undelivered")
             wait = INDIRECT_TIMEOUT_S if latency is not None and latency > INDIRECT_TIMEOUT_S else FAILURE_S
@@ -124,6 +129,45 @@ class Air:
         ok = not self._lost(device)
         wait = latency + device.delay_s if ok else FAILURE_S
         self._at(now + wait, lambda _at: self._events.append(Sent(handle, ok)))
+
+    def spread_key(self, key: bytes, now: float, to: bytes | None = None) -> None:
+        """The coordinator sends another network key, to everybody or to one (its address)."""
+        for device in self.devices.values():
+            if to is not None and device.ieee != to:
+                continue
+            latency = self._latency(device) if self._reachable(device) else INDIRECT_TIMEOUT_S + 1
+            if latency <= INDIRECT_TIMEOUT_S and not self._lost(device):
+                self._at(now + latency, self._take_key, device, key)
+
+    @staticmethod
+    def _take_key(_at: float, device: Device, key: bytes) -> None:
+        device.next_key = key
+
+    def switch_key(self, network_id: bytes) -> None:
+        """The coordinator uses the new key: whoever has it hears that, and does so too."""
+        before, self.network_id = self.network_id, network_id
+        for device in self.devices.values():
+            if device.network_id == before and device.next_key == network_id[8:]:
+                device.network_id, device.next_key, device.counter_heard = network_id, None, -1
+        self.dirty = True
+
+    def _admits(self, device: Device, frame: ApsFrame) -> bool:
+        """Whether a device takes a frame of the coordinator: it drops what was numbered before (R22, 4.3.1.2, 4.4.1.2),
+        and what it cannot decrypt."""
+        if frame.counter is not None:
+            if frame.counter <= device.counter_heard:
+                self._count("replays")
+                return False
+            device.counter_heard = frame.counter
+        if frame.aps_counter is not None:
+            if frame.aps_key != device.tc_key:
+                self._count("undecryptable")
+                return False
+            if frame.aps_counter <= device.aps_counter_heard:
+                self._count("aps_replays")
+                return False
+            device.aps_counter_heard = frame.aps_counter
+        return True
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
@@ -151,13 +195,22 @@ class Air:
 
     def rejoin(self, device: Device, now: float, *, new_nwk: bool = True) -> None:
         """The device lost touch and comes back with its keys, usually under another short address."""
-        if not device.joined or not self._reachable(device):
-            self._count("rejoin_refused")
-            return
+        device.channel = None  # it looks on every channel
+        update, decision = UPDATE_SECURED_REJOIN, DECISION_NO_ACTION
+        if not self._reachable(device):
+            if not self._may_come_back(device):
+                self._count("rejoin_refused")
+                return
+            update, decision = UPDATE_UNSECURED_REJOIN, DECISION_USE_PRECONFIGURED_KEY
         if new_nwk:
             device.nwk = self._free_nwk()
-        moved = Moved(device, device.nwk, UPDATE_SECURED_REJOIN, DECISION_NO_ACTION, COORDINATOR_NWK)
+        moved = Moved(device, device.nwk, update, decision, COORDINATOR_NWK)
         self._at(now + JOIN_S, lambda at: self._settle(device, moved, at))
+
+    def _may_come_back(self, device: Device) -> bool:
+        """Without the network's key, by its link key (R22, 4.6.3.3): the network is the same, and this is allowed."""
+        same = self.network_id is not None and device.joined and (device.network_id or b"")[:8] == self.network_id[:8]
+        return same and device.powered and device.in_range and self.lets_back()
 
     def leave(self, device: Device, now: float) -> None:
         """The device leaves and says so."""
@@ -177,7 +230,7 @@ class Air:
     def _forget(self, device: Device, now: float) -> None:
         if device.joined:
             device.network_id = None
-            device.counter_heard = -1
+            device.counter_heard, device.channel, device.next_key = -1, None, None
             device.nwk = 0xFFFF
             device.bindings.clear()
             device.frames_to_send()
@@ -215,7 +268,12 @@ class Air:
         if self.network_id is None:
             device.wants_join = True
             return
+        if device.network_id != self.network_id:
+            device.counter_heard, device.next_key = -1, None
+        if moved.update == UPDATE_UNSECURED_JOIN:
+            device.tc_key, device.aps_counter_heard = self.tc_key, -1
         device.network_id, device.tc_ieee, device.nwk = self.network_id, self.tc_ieee, moved.nwk
+        device.channel = self.channel
         self._events.append(moved)
         device.announce()
         device.on_joined(now)
@@ -229,7 +287,8 @@ class Air:
 
     def _reachable(self, device: Device) -> bool:
         same = device.network_id is not None and device.network_id == self.network_id
-        return same and device.powered and device.in_range
+        here = device.channel in (None, self.channel)
+        return same and here and device.powered and device.in_range
 
     def _lost(self, device: Device) -> bool:
         lost = self._dice.random() < max(self.loss, device.loss)
@@ -304,6 +363,10 @@ class Air:
                 "network_id": d.network_id.hex(),
                 "bindings": [[ep, cluster, ieee.hex(), to] for ep, cluster, ieee, to in d.bindings],
                 "tc_ieee": d.tc_ieee.hex(),
+                "channel": d.channel,
+                "tc_key": d.tc_key.hex(),
+                "aps_counter_heard": d.aps_counter_heard,
+                "counter_heard": d.counter_heard,
                 "kept": d.keep(now),
             }
             for d in self.devices.values()
@@ -318,6 +381,8 @@ class Air:
                 device.nwk, device.network_id = entry["nwk"], bytes.fromhex(entry["network_id"])
                 device.bindings = [(ep, cl, bytes.fromhex(to), dst) for ep, cl, to, dst in entry["bindings"]]
                 device.tc_ieee = bytes.fromhex(entry["tc_ieee"])
+                device.channel, device.tc_key = entry["channel"], bytes.fromhex(entry["tc_key"])
+                device.aps_counter_heard, device.counter_heard = entry["aps_counter_heard"], entry["counter_heard"]
                 device.wants_join = False
                 device.recall(entry["kept"], now)
                 device.on_joined(now)

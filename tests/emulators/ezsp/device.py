@@ -11,6 +11,7 @@ from . import zdo
 
 COORDINATOR_NWK: Final = 0x0000
 WELL_KNOWN_KEY: Final = b"ZigBeeAlliance09"
+FRAGMENT: Final = 0x8000
 APS_OPTIONS: Final = 0x0140  # retry, enable route discovery (UG100, EmberApsOption)
 
 Mode = Literal["unicast", "broadcast", "multicast"]
@@ -31,6 +32,9 @@ class ApsFrame:
     options: int = APS_OPTIONS
     mode: Mode = "unicast"
     counter: int | None = None  # the coordinator's NWK frame counter
+    group: int = 0  # of a fragment: how many there are, and its number (UG100, EmberApsFrame)
+    aps_counter: int | None = None  # and its APS frame counter, where it encrypted the frame with the link key
+    aps_key: bytes = b""  # that key
 
 
 @dataclass(eq=False)
@@ -55,12 +59,17 @@ class Device(zdo.Node):
     tc_ieee: bytes = b"\xff" * 8
     leaving: Literal["", "leave", "rejoin"] = ""
     permit_until: float = 0.0
+    channel: int | None = None  # None: it finds the network on whatever channel that is
+    next_key: bytes | None = None  # a network key that it was sent and does not use yet
+    aps_counter_heard: int = -1  # the same of frames under the link key
+    tc_key: bytes = b""  # the trust centre's link key as it was when the device joined
     counter_heard: int = -1  # the highest frame counter of the coordinator: what is not above it is a replay
 
     def __post_init__(self) -> None:
         self._aps_sequence = 0
         self._tsn = 0
         self._frames: deque[ApsFrame] = deque()
+        self._fragments: deque[ApsFrame] = deque()  # the first is on its way, and waits for its acknowledgement
         self.dirty = False  # something that the device keeps through a power cut has changed
 
     @property
@@ -77,6 +86,9 @@ class Device(zdo.Node):
 
     def on_left(self, now: float) -> None:
         """The device is off the network."""
+
+    def forget_reporting(self) -> None:
+        """What it was told to report is gone."""
 
     def keep(self, now: float) -> dict[str, Any]:
         """What the device keeps through a power cut, beside its place on the network; ready for JSON."""
@@ -109,9 +121,34 @@ class Device(zdo.Node):
 
     # -- the air's side ------------------------------------------------------------------------------------------
 
+    def transmit_fragments(
+        self, profile: int, cluster: int, src_ep: int, dst_ep: int, payload: bytes, size: int = 60
+    ) -> None:
+        """Queue a message that is too long for a frame: fragment by fragment, each once the one before was heard."""
+        self._aps_sequence = (self._aps_sequence + 1) & 0xFF
+        parts = [payload[at : at + size] for at in range(0, len(payload), size)]
+        frames = [
+            ApsFrame(
+                self.nwk, COORDINATOR_NWK, profile, cluster, src_ep, dst_ep, part, self._aps_sequence,
+                options=APS_OPTIONS | FRAGMENT, group=len(parts) << 8 | number,
+            )
+            for number, part in enumerate(parts)
+        ]  # fmt: skip
+        self._fragments.extend(frames)
+        self._frames.append(frames[0])
+
+    def _fragment_heard(self, frame: ApsFrame) -> None:
+        """The coordinator says which fragment it has (R22 §2.2.8.4.5)."""
+        if self._fragments and frame.group & 0xFF == self._fragments[0].group & 0xFF:
+            self._fragments.popleft()
+            if self._fragments:
+                self._frames.append(self._fragments[0])
+
     def receive_aps(self, frame: ApsFrame, now: float) -> None:
         """Take a frame from the air."""
-        if frame.profile == zdo.PROFILE and frame.dst_ep == 0:
+        if frame.options & FRAGMENT and not frame.payload:
+            self._fragment_heard(frame)
+        elif frame.profile == zdo.PROFILE and frame.dst_ep == 0:
             self._receive_zdo(frame, now)
         elif frame.dst_ep in self.endpoints or frame.dst_ep == 0xFF:
             self.receive_data(frame, now)
@@ -156,6 +193,10 @@ class Device(zdo.Node):
         self.dirty = self.dirty or frame.cluster in (zdo.BIND_REQ, zdo.UNBIND_REQ)
         if frame.cluster == zdo.MGMT_LEAVE_REQ and len(frame.payload) >= 10:
             self.leaving = "rejoin" if frame.payload[9] & 0x80 else "leave"
+        elif frame.cluster == zdo.MGMT_NWK_UPDATE_REQ and len(frame.payload) >= 7 and frame.payload[5] == zdo.MOVE:
+            mask = int.from_bytes(frame.payload[1:5], "little")
+            self.channel = mask.bit_length() - 1
+            self.dirty = True
         elif frame.cluster == zdo.MGMT_PERMIT_JOINING_REQ and len(frame.payload) >= 2:
             self.permit_until = now + frame.payload[1]
 

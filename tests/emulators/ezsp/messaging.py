@@ -65,6 +65,10 @@ def _submit(stack: Stack, args: Fields, kind: int, destination: int, frame: ApsF
 def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
     aps = args["aps"]
     sequence = (stack.aps_sequence + 1) & 0xFF
+    aps_counter, aps_key = None, b""
+    if aps["options"] & APS_OPTION_ENCRYPTION and stack.nv.keys is not None:
+        stack.count_encrypted()
+        aps_counter, aps_key = stack.aps_counter, stack.nv.keys.link_key
     return ApsFrame(
         COORDINATOR_NWK,
         dst,
@@ -76,6 +80,9 @@ def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
         sequence,
         aps["options"],
         counter=stack.frame_counter,
+        group=aps["group"],
+        aps_counter=aps_counter,
+        aps_key=aps_key,
     )
 
 
@@ -101,6 +108,8 @@ def _loop_back(stack: Stack, args: Fields, frame: ApsFrame) -> Fields:
     aps = args["aps"] | {"sequence": stack.aps_sequence}
     _report(stack, Pending(args["type"], args["destination"], aps, args["tag"], args["message"]), ok=True)
     if frame.profile == zdo.PROFILE and frame.dst_ep == 0:
+        if frame.cluster == zdo.MGMT_NWK_UPDATE_REQ and len(frame.payload) >= 7 and frame.payload[5] == zdo.MOVE:
+            stack.move(int.from_bytes(frame.payload[1:5], "little").bit_length() - 1, frame.payload[6])
         response = _zdo_answer(stack, frame)
         if response is not None:
             _deliver(stack, frame, response, frame.cluster | zdo.RESPONSE)
@@ -195,7 +204,7 @@ def incoming(stack: Stack, event: Incoming, now: float) -> None:
         stack.air.counters["no_such_endpoint"] = stack.air.counters.get("no_such_endpoint", 0) + 1
     aps = {"profile": frame.profile, "cluster": frame.cluster, "src_ep": frame.src_ep, "dst_ep": frame.dst_ep}
     aps |= {"options": frame.options, "sequence": frame.sequence}
-    aps["group"] = frame.dst if frame.mode == "multicast" else 0
+    aps["group"] = frame.dst if frame.mode == "multicast" else frame.group
     _incoming(stack, INCOMING[frame.mode], aps, device.lqi, device.rssi, frame.src, device.ieee, frame.payload)
 
 

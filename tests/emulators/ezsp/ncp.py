@@ -29,7 +29,7 @@ VERSION_FRAME: Final = 0x0000
 _NO_EFFECT: Final = """
     nop callback noCallbacks setConcentrator setBrokenRouteErrorCode setManufacturerCode setPowerDescriptor
     stopScan setSourceRouteDiscoveryMode setRadioPower setSourceRoute setRoutingShortcutThreshold
-    gpSinkTableClearAll gpClearProxyTable becomeTrustCenter updateTcLinkKey unicastNwkKeyUpdate delayTest
+    gpSinkTableClearAll gpClearProxyTable becomeTrustCenter updateTcLinkKey delayTest
     getLibraryStatus getDutyCycleState sendPanIdUpdate
 """
 NO_EFFECT: Final = frozenset(_NO_EFFECT.split())

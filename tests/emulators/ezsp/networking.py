@@ -106,7 +106,8 @@ def remove_device(stack: Stack, args: Fields, now: float) -> Fields:
 def start_scan(stack: Stack, args: Fields, _now: float) -> Fields:
     if args["type"] == ENERGY_SCAN:
         for channel in (c for c in range(11, 27) if args["channels"] >> c & 1):
-            stack.callback("energyScanResultHandler", channel=channel, rssi=-95 + channel * 7 % 30)
+            rssi = stack.air.noise.get(channel, -95 + channel * 7 % 30)
+            stack.callback("energyScanResultHandler", channel=channel, rssi=rssi)
     stack.callback("scanCompleteHandler", channel=0)
     return {}
 
@@ -261,6 +262,32 @@ def clear_transient_keys(stack: Stack, _args: Fields, _now: float) -> Fields:
     return {}
 
 
+def broadcast_next_network_key(stack: Stack, args: Fields, now: float) -> Fields:
+    if stack.state != JOINED_NETWORK:
+        return {"status": "NETWORK_DOWN"}
+    stack.next_key = args["key"]
+    stack.count_frame()
+    stack.air.spread_key(args["key"], now)
+    return {}
+
+
+def unicast_network_key(stack: Stack, args: Fields, now: float) -> Fields:
+    stack.count_frame()
+    stack.air.spread_key(args["key"], now, args["eui"])
+    return {}
+
+
+def broadcast_network_key_switch(stack: Stack, _args: Fields, _now: float) -> Fields:
+    if stack.next_key is None or stack.nv.keys is None or stack.state != JOINED_NETWORK:
+        return {"status": "INVALID_CALL"}
+    stack.nv.keys.network_key, stack.next_key = stack.next_key, None
+    stack.nv.keys.key_sequence = (stack.nv.keys.key_sequence + 1) & 0xFF
+    stack.nv.changed()
+    assert stack.network_id is not None
+    stack.air.switch_key(stack.network_id)
+    return {}
+
+
 def token_factory_reset(stack: Stack, args: Fields, _now: float) -> Fields:
     counter = stack.nv.frame_counter
     stack.nv.factory_reset()
@@ -303,5 +330,8 @@ HANDLERS: Final[dict[str, Handler]] = {
     "importTransientKey": import_transient_key,
     "addTransientLinkKey": import_transient_key,
     "clearTransientLinkKeys": clear_transient_keys,
+    "broadcastNextNetworkKey": broadcast_next_network_key,
+    "broadcastNetworkKeySwitch": broadcast_network_key_switch,
+    "unicastNwkKeyUpdate": unicast_network_key,
     "tokenFactoryReset": token_factory_reset,
 }

@@ -13,7 +13,9 @@ mute_clusters (["0702"]: it never answers them), forgets (it takes a configurati
 one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, and wants a
 Default Response),
 late (["0b04:050b"]: unsupported when read; only reports have it), dead_endpoints ([3]: listed, and without a
-descriptor), deaf (so many Node Descriptor requests it lets pass).
+descriptor), deaf (so many Node Descriptor requests it lets pass), w_per_level (a charger: its power is its level times
+that), firmware ([manufacturer, type, version]: it takes upgrades; describe: what it runs, and the SHA-256 of what it
+loaded).
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from typing import Any, Final
 
 from . import zcl, zdo
 from .device import COORDINATOR_NWK, ApsFrame, Device
+from .loader import Loader
 
 HOME_AUTOMATION: Final = 0x0104
 SMART_PLUG: Final = 0x0051
-BASIC, ON_OFF, LEVEL, IAS_ZONE, OTA = 0x0000, 0x0006, 0x0008, 0x0500, 0x0019
+BASIC, ON_OFF, LEVEL, IAS_ZONE, OTA, ELECTRICAL = 0x0000, 0x0006, 0x0008, 0x0500, 0x0019, 0x0B04
+ACTIVE_POWER: Final = 0x050B
 MANUFACTURER, MODEL, CIE_ADDRESS, ZONE_STATE, ZONE_STATUS = 0x0004, 0x0005, 0x0010, 0x0000, 0x0002
 SAMPLE_S: Final = 1.0
 NEVER_REPORT: Final = 0xFFFF
@@ -87,6 +91,7 @@ class Player(Device):
         self.forgets: bool = habits.get("forgets", False)
         self.one_at_a_time: bool = habits.get("one_at_a_time", False)
         self.unasked: bool = habits.get("unasked", False)
+        self.w_per_level: int = habits.get("w_per_level", 0)
         self.deaf: int = habits.get("deaf", 0)
         self.dead = set(habits.get("dead_endpoints", []))
         self.mute = {int(cluster, 16) for cluster in habits.get("mute_clusters", [])}
@@ -97,6 +102,7 @@ class Player(Device):
         self.acknowledged = 0
         self.reports = 0
         self.reads = 0
+        self.loader = Loader(self, *habits["firmware"]) if "firmware" in habits else None
         self._reporting: dict[Key, Reporting] = {}
         self._sample_at: float | None = None
 
@@ -107,8 +113,10 @@ class Player(Device):
             "reads": self.reads,
             "reporting": configured,
             "commands": self.commands,
+            "values": {f"{e}:{cluster:04x}:{a:04x}": row.value for (e, cluster, a), row in self.attributes.items()},
             "enrolled": self.enrolled,
             "acknowledged": self.acknowledged,
+            "firmware": None if self.loader is None else self.loader.describe(),
         }
 
     def set(self, endpoint: int, cluster: int, attribute: int, value: zcl.Value) -> None:
@@ -145,10 +153,15 @@ class Player(Device):
         super().receive_aps(frame, now)
 
     def on_joined(self, now: float) -> None:
+        if self.loader is not None:
+            self.loader.ask_at = now + 1.0
         if self.unasked:
             self._sample_at = now + (self.report_s or SAMPLE_S)
 
     def on_left(self, now: float) -> None:
+        self.forget_reporting()
+
+    def forget_reporting(self) -> None:
         self._reporting.clear()
         self._sample_at = None
 
@@ -158,7 +171,9 @@ class Player(Device):
             return
         try:
             header, body = zcl.parse(frame.payload)
-            if header.command == zcl.DEFAULT_RSP and not header.for_cluster:
+            if frame.cluster == OTA and self.loader is not None and header.for_cluster:
+                self.loader.heard(header, body, now)
+            elif header.command == zcl.DEFAULT_RSP and not header.for_cluster:
                 self.acknowledged += 1
             elif frame.cluster not in place.inputs:
                 self._default_response(frame, header, zcl.UNSUPPORTED_CLUSTER)
@@ -232,6 +247,8 @@ class Player(Device):
             return zcl.SUCCESS
         if cluster == LEVEL and header.command in (0x00, 0x04) and body:
             self.attributes[number, LEVEL, 0].set(body[0])
+            if self.w_per_level and (number, ELECTRICAL, ACTIVE_POWER) in self.attributes:
+                self.attributes[number, ELECTRICAL, ACTIVE_POWER].set(body[0] * self.w_per_level)
             return zcl.SUCCESS
         if cluster == IAS_ZONE and header.command == 0x00 and len(body) >= 2:
             self.enrolled.append(body[1])
@@ -283,9 +300,12 @@ class Player(Device):
         return out
 
     def get_timer(self) -> float | None:
-        return self._sample_at
+        loader_at = None if self.loader is None or not self.joined else self.loader.ask_at
+        return min((at for at in (self._sample_at, loader_at) if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        if self.loader is not None:
+            self.loader.handle_timer(now)
         if self._sample_at is None or now < self._sample_at:
             return
         self._sample_at = now + (self.report_s or SAMPLE_S)

@@ -21,6 +21,7 @@ JOINED_NETWORK: Final = 2
 POLICY_TRUST_CENTER: Final = 0x00
 POLICY_MESSAGE_CONTENTS: Final = 0x04
 ALLOW_JOINS: Final = 0x01
+ALLOW_UNSECURED_REJOINS: Final = 0x02
 JOINS_USE_INSTALL_CODE_KEY: Final = 0x10
 NO_FRAME_COUNTER_RESET: Final = 0x1000
 
@@ -115,8 +116,11 @@ class Stack:
         self.next_handle = 1
         self.permit_until: float | None = None
         self.frame_counter = self.nv.frame_counter
+        self.aps_counter = self.nv.aps_counter
         self.node = zdo.Node(self.nv.own_eui, COORDINATOR_NWK, zdo.COORDINATOR, capability=0x8F)
         self.air.trust_center = self.trust_center
+        self.air.lets_back = self.lets_back
+        self.next_key: bytes | None = None
         self.air.network(None, self.nv.own_eui, now)
 
     def callback(self, name: str, **fields: Any) -> None:
@@ -142,7 +146,11 @@ class Stack:
         self.frame_counter = self.nv.frame_counter
         self.nv.frame_counter += COUNTER_BLOCK
         self.nv.changed()
-        self.air.network(self.network_id, self.nv.own_eui, now)
+        assert self.nv.network is not None
+        assert self.nv.keys is not None
+        self.air.network(self.network_id, self.nv.own_eui, now, self.nv.network.channel, self.nv.keys.link_key)
+        self.aps_counter = self.nv.aps_counter
+        self.nv.aps_counter += COUNTER_BLOCK
         self.callback("stackStatusHandler", status="NETWORK_UP")
 
     def network_down(self, now: float) -> None:
@@ -157,6 +165,20 @@ class Stack:
         if self.frame_counter >= self.nv.frame_counter:
             self.nv.frame_counter = self.frame_counter + COUNTER_BLOCK
             self.nv.changed()
+
+    def count_encrypted(self) -> None:
+        """One more frame went out under a link key."""
+        self.aps_counter += 1
+        if self.aps_counter >= self.nv.aps_counter:
+            self.nv.aps_counter = self.aps_counter + COUNTER_BLOCK
+            self.nv.changed()
+
+    def move(self, channel: int, update_id: int) -> None:
+        """The network is on another channel from now on."""
+        assert self.nv.network is not None
+        self.nv.network.channel, self.nv.network.update_id = channel, update_id
+        self.nv.changed()
+        self.air.channel = channel
 
     def permit(self, duration_s: int, now: float) -> None:
         was_open = self.permit_until is not None
@@ -190,6 +212,10 @@ class Stack:
             return "denied"
         entry = own or self.transient_keys.get(WILDCARD)
         return "welcome" if entry is not None and entry[0] == link_key else "wrong key"
+
+    def lets_back(self) -> bool:
+        """Whether a device that has not the network's key may have it, under its own link key."""
+        return bool(self.policies.get(POLICY_TRUST_CENTER, 0) & ALLOW_UNSECURED_REJOINS)
 
     def device_moved(self, moved: Moved) -> None:
         """trustCenterJoinHandler, and the table of children."""

@@ -22,6 +22,7 @@ STATUS: Final[dict[str, tuple[int, int, int]]] = {
     "INVALID_PARAMETER": (0x02, 0x36, 0x0021),
     "NOT_FOUND": (0x03, 0x37, 0x002D),
     "DELIVERY_FAILED": (0x66, 0x36, 0x0C02),
+    "NO_BUFFERS": (0x18, 0x36, 0x0019),
     "INVALID_CALL": (0x70, 0x38, 0x0002),
     "MAX_MESSAGE_LIMIT_REACHED": (0x72, 0x36, 0x0C03),
     "MESSAGE_TOO_LONG": (0x74, 0x36, 0x0038),
@@ -133,6 +134,8 @@ FRAMES: Final[dict[int, str]] = {
 006B clearTransientLinkKeys: ->
 006C updateTcLinkKey: attempts:u8 -> status:status
 0071 getKeyTableEntry: index:u8 -> status:status entry:key_entry
+0073 broadcastNextNetworkKey: key:key -> status:status
+0074 broadcastNetworkKeySwitch: -> status:status
 0075 findKeyTableEntry: eui:eui link_key:u8 -> index:u8
 0076 eraseKeyTableEntry: index:u8 -> status:status
 0077 becomeTrustCenter: key:key -> status:status

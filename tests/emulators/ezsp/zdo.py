@@ -23,6 +23,7 @@ MGMT_BIND_REQ: Final = 0x0033
 MGMT_LEAVE_REQ: Final = 0x0034
 MGMT_PERMIT_JOINING_REQ: Final = 0x0036
 MGMT_NWK_UPDATE_REQ: Final = 0x0038
+MOVE: Final = 0xFE  # a ScanDuration that asks for another channel (R22 §2.4.3.3.9)
 RESPONSE: Final = 0x8000
 
 SUCCESS: Final = 0x00

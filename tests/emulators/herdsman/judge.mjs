@@ -66,6 +66,16 @@ try {
     await endpoint.command("genOnOff", "on", {});
     say("on", (await endpoint.read("genOnOff", ["onOff"])).onOff);
 
+    const group = controller.createGroup(7);
+    await endpoint.addToGroup(group);
+    await group.command("genOnOff", "off", {});
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const offByGroup = (await endpoint.read("genOnOff", ["onOff"])).onOff;
+    await endpoint.removeFromGroup(group);
+    await group.command("genOnOff", "on", {});
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    say("group", [offByGroup, (await endpoint.read("genOnOff", ["onOff"])).onOff]);
+
     await controller.permitJoin(0);
     const coded = interviewed(codedIeee);
     await controller.addInstallCode(`${codedIeee.slice(2)}|${installCode}`); // as on a label

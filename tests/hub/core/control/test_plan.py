@@ -57,6 +57,24 @@ def test_a_car_is_modulated_and_paused_only_below_its_minimum() -> None:
     assert desk.told("car")[-1] == "limit 0", "6 A of one phase is the least that a car takes"
 
 
+def test_a_charger_that_cannot_be_stopped_keeps_its_minimum_and_others_give_way_to_it() -> None:
+    """One on the radio that is held by its level alone: a hub that dies must not have switched it off."""
+    desk = Desk()
+    desk.add("car", b'{"class":"ev-charger","nominal_w":22080,"minimum_w":4140,"never_off":true}', 11000)
+    desk.add("boiler", BOILER, 2000)
+    desk.send("limit", {"watts": 9000, "duration": 600})
+    assert desk.told("car") == ["limit 6820"] and desk.told("boiler") == [], "the boiler comes before it"
+    cti = desk.send("limit", {"watts": 5000, "duration": 600})
+    assert desk.told("car")[-1] == "limit 4900" and desk.told("boiler") == ["limit 0"]
+    desk.power("car", 4830)
+    desk.power("boiler", 0)
+    desk.run(40)
+    assert "limit.ignored" not in [name for name, _ in desk.events] and desk.story(cti) == ["accepted", "applied"]
+    cti = desk.send("limit", {"watts": 3000, "duration": 600})
+    desk.run(60)
+    assert desk.told("car")[-1] == "limit 4140" and desk.story(cti)[-1] == "partial", "less than it can be held to"
+
+
 def test_what_rests_may_start_so_its_power_is_held_or_it_waits() -> None:
     desk = Desk()
     desk.add("boiler", BOILER, 0)

@@ -57,6 +57,7 @@ def run(scene: Callable[[ControlService, Disk], Coroutine[Any, Any, None]], *ope
         settings = ControlSettings()
         control = Controller("MTR-1", book.read(None), monotonic(), settings=settings, random=random.random, book=book)
         control.set_clock(utc_ms() / 1000 - monotonic(), True, monotonic())
+        control.take_journal()  # by which clock it reckons
         disk = Disk()
 
         async def job(request: Any) -> Any:

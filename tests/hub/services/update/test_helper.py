@@ -22,7 +22,7 @@ def board(tmp_path: Path) -> Board:
 def place_of(board: Board) -> SystemPlaces:
     return SystemPlaces(
         board.slots_dir, board.folder / "bundle.raucb", str(board.folder / "rauc"), board.folder / "A/os-release",
-        board.folder / "boot_id",
+        board.folder / "boot_id", board.folder / "A",
     )  # fmt: skip
 
 
@@ -94,3 +94,13 @@ def test_it_needs_the_standard_library_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "/nonexistent"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_slot_with_a_block_that_cannot_be_read_is_found(board: Board) -> None:
+    """The first bytes of a process's memory answer as a bad block does: EIO."""
+    (board.folder / "A/nowhere").symlink_to("not-there")
+    assert answer_to(board, b'{"id":"1","verb":"check"}')["ok"] is True
+    (board.folder / "A/late.pyc").symlink_to("/proc/self/mem")
+    answer = answer_to(board, b'{"id":"2","verb":"check"}')
+    assert answer["ok"] is False
+    assert answer["text"] == f"unreadable: {board.folder}/A/late.pyc: Input/output error"

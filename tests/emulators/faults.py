@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of the radio's faults: what the emulator does, how soon the hub notices, how soon the home is served again
+once it is mended, what it is told as. Played by tests/drivers/zigbee/test_faults.py, shown in docs/appliances.md."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+
+class RadioFault(NamedTuple):
+    """`do` and `undo`: requests of the emulator's control socket (undo None: it mends itself). `condition` "": it is
+    over before it would be one, and told by the events radio.down and radio.up."""
+
+    name: str
+    do: dict[str, Any]
+    undo: dict[str, Any] | None
+    noticed_s: float
+    back_s: float
+    condition: str
+
+
+class LineFault(NamedTuple):
+    """A line that is not as it should be: the protocol of the line (ASH) mends it, and nobody notices."""
+
+    name: str
+    do: dict[str, Any]
+
+
+RADIO_FAULTS: Final = (
+    RadioFault("it resets by itself", {"do": "reset"}, None, 5, 5, ""),
+    RadioFault("it loses its supply for a moment", {"do": "power-cycle"}, None, 15, 5, ""),
+    RadioFault("it is pulled out", {"do": "unplug"}, {"do": "plug"}, 5, 5, "radio-missing"),
+    RadioFault(
+        "it is pulled out, and is another terminal afterwards", {"do": "unplug"}, {"do": "plug", "elsewhere": True},
+        5, 5, "radio-missing",
+    ),
+    RadioFault("it falls silent", {"do": "mute", "layer": "ash"}, {"do": "unmute"}, 15, 5, "radio-silent"),
+    RadioFault("it answers nothing", {"do": "mute", "layer": "ezsp"}, {"do": "unmute"}, 15, 5, "radio-silent"),
+    RadioFault("it refuses every send", {"do": "refuse"}, {"do": "refuse", "status": ""}, 15, 5, "radio-refuses"),
+    RadioFault(
+        "its buffers are full for good", {"do": "refuse", "status": "NO_BUFFERS"}, {"do": "refuse", "status": ""},
+        15, 5, "radio-refuses",
+    ),
+    RadioFault(
+        "it never says what became of a send", {"do": "refuse", "status": "", "swallow": True},
+        {"do": "refuse", "status": ""}, 15, 5, "radio-silent",
+    ),
+)  # fmt: skip
+
+LINE_FAULTS: Final = (
+    LineFault("one frame in fifty is lost, each way", {"lose": 0.02}),
+    LineFault("one frame in ten comes twice, each way", {"double": 0.1}),
+    LineFault("every frame comes a fifth of a second late", {"delay_s": 0.2}),
+    LineFault("one byte in two thousand is damaged, each way", {"corrupt": 0.0005}),
+)
