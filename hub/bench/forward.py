@@ -208,9 +208,12 @@ class _Forwarding:
 
     def _run(self, clients: int, duration_s: float, way: Way) -> dict[str, float]:
         before, cpu, flash = self._arrived[way.at], cpu_s(way.pid), self._flash()
-        load: Figures = run_load(
-            ("127.0.0.1", way.port), clients, LOAD, duration_s, handshake=way.has_sessions, from_port=way.from_port
-        )
+        try:
+            load: Figures = run_load(
+                ("127.0.0.1", way.port), clients, LOAD, duration_s, handshake=way.has_sessions, from_port=way.from_port
+            )
+        except TimeoutError:
+            raise TimeoutError(f"{way.name}: a client was not let in") from None
         ended = time.monotonic()
         in_time = self._arrived[way.at] - before
         while self._arrived[way.at] - before < load.messages:  # what was acknowledged is to arrive, all of it
