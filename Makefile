@@ -62,7 +62,7 @@ bench: setup      ## the figures the README quotes
 fuzz: setup       ## any bytes at every door (tests/fuzz/doors.py); FUZZ_SECONDS=3600 for the long form
 	$(PY) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
-brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto, nats, RabbitMQ, aedes, amqtt
+brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto, nats (one and three), RabbitMQ, ActiveMQ, aedes, amqtt
 	@deploy/setup.sh brokers
 	$(PY) -m pytest -m "slow or not slow" -v tests/brokers
 
