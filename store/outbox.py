@@ -241,7 +241,8 @@ class Outbox:
         rows = self._db.run(f"sealed_between/{lane}", (start + 1, self._acknowledged[lane]))
         found: list[tuple[int, int, int, bytes]] = []
         for row in rows:
-            if len(found) >= limit or time_of(row[1]) > utc_ms - within_ms:
+            # Sealed in what is now the future: the clock was set back since, and says nothing of how long ago that was.
+            if len(found) >= limit or utc_ms - within_ms < time_of(row[1]) <= utc_ms:
                 break
             found.append(row)
         rows.close()

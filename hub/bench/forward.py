@@ -16,11 +16,12 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drivers.process import cpu_s
 from hub.bench.load import Figures, Load, run_load
@@ -29,6 +30,7 @@ from hub.services.admin.client import ask
 
 LOAD = Load(b"p" * 64, topic_id_type=2, topic_id=0x706C)  # short topic "pl"
 HUB_TOPIC, BARE_TOPIC = "meters/hub/han/pl", "bench/bare"
+_TOPICS = (HUB_TOPIC, BARE_TOPIC, "pl")  # the last: of a gateway that hands on under the name it was given
 _WINDOW = 256
 _ROUNDS = 2
 _SETTLE_S = 30.0
@@ -65,10 +67,9 @@ def _tls(directory: Path, port: int, name: str) -> ssl.SSLSocket:
 def _count(directory: str, port: int, ready: Event, arrived: Any) -> None:
     """Subscribes at QoS 0 and counts what comes, by topic."""
     sock = _tls(Path(directory), port, "counter")
-    topics = (HUB_TOPIC, BARE_TOPIC)
-    sock.sendall(_packet(0x82, b"\x00\x01" + b"".join(_string(topic) + b"\x00" for topic in topics)))
+    sock.sendall(_packet(0x82, b"\x00\x01" + b"".join(_string(topic) + b"\x00" for topic in _TOPICS)))
     ready.set()
-    data, lengths = b"", {len(topic): number for number, topic in enumerate(topics)}
+    data, lengths = b"", {len(topic): number for number, topic in enumerate(_TOPICS)}
     while read := sock.recv(65_536):
         data += read
         at = 0
@@ -125,7 +126,25 @@ def _bare(pipe: Connection, directory: str, port: int) -> None:
             tls.sendall(out)
 
 
-def bench_forward(clients: list[int], duration_s: float) -> list[dict[str, Any]]:
+class Way(NamedTuple):
+    """A way to the counter: a process at a UDP port. `at`: which topic it publishes to. `from_port`: the first of the
+    ports of its clients, 0: any."""
+
+    name: str
+    at: int
+    pid: int
+    port: int
+    has_sessions: bool
+    from_port: int = 0
+
+
+# What else is to be measured: called with the folder of certificates and the broker's port.
+Others = Callable[[Path, int], Sequence[Way]]
+
+
+def bench_forward(
+    clients: list[int], duration_s: float, others: Others = lambda directory, port: ()
+) -> list[dict[str, Any]]:
     """One row per number of clients. Raises NoBroker, TimeoutError."""
     with tempfile.TemporaryDirectory(prefix="mh-bench-", dir="/tmp") as place:
         directory = Path(place)
@@ -133,7 +152,7 @@ def bench_forward(clients: list[int], duration_s: float) -> list[dict[str, Any]]
         udp_port = free_udp_port()
         hub = start_hub(directory, broker.port, udp_port, '[forward]\nout = ["pl"]\n')
         context = multiprocessing.get_context("spawn")
-        arrived, ready = context.Array("L", 2, lock=False), context.Event()
+        arrived, ready = context.Array("L", len(_TOPICS), lock=False), context.Event()
         counter = context.Process(target=_count, args=(place, broker.port, ready, arrived), daemon=True)
         pipe, theirs = context.Pipe()
         bare = context.Process(target=_bare, args=(theirs, place, broker.port), daemon=True)
@@ -143,7 +162,8 @@ def bench_forward(clients: list[int], duration_s: float) -> list[dict[str, Any]]
             bare_port: int = pipe.recv()
             if not ready.wait(_SETTLE_S):
                 raise TimeoutError("nobody counts")
-            bench = _Forwarding(directory, hub.pid, udp_port, bare.pid or 0, bare_port, arrived)
+            ways = [Way("hub", 0, hub.pid, udp_port, True), Way("bare", 1, bare.pid or 0, bare_port, False)]
+            bench = _Forwarding(directory, [*ways, *others(directory, broker.port)], arrived)
             return [bench.row(count, duration_s) for count in clients]
         finally:
             bare.kill()
@@ -154,55 +174,61 @@ def bench_forward(clients: list[int], duration_s: float) -> list[dict[str, Any]]
 
 
 class _Forwarding:
-    """The two ways to the counter."""
+    """The ways to the counter."""
 
-    def __init__(
-        self, directory: Path, hub_pid: int, hub_port: int, bare_pid: int, bare_port: int, arrived: Any
-    ) -> None:
+    def __init__(self, directory: Path, ways: Sequence[Way], arrived: Any) -> None:
         self._socket = directory / "run" / "admin.sock"
-        self._ways = ((0, hub_pid, hub_port, True), (1, bare_pid, bare_port, False))
+        self._ways = ways
         self._arrived = arrived
 
     def row(self, clients: int, duration_s: float) -> dict[str, Any]:
         """By turns, since the machine is not always as busy."""
-        found: dict[int, list[dict[str, float]]] = {0: [], 1: []}
+        found: dict[str, list[dict[str, float]]] = {way.name: [] for way in self._ways}
         for _ in range(_ROUNDS):
             for way in self._ways:
-                found[way[0]].append(self._run(clients, duration_s, *way))
-        hub, bare = (
-            {name: statistics.mean(run[name] for run in found[way]) for name in found[way][0]} for way in (0, 1)
-        )
-        return {
+                found[way.name].append(self._run(clients, duration_s, way))
+        means = {
+            way: {name: statistics.mean(run[name] for run in runs) for name in runs[0]} for way, runs in found.items()
+        }
+        hub = means.pop("hub")
+        row = {
             "clients": clients,
             "arrived_per_s": round(hub["arrived"]),
             "acknowledged_per_s": round(hub["acknowledged"]),
-            "ratio_to_bare": round(hub["arrived"] / bare["arrived"], 2),
             "p50_ms": round(hub["p50_ms"], 2),
             "p99_ms": round(hub["p99_ms"], 2),
             "cpu_s_per_10000": round(hub["cpu_s"], 2),
             "flash_bytes_each": round(hub["flash_bytes"]),
-            "bare_per_s": round(bare["arrived"]),
-            "bare_cpu_s_per_10000": round(bare["cpu_s"], 2),
         }
+        for name, other in means.items():
+            row[f"ratio_to_{name}"] = round(hub["arrived"] / other["arrived"], 2)
+            row[f"{name}_per_s"] = round(other["arrived"])
+            row[f"{name}_cpu_s_per_10000"] = round(other["cpu_s"], 2)
+        return row
 
-    def _run(self, clients: int, duration_s: float, at: int, pid: int, port: int, is_hub: bool) -> dict[str, float]:
-        before, cpu, flash = self._arrived[at], cpu_s(pid), self._flash()
-        begun = time.monotonic()
-        load: Figures = run_load(("127.0.0.1", port), clients, LOAD, duration_s, handshake=is_hub)
-        took_s = time.monotonic() - begun
-        in_time = self._arrived[at] - before
-        while self._arrived[at] - before < load.messages:  # what was acknowledged is to arrive, all of it
-            if time.monotonic() - begun > took_s + _SETTLE_S:
-                raise TimeoutError(f"{self._arrived[at] - before} arrived of {load.messages} that were acknowledged")
+    def _run(self, clients: int, duration_s: float, way: Way) -> dict[str, float]:
+        before, cpu, flash = self._arrived[way.at], cpu_s(way.pid), self._flash()
+        try:
+            load: Figures = run_load(
+                ("127.0.0.1", way.port), clients, LOAD, duration_s, handshake=way.has_sessions, from_port=way.from_port
+            )
+        except TimeoutError:
+            raise TimeoutError(f"{way.name}: a client was not let in") from None
+        ended = time.monotonic()
+        in_time = self._arrived[way.at] - before
+        while self._arrived[way.at] - before < load.messages:  # what was acknowledged is to arrive, all of it
+            if time.monotonic() - ended > _SETTLE_S:
+                there = self._arrived[way.at] - before
+                raise TimeoutError(f"{way.name}: {there} arrived of {load.messages} that were acknowledged")
             time.sleep(0.02)
-        total = self._arrived[at] - before
+        total = self._arrived[way.at] - before
         return {
-            "arrived": in_time / took_s,
+            "arrived": in_time / load.duration_s,
             "acknowledged": load.rate,
             "p50_ms": load.p50_ms,
             "p99_ms": load.p99_ms,
-            "cpu_s": (cpu_s(pid) - cpu) / total * 10_000,
-            "flash_bytes": (self._flash() - flash) / total if is_hub else 0.0,
+            "cpu_s": (cpu_s(way.pid) - cpu) / total * 10_000,
+            "flash_bytes": (self._flash() - flash) / total if way.name == "hub" else 0.0,
         }
 
     def _flash(self) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 _PUBACK = 0x0D
 _RETRY_S = 1.0
+_CONNECTS = 4  # a CONNECT goes so often at most
 
 
 class Load(NamedTuple):
@@ -44,27 +45,39 @@ class _Client:
         self.datagram = b""
 
 
-def connect(address: tuple[str, int], number: int, timeout_s: float = 10.0) -> socket.socket:
-    """A UDP socket whose CONNECT (clean, 60 s) the gateway accepted."""
+def connect(address: tuple[str, int], number: int, timeout_s: float = 10.0, *, from_port: int = 0) -> socket.socket:
+    """A UDP socket whose CONNECT (clean, 60 s) the gateway accepted. `from_port`: the own port of client 0, each next
+    has the next; 0: any."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if from_port:
+        sock.bind(("127.0.0.1", from_port + number))
     sock.connect(address)
     sock.settimeout(timeout_s)
     client_id = f"bench-{number}".encode()
-    sock.send(bytes((6 + len(client_id), 0x04, 0x04, 1)) + struct.pack(">H", 60) + client_id)
-    answer = sock.recv(64)
+    answer = b""
+    for tries_left in reversed(range(_CONNECTS)):
+        sock.send(bytes((6 + len(client_id), 0x04, 0x04, 1)) + struct.pack(">H", 60) + client_id)
+        try:
+            answer = sock.recv(64)
+            break
+        except TimeoutError:
+            if not tries_left:
+                raise
     if answer[1:3] != b"\x05\x00":
         raise RuntimeError(f"client {number} was refused: {answer.hex()}")
     sock.setblocking(False)
     return sock
 
 
-def run_load(address: tuple[str, int], clients: int, load: Load, duration_s: float, *, handshake: bool) -> Figures:
+def run_load(
+    address: tuple[str, int], clients: int, load: Load, duration_s: float, *, handshake: bool, from_port: int = 0
+) -> Figures:
     """Keep `clients` publishing for `duration_s`. `handshake` False: the peer answers any PUBLISH as it is."""
     selector = selectors.EpollSelector()
     fleet = []
     for number in range(clients):
         if handshake:
-            sock = connect(address, number)
+            sock = connect(address, number, from_port=from_port)
         else:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.connect(address)

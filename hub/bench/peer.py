@@ -25,10 +25,11 @@ class NoBroker(Exception):
     """There is no mosquitto to measure against; the text says what to do."""
 
 
-def self_signed(directory: Path, name: str) -> None:
-    """Write `NAME.pem` and `NAME.key`: a P-256 certificate for this name and the loopback that signs itself."""
+def self_signed(directory: Path, name: str, common_name: str = "") -> None:
+    """Write `NAME.pem` and `NAME.key`: a P-256 certificate for this name, or `common_name`, and the loopback that signs
+    itself."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or name)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -57,7 +58,8 @@ class LocalBroker:
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise NoBroker("bench uplink drains into a mosquitto of its own: apt-get install mosquitto")
-        for name in ("broker", "hub", "headend"):
+        self_signed(directory, "broker", "localhost")
+        for name in ("hub", "headend"):
             self_signed(directory, name)
         (directory / "clients.pem").write_bytes(
             (directory / "hub.pem").read_bytes() + (directory / "headend.pem").read_bytes()

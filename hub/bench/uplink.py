@@ -140,7 +140,7 @@ async def _serve(pipe: Connection, directory: Path, port: int) -> None:
     store.close(10)
 
 
-def _listen(pipe: Connection, place: str, port: int) -> None:
+def listen(pipe: Connection, place: str, port: int) -> None:
     """A control point that keeps each message of lane readings in a file, length first, and judges nothing yet."""
     import paho.mqtt.client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
@@ -213,7 +213,7 @@ def bench_uplink(readings: int, per_commit: int, directory: Path | None = None) 
         children.append(filler := Child(fill, str(place), readings, per_commit))
         if fault := filler.ask(60 + readings / 500):
             raise BenchFailed(f"the store refused the backlog: {fault}")
-        children.append(listener := Child(_listen, str(place), broker.port))
+        children.append(listener := Child(listen, str(place), broker.port))
         listener.ask(30)
         children.append(hub := Child(_drain, str(place), broker.port))
         limit = hub.ask(120)

@@ -12,12 +12,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from deploy.local_broker import MOSQUITTO
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+HUB = "MTR-1"
 _START_S = 120.0  # RabbitMQ on a busy machine
 
 
@@ -26,9 +33,11 @@ class ForeignBroker:
 
     name = ""
     keeps_sessions = True
+    nodes = 1  # that stand for each other
 
     def __init__(self, folder: Path, authority: DevelopmentAuthority) -> None:
-        self.port = free_port()
+        self.port = free_port()  # the control point's; a hub is given all of `ports`
+        self.ports = [self.port]
         self.folder = folder
         self.pki = authority.directory
         folder.mkdir(parents=True)
@@ -136,6 +145,65 @@ class NatsServer(DebianNats):
         return shutil.which("nats-server", path=str(Path(sys.executable).parent))
 
 
+class NatsCluster(NatsServer):
+    """Three nodes of it, each message on all of them (R3). A hub is given all three; `kill` takes the node away to
+    which this hub goes first, and the control point is at another."""
+
+    name = "nats-cluster"
+    nodes = 3
+
+    def __init__(self, folder: Path, authority: DevelopmentAuthority) -> None:
+        super().__init__(folder, authority)
+        self.ports = [free_port() for _ in range(self.nodes)]
+        self._routes = [free_port() for _ in range(self.nodes)]
+        self._first = crc32(HUB.encode()) % self.nodes  # as a hub chooses (design 3.1)
+        self.port = self.ports[(self._first + 1) % self.nodes]
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def _config(self, node: int) -> Path:
+        file = self.folder / f"node{node}.conf"
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
+        file.write_text(
+            f'server_name: node{node}\nlisten: "127.0.0.1:-1"\njetstream {{ store_dir: "{self.folder}/js{node}" }}\n'
+            f'cluster {{ name: mh\n  listen: "127.0.0.1:{self._routes[node]}"\n  routes: [{routes}] }}\n'
+            f'mqtt {{\n  listen: "127.0.0.1:{self.ports[node]}"\n  stream_replicas: {self.nodes}\n'
+            f'  tls {{ cert_file: "{self.pki}/broker.pem"\n'
+            f'    key_file: "{self.pki}/broker.key"\n    ca_file: "{self.pki}/ca.pem"\n    verify: true }}\n}}\n'
+        )
+        return file
+
+    def start(self) -> None:
+        program = self.program()
+        assert program
+        for node in range(self.nodes):
+            if node not in self._nodes:
+                with (self.folder / "log").open("ab") as log:
+                    self._nodes[node] = subprocess.Popen(
+                        [program, "-c", str(self._config(node))], stdout=log, stderr=log, cwd=self.folder
+                    )
+        wait_for(f"{self.name} to listen", self._all_listen, timeout_s=_START_S)
+
+    def _all_listen(self) -> bool:
+        assert all(node.poll() is None for node in self._nodes.values()), self.log()
+        for port in self.ports:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)):
+                    return False
+        return True
+
+    def stop(self) -> None:
+        for node in list(self._nodes):
+            self._end_node(node, signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end_node(self._first, signal.SIGKILL)
+
+    def _end_node(self, node: int, number: signal.Signals) -> None:
+        process = self._nodes.pop(node)
+        process.send_signal(number)
+        process.wait(60)
+
+
 class RabbitMq(ForeignBroker):
     """rabbitmq-server of Debian with its MQTT plugin: 3.1.1."""
 
@@ -164,6 +232,51 @@ class RabbitMq(ForeignBroker):
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"), "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
         }  # fmt: skip
+
+
+class ActiveMq(ForeignBroker):
+    """activemq of Debian, which lacks what its MQTT transport needs (libmqtt-client-java): 3.1.1."""
+
+    name = "activemq"
+    _JARS = Path("/usr/share/java")
+    _PASSWORD = "of no use to anybody"
+
+    @classmethod
+    def missing(cls) -> str:
+        jars = ("activemq-mqtt.jar", "mqtt-client.jar")
+        return "" if shutil.which("java") and all((cls._JARS / jar).exists() for jar in jars) else "activemq"
+
+    def command(self) -> list[str]:
+        self._write_stores()
+        (self.folder / "activemq.xml").write_text(
+            '<beans xmlns="http://www.springframework.org/schema/beans"\n'
+            ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"\n'
+            ' xsi:schemaLocation="http://www.springframework.org/schema/beans'
+            " http://www.springframework.org/schema/beans/spring-beans.xsd"
+            ' http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">\n'
+            '<broker xmlns="http://activemq.apache.org/schema/core" brokerName="one" useJmx="false"'
+            f' dataDirectory="{self.folder}/data">\n<sslContext><sslContext\n'
+            f' keyStore="file:{self.folder}/key.p12" keyStorePassword="{self._PASSWORD}" keyStoreType="PKCS12"\n'
+            f' trustStore="file:{self.folder}/trust.p12" trustStorePassword="{self._PASSWORD}"\n'
+            ' trustStoreType="PKCS12"/></sslContext>\n<transportConnectors><transportConnector name="mqtt"\n'
+            f' uri="mqtt+nio+ssl://127.0.0.1:{self.port}?needClientAuth=true"/></transportConnectors>\n'
+            "</broker></beans>\n"
+        )
+        words = ["-Xmx256M", f"-Dactivemq.home={self.folder}", f"-Dactivemq.base={self.folder}"]
+        start = ["org.apache.activemq.console.Main", "start", f"xbean:file:{self.folder}/activemq.xml"]
+        return ["java", *words, "-cp", f"{self._JARS}/*", *start]
+
+    def _write_stores(self) -> None:
+        """Its certificates, as Java wants them."""
+        authority = x509.load_pem_x509_certificate((self.pki / "ca.pem").read_bytes())
+        certificate = x509.load_pem_x509_certificate((self.pki / "broker.pem").read_bytes())
+        key = serialization.load_pem_private_key((self.pki / "broker.key").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        secret = serialization.BestAvailableEncryption(self._PASSWORD.encode())
+        store = pkcs12.serialize_key_and_certificates(b"broker", key, certificate, [authority], secret)
+        (self.folder / "key.p12").write_bytes(store)
+        trusted = pkcs12.serialize_java_truststore([pkcs12.PKCS12Certificate(authority, b"ca")], secret)
+        (self.folder / "trust.p12").write_bytes(trusted)
 
 
 class Aedes(ForeignBroker):
@@ -218,5 +331,5 @@ class Amqtt(ForeignBroker):
 
 
 KINDS: dict[str, Callable[[Path, DevelopmentAuthority], ForeignBroker]] = {
-    kind.name: kind for kind in (DebianMosquitto, DebianNats, NatsServer, RabbitMq, Aedes, Amqtt)
+    kind.name: kind for kind in (DebianMosquitto, DebianNats, NatsServer, NatsCluster, RabbitMq, ActiveMq, Aedes, Amqtt)
 }

@@ -22,12 +22,12 @@ from deploy.waiting import wait_for
 from hub.headend.inbox import Received
 from hub.wire.keys.operators import operator_entry
 from hub.wire.uplink.envelope import FileSigner
-from tests.brokers.kinds import KINDS, ForeignBroker
+from tests.brokers.kinds import HUB, KINDS, ForeignBroker
 from tests.harness.hub import Hub
 from tests.harness.udp import UdpAdapter
 
 SHORT = ("mosquitto", "aedes")
-HUB, POWER = "MTR-1", 0x0001
+POWER = 0x0001
 
 
 class Trial:
@@ -51,9 +51,10 @@ class Trial:
         self._signer = FileSigner(key, b"")
         self.faults: list[str] = []
         self.service = Service(self._config, self._signer, self._heard)
+        several = {} if len(broker.ports) == 1 else {"uplink__hosts": [f"localhost:{port}" for port in broker.ports]}
         self.hub = Hub(
             folder / "hub", authority, broker.port, uplink__booked_within_s=5, uplink__retry_cap_s=2,
-            control__operators_file=str(operators), control__heartbeat_s=5,
+            control__operators_file=str(operators), control__heartbeat_s=5, **several,
         )  # fmt: skip
         self.sent = 0
 
@@ -157,6 +158,9 @@ def played(trial: Trial) -> None:
     trial.publish(10)
     broker.kill()
     trial.publish(5)
+    if broker.nodes > 1:
+        hub.wait_uplink()
+        trial.wait_booked("what was said while a node was away")
     broker.start()
     hub.wait_uplink()
     trial.wait_booked("what the broker may have forgotten")

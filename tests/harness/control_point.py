@@ -79,6 +79,7 @@ class ControlPoint:
         self.faults: list[str] = []
         self.raw: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.states: list[str] = []
+        self._whole: dict[tuple[str, int, str], int] = {}
         self._certificate = x509.load_pem_x509_certificate((pki / f"{hub_cert}.pem").read_bytes())
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "control-point", clean_session=False)
         self._client.tls_set(
@@ -166,6 +167,28 @@ class ControlPoint:
         """Every value received so far, of one client or of all."""
         with self.lock:
             return [value for name, _, _, value, _ in self.books.readings if client in (None, name)]
+
+    def go_away(self) -> None:
+        """End the connection; the broker keeps the session, and what its queue has room for."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def come_back(self) -> None:
+        self._client.reconnect()
+        self._client.loop_start()
+
+    def booked(self) -> dict[str, list[int]]:
+        """Up to which number of the newest epoch each lane is whole (design 3.3, `booked`)."""
+        with self.lock:
+            newest = max((epoch for _, epoch, _, _ in self.books.messages), default=0)
+            for hub, epoch, lane, number in self.books.messages:
+                if epoch == newest and self._whole.setdefault((hub, epoch, lane), 0) == number - 1:
+                    self._whole[hub, epoch, lane] = number
+            for key, number in self._whole.items():
+                while (*key, number + 1) in self.books.messages:
+                    number += 1
+                self._whole[key] = number
+            return {lane: [epoch, n] for (_, epoch, lane), n in self._whole.items() if epoch == newest and n}
 
     def stop(self) -> None:
         self._client.disconnect()

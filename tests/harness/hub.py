@@ -43,6 +43,8 @@ class Hub:
         for name, value in settings.items():
             table, _, key = name.replace("__", ".").rpartition(".")
             tables.setdefault(table, {})[key] = value
+        if "hosts" in tables["uplink"]:
+            del tables["uplink"]["host"], tables["uplink"]["port"]
         self.config.write_text(_toml(tables))
         self._process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}  # beside this process's own

@@ -1,13 +1,18 @@
 """What can go wrong around a hub, as a table: each row makes it go wrong, waits a little, and puts it right."""
 
+import errno
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.harness.broker import Broker
 from tests.harness.clock import Clock
+from tests.harness.control_point import ControlPoint
 from tests.harness.disk import fill
+from tests.harness.failing_disk import FailingDisk
 from tests.harness.hub import Hub
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
@@ -19,15 +24,25 @@ class Faults:
     """Everything around one hub. `disk`: the small file system that holds its data, None where none could be made."""
 
     def __init__(
-        self, hub: Hub, broker: Broker, proxy: Proxy, radio: Radio, clock: Clock, disk: Path | None, seed: int
+        self,
+        hub: Hub,
+        broker: Broker,
+        proxy: Proxy,
+        radio: Radio,
+        clock: Clock,
+        shim: FailingDisk,
+        control_point: ControlPoint,
+        disk: Path | None,
+        seed: int,
     ) -> None:
         self._hub, self._broker, self._proxy, self._radio = hub, broker, proxy, radio
-        self._clock, self._disk = clock, disk
+        self._clock, self._shim, self._control_point, self._disk = clock, shim, control_point, disk
         self._chance = random.Random(seed)
         table: list[tuple[int, Callable[[], None]]] = [
             (4, self.hub_killed), (2, self.broker_killed), (2, self.line_cut), (2, self.line_reset),
             (2, self.line_stalled), (2, self.line_drops), (2, self.line_slow), (2, self.clock_stepped),
-            (2, self.radio_reset), (1, self.radio_unplugged),
+            (2, self.radio_reset), (1, self.radio_unplugged), (2, self.hub_paused), (2, self.disk_slow),
+            (2, self.disk_failing), (2, self.consumer_away),
         ]  # fmt: skip
         if disk is not None:
             table.append((2, self.disk_full))
@@ -91,6 +106,29 @@ class Faults:
         self._radio.do("unplug")
         self._pause(0.1, 1)
         self._radio.do("plug")
+
+    def hub_paused(self) -> None:
+        """As a machine that sleeps, or is starved."""
+        pid = self._hub.pid
+        os.kill(pid, signal.SIGSTOP)
+        self._pause(0.2, 4)
+        os.kill(pid, signal.SIGCONT)
+
+    def disk_slow(self) -> None:
+        self._shim.slow(int(self._chance.uniform(5, 300)))
+        self._pause(0.5, 3)
+        self._shim.heal()
+
+    def disk_failing(self) -> None:
+        self._shim.fail(self._chance.choice([errno.EIO, errno.EROFS]))
+        self._pause(0.1, 2)
+        self._shim.heal()
+
+    def consumer_away(self) -> None:
+        """Long enough for its queue at the broker to overflow, now and then."""
+        self._control_point.go_away()
+        self._pause(0.5, 8)
+        self._control_point.come_back()
 
     def disk_full(self) -> None:
         assert self._disk is not None

@@ -20,7 +20,9 @@ from tests.acceptance.test_kills import PersistentAdapter
 from tests.harness.broker import Broker
 from tests.harness.control_point import ControlPoint
 from tests.harness.disk import tmpfs
+from tests.harness.failing_disk import FailingDisk
 from tests.harness.hub import Hub
+from tests.harness.operator import Operator, write_operators
 from tests.harness.proxy import Proxy
 from tests.harness.radio import Radio
 from tests.harness.waiting import wait_for
@@ -58,22 +60,40 @@ class Soak:
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue("MTR-1", file_name="hub")
         authority.issue("headend")
-        self.broker = Broker(place / "broker", authority).start()
+        # A queue that overflows where the control point is away for a moment, or a backlog comes all at once.
+        self.broker = Broker(place / "broker", authority, extra="max_queued_messages 5\n").start()
         self.proxy = Proxy(self.broker.port)
         self.control_point = ControlPoint(authority.directory, self.broker.port)
         self.radio = Radio(HOME).start()
         clock = Clock(place)
+        self._clock = clock
+        self._operator = Operator()
         data = {"hub__data_dir": str(disk / "data"), "store__max_mb": 6} if disk else {}
-        self.hub = Hub(place / "hub", authority, self.proxy.port, radio__path=str(self.radio.path), **data)
-        self.hub.env = clock.env
-        self.faults = Faults(self.hub, self.broker, self.proxy, self.radio, clock, disk, seed)
+        self.hub = Hub(
+            place / "hub", authority, self.proxy.port, radio__path=str(self.radio.path), uplink__booked_within_s=5,
+            control__operators_file=str(write_operators(place / "operators.toml", self._operator)), **data,
+        )  # fmt: skip
+        shim = FailingDisk(place, (disk / "data") if disk else self.hub.data_dir)
+        both = f"{clock.env['LD_PRELOAD']}:{shim.env['LD_PRELOAD']}"
+        self.hub.env = {**clock.env, **shim.env, "LD_PRELOAD": both}
+        self.faults = Faults(self.hub, self.broker, self.proxy, self.radio, clock, shim, self.control_point, disk, seed)
+        self._ended = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_book, daemon=True)
         self.done: Counter[str] = Counter()
         self._seed = seed
+
+    def _keep_book(self) -> None:
+        """The control point says what it has: what its queue lost, or a broker forgot, comes again by itself."""
+        while not self._ended.wait(1.0):
+            places = self.control_point.booked()
+            if places:
+                self.control_point.send(self._operator.command("booked", places))
 
     def run(self, seconds: float, seed: int) -> None:
         """Start, let things go wrong until the time is up and each kind has been at least once, judge."""
         chance = random.Random(seed)
         self.hub.start()
+        self._keeper.start()
         wait_for("the radio", lambda: self.hub.status()["radio"]["state"] == "up")
         self.hub.ask("radio.permit", duration_s=60)
         wait_for("the boiler", lambda: self.control_point.values("boiler"))
@@ -92,6 +112,7 @@ class Soak:
         self._judge(adapters)
 
     def _calm_down(self) -> None:
+        self._clock.step(0)  # or no word of the book would be believed
         wait_for("the hub to live", self.hub.is_up)
         before = len(self.radio.published("boiler"))
         assert self.hub.stop() == 0
@@ -114,7 +135,9 @@ class Soak:
         doubled = {value: count for value, count in Counter(self._values()).items() if count > 1}
         assert not doubled, "stored more than once"
         books = self.control_point.books
-        assert not self.control_point.faults and not books.altered and not books.missing()
+        # What a queue lost of the other lanes comes again, too, a round at a time.
+        wait_for("every number", lambda: not books.missing(), DRAINED_S)
+        assert not self.control_point.faults and not books.altered
         status = self.hub.status()
         assert len({epoch for _, epoch, _, _ in self.control_point.books.messages}) == 1, (
             "no fault may cost the database"
@@ -141,6 +164,7 @@ class Soak:
         return bool(lanes["readings"]["unsealed"] == 0 and all(row["pending"] == 0 for row in lanes.values()))
 
     def close(self) -> None:
+        self._ended.set()
         self.hub.kill()
         self.control_point.stop()
         self.radio.close()

@@ -104,3 +104,15 @@ def test_a_row_that_does_not_read_is_left_out(store: Store, data_dir: Path, open
     assert waiting(store) == [b"c", b"d", b"e"]
     put(store, 4, b"f")
     assert waiting(store)[-1] == b"f"
+
+
+def test_the_newest_row_that_does_not_read_gives_no_id_twice(store: Store, data_dir: Path, open_store: Opener) -> None:
+    put(store, 1, b"a")
+    put(store, 2, b"b", b"c", b"d")
+    store.close()
+    with sqlite3.connect(data_dir / "hub.db") as damaged:
+        damaged.execute("UPDATE forward SET payload = x'ff' WHERE id = 2")
+    damaged.close()
+    store = open_store()
+    put(store, 3, b"e")
+    assert waiting(store) == [b"a", b"e"] and store.newest_forward > 4

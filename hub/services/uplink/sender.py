@@ -242,10 +242,12 @@ class Sender:
         now = monotonic()
         due_at = self._due_at(now)
         self._alive(max(0.0, due_at - now))  # for ever, when only the broker's answers are awaited
-        try:
-            await asyncio.wait_for(self._wake.wait(), None if due_at == math.inf else max(0.0, due_at - now))
-        except TimeoutError:
-            pass
+        # Not wait_for, which makes a task of each wait: this one comes with every message.
+        loop = asyncio.get_running_loop()
+        timer = None if due_at == math.inf else loop.call_later(max(0.0, due_at - now), self._wake.set)
+        await self._wake.wait()
+        if timer is not None:
+            timer.cancel()
 
     async def _send_again(self) -> None:
         """What somebody asked for once more."""
@@ -275,13 +277,17 @@ class Sender:
         if not self._readings_wait() or "readings" in self._news or self._listeners.waits("readings"):
             return
         while self._room_to_drain() > 0 and not self._session.is_over:
-            if self._heartbeat_is_due() or not self._news.isdisjoint(PROMPT_LANES) or self._forward_room() > 0:
+            if self._heartbeat_is_due() or self._has_prompt_news() or self._forward_room() > 0:
                 return  # what is prompt goes first
             sealed = await _result(self._store.seal_pack(self._max_readings))
             if sealed is None:
                 self._pack_due_at = monotonic() + self._pack_interval_s
                 return
             self._send(sealed)
+
+    def _has_prompt_news(self) -> bool:
+        """Whether something prompt may go. A lane that nobody has waits, and keeps nothing else waiting."""
+        return any(lane in self._news and not self._listeners.waits(lane) for lane in PROMPT_LANES)
 
     def _readings_wait(self) -> bool:
         return "readings" in self._news or self._pack_due_at <= monotonic()

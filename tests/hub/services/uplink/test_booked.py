@@ -1,12 +1,16 @@
 """Custody ends in the control point's book: brokers that acknowledge and forget, and consumers that are away (P1)."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import cbor2
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.pki import DevelopmentAuthority
 from hub.core.control.records import Journal
+from hub.core.uplink.window import NOBODY
 from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.scripted_broker import Script, ScriptedBroker
@@ -73,6 +77,36 @@ def test_a_message_to_nobody_is_no_delivery(make_house: Make, scripted: Scripted
     broker.hang_up()
     house.wait_drained()
     wait_for("the condition to go", lambda: all(c.code != "uplink-nobody-listens" for c in house.health.conditions()))
+
+
+def test_a_lane_that_nobody_has_keeps_no_other_waiting(
+    tmp_path: Path, authority: DevelopmentAuthority, make_house: Make
+) -> None:
+    """Who takes readings alone has them at once, not when the events are tried again."""
+    broker = Broker(tmp_path / "broker", authority, somebody=False).start()
+    authority.issue("meters")
+    pki = authority.directory
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, "meters")
+    client.tls_set(str(authority.ca_file), str(pki / "meters.pem"), str(pki / "meters.key"))
+    packs: list[bytes] = []
+    client.on_connect = lambda client, *_: client.subscribe("meters/MTR-1/readings", 1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _c, _u, message: packs.append(message.payload)
+    subscribed = threading.Event()
+    client.connect("localhost", broker.port)
+    client.loop_start()
+    try:
+        assert subscribed.wait(30)
+        house = make_house(broker.port)
+        house.event(1)
+        assert house.wait_condition("uplink-nobody-listens").endswith("events")
+        house.event(2)  # which waits, and is news until it goes
+        house.read(30)
+        wait_for("the readings", lambda: packs, timeout_s=NOBODY.first_s / 2)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+        broker.stop()
 
 
 def test_somebody_who_listens_again_has_everything_without_a_human(
