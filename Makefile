@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers
+.PHONY: relock run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers fleet radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -46,6 +46,9 @@ test-target: setup-test ## the suite with the versions that an armhf board has (
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
 
+radio-long: setup-test ## 200 appliances: a simulated week (WEEK_DAYS), and ten minutes at 115,200 baud (LINE_SECONDS), with figures
+	$(PY) -m pytest tests/drivers/zigbee/test_many.py -m slow -s
+
 station-test: setup-test  ## the provisioning station's long form: 1,000 devices in one run
 	$(PY) -m pytest tests/deploy/test_station.py -m slow -s
 
@@ -65,6 +68,9 @@ brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto
 
 headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+
+fleet: setup      ## the control point over three brokers, a fleet, and a broker that dies; HUBS=30 ONCE=1
+	@$(PY) -m deploy.headend.fleet $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 mutants: setup    ## a score a room: which small changes of the code its tests notice; EACH=30 SEED=1 ROOM=core/gateway
 	@test -x $(MUTANTS)/bin/python || { python3 -m venv $(MUTANTS) && $(MUTANTS)/bin/pip -q install cosmic-ray==8.7.0; }

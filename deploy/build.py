@@ -36,7 +36,7 @@ from deploy.image.debs import (
 from deploy.image.disk import make_disk
 from deploy.image.initramfs import Verity, make_initramfs
 from deploy.image.licences import origin_of, write_texts
-from deploy.image.root import finish, unpack
+from deploy.image.root import finish, system_conf, unpack
 from deploy.image.shell import BuildError, require_tools, run
 from deploy.image.signing import Signing, given_keys, make_test_keys
 from deploy.image.squash import make_rootfs
@@ -85,7 +85,15 @@ def build(order: BuildOrder) -> Path:
         if package.section != "root":
             run(["dpkg-deb", "-x", path, kernel if package.section == "kernel" else work / package.section])
     initramfs = make_initramfs(
-        board, root, work / "boot/usr/bin/busybox", kernel, verity, order.version, order.epoch_s, work / "initramfs"
+        board,
+        root,
+        work / "boot/usr/bin/busybox",
+        kernel,
+        verity,
+        order.version,
+        order.epoch_s,
+        work / "initramfs",
+        is_closed=not order.console_root,
     )
     _say(f"initramfs: {initramfs.stat().st_size / 1e6:.1f} MB; U-Boot")
     products = _boot(order, kernel, initramfs, work)
@@ -109,7 +117,10 @@ def _unpacked(order: BuildOrder, files: dict[Package, Path], root: Path, work: P
 
 
 def _adapt(order: BuildOrder, root: Path) -> None:
-    shutil.copy(order.signing.ca_file, root / "etc/rauc/keyring.pem")
+    (root / "etc/rauc/keyring.pem").write_bytes(order.signing.keyring)
+    (root / "etc/rauc/system.conf").write_text(system_conf(order.board, checks_crl=order.signing.has_crl))
+    if not order.signing.has_crl:
+        _say(f"warning: --keys has no {order.signing.crl_file.name}: no release key can be taken back (signing.revoke)")
     if order.console_root:
         system = root / "etc/systemd/system"
         folder = system / "serial-getty@.service.d"

@@ -1,9 +1,10 @@
 """Many simulated hubs in one process, each with a TLS session of its own (paho) at a broker.
 
-    python -m deploy.fleet.swarm --ca FILE --hubs DIR --operators FILE --port PORT
+    python -m deploy.fleet.swarm --ca FILE --hubs DIR --operators FILE --brokers HOST:PORT ...
 
-Every NAME.pem in DIR with its NAME.key is a hub. The sessions are opened a few at a time and left open. Ctrl-C or
-SIGTERM ends it.
+Every NAME.pem in DIR with its NAME.key is a hub. The sessions are opened a few at a time and left open. With several
+brokers a hub begins at hash(hub) mod n and goes on to the next when one is not there, as hubs do. Ctrl-C or SIGTERM
+ends it.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import signal
 import ssl
 import sys
 import time
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,10 +39,11 @@ class SwarmSession:
     """One hub and its connection. The loop is the swarm's, which sets `watches`: what of the socket is waited for, and
     that something is due earlier than it was."""
 
-    def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, address: tuple[str, int]) -> None:
+    def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, addresses: Sequence[tuple[str, int]]) -> None:
         self.hub = hub
         self.watches: Watching = _Nobody()
-        self._address = address
+        self._addresses = addresses
+        self._at = zlib.crc32(hub.hub.encode()) % len(addresses)
         client = self._client = mqtt.Client(CallbackAPIVersion.VERSION2, hub.hub, clean_session=False)
         client.tls_set_context(context)
         client.max_queued_messages_set(10_000)
@@ -58,9 +62,10 @@ class SwarmSession:
         self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self.is_open = True
         try:
-            self._client.connect(*self._address, keepalive=_KEEPALIVE_S)
+            self._client.connect(*self._addresses[self._at], keepalive=_KEEPALIVE_S)
         except OSError:
             self.is_open = False
+            self._go_on()
 
     def serve(self, *, readable: bool) -> None:
         """The socket has something, or takes something."""
@@ -110,6 +115,10 @@ class SwarmSession:
 
     def _on_disconnect(self, *_: object) -> None:
         self.is_open = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._at = (self._at + 1) % len(self._addresses)
 
 
 class Watching(Protocol):
@@ -215,7 +224,7 @@ class Swarm:
 
 
 def make_session(
-    ca_file: Path, cert_file: Path, operators: Operators, address: tuple[str, int], **pace: float
+    ca_file: Path, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
 ) -> SwarmSession:
     """A hub by its certificate; the key lies beside it."""
     certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
@@ -225,7 +234,7 @@ def make_session(
     hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
     context = ssl.create_default_context(cafile=str(ca_file))
     context.load_cert_chain(cert_file, key_file)
-    return SwarmSession(hub, context, address)
+    return SwarmSession(hub, context, addresses)
 
 
 def main() -> int:
@@ -233,17 +242,16 @@ def main() -> int:
     parser.add_argument("--ca", type=Path, required=True, metavar="FILE", help="whom the broker's certificate is from")
     parser.add_argument("--hubs", type=Path, required=True, metavar="DIR", help="the hubs' certificates and keys")
     parser.add_argument("--operators", type=Path, required=True, help="operators.toml: whom the hubs obey")
-    parser.add_argument("--host", default="localhost")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--brokers", nargs="+", required=True, metavar="HOST:PORT")
     parser.add_argument("--interval-s", type=float, default=10.0, help="between readings (default: %(default)s)")
     parser.add_argument("--pack-s", type=float, default=60.0, help="between packs (default: %(default)s)")
     parser.add_argument("--a-second", type=float, default=50.0, help="sessions opened (default: %(default)s)")
     arguments = parser.parse_args()
     operators = parse_operators(arguments.operators.read_text())
-    address = (arguments.host, arguments.port)
+    addresses = [(host, int(port)) for host, _, port in (text.rpartition(":") for text in arguments.brokers)]
     pace = {"interval_s": arguments.interval_s, "pack_s": arguments.pack_s}
     certificates = sorted(arguments.hubs.glob("*.pem"))
-    sessions = [make_session(arguments.ca, file, operators, address, **pace) for file in certificates]
+    sessions = [make_session(arguments.ca, file, operators, addresses, **pace) for file in certificates]
     swarm = Swarm(sessions, arguments.a_second)
 
     def end(*_: object) -> None:

@@ -82,7 +82,7 @@ def openapi() -> dict[str, Any]:
     from deploy.headend.api import make_api
 
     nothing = Path("nothing")
-    config = HeadendConfig(nothing, "", 0, ZoneInfo("UTC"), "", 0, nothing, nothing, nothing, "openapi", "", nothing)
+    config = HeadendConfig(nothing, "", 0, ZoneInfo("UTC"), (), nothing, nothing, nothing, "openapi", "", nothing)
     signer = FileSigner(ed25519.Ed25519PrivateKey.generate(), b"")
     live = Live()
     return make_api(config, Service(config, signer, live.heard), live).openapi()

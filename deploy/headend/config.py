@@ -36,8 +36,7 @@ class HeadendConfig:
     listen_host: str
     listen_port: int
     timezone: ZoneInfo
-    broker_host: str
-    broker_port: int
+    brokers: tuple[tuple[str, int], ...]  # host, port
     ca_file: Path
     cert_file: Path
     key_file: Path
@@ -68,12 +67,23 @@ def _zone(value: Any) -> ZoneInfo:
         raise ValueError from None
 
 
-@rule("HOST:PORT")
-def _listen(value: Any) -> tuple[str, int]:
+def _host_and_port(value: Any) -> tuple[str, int]:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
         raise ValueError
     return host, int(port)
+
+
+@rule("HOST:PORT")
+def _listen(value: Any) -> tuple[str, int]:
+    return _host_and_port(value)
+
+
+@rule("a list of HOST:PORT")
+def _hosts(value: Any) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return tuple(_host_and_port(host) for host in value)
 
 
 @rule("64 hex digits (python -m deploy.headend secret makes one)")
@@ -93,7 +103,7 @@ def _roles(value: Any) -> frozenset[str]:
 _RULES: dict[str, dict[str, Rule]] = {
     "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
     "broker": {
-        "host": required(text()), "port": whole(1, 65_535), "ca_file": required(text()),
+        "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
     },
     "operator": {"kid": required(text(64)), "key_file": required(text())},
@@ -122,12 +132,18 @@ def load(file: Path) -> HeadendConfig:
     certificates = registry.get("certificates")
     return HeadendConfig(
         Path(service["data_dir"]), listen_host, listen_port, service.get("timezone", ZoneInfo("UTC")),
-        broker["host"], broker.get("port", 8883), Path(broker["ca_file"]), Path(broker["cert_file"]),
+        _brokers(file, broker), Path(broker["ca_file"]), Path(broker["cert_file"]),
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
         clients=_clients(file, clients), **said["policy"],
     )  # fmt: skip
+
+
+def _brokers(file: Path, said: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    if ("host" in said) == ("hosts" in said):
+        raise BadConfig(f"{file}: broker: expected either host, or hosts (a list of HOST:PORT)")
+    return said["hosts"] if "hosts" in said else ((said["host"], said.get("port", 8883)),)
 
 
 def _table(file: Path, name: str, rules: dict[str, Rule], given: Any) -> dict[str, Any]:

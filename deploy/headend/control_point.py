@@ -61,11 +61,12 @@ class ControlPoint:
                 continue
         return added
 
-    def take(self, topic: str, payload: bytes, t_ms: int) -> Received:
-        """One message from `meters/{hub}/...`. It counts once `commit` returns; never raises for what it holds."""
+    def take(self, topic: str, payload: bytes, t_ms: int, broker: str = "") -> Received:
+        """One message from `meters/{hub}/...`, by one of several brokers. It counts once `commit` returns; never raises
+        for what it holds."""
         self.book.begin()
         received = self._bookkeeper.take(topic, payload)
-        self.registry.note(received, t_ms)
+        self.registry.note(received, t_ms, broker)
         if received.fault or received.envelope is None or not received.is_new:
             return received
         if received.readings:
@@ -160,8 +161,10 @@ def overview(db: sqlite3.Connection) -> dict[str, Any]:
     def total(sql: str) -> int:
         return int(db.execute(sql).fetchone()[0])
 
+    at = "SELECT broker, count(*) FROM hub WHERE state = 'online' GROUP BY broker ORDER BY broker"
     return {
         "hubs": sum(states.values()),
+        "online_at": dict(db.execute(at).fetchall()),
         "online": states.get("online", 0),
         "offline": states.get("offline", 0),
         "never_seen": states.get("never seen", 0),

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -72,10 +73,13 @@ class Api:
 class Pilot:
     """All parts, in a folder."""
 
-    def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int) -> None:
-        self._folder, self._janitor, self._hubs = folder, janitor, hubs
+    def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int = 1) -> None:
+        self._folder, self._janitor, self.hubs = folder, janitor, hubs
         self._children: list[subprocess.Popen[bytes]] = []
         self._http_port = port or free_port()
+        self.ports = [free_port() for _ in range(brokers)]
+        self._broker_words: list[list[str]] = []
+        self._broker_program = sys.executable
         self._secrets: dict[str, str] = {}
         self._names: dict[int, str] = {}
         self._hubs_began = 0.0
@@ -86,7 +90,7 @@ class Pilot:
 
     def start(self, *, embedded: bool) -> None:
         self._make_keys()
-        self._start_broker(embedded=embedded)
+        self._start_brokers(embedded=embedded)
         self._start_service()
         self._start_hubs()
 
@@ -97,7 +101,7 @@ class Pilot:
         (pki / "real").mkdir()
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue("headend")
-        for number in range(self._hubs):
+        for number in range(self.hubs):
             authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
         certificate, _ = authority.issue(REAL, file_name="real/hub")
         known = self._folder / "known"  # what the service is given: certificates, no keys
@@ -116,35 +120,60 @@ class Pilot:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        _say("keys", f"an authority; certificates for the broker, the service, {self._hubs + 1} hubs")
+        say("keys", f"an authority; certificates for the broker, the service, {self.hubs + 1} hubs")
 
-    def _start_broker(self, *, embedded: bool) -> None:
-        self._broker_port = free_port()
+    def _start_brokers(self, *, embedded: bool) -> None:
         mosquitto = None if embedded else shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        for number, port in enumerate(self.ports):
+            if mosquitto is None:
+                self._broker_words.append(["-m", "deploy.embedded_broker", str(port), str(self._pki)])
+            else:
+                self._broker_words.append(["-c", str(self._mosquitto_conf(self._folder / f"broker{number}", port))])
+        self._broker_program = mosquitto or sys.executable
+        for number in range(len(self.ports)):
+            self.start_broker(number)
+        each = "" if len(self.ports) == 1 else f"{len(self.ports)} times "
         if mosquitto is None:
-            self._spawn("broker", "-m", "deploy.embedded_broker", str(self._broker_port), str(self._pki))
-            _say("broker", "embedded (amqtt); with mosquitto installed it is that")
+            say("broker", f"{each}embedded (amqtt); with mosquitto installed it is that")
         else:
-            place = self._folder / "broker"
-            place.mkdir()
-            shutil.copy(ROOT / "deploy/broker/acl", place / "acl")
-            text = (ROOT / "deploy/broker/mosquitto.conf").read_text()
-            for there, here in (
-                ("listener 8883", f"listener {self._broker_port} 127.0.0.1"),
-                ("/etc/mosquitto/meterhub/acl", f"{place}/acl"), ("/etc/mosquitto/meterhub", str(self._pki)),
-                ("/var/lib/mosquitto/", f"{place}/"),
-            ):  # fmt: skip
-                text = text.replace(there, here)
-            (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
-            self._spawn("broker", "-c", str(place / "mosquitto.conf"), program=mosquitto)
-            _say("broker", "mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
-        self._wait("the broker to listen", self._listens)
+            say("broker", f"{each}mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
 
-    def _listens(self) -> bool:
-        import socket
+    def _mosquitto_conf(self, place: Path, port: int) -> Path:
+        place.mkdir()
+        shutil.copy(ROOT / "deploy/broker/acl", place / "acl")
+        text = (ROOT / "deploy/broker/mosquitto.conf").read_text()
+        for there, here in (
+            ("listener 8883", f"listener {port} 127.0.0.1"),
+            ("/etc/mosquitto/meterhub/acl", f"{place}/acl"), ("/etc/mosquitto/meterhub", str(self._pki)),
+            ("/var/lib/mosquitto/", f"{place}/"),
+        ):  # fmt: skip
+            text = text.replace(there, here)
+        (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+        return place / "mosquitto.conf"
 
+    def start_broker(self, number: int) -> None:
+        """One of them, anew where it was killed."""
+        name = f"broker{number}"
+        self._spawn(name, *self._broker_words[number], program=self._broker_program)
+        self.wait("the broker to listen", lambda: self._listens(self.ports[number]))
+
+    def kill_broker(self, number: int) -> None:
+        """As a machine that dies."""
+        pid = next(pid for pid, name in self._names.items() if name == f"broker{number}")
+        child = next(child for child in self._children if child.pid == pid)
+        child.kill()
+        child.wait()
+        self._children.remove(child)
+        del self._names[pid]
+
+    @staticmethod
+    def _listens(port: int) -> bool:
         with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self._broker_port)) == 0
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    @property
+    def _broker_hosts(self) -> str:
+        return json.dumps([f"localhost:{port}" for port in self.ports])
 
     def _start_service(self) -> None:
         clients = ""
@@ -154,17 +183,17 @@ class Pilot:
         config = self._folder / "headend.toml"
         config.write_text(
             f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n'
-            f'[broker]\nhost = "localhost"\nport = {self._broker_port}\nca_file = "{self._pki}/ca.pem"\n'
+            f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
             f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
             f'[registry]\ncertificates = "{self._folder}/known"\n'
             f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
         )
         self._spawn("service", "-m", "deploy.headend", "serve", str(config))
-        self._wait("the service to answer", self._answers)
+        self.wait("the service to answer", self._answers)
         self.desk = Api(self.address, "desk", self._secrets["desk"])
         self.second = Api(self.address, "second", self._secrets["second"])
-        _say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
+        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
 
     def _answers(self) -> bool:
         try:
@@ -175,11 +204,11 @@ class Pilot:
 
     def _start_hubs(self) -> None:
         self._hubs_began = time.monotonic()
-        if self._hubs:
+        if self.hubs:
             self._spawn(
                 "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
-                "--operators", str(self._operators), "--port", str(self._broker_port), "--interval-s", "5",
-                "--pack-s", "5",
+                "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5",
+                "--brokers", *(f"localhost:{port}" for port in self.ports),
             )  # fmt: skip
         home = self._folder / "home.json"
         home.write_text(json.dumps(_HOME))
@@ -189,18 +218,18 @@ class Pilot:
             "--state", str(self._folder / "ncp.json"), "--control", str(self._folder / "radio.sock"),
             "--baud", "115200",
         )  # fmt: skip
-        self._wait("the radio", pty.exists)
+        self.wait("the radio", pty.exists)
         config = self._folder / "hub.toml"
         config.write_text(
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
-            f'[uplink]\nhost = "localhost"\nport = {self._broker_port}\nca_file = "{self._pki}/ca.pem"\n'
+            f'[uplink]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
             f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
-        self._wait("the real hub to let its home in", lambda: self._succeeds(words))
-        _say("hubs", f"{self._hubs} simulated, one real ({REAL}) with an emulated home on a radio")
+        self.wait("the real hub to let its home in", lambda: self._succeeds(words))
+        say("hubs", f"{self.hubs} simulated, one real ({REAL}) with an emulated home on a radio")
 
     def _succeeds(self, words: list[str]) -> bool:
         return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
@@ -218,7 +247,7 @@ class Pilot:
     def _log(self, pid: int) -> str:
         return (self._folder / f"{self._names[pid]}.log").read_text(errors="replace")[-2000:]
 
-    def _wait(self, what: str, condition: Callable[[], Any], timeout_s: float = _START_S) -> None:
+    def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = _START_S) -> None:
         ends_at = time.monotonic() + timeout_s
         while not condition():
             for child in self._children:
@@ -230,13 +259,17 @@ class Pilot:
 
     def tell(self) -> bool:
         """The story; True when nothing is missing and every hub answered."""
-        wanted = self._hubs + 1
-        self._wait("all hubs to be online", lambda: self.desk.get("/v1/fleet")["online"] >= wanted, 180)
-        _say(
+        wanted = self.hubs + 1
+        self.wait("all hubs to be online", lambda: self.desk.get("/v1/fleet")["online"] >= wanted, 180)
+        say(
             "online",
             f"{wanted} of {wanted} hubs after {time.monotonic() - self._hubs_began:.1f} s; their sessions stay open",
         )
-        self._wait("readings of each hub", lambda: self.desk.get("/v1/fleet")["readings"] >= 2 * wanted, 120)
+        self.wait("readings of each hub", lambda: self.desk.get("/v1/fleet")["readings"] >= 2 * wanted, 120)
+        return self.conclude(self.limit_all(wanted), wanted)
+
+    def limit_all(self, wanted: int) -> str:
+        """A limit to all of them, followed to its end; the order's id."""
         order = {
             "op": "limit",
             "args": {"watts": LIMIT_W, "duration": LIMIT_S},
@@ -245,23 +278,36 @@ class Pilot:
         }
         made = self.desk.post("/v1/orders", order)
         if made["state"] == "waiting":
-            _say("order", f"limit {LIMIT_W} W for {LIMIT_S} s to all {made['hubs']} hubs: waits for a second person")
+            say("order", f"limit {LIMIT_W} W for {LIMIT_S} s to all {made['hubs']} hubs: waits for a second person")
             self.second.post(f"/v1/orders/{made['id']}/approve", {})
         sent = time.monotonic()
-        _say("order", "approved and sent" if made["state"] == "waiting" else f"limit {LIMIT_W} W for {LIMIT_S} s sent")
+        say("order", "approved and sent" if made["state"] == "waiting" else f"limit {LIMIT_W} W for {LIMIT_S} s sent")
         self._follow(made["id"], wanted, ("accepted", "applied", "partial", "completed"), sent, "obey")
         self._follow(made["id"], wanted, ("completed",), sent, "kept it to its end")
-        return self._conclude(made["id"], wanted)
+        return str(made["id"])
 
     def _follow(self, order_id: str, wanted: int, statuses: tuple[str, ...], sent: float, word: str) -> None:
         def reached() -> bool:
             counts = self.desk.get(f"/v1/orders/{order_id}?most=1")["counts"]
             return bool(sum(counts.get(status, 0) for status in statuses) >= wanted)
 
-        self._wait(f"all hubs to {word}", reached, 120)
-        _say("limit", f"{wanted} of {wanted} hubs {word} after {time.monotonic() - sent:.1f} s")
+        self.wait(f"all hubs to {word}", reached, 120)
+        say("limit", f"{wanted} of {wanted} hubs {word} after {time.monotonic() - sent:.1f} s")
 
-    def _conclude(self, order_id: str, wanted: int) -> bool:
+    def missing(self) -> int:
+        """How many numbers of all hubs are neither in the book nor given up."""
+        count = 0
+        for hub in self.desk.get("/v1/hubs?most=100000"):
+            ends: dict[tuple[int, str], int] = {}
+            rows = self.desk.get(f"/v1/hubs/{hub['hub']}/book")
+            for row in sorted(rows, key=lambda row: (row["epoch"], row["lane"], row["first"])):
+                lane = (row["epoch"], row["lane"])
+                count += row["first"] - ends.get(lane, 0) - 1
+                ends[lane] = row["last"]
+        return count
+
+    def conclude(self, order_id: str, wanted: int, more: dict[str, str] | None = None) -> bool:
+        """The closing table; whether nothing is missing, lost or doubted and all kept the order."""
         fleet = self.desk.get("/v1/fleet")
         order = self.desk.get(f"/v1/orders/{order_id}?most=1")
         day = datetime.now(UTC).date()
@@ -272,18 +318,20 @@ class Pilot:
             for row in self.desk.get(f"/v1/hubs/{hub['hub']}/book")
             if row["is_lost"]
         )
+        missing = self.missing()
         rows = [
             ("hubs online", f"{fleet['online']} of {wanted}"), ("messages in the book", fleet["messages"]),
-            ("readings", fleet["readings"]), ("given up by hubs", lost), ("not believed", fleet["faults"]),
+            ("readings", fleet["readings"]), ("missing", missing), ("given up by hubs", lost),
+            ("not believed", fleet["faults"]),
             ("chains of receipts broken", fleet["chains_broken"]),
             ("limit kept by", f"{order['counts'].get('completed', 0)} of {wanted}"),
-            ("half-hours of the real hub", len(halves)),
+            ("half-hours of the real hub", len(halves)), *(more or {}).items(),
         ]  # fmt: skip
         print()
         for name, value in rows:
-            print(f"  {name:28} {value}")
+            print(f"  {name:30} {value}")
         kept = int(order["counts"].get("completed", 0))
-        return not (lost or fleet["faults"] or fleet["chains_broken"]) and kept == wanted
+        return not (missing or lost or fleet["faults"] or fleet["chains_broken"]) and kept == wanted
 
     def stop(self) -> None:
         def reap() -> None:
@@ -300,8 +348,40 @@ _HOME = {
 }  # fmt: skip
 
 
-def _say(what: str, text: str) -> None:
+def say(what: str, text: str) -> None:
     print(f"{what:9} {text}", flush=True)
+
+
+def run(pilot: Pilot, *, embedded: bool, once: bool) -> bool:
+    """Start all of it, tell the story, go on until Ctrl-C unless `once`; whether it went well."""
+    is_fine = False
+    try:
+        pilot.start(embedded=embedded)
+        is_fine = pilot.tell()
+        if not once:
+            print("\nIt goes on until Ctrl-C.", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        pass
+    except (Failed, urllib.error.URLError) as error:
+        print(f"headend: {error}", file=sys.stderr)
+    finally:
+        pilot.stop()
+    return is_fine
+
+
+def live(make: Callable[[Path, Janitor], Pilot], *, embedded: bool, once: bool) -> int:
+    """In a folder that goes with it, whatever ends it. The exit status."""
+    end_with_parent()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
+    janitor = Janitor(folder)
+    try:
+        return 0 if run(make(folder, janitor), embedded=embedded, once=once) else 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        janitor.dismiss()
 
 
 def main() -> int:
@@ -311,28 +391,10 @@ def main() -> int:
     parser.add_argument("--embedded", action="store_true", help="the embedded broker though mosquitto is there")
     parser.add_argument("--once", action="store_true", help="end after the story")
     arguments = parser.parse_args()
-    end_with_parent()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
-    janitor = Janitor(folder)
-    pilot = Pilot(folder, janitor, arguments.hubs, arguments.port)
-    is_fine = False
-    try:
-        pilot.start(embedded=arguments.embedded)
-        is_fine = pilot.tell()
-        if not arguments.once:
-            print("\nIt goes on until Ctrl-C.", flush=True)
-            signal.pause()
-    except KeyboardInterrupt:
-        pass
-    except (Failed, urllib.error.URLError) as error:
-        print(f"headend: {error}", file=sys.stderr)
-    finally:
-        pilot.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-        janitor.dismiss()
-    return 0 if is_fine else 1
+    return live(
+        lambda folder, janitor: Pilot(folder, janitor, arguments.hubs, arguments.port),
+        embedded=arguments.embedded, once=arguments.once,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ class Registry:
         ).rowcount
         return bool(added)
 
-    def note(self, received: Received, t_ms: int) -> None:
-        """One message of a hub, after it was judged."""
+    def note(self, received: Received, t_ms: int, broker: str = "") -> None:
+        """One message of a hub, after it was judged. `broker`: by which it came."""
         if received.fault:
             self._db.execute(
                 "UPDATE hub SET faults = faults + 1, fault = ? WHERE hub = ?",
@@ -47,24 +47,31 @@ class Registry:
             return
         self._db.execute("UPDATE hub SET seen_ms = max(seen_ms, ?) WHERE hub = ?", (t_ms, received.hub))
         if received.kind == "state":
-            self._note_state(received)
+            self._note_state(received, broker)
         if received.certificate:
             self._note_certificate(received.hub, received.certificate)
 
-    def _note_state(self, received: Received) -> None:
-        """The retained word of a hub. It is not signed: the broker's access list vouches for who said it."""
+    def _note_state(self, received: Received, broker: str) -> None:
+        """The retained word of a hub. It is not signed: the broker's access list vouches for who said it.
+
+        Where there are several brokers, one that comes back has words of before: an "online" older than the last, and
+        an "offline", the will of a session that the hub has left, count for nothing.
+        """
         said = received.fields
         state, version, kid = said.get("state"), said.get("version", ""), said.get("kid", "")
         numbers = [said.get(name, 0) for name in ("boot", "epoch")]
         if state not in _STATES or not all(isinstance(text, str) and len(text) <= 64 for text in (version, kid)):
             return
-        if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+        said_ms = said.get("t", 0)
+        if not all(type(number) is int and 0 <= number < 1 << 62 for number in (*numbers, said_ms)):
             return
+        is_here = "state <> 'online' OR broker = ?" if state == "offline" else "broker = ? OR ? = 0 OR state_ms <= ?"
         self._db.execute(
-            "UPDATE hub SET state = ?, version = ?, boot = ?, epoch = ?, kid = CASE ? WHEN '' THEN kid ELSE ? END"
-            " WHERE hub = ?",
-            (state, version, *numbers, kid, kid, received.hub),
-        )
+            "UPDATE hub SET state = ?, state_ms = ?, broker = ?, version = ?, boot = ?, epoch = ?,"
+            f" kid = CASE ? WHEN '' THEN kid ELSE ? END WHERE hub = ? AND ({is_here})",
+            (state, said_ms, broker, version, *numbers, kid, kid, received.hub, broker,
+             *(() if state == "offline" else (said_ms, said_ms))),
+        )  # fmt: skip
 
     def _note_certificate(self, hub: str, der: bytes) -> None:
         certificate = x509.load_der_x509_certificate(der)

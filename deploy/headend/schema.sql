@@ -4,6 +4,8 @@ CREATE TABLE IF NOT EXISTS hub (
   hub TEXT PRIMARY KEY,
   source TEXT NOT NULL,              -- who made it known: the station's journal, a folder of certificates
   state TEXT NOT NULL DEFAULT 'never seen',
+  state_ms INTEGER NOT NULL DEFAULT 0,  -- when it said so, by its own clock
+  broker TEXT NOT NULL DEFAULT '',      -- where it was online last
   version TEXT NOT NULL DEFAULT '',
   boot INTEGER NOT NULL DEFAULT 0,
   epoch INTEGER NOT NULL DEFAULT 0,

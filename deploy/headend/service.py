@@ -11,11 +11,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from deploy.headend.brokers import Brokers
 from deploy.headend.config import HeadendConfig
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.registry import certificates_of, issued_in
 from hub.headend.bookkeeper import CommandToSend
-from hub.headend.connection import BrokerConnection
+from hub.headend.connection import BrokerDelivery
 from hub.headend.inbox import Received
 from hub.wire.printable import plain, why
 from hub.wire.uplink.envelope import FileSigner
@@ -43,6 +44,7 @@ class Service:
         self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
+        self._brokers: Brokers | None = None
         self._thread = threading.Thread(target=self._run, name="control point")
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0}
 
@@ -59,6 +61,11 @@ class Service:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def brokers(self) -> dict[str, bool]:
+        """Address -> whether there is a session."""
+        return {} if self._brokers is None else self._brokers.connected()
+
     def ask(self, do: Callable[[ControlPoint], tuple[T, list[CommandToSend]]]) -> "Future[T]":
         """Do it in a transaction; what it returns to be published goes once that is durable. The answer, or what was
         raised, is in the future."""
@@ -73,13 +80,10 @@ class Service:
                 config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
-            connection = BrokerConnection(
-                config.broker_host, config.broker_port, config.ca_file, config.cert_file, config.key_file,
-                config.client_id, acknowledges_late=True,
-            )  # fmt: skip
-            worker = _Worker(config, point, connection, self._questions, self.counts, self._heard)
+            brokers = self._brokers = Brokers(config)
+            worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
-            connection.start([f"meters/+/{topic}" for topic in _TOPICS])
+            brokers.start([f"meters/+/{topic}" for topic in _TOPICS])
         except (OSError, sqlite3.Error, ValueError) as error:
             self._ready.set_exception(error)
             return
@@ -87,7 +91,7 @@ class Service:
         try:
             worker.loop(self._stopping)
         finally:
-            connection.stop()
+            brokers.stop()
             point.close()
 
 
@@ -95,13 +99,13 @@ class _Worker:
     """What lives in the thread: the only one that writes."""
 
     def __init__(
-        self, config: HeadendConfig, point: ControlPoint, connection: BrokerConnection,
+        self, config: HeadendConfig, point: ControlPoint, brokers: Brokers,
         questions: "queue.SimpleQueue[_Question]", counts: dict[str, int], heard: Callable[[Received], None],
     ) -> None:  # fmt: skip
-        self._config, self._point, self._connection = config, point, connection
+        self._config, self._point, self._brokers = config, point, brokers
         self._questions, self._counts, self._heard = questions, counts, heard
         self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
-        self._delivered: list[tuple[str, bytes, int]] = []  # what the broker gave and has no acknowledgement of
+        self._delivered: list[BrokerDelivery] = []  # what a broker gave and has no acknowledgement of
 
     def loop(self, stopping: threading.Event) -> None:
         booked_every_s = self._config.booked_every_s
@@ -131,7 +135,7 @@ class _Worker:
     def _take(self) -> None:
         """What has arrived, in one transaction; then the broker has its acknowledgements. What could not be written is
         taken again the next time."""
-        deliveries = self._connection.deliveries
+        deliveries = self._brokers.deliveries
         try:
             if not self._delivered:
                 self._delivered.append(deliveries.get(timeout=0.02))
@@ -142,11 +146,14 @@ class _Worker:
         if not self._delivered:
             return
         t_ms = int(time.time() * 1000)
-        taken = [self._point.take(topic, payload, t_ms) for topic, payload, _ in self._delivered]
+        taken = [
+            self._point.take(delivery.topic, delivery.payload, t_ms, "{}:{}".format(*delivery.connection.address))
+            for delivery in self._delivered
+        ]
         self._point.commit()
         self._counts["commits"] += 1
-        for _, _, mid in self._delivered:
-            self._connection.acknowledge(mid)
+        for delivery in self._delivered:
+            delivery.acknowledge()
         self._delivered.clear()
         for received in taken:
             self._count(received)
@@ -181,8 +188,7 @@ class _Worker:
 
     def _publish(self, sends: list[CommandToSend]) -> None:
         self._point.commit()
-        for send in sends:
-            self._connection.send(send.topic, send.message)
+        self._brokers.send(sends)
         self._counts["sent"] += len(sends)
 
     def enrol(self) -> None:

@@ -32,8 +32,11 @@ def make_bundle(
     arguments = "--mksquashfs-args=-comp gzip -noI -noD -noF -noX -all-root -no-xattrs"
     # rauc verifies what it signed, with the hub's own rules but this machine's path of the keyring.
     conf = work / "rauc.conf"
-    conf.write_text(system_conf(board).replace("path=/etc/rauc/keyring.pem", f"path={signing.ca_file}"))
+    keyring = work / "keyring.pem"
+    keyring.write_bytes(signing.keyring)
+    rules = system_conf(board, checks_crl=signing.has_crl)
+    conf.write_text(rules.replace("path=/etc/rauc/keyring.pem", f"path={keyring}"))
     env = {"SOURCE_DATE_EPOCH": str(epoch_s), **signing.token_env}
-    run(["rauc", f"--conf={conf}", *signing.rauc_options(), "bundle", arguments, content, into], env=env)
+    run(["rauc", f"--conf={conf}", *signing.rauc_options(keyring), "bundle", arguments, content, into], env=env)
     shutil.rmtree(content)
     return into

@@ -108,12 +108,21 @@ class Cpio:
 
 
 def make_initramfs(
-    board: Board, root: Path, busybox: Path, kernel: Path, verity: Verity, version: str, clock_s: int, into: Path
+    board: Board,
+    root: Path,
+    busybox: Path,
+    kernel: Path,
+    verity: Verity,
+    version: str,
+    clock_s: int,
+    into: Path,
+    is_closed: bool = True,
 ) -> Path:
     """Write the compressed initramfs.
 
     root: the root file system (for dmsetup and its libraries); kernel: where the kernel's package is unpacked;
-    version: the image's; clock_s: UTC seconds before which no clock of the board can be right.
+    version: the image's; clock_s: UTC seconds before which no clock of the board can be right; is_closed: nobody is to
+    reach into its kernel.
     """
     if not (kernel / "lib").exists():
         (kernel / "lib").symlink_to("usr/lib")  # where Debian 13's kernels are, and depmod looks
@@ -123,7 +132,7 @@ def make_initramfs(
     archive.add("init", (HERE / "initramfs/init").read_bytes(), 0o755)
     for name in ("data.sh", "recover.sh"):
         archive.add(name, (HERE / "initramfs" / name).read_bytes())
-    archive.add("hub.conf", _settings(board, verity, version, clock_s, rollback_index()).encode())
+    archive.add("hub.conf", _settings(board, verity, version, clock_s, rollback_index(), is_closed).encode())
     archive.add("table", partition_table(board, into.parent))
     archive.add("bin/busybox", busybox.read_bytes(), 0o755)
     order = load_order(modules, (*board.kernel["modules"], *_MODULES))
@@ -143,7 +152,7 @@ def rollback_index() -> int:
     return int((HERE / "rollback-index").read_text("ascii"))
 
 
-def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: int) -> str:
+def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: int, is_closed: bool) -> str:
     values = {
         "DISK": board.disk["device"],
         "CARD": board.disk["card"],
@@ -156,5 +165,6 @@ def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: i
         "KEY_BYTES": board.data["key_bytes"],
         "SECRET": board.data["secret"],
         "RADIO": board.radio,
+        "CLOSED": int(is_closed),
     }
     return "".join(f"{key}='{value}'\n" for key, value in values.items())

@@ -200,8 +200,9 @@ def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> Non
         (root / link).symlink_to(target)
 
 
-def system_conf(board: Board) -> str:
-    """RAUC's view of the board: two pairs of slots, U-Boot's environment, whose updates are believed."""
+def system_conf(board: Board, *, checks_crl: bool = False) -> str:
+    """RAUC's view of the board: two pairs of slots, U-Boot's environment, whose updates are believed. checks_crl: the
+    keyring has a list of certificates taken back; RAUC wants one, then."""
     disk = f"/dev/{board.disk['device']}"
     text = f"""[system]
 compatible={board.compatible}
@@ -217,6 +218,7 @@ path=/etc/rauc/keyring.pem
 # The hub's clock may be wrong, and a bundle must install after its signer's certificate has ended.
 use-bundle-signing-time=true
 check-purpose=codesign
+check-crl={str(checks_crl).lower()}
 """
     for number, slot in enumerate("AB"):
         text += f"""
@@ -325,6 +327,10 @@ def _check(root: Path) -> None:
     if missing:
         text = "; ".join(f"{name} (for {', '.join(sorted(who)[:2])})" for name, who in sorted(missing.items()))
         raise BuildError(f"libraries are missing from the root: {text}")
+    tag = f"cpython-{PYTHON.replace('.', '')}"
+    strange = [path.name for path in (root / SITE).rglob("*.cpython-*.so") if tag not in path.name]
+    if strange:  # it would not be loaded, and what it speeds up would be slow without a word
+        raise BuildError(f"not for Python {PYTHON}: {', '.join(sorted(strange)[:5])}")
     known = {line.split(":")[0] for name in ("passwd", "group") for line in (root / "etc" / name).open()}
     for unit in sorted((root / "usr/lib/systemd/system").glob("*.service")):
         for line in re.findall(r"^(?:User|Group|SupplementaryGroups)=(.+)$", unit.read_text("utf-8"), re.MULTILINE):

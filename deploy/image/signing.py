@@ -38,6 +38,19 @@ class Signing:
         return self.folder / f"{CA}.pem"
 
     @property
+    def keyring(self) -> bytes:
+        """What a hub's RAUC believes: the authority and, where there is one, its list of certificates taken back."""
+        return self.ca_file.read_bytes() + (self.crl_file.read_bytes() if self.has_crl else b"")
+
+    @property
+    def crl_file(self) -> Path:
+        return self.folder / f"{CA}.crl"
+
+    @property
+    def has_crl(self) -> bool:
+        return self.crl_file.is_file()
+
+    @property
     def is_for_tests(self) -> bool:
         """Whether make_test_keys made them; a bundle or medium signed with them is for nobody's meter."""
         return (self.folder / _TEST_MARK).exists()
@@ -65,13 +78,13 @@ class Signing:
             return ["-k", str(self.folder)]
         return ["-N", "pkcs11", "-k", self.uri.removeprefix("pkcs11:")]
 
-    def rauc_options(self) -> list[str]:
-        """How rauc finds the key and certificate called `release`."""
+    def rauc_options(self, keyring: Path) -> list[str]:
+        """How rauc finds the key and certificate called `release`; keyring: a file with `keyring`."""
         cert = str(self.folder / f"{RELEASE}.pem")
         key = str(self.folder / f"{RELEASE}.key")
         if self.uri is not None:
             key = f"{self.uri};object={RELEASE};type=private"
-        return [f"--cert={cert}", f"--key={key}", f"--keyring={self.ca_file}"]
+        return [f"--cert={cert}", f"--key={key}", f"--keyring={keyring}"]
 
 
 def given_keys(folder: Path, uri: str | None) -> Signing:
@@ -98,11 +111,34 @@ def make_test_keys(folder: Path) -> Signing:
     key = rsa.generate_private_key(65537, 3072)
     _write(folder / f"{RELEASE}.pem", _certificate(_name("meterhub test release"), key, ca_name, ca_key, is_ca=False))
     _write_key(folder / f"{RELEASE}.key", key)
+    revoke(folder, [])
     boot = rsa.generate_private_key(65537, 4096)
     _write_key(folder / f"{BOOT}.key", boot)
     boot_name = _name("meterhub test boot")
     _write(folder / f"{BOOT}.crt", _certificate(boot_name, boot, boot_name, boot, is_ca=False))
     return Signing(folder)
+
+
+def revoke(folder: Path, certificates: list[Path]) -> Path:
+    """Write release-ca.crl anew, with these certificates beside those that it names already; the authority's key is in
+    `folder` (where it is in an HSM, the HSM's own tools make the list).
+
+    A hub takes the time at which a bundle says that it was signed for the time of the check, and whoever has a stolen
+    key says what he likes: so the list is valid from the authority's first day to its last, and counts at any time.
+    """
+    crl_file, ca = folder / f"{CA}.crl", x509.load_pem_x509_certificate((folder / f"{CA}.pem").read_bytes())
+    key = serialization.load_pem_private_key((folder / f"{CA}.key").read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    first, last = ca.not_valid_before_utc, ca.not_valid_after_utc
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject).last_update(first).next_update(last)
+    numbers = {x509.load_pem_x509_certificate(path.read_bytes()).serial_number for path in certificates}
+    if crl_file.is_file():
+        numbers |= {entry.serial_number for entry in x509.load_pem_x509_crl(crl_file.read_bytes())}
+    for number in sorted(numbers):
+        entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(first).build()
+        builder = builder.add_revoked_certificate(entry)
+    crl_file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return crl_file
 
 
 def _name(common_name: str) -> x509.Name:

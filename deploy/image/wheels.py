@@ -40,7 +40,7 @@ def requirements_for(architecture: Architecture, lock: str) -> str:
 def fetch_wheels(architecture: Architecture, cache: Path) -> list[Path]:
     """Every wheel as a file, hashes checked by pip. Fetches what is not there yet."""
     requirements = requirements_for(architecture, (REPOSITORY / "requirements.lock").read_text())
-    folder = cache / f"wheels-{architecture.name}"
+    folder = cache / f"wheels-{architecture.name}-{PYTHON}"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = folder / "requirements.txt"
     if not wanted.is_file() or wanted.read_text() != requirements:

@@ -264,8 +264,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         if self._is_proved:
             await self.prove()
             return
-        async with asyncio.timeout(_LOOPBACK_S):  # it is being started, or has no network yet
-            await self._ezsp.nop()
+        # It is being started, or has no network yet. Forming and restoring reset it, which on a socket takes seconds
+        # each time: whoever is being reset is not dead.
+        if self._ezsp is not None and self._ezsp.is_ezsp_running:
+            async with asyncio.timeout(_LOOPBACK_S):
+                await self._ezsp.nop()
 
     async def prove(self) -> None:
         """See that the radio sends. Raises what kept it from that: TimeoutError, RadioRefuses, or the port's error."""

@@ -6,7 +6,7 @@ import queue
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hub.cli.common import FINE, PROBLEM, complain
 from hub.cli.headend_send import load_operator_key
@@ -14,6 +14,9 @@ from hub.cli.headend_watch import add_broker
 from hub.wire.printable import why
 
 _AT_ONCE = 500
+
+if TYPE_CHECKING:
+    from hub.headend.connection import BrokerDelivery
 
 
 def register(actions: Any) -> argparse.ArgumentParser:
@@ -97,23 +100,23 @@ class _Loop:
 
     def _take(self) -> None:
         """What has arrived, in one transaction; then the broker has its acknowledgements."""
-        mids = []
+        taken = []
         try:
-            mids.append(self._enter(*self._connection.deliveries.get(timeout=0.2)))
-            while len(mids) < _AT_ONCE:
-                mids.append(self._enter(*self._connection.deliveries.get_nowait()))
+            taken.append(self._enter(self._connection.deliveries.get(timeout=0.2)))
+            while len(taken) < _AT_ONCE:
+                taken.append(self._enter(self._connection.deliveries.get_nowait()))
         except queue.Empty:
             pass
         self._keeper.book.commit()
-        for mid in mids:
-            self._connection.acknowledge(mid)
+        for delivery in taken:
+            delivery.acknowledge()
 
-    def _enter(self, topic: str, payload: bytes, mid: int) -> int:
-        received = self._keeper.take(topic, payload)
+    def _enter(self, delivery: "BrokerDelivery") -> "BrokerDelivery":
+        received = self._keeper.take(delivery.topic, delivery.payload)
         if received.fault:
             self._faults += 1
             self._say("FAULT", f"{received.hub} {received.kind}: {received.fault}")
-        return mid
+        return delivery
 
     def _send(self, commands: list[Any]) -> None:
         self._keeper.book.commit()  # a counter is used up before it is sent

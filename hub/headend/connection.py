@@ -5,12 +5,26 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 QUEUE_LIMIT = 100_000
 _SUBSCRIBE_S = 10.0
+
+
+class BrokerDelivery(NamedTuple):
+    """What a broker gave, and has no acknowledgement of."""
+
+    topic: str
+    payload: bytes
+    connection: "BrokerConnection"
+    mid: int
+
+    def acknowledge(self) -> None:
+        """The broker may forget it."""
+        self.connection.acknowledge(self.mid)
 
 
 class BrokerConnection:
@@ -26,14 +40,15 @@ class BrokerConnection:
         client_id: str,
         *,
         acknowledges_late: bool = False,
+        deliveries: "queue.Queue[BrokerDelivery] | None" = None,
     ) -> None:
-        """`acknowledges_late`: what arrives goes to `deliveries` as `(topic, payload, mid)`, and the broker has its
-        PUBACK only by `acknowledge`."""
+        """`acknowledges_late`: what arrives goes to `deliveries`, which several connections may share, and the broker
+        has its PUBACK only by `BrokerDelivery.acknowledge`."""
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue(QUEUE_LIMIT)
-        self.deliveries: queue.Queue[tuple[str, bytes, int]] = queue.Queue(QUEUE_LIMIT)
+        self.deliveries: queue.Queue[BrokerDelivery] = queue.Queue(QUEUE_LIMIT) if deliveries is None else deliveries
         self.notices: queue.Queue[str] = queue.Queue()
         self._filters: list[tuple[str, int]] = []
-        self._address = (host, port)
+        self.address = (host, port)
         # A named client keeps its session: what hubs send while the head-end is away is waiting when it comes back.
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id, manual_ack=acknowledges_late
@@ -52,7 +67,9 @@ class BrokerConnection:
         self.messages.put((message.topic, bytes(message.payload)))
 
     def _on_delivery(self, _client: mqtt.Client, _user: object, message: mqtt.MQTTMessage) -> None:
-        self.deliveries.put((message.topic, bytes(message.payload), message.mid if message.qos else 0))
+        self.deliveries.put(
+            BrokerDelivery(message.topic, bytes(message.payload), self, message.mid if message.qos else 0)
+        )
 
     def acknowledge(self, mid: int) -> None:
         """The broker may forget what it delivered under this id."""
@@ -72,9 +89,19 @@ class BrokerConnection:
     def start(self, filters: list[str]) -> None:
         """Connect in the background and subscribe at QoS 1. Raises OSError when the files or the first try fail."""
         self._filters = [(topic_filter, 1) for topic_filter in filters]
-        self._client.connect(*self._address, keepalive=30)
+        self._client.connect(*self.address, keepalive=30)
         self._client.loop_start()
         self._subscribed.wait(_SUBSCRIBE_S)
+
+    def start_later(self, filters: list[str]) -> None:
+        """The same for a broker that need not be there yet: it is tried until it is."""
+        self._filters = [(topic_filter, 1) for topic_filter in filters]
+        self._client.connect_async(*self.address, keepalive=30)
+        self._client.loop_start()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected()
 
     def send(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1 and wait for nothing."""

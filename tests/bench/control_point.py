@@ -110,8 +110,8 @@ def reach(hubs: int) -> dict[str, float]:
         connection.start(["meters/+/receipts", "meters/+/state"])
         swarm = subprocess.Popen(
             [sys.executable, "-m", "deploy.fleet.swarm", "--ca", str(pki / "ca.pem"), "--hubs", str(pki / "hubs"),
-             "--operators", str(place / "operators.toml"), "--port", str(broker.port), "--a-second", "1000",
-             "--interval-s", "60", "--pack-s", "300"])  # fmt: skip
+             "--operators", str(place / "operators.toml"), "--brokers", f"localhost:{broker.port}",
+             "--a-second", "1000", "--interval-s", "60", "--pack-s", "300"])  # fmt: skip
         try:
             return _reach(connection, hubs, key)
         finally:

@@ -22,7 +22,7 @@ def make_hsm(folder: Path, files: Signing) -> tuple[Path, dict[str, str]]:
         _softhsm(env, *key, "--token", LABEL)
     certificates = folder / "certificates"
     certificates.mkdir()
-    for name in ("release.pem", "release-ca.pem"):
+    for name in ("release.pem", "release-ca.pem", "release-ca.crl"):
         shutil.copy(files.folder / name, certificates / name)
     return certificates, env
 

@@ -23,6 +23,8 @@ def is_accepted(fit: Path, control: Path) -> bool:
 def rauc_info(board: Board, bundle: Path, keyring: Path, work: Path) -> "subprocess.CompletedProcess[str]":
     """What RAUC says of an update where `keyring` is the hub's."""
     conf = work / f"rauc-{keyring.stem}.conf"
-    conf.write_text(system_conf(board).replace("path=/etc/rauc/keyring.pem", f"path={keyring}"))
+    has_crl = b"X509 CRL" in keyring.read_bytes()
+    rules = system_conf(board, checks_crl=has_crl)
+    conf.write_text(rules.replace("path=/etc/rauc/keyring.pem", f"path={keyring}"))
     words = ["rauc", f"--conf={conf}", "info", "--output-format=json", str(bundle)]
     return subprocess.run(words, capture_output=True, text=True)

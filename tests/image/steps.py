@@ -15,6 +15,7 @@ def bring_up(site: Site) -> int:
     site.console.ask(f"{permit} || {{ journalctl -u meterhub -n 15 --no-pager; sleep 5; {permit}; }}", timeout_s=180)
     wait_for("readings of the boiler", lambda: site.control_point.values("boiler"), 300, 0.5)
     wait_for("the slot to be good", lambda: site.environment()["BOOT_A_LEFT"] == "3", 300, 2)
+    wait_for("its rollback index", lambda: site.environment()["HUB_INDEX"] == "1", 60, 2)
     return mark
 
 

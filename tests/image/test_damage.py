@@ -267,3 +267,12 @@ def test_a_release_older_than_what_was_accepted_does_not_start(board: BareBoard)
     assert "rollback index 1, and this board has accepted 2" in said
     board.start(index=1)
     assert_is_the_hub_of_before(board)
+
+
+def test_nothing_is_loaded_into_a_kernel_that_has_started(board: BareBoard) -> None:
+    board.start()
+    ask = board.console.ask
+    assert ask("cat /proc/sys/kernel/modules_disabled /proc/sys/kernel/kexec_load_disabled").split() == ["1", "1"]
+    assert "ermitted" in ask("insmod /bin/busybox 2>&1 || true")
+    if ask("mount -t securityfs securityfs /sys/kernel/security; ls /sys/kernel/security/lockdown || true"):
+        assert "[integrity]" in ask("cat /sys/kernel/security/lockdown")

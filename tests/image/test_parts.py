@@ -457,7 +457,7 @@ def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert make_test_keys(tmp_path / "keys").is_for_tests and (tmp_path / "keys/boot.key").read_bytes() == before
     token = given_keys(tmp_path / "keys", "pkcs11:token=meterhub")
     assert token.mkimage_options() == ["-N", "pkcs11", "-k", "token=meterhub"]
-    assert "--key=pkcs11:token=meterhub;object=release;type=private" in token.rauc_options()
+    assert "--key=pkcs11:token=meterhub;object=release;type=private" in token.rauc_options(tmp_path / "keyring.pem")
 
 
 def test_qemu_is_given_what_the_board_says(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from deploy.image.board import load_board
 from deploy.image.boot import make_fit, trust
 from deploy.image.bundle import make_bundle
-from deploy.image.signing import Signing, given_keys, make_test_keys
+from deploy.image.signing import Signing, given_keys, make_test_keys, revoke
 from tests.image.hsm import URI, make_hsm
 from tests.image.judge import is_accepted, rauc_info, uboot_judges
 
@@ -82,3 +82,23 @@ def test_a_token_signs_the_same_as_a_file(files: Signing, token: Signing, tmp_pa
         )
         done = rauc_info(BOARD, tmp_path / f"{name}.raucb", signing.ca_file, tmp_path)
         assert done.returncode == 0 and '"compatible":"meterhub-qemu-virt-armhf"' in done.stdout, done.stderr
+
+
+def test_a_release_key_that_was_taken_back_signs_nothing_whenever_it_says_that_it_did(tmp_path: Path) -> None:
+    ours = make_test_keys(tmp_path / "keys")
+    (tmp_path / "kernel").write_bytes(b"K" * 9000)
+    (tmp_path / "rootfs.img").write_bytes(os.urandom(50_000))
+    bundle = tmp_path / "stolen.raucb"
+    make_bundle(BOARD, tmp_path / "kernel", tmp_path / "rootfs.img", "1.0.0", ours, EPOCH_S, tmp_path, bundle)
+    keyring = tmp_path / "keyring.pem"
+    keyring.write_bytes(ours.keyring)
+    assert b"BEGIN X509 CRL" in ours.keyring
+    assert rauc_info(BOARD, bundle, keyring, tmp_path).returncode == 0, "a list that names nobody takes nothing back"
+    revoke(ours.folder, [ours.folder / "release.pem"])
+    keyring.write_bytes(ours.keyring)
+    refused = rauc_info(BOARD, bundle, keyring, tmp_path)
+    assert refused.returncode != 0 and "revoked" in refused.stderr, refused.stderr
+    revoke(ours.folder, [])
+    assert ours.keyring == keyring.read_bytes() or b"BEGIN X509 CRL" in ours.keyring
+    keyring.write_bytes(ours.keyring)
+    assert rauc_info(BOARD, bundle, keyring, tmp_path).returncode != 0, "what is taken back stays so"

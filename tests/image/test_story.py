@@ -29,6 +29,8 @@ def test_the_first_boot_takes_the_identity_and_the_utility_sees_the_hub(site: Si
     assert "IMAGE_VERSION=1.0.0" in site.console.ask("cat /etc/os-release")
     assert site.console.ask("systemctl --failed --no-legend --plain") == ""
     wait_for("slot A to be good", lambda: site.environment()["BOOT_A_LEFT"] == "3", 180, 2)
+    wait_for("its rollback index", lambda: site.environment()["HUB_INDEX"] == "1", 60, 2)
+    assert (site.states()[-1]["image"], site.states()[-1]["slot"]) == ("1.0.0", "A")
 
 
 def test_the_key_that_shows_itself_and_signs_is_in_the_token_and_nowhere_else(site: Site) -> None:
@@ -157,6 +159,7 @@ def test_a_corrupted_root_falls_to_the_other_slot(site: Site) -> None:
     site.wait_online(known, timeout_s=600)
     assert re.findall(r"^slot (\w)$", site.console.since(mark), re.MULTILINE) == ["A", "A", "A", "B"]
     site.console.log_in(mark)
+    wait_for("the utility to hear of it", lambda: site.count_events("slot.fell_back") == 1, 120)
     site.assert_nothing_missing()
 
 
@@ -164,8 +167,8 @@ def test_a_changed_kernel_and_a_forged_environment_are_not_believed(site: Site) 
     site.power_off()
     size_mb = site.machine.board.disk["size_mb"]
     forged = (
-        b"BOOT_ORDER=A;echo owned; B\0BOOT_A_LEFT=3\0BOOT_B_LEFT=3\0bootcmd=echo owned\0bootdelay=9\0"
-        b"bootargs_more=init=/bin/sh\0load=echo owned\0\0"
+        b"BOOT_ORDER=A;echo owned; B\0BOOT_A_LEFT=3\0BOOT_B_LEFT=3\0HUB_INDEX=0 init=/bin/sh\0bootcmd=echo owned\0"
+        b"bootdelay=9\0bootargs_more=init=/bin/sh\0load=echo owned\0\0"
     )
     with site.machine.disk.open("r+b") as disk:
         disk.seek(find_partition(size_mb, "kernel-A").start + (2 << 20))

@@ -51,11 +51,11 @@ class Fleet:
     def close(self) -> None:
         self.point.close()
 
-    def hear(self, messages: list[HubMessage]) -> None:
-        """The control point takes what hubs say."""
+    def hear(self, messages: list[HubMessage], broker: str = "") -> None:
+        """The control point takes what hubs say, by one of several brokers."""
         for message in messages:
             if not self.drops(message):
-                self.received.append(self.point.take(message.topic, message.payload, int(self.t * 1000)))
+                self.received.append(self.point.take(message.topic, message.payload, int(self.t * 1000), broker))
         self.point.commit()
 
     def carry(self, sends: list[CommandToSend]) -> None:

@@ -1,6 +1,7 @@
 """The control point on a virtual clock: the book, orders, the registry, a household's right to be forgotten."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,27 @@ def test_what_was_not_committed_is_as_if_it_had_not_come(fleet: Fleet) -> None:
     assert overview(reader(fleet.folder / "headend")) == before
     fleet.hear([pack])
     assert fleet.received[-1].is_new and not fleet.received[-1].fault
+
+
+def test_a_broker_that_comes_back_misleads_nobody(tmp_path: Path) -> None:
+    """It has the retained word and the will of a session that its hub has left long ago."""
+    fleet = Fleet(tmp_path, ["SIM-0"])
+    hub = fleet.hubs["SIM-0"]
+
+    def known() -> tuple[str, str]:
+        with closing(reader(tmp_path / "headend")) as db:
+            state, broker = db.execute("SELECT state, broker FROM hub").fetchone()
+        return state, broker
+
+    was_online, was_will = hub.state("online", fleet.t), hub.state("offline", fleet.t)
+    fleet.hear([was_online], "a:1")
+    assert known() == ("online", "a:1")
+    fleet.hear([hub.state("online", fleet.t + 600)], "b:1")
+    assert known() == ("online", "b:1"), "it moved"
+    fleet.hear([was_will, was_online], "a:1")
+    assert known() == ("online", "b:1"), "words of before"
+    fleet.hear([hub.state("offline", fleet.t + 590)], "b:1")
+    assert known() == ("offline", "b:1"), "the will of where it is, made before it said that it was there"
+    fleet.hear([hub.state("online", fleet.t + 900)], "a:1")
+    assert known() == ("online", "a:1")
+    fleet.close()

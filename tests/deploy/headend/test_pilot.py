@@ -15,6 +15,22 @@ def test_the_story_ends_well_and_leaves_nothing(tmp_path: Path, broker: list[str
     done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
                           capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for line in ("13 of 13 hubs obey", "13 of 13 hubs kept it to its end", "given up by hubs             0"):
+    for line in (
+        "13 of 13 hubs obey",
+        "13 of 13 hubs kept it to its end",
+        "missing                        0",
+        "given up by hubs               0",
+    ):
         assert line in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fleet_outlives_the_death_of_a_broker(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "deploy.headend.fleet", "--hubs", "9", "--once"]
+    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
+                          capture_output=True, text=True, timeout=400, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("10 of 10 hubs kept it to its end") == 2, "before and during the outage"
+    for name, value in (("missing", "0"), ("given up by hubs", "0"), ("believed to be where they are", "10 of 10")):
+        assert f"  {name:30} {value}\n" in done.stdout
     assert not list(tmp_path.iterdir())

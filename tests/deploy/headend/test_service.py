@@ -62,9 +62,9 @@ class Site:
             f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
             f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
         )
-        address = ("localhost", self.broker.port)
+        addresses = [("localhost", self.broker.port)]
         self.swarm = Swarm(
-            [make_session(authority.ca_file, file, operators, address, interval_s=0.5, pack_s=1.0)
+            [make_session(authority.ca_file, file, operators, addresses, interval_s=0.5, pack_s=1.0)
              for file in sorted((pki / "hubs").glob("*.pem"))], 50)  # fmt: skip
         self._thread = threading.Thread(target=self.swarm.run)
         self._thread.start()
@@ -342,6 +342,8 @@ def test_a_token_ends() -> None:
     [
         (("[service]", "[serviec]"), r"\[serviec\]: not one of"),
         (("port = ", "prot = "), r"broker.prot: not one of"),
+        (("port = ", 'hosts = ["a"] # '), r"broker.hosts: expected a list of HOST:PORT"),
+        (("port = ", 'hosts = ["a:8883"] # '), "broker: expected either host, or hosts"),
         (("data_dir = ", "#"), "service.data_dir: is missing"),
         (("listen = ", "listen = 8080 #"), "service.listen: expected HOST:PORT"),
         (('kid = "op"', "kid = 5"), "operator.kid: expected a text of"),

@@ -56,14 +56,14 @@ def short_directory() -> Iterator[Path]:
 class Emulator:
     """`python -m tests.emulators.serve`, and its control socket."""
 
-    def __init__(self, directory: Path, devices: list[dict[str, Any]], version: int = 13) -> None:
+    def __init__(self, directory: Path, devices: list[dict[str, Any]], version: int = 13, baud: int = 0) -> None:
         self.directory = directory
         self.tty, self.state, self._control = directory / "tty", directory / "ncp.json", directory / "control"
         home = directory / "home.json"
         home.write_text(json.dumps({"seed": 1, "devices": devices}))
         self._command = [
             sys.executable, "-m", "tests.emulators.serve", "--link", str(self.tty), "--state", str(self.state),
-            "--home", str(home), "--control", str(self._control), "--version", str(version),
+            "--home", str(home), "--control", str(self._control), "--version", str(version), "--baud", str(baud),
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -103,15 +103,21 @@ class HubSide:
     """A ZigbeeLink with everything around it recorded; it answers MQTT-SN like a gateway without a memory."""
 
     def __init__(
-        self, tty: Path, data_dir: Path, tunnel: str = "native", utc: Callable[[], float | None] = lambda: None
+        self,
+        tty: Path,
+        data_dir: Path,
+        tunnel: str = "native",
+        utc: Callable[[], float | None] = lambda: None,
+        path: str = "",
     ) -> None:
+        """`path`: in place of a terminal, as [radio] has it."""
         data_dir.mkdir(exist_ok=True)
         self.health = Health()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.readings: list[tuple[str, str, str]] = []
         self.arrived: Datagrams = []
         self.answers = True
-        self.link = ZigbeeLink(RadioConfig(str(tty), tunnel=tunnel), data_dir, self.health, self._event, utc)
+        self.link = ZigbeeLink(RadioConfig(path or str(tty), tunnel=tunnel), data_dir, self.health, self._event, utc)
         self.link.reading = lambda *reading: self.readings.append(reading)
 
     def _event(self, name: str, fields: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tests.emulators.bench import Bench
 from tests.emulators.ezsp.air import Air
 from tests.emulators.ezsp.ncp import Ncp
 from tests.emulators.ezsp.nv import NonVolatile
-from tests.emulators.line import PtyLine
+from tests.emulators.line import PtyLine, TcpLine
 
 PLUG_CLIENT = "zb-" + PLUG_IEEE
 UTC = 1_790_000_000.0
@@ -63,6 +63,27 @@ def test_a_radio_with_another_network_is_given_the_homes() -> None:
             run(form(radio.tty, "theirs"))
             assert found[0]["pan_id"] != found[1]["pan_id"]
             run(scenario(radio.tty, found[0]))
+
+
+def test_a_radio_behind_a_socket_is_not_given_up_while_it_is_being_formed() -> None:
+    """Each reset there waits two seconds for a banner: the start takes longer than a sign of life may be away."""
+    with short_directory() as place:
+
+        async def scenario() -> None:
+            bench = Bench(Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), Air([])))
+            line = TcpLine("127.0.0.1", 0, bench.received)
+            bench.attach(line)
+            await line.plug()
+            try:
+                async with HubSide(place, place / "data", path=f"socket://{line.where}") as hub:
+                    await hub.up()
+                    assert hub.names() == ["radio.formed", "radio.up"] and not hub.conditions()
+                    assert bench.ncp.counters["formNetwork"] == 2, "for a scan, and for good: not given up half-way"
+            finally:
+                bench.stop()
+                await line.unplug()
+
+        run(scenario())
 
 
 @pytest.mark.parametrize("lost", [("radio.db",), ("radio.db", FILE)], ids=["the database", "both"])

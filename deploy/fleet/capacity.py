@@ -1,0 +1,106 @@
+"""What a fleet needs, on paper: from figures that were measured, for any number of hubs.
+
+    python -m deploy.fleet.capacity [HUBS ...]
+
+The figures and the commands that measure them stand in README.md beside this file. It is a calculation, not a
+measurement: nobody has run a million hubs here.
+"""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+
+# A broker's session, mutual TLS: memory, processor time to open it with a full handshake, and resumed.
+SESSION_BYTES, OPEN_CPU_S, RESUME_CPU_S = 25_000, 0.004, 0.0019
+SESSIONS_A_BROKER = 50_000
+# The control point, one process on a busy machine: packs, and any messages, made durable in a second.
+PACKS_A_SECOND = 2_590
+# A reading in the book with its signed evidence; in a columnar store.
+EVIDENCE_BYTES, COLUMN_BYTES = 31.0, 2.0
+# On the line: a reading in a pack, what is around a pack, a heartbeat with what is around it.
+READING_BYTES, AROUND_BYTES, HEARTBEAT_BYTES = 3.7, 220.0, 260.0
+_DAY_S, _YEAR_S = 86_400, 31_557_600
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """Of each hub: seconds between packs and between heartbeats, readings a second."""
+
+    pack_s: float = 300.0
+    heartbeat_s: float = 300.0
+    readings_a_second: float = 0.19
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Of a fleet. Bytes and seconds unless the name says otherwise."""
+
+    hubs: int
+    brokers: int
+    broker_memory: float
+    reopen_cpu: float  # a broker's processor time when all its sessions come back at once, resumed
+    messages_a_second: float
+    readings_a_second: float
+    writers: int
+    evidence_a_year: float
+    columns_a_year: float
+    air_a_month: float  # of one hub
+
+
+def needs(hubs: int, habits: Habits) -> Needs:
+    """What so many hubs need. A writer is loaded to a half: what a region held back for a day fits beside it."""
+    packs = hubs / habits.pack_s
+    readings = hubs * habits.readings_a_second
+    brokers = math.ceil(hubs / SESSIONS_A_BROKER)
+    at_each = hubs / brokers
+    air = (habits.readings_a_second * READING_BYTES + AROUND_BYTES / habits.pack_s
+           + HEARTBEAT_BYTES / habits.heartbeat_s) * _DAY_S * 30  # fmt: skip
+    return Needs(
+        hubs, brokers, at_each * SESSION_BYTES, at_each * RESUME_CPU_S, packs + hubs / habits.heartbeat_s, readings,
+        math.ceil(2 * packs / PACKS_A_SECOND), readings * _YEAR_S * EVIDENCE_BYTES,
+        readings * _YEAR_S * COLUMN_BYTES, air,
+    )  # fmt: skip
+
+
+def table(found: list[Needs]) -> str:
+    """One row a need, one column a fleet: Markdown."""
+    rows = [
+        ("hubs", [f"{n.hubs:,}" for n in found]),
+        (f"brokers of {SESSIONS_A_BROKER:,} sessions", [f"{n.brokers:,}" for n in found]),
+        ("memory of a broker for them", [_bytes(n.broker_memory) for n in found]),
+        ("processor time of a broker to resume them all", [f"{n.reopen_cpu:.0f} s" for n in found]),
+        ("messages a second", [f"{n.messages_a_second:,.0f}" for n in found]),
+        ("readings a second", [f"{n.readings_a_second:,.0f}" for n in found]),
+        ("writers of the book, each half loaded", [f"{n.writers:,}" for n in found]),
+        ("disk a year, with signed evidence", [_bytes(n.evidence_a_year) for n in found]),
+        ("disk a year, columnar", [_bytes(n.columns_a_year) for n in found]),
+        ("one hub on the line, a month", [_bytes(n.air_a_month) for n in found]),
+    ]
+    lines = ["| " + " | ".join([name, *values]) + " |" for name, values in rows]
+    return "\n".join([lines[0], "|---" + "|--:" * len(found) + "|", *lines[1:]])
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if count < 1000 or unit == "PB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.fleet.capacity", description=__doc__)
+    parser.add_argument("hubs", type=int, nargs="*", default=[1_000_000, 10_000_000, 50_000_000])
+    for name, value in (("pack-s", 300.0), ("heartbeat-s", 300.0), ("readings-a-second", 0.19)):
+        parser.add_argument("--" + name, type=float, default=value, help="of each hub (default: %(default)s)")
+    arguments = parser.parse_args()
+    habits = Habits(arguments.pack_s, arguments.heartbeat_s, arguments.readings_a_second)
+    if min(arguments.hubs) < 1 or min(habits.pack_s, habits.heartbeat_s) <= 0 or habits.readings_a_second < 0:
+        parser.error("expected at least one hub, and times above 0")
+    print(table([needs(hubs, habits) for hubs in arguments.hubs]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
