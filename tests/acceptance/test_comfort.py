@@ -86,6 +86,7 @@ def test_status_is_watched(home: Hub) -> None:
 
 
 def test_events_are_followed_and_chosen(home: Hub) -> None:
+    home.wait_uplink()
     following = subprocess.Popen(
         words(home, "events", "--follow", "--limit", "1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -459,7 +459,7 @@ def test_a_board_whose_data_partition_is_not_used(make_hub: Make, tmp_path: Path
     (folder / "board").write_text(told.format("memory", "its header is foreign"))
     hub = make_hub(update__slots_dir=str(folder)).start()
     wait_came("data-in-memory", hub.conditions)
-    assert "its header is foreign" in hub.conditions()["data-in-memory"]["text"]
+    assert "its header is foreign" in hub.conditions()["data-in-memory"]
     told_of = json.loads(hub.cli("events", "--json").stdout)
     assert [event["reason"] for event in told_of if event["event"] == "store.in_memory"] == ["its header is foreign"]
     hub.stop()

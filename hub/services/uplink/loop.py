@@ -422,7 +422,7 @@ class Uplink:
             return UplinkFailure(LOST, f"the store cannot begin its epoch: {error}")
         log.info("uplink: epoch %d", self._store.epoch)
         # What has waited comes again: nothing of it was acknowledged.
-        self._begin_anew(f"epoch {self._store.epoch}")
+        self._begin_anew(f"begun anew in epoch {self._store.epoch}")
         return await session.ended()
 
     async def _listen(self, session: MqttSession) -> None:
