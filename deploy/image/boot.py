@@ -134,9 +134,10 @@ def make_fit(
     compression = "none"
     shutil.copy(image, work / "kernel")
     if board.architecture.name == "arm64":
-        run(["gzip", "-9", "-n", work / "kernel"])
-        (work / "kernel.gz").rename(work / "kernel")
-        compression = "gzip"
+        # Debian 13's kernel with gzip and an initramfs beside it would not fit its partition.
+        run(["zstd", "-q", "-19", "--rm", work / "kernel", "-o", work / "kernel.zst"])
+        (work / "kernel.zst").rename(work / "kernel")
+        compression = "zstd"
     shutil.copy(initramfs, work / "initramfs")
     shutil.copy(dtb, work / "dtb")
     text = (HERE / "hub.its").read_text()

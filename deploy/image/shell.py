@@ -15,6 +15,7 @@ TOOLS = {
     "mksquashfs": "squashfs-tools",
     "veritysetup": "cryptsetup-bin",
     "mkimage": "u-boot-tools",
+    "zstd": "zstd",
     "mkenvimage": "u-boot-tools",
     "rauc": "rauc",
     "sfdisk": "fdisk",

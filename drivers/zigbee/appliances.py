@@ -48,8 +48,7 @@ _SAVE_AFTER_S = 10.0
 _ZONE_ID = 0
 _MANUFACTURER, _MODEL = 0x0004, 0x0005
 # Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
-# their parent. One return is heard twice, from the trust centre and from the device.
-_SAME_RETURN_S = 3.0
+# their parent. None is passed over: who was told a moment ago may have been without power since.
 _TOLD_AGAIN_S, _SLEEPY_TOLD_AGAIN_S = 15.0, 3600.0
 _IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
@@ -141,10 +140,8 @@ class Appliances:
         appliance = self._by_ieee.get(ieee)
         if appliance is None or device.initializing:
             return
-        now, told_at = monotonic(), self._told_at.get(ieee, float("-inf"))
-        if now - told_at >= _SAME_RETURN_S:
-            pause_s = _SLEEPY_TOLD_AGAIN_S if appliance.is_sleepy else _TOLD_AGAIN_S
-            self._tell_at.setdefault(ieee, max(now, told_at + pause_s))
+        pause_s = _SLEEPY_TOLD_AGAIN_S if appliance.is_sleepy else _TOLD_AGAIN_S
+        self._tell_at.setdefault(ieee, max(monotonic(), self._told_at.get(ieee, float("-inf")) + pause_s))
 
     def _tell_returned(self, now: float) -> None:
         for ieee in [ieee for ieee, at in self._tell_at.items() if at <= now]:
