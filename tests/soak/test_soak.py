@@ -55,13 +55,14 @@ class Adapter(PersistentAdapter):
 class Soak:
     """A hub with a radio home and UDP adapters, behind a proxy, with everything that can fail around it."""
 
-    def __init__(self, place: Path, disk: Path | None, seed: int) -> None:
+    def __init__(self, place: Path, disk: Path | None, seed: int, queue: int) -> None:
+        """`queue`: how many messages the broker keeps for whom is away, 0: any number."""
         authority = DevelopmentAuthority(place / "pki")
         authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         authority.issue("MTR-1", file_name="hub")
         authority.issue("headend")
         # A queue that overflows where the control point is away for a moment, or a backlog comes all at once.
-        self.broker = Broker(place / "broker", authority, extra="max_queued_messages 5\n").start()
+        self.broker = Broker(place / "broker", authority, extra=f"max_queued_messages {queue}\n").start()
         self.proxy = Proxy(self.broker.port)
         self.control_point = ControlPoint(authority.directory, self.broker.port)
         self.radio = Radio(HOME).start()
@@ -173,11 +174,11 @@ class Soak:
 
 
 @pytest.fixture
-def make_soak(tmp_path: Path, disk: Path | None) -> Iterator[Callable[[int], Soak]]:
+def make_soak(tmp_path: Path, disk: Path | None) -> Iterator[Callable[..., Soak]]:
     soaks: list[Soak] = []
 
-    def make(seed: int) -> Soak:
-        soaks.append(Soak(tmp_path, disk, seed))
+    def make(seed: int, queue: int = 0) -> Soak:
+        soaks.append(Soak(tmp_path, disk, seed, queue))
         return soaks[-1]
 
     yield make
@@ -197,10 +198,10 @@ def test_the_clock_that_is_stepped_is_the_one_python_reads(tmp_path: Path) -> No
     assert abs(int(monotonic) - time.monotonic()) < 60, "a clock step does not move the monotonic clock"
 
 
-def test_everything_at_once(make_soak: Callable[[int], Soak]) -> None:
+def test_everything_at_once(make_soak: Callable[..., Soak]) -> None:
     make_soak(SEED).run(25, SEED)
 
 
 @pytest.mark.slow
-def test_half_an_hour_of_everything(make_soak: Callable[[int], Soak]) -> None:
-    make_soak(SEED).run(float(os.environ.get("SOAK_SECONDS", "1800")), SEED)
+def test_half_an_hour_of_everything(make_soak: Callable[..., Soak]) -> None:
+    make_soak(SEED, queue=5).run(float(os.environ.get("SOAK_SECONDS", "1800")), SEED)
