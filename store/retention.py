@@ -4,15 +4,15 @@
     2  old rows of the log, merged into dense ones (store/compaction.py)          nothing is lost
     3  messages that the control point has booked, oldest first                 history
     4  1 and 2 again with the shortest duplicate window                         what only a very late DUP would need
-       delivered messages that nobody booked yet                                what a broker that forgot would need
+       delivered readings that nobody booked yet                                what a broker that forgot would need
     5  raw forwards, oldest first                                               told by a gap record
     6  readings, oldest first, on a grid of a minute, of 15, of 30              told by a gap record (store/gaps.py)
 
-Events and receipts that are not delivered never give way, nor does what is sealed; after the sixth, adapters are told
-to wait.
+Events and receipts that are not booked never give way (where the control point never books: that are not delivered),
+nor does what is sealed and not delivered; after the sixth, adapters are told to wait.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from store.compaction import Compaction
@@ -23,6 +23,8 @@ from store.outbox import time_of
 from store.queries import LANES
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S, choose_lane, log_pruning_pays
 
+# What happened, and what the hub obeyed: custody of these ends in the book, however little room there is.
+_NEVER_LOST = ("events", "receipts")
 _PRUNE_ROWS_AT_ONCE = 2000
 _PRUNE_MESSAGES_AT_ONCE = 64
 _FORWARDS_AT_ONCE = 64
@@ -96,10 +98,10 @@ class Retention:
         return [
             self.prune_log,
             self.compaction.compact,
-            lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=True),
+            lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=LANES),
             lambda: self.prune_log(pressed=True),
             lambda: self.compaction.compact(pressed=True),
-            lambda: self._prune_oldest(t_ms=1 << 62),
+            lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=_NEVER_LOST),
         ]
 
     def _losses(self) -> list[Callable[[], bool]]:
@@ -108,13 +110,15 @@ class Retention:
 
         return [self._give_up_forwards, *map(on_grid, RESOLUTIONS_S)]
 
-    def _prune_oldest(self, t_ms: int, *, booked_alone: bool = False) -> bool:
-        """Drop a slice of delivered messages. `booked_alone`: only what the control point has in its book, where it
-        ever said so."""
+    def _prune_oldest(self, t_ms: int, *, booked_alone: Collection[str] = ()) -> bool:
+        """Drop a slice of delivered messages. `booked_alone`: of these lanes only what the control point has in its
+        book, where it ever said so."""
         engine = self._engine
         outbox = engine.outbox
-        keeps_book = booked_alone and any(outbox.booked.values())
-        upto = outbox.booked if keeps_book else outbox.delivered
+        keeps_book = any(outbox.booked.values())
+        upto = {
+            lane: (outbox.booked if keeps_book and lane in booked_alone else outbox.delivered)[lane] for lane in LANES
+        }
         heads: dict[str, int | None] = {}
         for lane in LANES:
             head = engine.db.one(f"sealed_head/{lane}", (upto[lane],))

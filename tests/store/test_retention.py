@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.core import records as r
+from hub.core.control.records import Journal
 from hub.wire.uplink.event import decode_event, encode_event
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, THINNED, Reading
 from store import Sealed, Store
@@ -207,6 +208,31 @@ def test_history_goes_before_anything_is_lost(open_store: Opener) -> None:
     status = store.status()
     assert (status["thinned"], status["forwards_dropped"]) == (0, 0)
     assert len(store.forwards(0, 9).result(WAIT_S)) == 1
+
+
+def test_events_and_receipts_that_nobody_booked_stay_however_little_room_there_is(open_store: Opener) -> None:
+    """A broker acknowledged them and the control point keeps a book: it may have forgotten them before that."""
+    home = Home([1000.0])
+    store = open_store(max_mb=SMALL_MB, monotonic=home.monotonic)
+    store.set_clock(UTC_MS, True)
+    home.report(store, 60, 60)
+    [first, *_] = seal_all(store)
+    store.delivered("readings", first.epoch, first.number).result(WAIT_S)
+    store.commit_control(Journal(booked={"readings": (store.epoch, 1)})).result(WAIT_S)
+    for number in range(1, 4):
+        assert store.append("receipts", 61, b"receipt").result(WAIT_S).number == number
+        store.record_event("adapter.lost", {"client": "a"})
+    until(lambda: len(every(store, "events")) >= 3)
+    for lane in ("events", "receipts"):
+        for sealed in every(store, lane):
+            store.delivered(lane, sealed.epoch, sealed.number).result(WAIT_S)
+    while every(store, "readings")[0].number < 3:
+        home.report(store, 1200, 60)
+        for pack in seal_all(store):
+            store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
+        assert home.count < 1_000_000
+    assert [sealed.number for sealed in every(store, "receipts")] == [1, 2, 3]
+    assert next(sealed.number for sealed in every(store, "events")) == 1
 
 
 def test_what_may_not_be_thinned_is_refused_in_the_end(open_store: Opener) -> None:
