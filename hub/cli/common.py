@@ -65,6 +65,12 @@ def say(text: str = "", *, flush: bool = False) -> None:
     print(one_line(text), flush=flush)
 
 
+def speaks_unicode() -> bool:
+    """Whether more than ASCII may be drawn: the locale says UTF-8. In the C locale Python takes UTF-8 for want of a
+    better guess (PEP 540), and the terminal may know ASCII alone."""
+    return not sys.flags.utf8_mode and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
 def print_json(value: Any) -> None:
     """JSON is ASCII here, and its strings escape all controls but DEL."""
     print(json.dumps(value, indent=2, sort_keys=False).replace("\x7f", "\\u007f"))

@@ -4,6 +4,7 @@ Verbs are imported when they are asked for: `meterhub status` on a small ARM mus
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,9 @@ def build_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit status: 0 fine, 1 a problem found, 2 wrong usage, 3 no daemon."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's locale has no letters for is no crash
+            stream.reconfigure(errors="backslashreplace")
     verb = next((word for word in argv if not word.startswith("-")), None)
     arguments = build_parser([verb] if verb in VERBS else list(VERBS)).parse_args(argv)
     try:

@@ -9,7 +9,8 @@
 Each column is the mean of the readings in its stretch of time; a stretch without one stays blank. Series of one unit
 have one axis, so that they can be held against each other; what a client says that it is limited to is a line of `-`
 across its power. Least, mean, most and last stand below. A register (energy) shows its reading, not its increase.
-Thinned readings are drawn as they are, and counted below. `svg` draws the same for a report.
+Thinned readings are drawn as they are, and counted below. `svg` draws the same for a report, `in_ascii` a line for a
+terminal that knows no more.
 """
 
 from collections import defaultdict
@@ -20,6 +21,7 @@ from typing import Any
 from hub.wire.uplink.reading import THINNED
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII = str.maketrans(dict(zip(_BLOCKS + "┤│└", " _.-=+*%#+|+", strict=True)))
 _HEIGHT = 8
 _MOST_CHARTS = 12
 _Points = list[tuple[int, float]]
@@ -46,6 +48,11 @@ def plot(rows: Iterable[dict[str, Any]], columns: int = 80) -> list[str]:
     if len(series) > _MOST_CHARTS:
         lines.append(f"and {len(series) - _MOST_CHARTS} more series: choose with --client and --quantity")
     return [line.rstrip() for line in lines]
+
+
+def in_ascii(line: str) -> str:
+    """A line of `plot` in ASCII."""
+    return line.translate(_ASCII)
 
 
 def _remark(thinned: int, count: int) -> list[str]:

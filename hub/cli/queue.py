@@ -2,7 +2,7 @@
 
 import argparse
 
-from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, print_json, print_table
+from hub.cli.common import FINE, Subparsers, add_bundle_option, add_verb, duration, print_json, print_table
 from hub.cli.offline import ask_or_open
 
 
@@ -16,10 +16,10 @@ def queue(arguments: argparse.Namespace) -> int:
         print_json(lanes)
         return FINE
     print_table(
-        ("lane", "pending", "oldest_s", "acknowledged", "booked", "next", "unsealed"),
+        ("lane", "pending", "oldest", "acknowledged", "booked", "next", "unsealed"),
         [
             (
-                lane, row["pending"], None if row["oldest_s"] is None else f"{row['oldest_s']:.0f}",
+                lane, row["pending"], None if row["oldest_s"] is None else duration(row["oldest_s"]),
                 row.get("acknowledged"), row.get("booked"), row["next"], row.get("unsealed"),
             )
             for lane, row in lanes.items()

@@ -19,10 +19,11 @@ from hub.cli.common import (
     print_json,
     print_table,
     say,
+    speaks_unicode,
 )
 from hub.cli.moments import moment_ms
 from hub.cli.offline import ask_or_open
-from hub.cli.plot import plot, svg
+from hub.cli.plot import in_ascii, plot, svg
 from hub.wire.uplink.reading import flags_in_words
 
 
@@ -68,7 +69,7 @@ def readings(arguments: argparse.Namespace) -> int:
         print_json(rows)
     elif arguments.plot:
         for line in plot(rows, min(200, shutil.get_terminal_size((80, 24)).columns)):
-            say(line)
+            say(line if speaks_unicode() else in_ascii(line))
     elif arguments.format == "csv":
         print_csv(("time", *_COLUMNS), ([format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows))
     else:

@@ -1,5 +1,7 @@
 """`meterhub readings --plot`: what an engineer sees over SSH or a serial console."""
 
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hub.wire.uplink.reading import THINNED, Reading
 from tests.store.helpers import batch, commit, sample, started
 
 T0 = 1_769_839_200_000  # 2026-01-31T06:00:00Z
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def rows(values: list[tuple[int, int]], client: str = "boiler", flags: int = 0) -> list[dict[str, object]]:
@@ -71,7 +75,8 @@ def test_nothing_is_said_in_a_line() -> None:
     assert plot([]) == ["no readings"]
 
 
-def test_the_verb_draws_a_stopped_hubs_readings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def stopped(tmp_path: Path) -> Path:
+    """The configuration of a hub that has readings and does not run."""
     store = started(tmp_path / "data")
     for number in range(50):
         assert commit(store, batch(number, sample("boiler", 20_000 + number, at_s=60.0 * number))) is None
@@ -79,9 +84,35 @@ def test_the_verb_draws_a_stopped_hubs_readings(tmp_path: Path, capsys: pytest.C
     config = tmp_path / "hub.toml"
     uplink = '[uplink]\nhost = "h"\nca_file = "a"\ncert_file = "b"\nkey_file = "c"\n'
     config.write_text(f'[hub]\ndata_dir = "{tmp_path / "data"}"\nrun_dir = "{tmp_path / "run"}"\n{uplink}')
-    assert main(["readings", "--plot", "--client", "boiler", "--config", str(config)]) == 0
+    return config
+
+
+def test_the_verb_draws_a_stopped_hubs_readings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["readings", "--plot", "--client", "boiler", "--config", str(stopped(tmp_path))]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("power of boiler, W") and "2004.9 ┤" in shown
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "latin-1"}], ids=["C", "Latin-1"])
+def test_a_terminal_without_unicode_has_its_chart_and_no_name_ends_a_verb(
+    tmp_path: Path, locale: dict[str, str]
+) -> None:
+    config = stopped(tmp_path)
+
+    def meterhub(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "hub", *words, "--config", str(config)],
+            env={"PATH": "/usr/bin:/bin", **locale}, cwd=ROOT, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+        return done.stdout.decode("latin-1")
+
+    drawn = meterhub("readings", "--plot")
+    assert drawn.isascii() and "2004.9 +" in drawn and "#" in drawn
+    with config.open("a") as file:
+        file.write('[forward]\nout = ["厨房/#"]\n')
+    shown = meterhub("config", "show").encode("latin-1")
+    assert "厨房".encode() in shown or b"\\u53a8" in shown
 
 
 def test_series_of_one_unit_have_one_axis_and_a_limit_is_drawn_in() -> None:
