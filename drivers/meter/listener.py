@@ -20,6 +20,7 @@ from drivers.meter.tic import Tic
 Action = SendBytes | SetLine
 
 AUTO = "auto"
+# What `meter.protocol` may say (design 3.1; hub/app/config.py checks it). Linky's TIC has no word: `auto` finds it.
 PROTOCOLS = (AUTO, "p1", "iec62056-21", "sml", "dlms")
 
 _BURST_S = 0.35  # so long a silence ends a burst

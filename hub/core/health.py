@@ -552,7 +552,7 @@ class Health:
     def raise_condition(self, code: str, detail: str = "") -> None:
         """Say that a condition of the table holds; again with another detail replaces the detail."""
         if code not in CONDITIONS:
-            raise KeyError(f"{code} is not in hub/health.py")
+            raise KeyError(f"{code} is not in hub/core/health.py")
         with self._lock:
             self._details[code] = detail
             self._raised[code] = self._raised.get(code, 0) + 1

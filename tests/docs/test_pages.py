@@ -99,6 +99,9 @@ def anchors_of(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+FOREIGN = {"manifest.py"}  # MicroPython's own word for what goes into a build of it
+
+
 @pytest.mark.parametrize("name", sorted(set(DOCUMENTS) - {"CHANGELOG.md"}))
 def test_every_file_that_is_named_is_there(name: str) -> None:
     page = ROOT / name
@@ -106,6 +109,11 @@ def test_every_file_that_is_named_is_there(name: str) -> None:
         if "NAME" in file or "NNN" in file:  # a recipe's placeholder
             continue
         assert (ROOT / file).exists() or (page.parent / file).exists(), f"{name} names {file}"
+    known = {
+        path.name for folder in ("hub", "drivers", "store", "tests", "deploy") for path in (ROOT / folder).rglob("*.py")
+    }
+    for file in re.findall(r"`([a-z_0-9]+\.py)`", DOCUMENTS[name]):
+        assert file in known or file in FOREIGN, f"{name} names {file}"
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))

@@ -2,8 +2,8 @@
 
 The checks, in the order of design 3.3: size and form; known kid; signature; the claims' form; already answered;
 audience; role; expiry; not from the future; counter (where counters were lost: issued since). The first that fails
-gives the receipt's reason. Nothing of a message is looked at before its signature holds but the name of the key, and
-nothing here does anything.
+gives the receipt's reason. Nothing of a message is looked at before its signature holds but the name of the key (and,
+where a refusal is answered at all, which command it names: `CommandRefused.named_cti`); nothing here does anything.
 """
 
 import hashlib

@@ -14,7 +14,8 @@ SCHEDULED, ACTIVE, OVER = "scheduled", "active", "over"
 
 # (state, event) -> (state, the receipt that tells of it or ""). A pair that is not there cannot happen.
 # `began`: its time came; `met`, `unmet`: what the household does about it; `ended`: its time is over; `missed`: the hub
-# was off, or had no clock, for all of its time; `lost`: the control point fell silent (LPC), and control lets go.
+# was off, or had no clock, for all of its time; `lost`: control lets go, because who commanded it fell silent (LPC) or
+# is no operator any more, or because the clock went back behind its beginning.
 LIFE: dict[tuple[str, str], tuple[str, str]] = {
     (SCHEDULED, "began"): (ACTIVE, ""),
     (SCHEDULED, "cancelled"): (OVER, "cancelled"),
