@@ -44,7 +44,7 @@ class Trial:
         (known / "hub.pem").write_bytes((pki / "hub.pem").read_bytes())
         self.data_dir = folder / "headend"
         self._config = HeadendConfig(
-            self.data_dir, "", 0, ZoneInfo("UTC"), "localhost", broker.port, pki / "ca.pem", pki / "headend.pem",
+            self.data_dir, "", 0, ZoneInfo("UTC"), (("localhost", broker.port),), pki / "ca.pem", pki / "headend.pem",
             pki / "headend.key", "headend", "op", pki / "headend.key", certificates=known, gap_after_s=3.0,
             booked_every_s=2.0,
         )  # fmt: skip

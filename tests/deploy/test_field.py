@@ -261,6 +261,7 @@ def test_the_console_wants_the_hubs_own_code(tmp_path: Path, environment: dict[s
 
 
 _KEPT_FROM_ENGINEERS = "hub.key"
+_WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 # What an engineer types, verb by verb, and the exit statuses that a hub in good order without a broker may give.
 _TYPED = {
     "status": (0, 1), "adapters": (0,), "queue": (0,), "uplink": (0, 1), "radio info": (0, 1), "limits": (0,),
@@ -274,15 +275,18 @@ _TYPED = {
 def test_each_verb_works_for_an_account_that_may_not_read_the_key(
     hub: Hub, environment: dict[str, str], tmp_path: Path, line: str
 ) -> None:
-    """In a user namespace of its own root overrules no permission: what is another's is closed, as for `field`."""
+    """Without capabilities root overrules no permission: what is another's is closed, as for `field`."""
     key = tmp_path / "pki" / _KEPT_FROM_ENGINEERS
     os.chown(key, 960, 960)
     key.chmod(0o640)
     hub.data_dir.chmod(0o700)
     os.chown(hub.data_dir, 960, 960)
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([*_WITHOUT_CAPABILITIES, "cat", str(key)], check=True, capture_output=True)
     done = subprocess.run(
-        ["unshare", "--user", *SHELL, "-c", line], capture_output=True, env=environment, stdin=subprocess.DEVNULL
-    )
+        [*_WITHOUT_CAPABILITIES, *SHELL, "-c", line],
+        capture_output=True, env=environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
     said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
     assert done.returncode in _TYPED[line], said
     assert "ermission" not in said and "Traceback" not in said and "Read-only" not in said, said

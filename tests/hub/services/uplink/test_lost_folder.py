@@ -115,7 +115,8 @@ def test_a_will_does_not_replace_what_the_broker_has_to_be_asked_for(make_house:
     house.wait_state("up")
     asking, serving = broker.connects()
     assert will_is_retained(serving.body) and not will_is_retained(asking.body)
-    assert json.loads(broker.publishes("state")[0].payload)["epoch"] == house.store.epoch
+    [state, *_] = wait_for("its word", lambda: broker.publishes("state"))
+    assert json.loads(state.payload)["epoch"] == house.store.epoch
 
 
 def will_is_retained(connect: bytes) -> bool:
