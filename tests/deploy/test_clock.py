@@ -1,5 +1,7 @@
 """The image's word that the clock is kept: there while chrony has set it, gone when it has not."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +41,9 @@ def chrony(tmp_path: Path) -> Iterator[Chrony]:
     chrony.tracks("no", 0)
     (tmp_path / "mark").touch()  # of a life before
     words = ["sh", str(SCRIPT), "/run/chrony", str(tmp_path / "mark"), "0.1"]
-    process = subprocess.Popen(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    process = subprocess.Popen(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, start_new_session=True)
     yield chrony
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)  # the pause that it waits for, too
     process.wait()
     assert not (tmp_path / "wrong").exists(), (tmp_path / "wrong").read_text()
 
