@@ -17,25 +17,25 @@ class Brokers:
 
     def __init__(self, config: HeadendConfig) -> None:
         self.deliveries: queue.Queue[BrokerDelivery] = queue.Queue(QUEUE_LIMIT)
-        self._connections = {
-            f"{host}:{port}": BrokerConnection(
+        self._connections = [
+            BrokerConnection(
                 host, port, config.ca_file, config.cert_file, config.key_file, config.client_id,
                 acknowledges_late=True, deliveries=self.deliveries,
             )
             for host, port in config.brokers
-        }  # fmt: skip
+        ]  # fmt: skip
 
     def start(self, filters: list[str]) -> None:
         """Raises OSError when no broker is there. The others are tried until they are."""
         failure: OSError | None = None
         missing = []
-        for address, connection in self._connections.items():
+        for connection in self._connections:
             try:
                 connection.start(filters)
             except OSError as error:
                 failure = error
                 missing.append(connection)
-                _LOG.warning("%s is not there: %s", address, why(error))
+                _LOG.warning("%s is not there: %s", connection.address, why(error))
         if failure is not None and len(missing) == len(self._connections):
             raise failure
         for connection in missing:
@@ -44,13 +44,9 @@ class Brokers:
     def send(self, commands: list[CommandToSend]) -> None:
         """Publish them at every broker; one that is away has them when it is back, if it keeps its session."""
         for command in commands:
-            for connection in self._connections.values():
+            for connection in self._connections:
                 connection.send(command.topic, command.message)
 
-    def connected(self) -> dict[str, bool]:
-        """Address -> whether there is a session."""
-        return {address: connection.is_connected for address, connection in self._connections.items()}
-
     def stop(self) -> None:
-        for connection in self._connections.values():
+        for connection in self._connections:
             connection.stop()

@@ -5,13 +5,10 @@ as a machine that dies; its hubs go to the others by themselves and lose nothing
 broker comes back with what it had of before, and nobody is misled by that. The book is held against what hubs sent.
 """
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
 from deploy.headend.pilot import Pilot, live, say
-from deploy.janitor import Janitor
 
 _OUTAGE_READINGS = 2  # of each hub, while a broker is dead
 _BACK_S = 180.0
@@ -19,10 +16,6 @@ _BACK_S = 180.0
 
 class Fleet(Pilot):
     """A pilot with several brokers, and its story."""
-
-    def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int) -> None:
-        super().__init__(folder, janitor, hubs, port, brokers)
-        self._began = 0.0
 
     def tell(self) -> bool:
         wanted = self.hubs + 1
@@ -63,17 +56,7 @@ class Fleet(Pilot):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.headend.fleet", description=__doc__)
-    parser.add_argument("--hubs", type=int, default=300, help="simulated ones (default: %(default)s)")
-    parser.add_argument("--brokers", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="of API and console (default: a free one)")
-    parser.add_argument("--embedded", action="store_true", help="embedded brokers though mosquitto is there")
-    parser.add_argument("--once", action="store_true", help="end after the story")
-    arguments = parser.parse_args()
-    return live(
-        lambda folder, janitor: Fleet(folder, janitor, arguments.hubs, arguments.port, arguments.brokers),
-        embedded=arguments.embedded, once=arguments.once,
-    )  # fmt: skip
+    return live(Fleet, "fleet", __doc__ or "", hubs=300, brokers=3)
 
 
 if __name__ == "__main__":

@@ -75,13 +75,12 @@ class Pilot:
 
     def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int = 1) -> None:
         self._folder, self._janitor, self.hubs = folder, janitor, hubs
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._http_port = port or free_port()
         self.ports = [free_port() for _ in range(brokers)]
         self._broker_words: list[list[str]] = []
         self._broker_program = sys.executable
         self._secrets: dict[str, str] = {}
-        self._names: dict[int, str] = {}
         self._hubs_began = 0.0
 
     @property
@@ -159,12 +158,9 @@ class Pilot:
 
     def kill_broker(self, number: int) -> None:
         """As a machine that dies."""
-        pid = next(pid for pid, name in self._names.items() if name == f"broker{number}")
-        child = next(child for child in self._children if child.pid == pid)
+        child = self._children.pop(f"broker{number}")
         child.kill()
         child.wait()
-        self._children.remove(child)
-        del self._names[pid]
 
     @staticmethod
     def _listens(port: int) -> bool:
@@ -241,18 +237,17 @@ class Pilot:
                 start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
         self._janitor.watch(child.pid)
-        self._children.append(child)
-        self._names[child.pid] = name
+        self._children[name] = child
 
-    def _log(self, pid: int) -> str:
-        return (self._folder / f"{self._names[pid]}.log").read_text(errors="replace")[-2000:]
+    def _log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = _START_S) -> None:
         ends_at = time.monotonic() + timeout_s
         while not condition():
-            for child in self._children:
+            for name, child in self._children.items():
                 if child.poll() is not None:
-                    raise Failed(f"{self._names[child.pid]} ended by itself:\n{self._log(child.pid)}")
+                    raise Failed(f"{name} ended by itself:\n{self._log(name)}")
             if time.monotonic() > ends_at:
                 raise Failed(f"waited {timeout_s:.0f} s in vain for {what}")
             time.sleep(0.1)
@@ -335,10 +330,10 @@ class Pilot:
 
     def stop(self) -> None:
         def reap() -> None:
-            for child in self._children:
+            for child in self._children.values():
                 child.poll()
 
-        end_groups([child.pid for child in reversed(self._children)], reap=reap)
+        end_groups([child.pid for child in reversed(self._children.values())], reap=reap)
 
 
 _HOME = {
@@ -370,32 +365,27 @@ def run(pilot: Pilot, *, embedded: bool, once: bool) -> bool:
     return is_fine
 
 
-def live(make: Callable[[Path, Janitor], Pilot], *, embedded: bool, once: bool) -> int:
-    """In a folder that goes with it, whatever ends it. The exit status."""
+def live(kind: type[Pilot], name: str, about: str, *, hubs: int, brokers: int) -> int:
+    """The command line of a story: in a folder that goes with it, whatever ends it. The exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m deploy.headend.{name}", description=about)
+    parser.add_argument("--hubs", type=int, default=hubs, help="simulated ones (default: %(default)s)")
+    parser.add_argument("--brokers", type=int, default=brokers, help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="of API and console (default: a free one)")
+    parser.add_argument("--embedded", action="store_true", help="embedded brokers though mosquitto is there")
+    parser.add_argument("--once", action="store_true", help="end after the story")
+    arguments = parser.parse_args()
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
     janitor = Janitor(folder)
     try:
-        return 0 if run(make(folder, janitor), embedded=embedded, once=once) else 1
+        pilot = kind(folder, janitor, arguments.hubs, arguments.port, arguments.brokers)
+        return 0 if run(pilot, embedded=arguments.embedded, once=arguments.once) else 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         janitor.dismiss()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.headend.pilot", description=__doc__)
-    parser.add_argument("--hubs", type=int, default=100, help="simulated ones (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="of API and console (default: a free one)")
-    parser.add_argument("--embedded", action="store_true", help="the embedded broker though mosquitto is there")
-    parser.add_argument("--once", action="store_true", help="end after the story")
-    arguments = parser.parse_args()
-    return live(
-        lambda folder, janitor: Pilot(folder, janitor, arguments.hubs, arguments.port),
-        embedded=arguments.embedded, once=arguments.once,
-    )  # fmt: skip
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(live(Pilot, "pilot", __doc__ or "", hubs=100, brokers=1))

@@ -44,7 +44,6 @@ class Service:
         self._questions: queue.SimpleQueue[_Question] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
-        self._brokers: Brokers | None = None
         self._thread = threading.Thread(target=self._run, name="control point")
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0}
 
@@ -61,11 +60,6 @@ class Service:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    @property
-    def brokers(self) -> dict[str, bool]:
-        """Address -> whether there is a session."""
-        return {} if self._brokers is None else self._brokers.connected()
-
     def ask(self, do: Callable[[ControlPoint], tuple[T, list[CommandToSend]]]) -> "Future[T]":
         """Do it in a transaction; what it returns to be published goes once that is durable. The answer, or what was
         raised, is in the future."""
@@ -80,7 +74,7 @@ class Service:
                 config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
-            brokers = self._brokers = Brokers(config)
+            brokers = Brokers(config)
             worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
             brokers.start([f"meters/+/{topic}" for topic in _TOPICS])
@@ -147,7 +141,7 @@ class _Worker:
             return
         t_ms = int(time.time() * 1000)
         taken = [
-            self._point.take(delivery.topic, delivery.payload, t_ms, "{}:{}".format(*delivery.connection.address))
+            self._point.take(delivery.topic, delivery.payload, t_ms, delivery.connection.address)
             for delivery in self._delivered
         ]
         self._point.commit()

@@ -608,9 +608,7 @@ class ZclAppliance:
             self._values.contradicted = set(map(str, record["contradicted"]))
             self.told = set(map(str, record["withheld"]))
             self._find_exceptions()
-            held, limit = record.get("held"), self.exceptions.limit
-            if held is True and isinstance(limit, exceptions.CurrentLimit):  # as an earlier version wrote it
-                held = limit.most_a
+            held = record.get("held")
             self.held_from = held if type(held) is int else None
             self.zones = {int(endpoint): Zone(int(kind)) for endpoint, kind in record["zones"].items()}
             for channel in self.channels.values():

@@ -439,6 +439,11 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             return None
         return device
 
+    def clients_of(self, cluster_id: int) -> list[tuple[ZigbeeDevice, Any]]:
+        """Each device with an endpoint on which it is a client of this cluster."""
+        devices = [device for device in self.devices.values() if isinstance(device, ZigbeeDevice)]
+        return [(d, e) for d in devices for e in d.non_zdo_endpoints if cluster_id in e.out_clusters]
+
     def device_of(self, ieee: str) -> ZigbeeDevice | None:
         """The device with this IEEE address (16 hex digits), or None."""
         try:

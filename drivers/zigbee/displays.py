@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from zigpy import types as t
-from zigpy.device import ZigbeeDevice
 
 from drivers.clock import monotonic
 from drivers.zigbee import messaging
@@ -86,16 +85,13 @@ class Displays:
         application, told = self._application, 0
         if application is None:
             return 0
-        for device in application.devices.values():
-            if not isinstance(device, ZigbeeDevice):
-                continue
-            for endpoint in device.non_zdo_endpoints:
-                frame = frame_of(application.get_sequence()) if cluster_id in endpoint.out_clusters else None
-                if frame is not None:
-                    place = (int(endpoint.profile_id or 0), cluster_id, _our_endpoint(endpoint), endpoint.endpoint_id)
-                    address = t.AddrModeAddress(t.AddrMode.NWK, device.nwk)
-                    self._spawn(self._send(application, address, place, [frame]))
-                    told += 1
+        for device, endpoint in application.clients_of(cluster_id):
+            frame = frame_of(application.get_sequence())
+            if frame is not None:
+                place = (int(endpoint.profile_id or 0), cluster_id, _our_endpoint(endpoint), endpoint.endpoint_id)
+                address = t.AddrModeAddress(t.AddrMode.NWK, device.nwk)
+                self._spawn(self._send(application, address, place, [frame]))
+                told += 1
         return told
 
     def _spawn(self, work: Any) -> None:

@@ -140,20 +140,18 @@ class Firmware:
 
     async def _notify(self, application: Application) -> None:
         """Tell each device that listens all the time and takes upgrades that there is something."""
-        for device in list(application.devices.values()):
-            if not isinstance(device, ZigbeeDevice) or device.node_desc is None or device.node_desc.is_end_device:
+        for device, endpoint in application.clients_of(ota.CLUSTER):
+            if device.node_desc is None or device.node_desc.is_end_device:
                 continue  # who sleeps asks by itself
-            for endpoint in device.non_zdo_endpoints:
-                if ota.CLUSTER in endpoint.out_clusters:
-                    place = (int(endpoint.profile_id or 0), ota.CLUSTER, 1, int(endpoint.endpoint_id))
-                    to = t.AddrModeAddress(t.AddrMode.NWK, device.nwk)
-                    tsn = int(application.get_sequence())
-                    frame = zcl_answer(to, place, tsn, ota.image_notify(tsn))
-                    try:
-                        await application.send_packet(frame)
-                    except Exception as error:  # it asks by itself, some day
-                        log.debug("notifying %s: %r", device.ieee, error)
-                    await asyncio.sleep(_NOTIFY_SPACING_S)
+            place = (int(endpoint.profile_id or 0), ota.CLUSTER, 1, int(endpoint.endpoint_id))
+            to = t.AddrModeAddress(t.AddrMode.NWK, device.nwk)
+            tsn = int(application.get_sequence())
+            frame = zcl_answer(to, place, tsn, ota.image_notify(tsn))
+            try:
+                await application.send_packet(frame)
+            except Exception as error:  # it asks by itself, some day
+                log.debug("notifying %s: %r", device.ieee, error)
+            await asyncio.sleep(_NOTIFY_SPACING_S)
 
     def heard(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A client of the cluster asks (ota.is_of_client)."""

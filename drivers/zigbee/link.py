@@ -463,7 +463,7 @@ class ZigbeeLink:
         application = self._application()
         ours = int(application.state.network_info.channel)
         if channel is None:
-            channel = quietest({row["channel"]: float(row["energy"]) for row in await self.scan()}, ours)
+            channel = quietest(await _energies(application), ours)
         if not 11 <= channel <= 26 or channel == ours:
             raise ValueError(f"a channel from 11 to 26, and not {ours}, where the network is, is expected")
         self._plan_move(channel, in_s, "asked")
@@ -504,9 +504,8 @@ class ZigbeeLink:
             if monotonic() >= self._survey_at:
                 self._survey_at = monotonic() + PERIOD_S
                 try:
-                    energies = {row["channel"]: float(row["energy"]) for row in await service.scan(application)}
                     ours = int(application.state.network_info.channel)
-                    better = self._channels.take(energies, ours)
+                    better = self._channels.take(await _energies(application), ours)
                     if better is not None and self._move_to is None:
                         self._plan_move(better, _MOVE_NOTICE_S, "noise")
                 except Exception as error:
@@ -645,6 +644,11 @@ class ZigbeeLink:
 
 def _pan(backup: NetworkBackup) -> str:
     return f"0x{int(backup.network_info.pan_id):04X}"
+
+
+async def _energies(application: Application) -> dict[int, float]:
+    """How loud each channel is, 0 to 255."""
+    return {row["channel"]: float(row["energy"]) for row in await service.scan(application)}
 
 
 async def _let_back(application: Application, duration_s: float) -> None:

@@ -8,11 +8,13 @@ Times are UTC epoch seconds here; on the air they count from 2000, and 0 means n
 
 from typing import NamedTuple
 
+from hub.wire.zigbee import zcl
+
 CLUSTER = 0x0701
 
-_FOR_CLUSTER, _MANUFACTURER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x04, 0x08, 0x10
+_FOR_CLUSTER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x08, 0x10
 _LOAD_CONTROL_EVENT, _CANCEL_EVENT = 0x00, 0x01
-_REPORT_EVENT_STATUS, _GET_SCHEDULED_EVENTS, _DEFAULT_RESPONSE = 0x00, 0x01, 0x0B
+_REPORT_EVENT_STATUS, _GET_SCHEDULED_EVENTS = 0x00, 0x01
 _SUCCESS, _UNSUP_COMMAND, _NOT_FOUND = 0x00, 0x81, 0x8B
 
 # What a load control device says it switches (attribute DeviceClassValue of the client, D.2.3.2.4; bits: table D-2), as
@@ -105,7 +107,7 @@ def device_class_of(frame: bytes) -> str:
 
 def is_of_client(cluster_id: int, frame: bytes) -> bool:
     """Whether a frame is what a load control device says to the hub."""
-    return cluster_id == CLUSTER and len(frame) >= 3 and (frame[0] & 0x0D == _FOR_CLUSTER or is_device_class(frame))
+    return cluster_id == CLUSTER and (zcl.is_client_command(frame) or is_device_class(frame))
 
 
 def report_of(frame: bytes) -> EventReport | None:
@@ -121,11 +123,7 @@ def answers(frame: bytes, event: Event | None, t: float) -> list[bytes]:
     if command == _GET_SCHEDULED_EVENTS:
         if event is not None and event.ends_at > t:
             return [load_control_event(event, t, tsn)]
-        return [_default_response(tsn, command, _NOT_FOUND)]
+        return [zcl.status_response(tsn, command, _NOT_FOUND)]
     if frame[0] & _NO_DEFAULT_RESPONSE:
         return []
-    return [_default_response(tsn, command, _SUCCESS if command == _REPORT_EVENT_STATUS else _UNSUP_COMMAND)]
-
-
-def _default_response(tsn: int, command: int, status: int) -> bytes:
-    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, _DEFAULT_RESPONSE, command, status))
+    return [zcl.status_response(tsn, command, _SUCCESS if command == _REPORT_EVENT_STATUS else _UNSUP_COMMAND)]

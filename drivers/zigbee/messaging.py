@@ -7,11 +7,13 @@ so many minutes, so that no display needs to know the time.
 
 from typing import NamedTuple
 
+from hub.wire.zigbee import zcl
+
 CLUSTER = 0x0703
 
-_FOR_CLUSTER, _MANUFACTURER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x04, 0x08, 0x10
+_FOR_CLUSTER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x08, 0x10
 _DISPLAY_MESSAGE, _CANCEL_MESSAGE = 0x00, 0x01
-_GET_LAST_MESSAGE, _MESSAGE_CONFIRMATION, _DEFAULT_RESPONSE = 0x00, 0x01, 0x0B
+_GET_LAST_MESSAGE, _MESSAGE_CONFIRMATION = 0x00, 0x01
 _SUCCESS, _UNSUP_COMMAND, _NOT_FOUND = 0x00, 0x81, 0x8B
 # MessageControl (D.5.2.3.1.1.1): over the network alone, of high importance, no confirmation wanted.
 _CONTROL = 0x08
@@ -35,8 +37,7 @@ class DisplayText(NamedTuple):
 
 def is_question(cluster_id: int, frame: bytes) -> bool:
     """Whether a ZCL frame is a client's command of this cluster."""
-    is_command = cluster_id == CLUSTER and len(frame) >= 3
-    return is_command and frame[0] & (_FROM_SERVER | _MANUFACTURER | _FOR_CLUSTER) == _FOR_CLUSTER
+    return cluster_id == CLUSTER and zcl.is_client_command(frame)
 
 
 def display_message(message: DisplayText, now: float, tsn: int) -> bytes:
@@ -68,16 +69,12 @@ def answers(frame: bytes, message: DisplayText | None, now: float) -> list[bytes
     if command == _GET_LAST_MESSAGE:
         if message is not None and message.applies(now):
             return [display_message(message, now, tsn)]
-        return [_default_response(tsn, command, _NOT_FOUND)]
+        return [zcl.status_response(tsn, command, _NOT_FOUND)]
     status = _SUCCESS if command == _MESSAGE_CONFIRMATION else _UNSUP_COMMAND
     if status == _SUCCESS and control & _NO_DEFAULT_RESPONSE:
         return []
-    return [_default_response(tsn, command, status)]
+    return [zcl.status_response(tsn, command, status)]
 
 
 def _identifier(message_id: int) -> bytes:
     return (message_id & 0xFFFF_FFFF).to_bytes(4, "little")
-
-
-def _default_response(tsn: int, command: int, status: int) -> bytes:
-    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, _DEFAULT_RESPONSE, command, status))

@@ -7,6 +7,8 @@ frames and general commands, and 3.12, Time cluster. Times here are UTC epoch se
 from decimal import Decimal
 from typing import NamedTuple
 
+from hub.wire.zigbee import zcl
+
 PROFILE = 0x0109
 ENDPOINT = 0x0A
 ENERGY_SERVICE_INTERFACE = 0x0500  # the device type of the SE profile that prices come from
@@ -14,7 +16,7 @@ TIME, PRICE = 0x000A, 0x0700
 
 # Frame control (ZCL 2.4.1.1).
 _CLUSTER_COMMAND, _MANUFACTURER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x04, 0x08, 0x10
-_READ, _READ_RESPONSE, _DEFAULT_RESPONSE = 0x00, 0x01, 0x0B
+_READ, _READ_RESPONSE = 0x00, 0x01
 _GET_CURRENT_PRICE, _GET_SCHEDULED_PRICES, _PRICE_ACKNOWLEDGEMENT, _PUBLISH_PRICE = 0x00, 0x01, 0x02, 0x00
 _SUCCESS, _MALFORMED, _UNSUP_COMMAND, _UNSUPPORTED_ATTRIBUTE, _NOT_FOUND = 0x00, 0x80, 0x81, 0x86, 0x8B
 _UTC_TIME, _BITMAP8 = 0xE2, 0x18
@@ -73,7 +75,7 @@ def answers(cluster_id: int, frame: bytes, table: PriceTable, t: float | None) -
         said = [frame for frame in said if t is not None and _applies(table, t)]
     elif command == _GET_SCHEDULED_PRICES:
         if len(body) < 5:
-            return [_default_response(tsn, command, _MALFORMED)]
+            return [zcl.status_response(tsn, command, _MALFORMED)]
         start = int.from_bytes(body[:4], "little")
         from_t = t if not start else start + EPOCH_2000
         said, status = _published(table, t, tsn, most=body[4] or _MAX_ANSWERS, from_t=from_t), _NOT_FOUND
@@ -83,7 +85,7 @@ def answers(cluster_id: int, frame: bytes, table: PriceTable, t: float | None) -
         return said
     if status == _SUCCESS and control & _NO_DEFAULT_RESPONSE:
         return []
-    return [_default_response(tsn, command, status)]
+    return [zcl.status_response(tsn, command, status)]
 
 
 def announcement(table: PriceTable, t: float | None, tsn: int) -> bytes | None:
@@ -148,7 +150,3 @@ def _attributes(cluster_id: int, tsn: int, body: bytes, t: float | None) -> byte
         value = values.get(int.from_bytes(body[at : at + 2], "little"))
         said += body[at : at + 2] + (bytes((_UNSUPPORTED_ATTRIBUTE,)) if value is None else bytes((_SUCCESS,)) + value)
     return said
-
-
-def _default_response(tsn: int, command: int, status: int) -> bytes:
-    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, _DEFAULT_RESPONSE, command, status))

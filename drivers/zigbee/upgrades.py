@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hub.wire.zigbee import ota
+from hub.wire.zigbee import ota, zcl
 from hub.wire.zigbee.ota import ImageHeader, OtaRequest
 
 # Bytes a block: one frame on the air under any security, whatever the device would take.
@@ -54,7 +54,7 @@ class Upgrades:
         if asked is None:
             known = frame[2] in (ota.QUERY_NEXT, ota.IMAGE_BLOCK, ota.UPGRADE_END)
             status = ota.MALFORMED if known else ota.UNSUP_COMMAND
-            return [ota.default_response(frame[1], frame[2], status)], None
+            return [zcl.status_response(frame[1], frame[2], status)], None
         image = self.images.get((asked.manufacturer, asked.image_type))
         if asked.command == ota.QUERY_NEXT:
             newer = image is not None and image.header.version > asked.version
@@ -88,5 +88,5 @@ class Upgrades:
         if self._loading == ieee:
             self._loading = None
         if asked.status != ota.SUCCESS or image is None or image.header.version != asked.version:
-            return [ota.default_response(asked.tsn, ota.UPGRADE_END, ota.SUCCESS)], ended
+            return [zcl.status_response(asked.tsn, ota.UPGRADE_END, ota.SUCCESS)], ended
         return [ota.upgrade_now(asked.tsn, image.header)], ended

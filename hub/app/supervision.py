@@ -109,7 +109,7 @@ class Supervision:
         self._salvaged = self._errors = 0
         self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
         self._flash = FlashLife(watched.data_dir)
-        self._wear_told: FlashWear | None = None
+        self._flash_told = watched.flash_told
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -174,15 +174,14 @@ class Supervision:
             says += f", its blocks in reserve: {pre_eol}"
         is_worn = (life is not None and life >= _WORN_PERCENT) or pre_eol in ("warning", "urgent")
         self._hub.health.set_condition("store-worn", is_worn, f"{says}, by its own registers")
-        if wear == self._wear_told or wear == (None, None) or not self._hub.store.epoch:
-            return
-        self._wear_told = wear
         item = encode([life, pre_eol])
-        if item != self._hub.flash_told:
-            fields = {name: value for name, value in wear._asdict().items() if value is not None}
-            asyncio.wrap_future(
-                self._hub.store.commit_control(Journal(kept={FLASH_ITEM: item}, events=[("flash.aged", fields)]))
-            ).add_done_callback(lambda done: done.exception())  # where nothing can be written, that is told of
+        if item == self._flash_told or wear == (None, None) or not self._hub.store.epoch:
+            return
+        self._flash_told = item
+        fields = {name: value for name, value in wear._asdict().items() if value is not None}
+        asyncio.wrap_future(
+            self._hub.store.commit_control(Journal(kept={FLASH_ITEM: item}, events=[("flash.aged", fields)]))
+        ).add_done_callback(lambda done: done.exception())  # where nothing can be written, that is told of
 
     def flash(self) -> FlashWear:
         """For `meterhub status`."""

@@ -48,7 +48,8 @@ class BrokerConnection:
         self.deliveries: queue.Queue[BrokerDelivery] = queue.Queue(QUEUE_LIMIT) if deliveries is None else deliveries
         self.notices: queue.Queue[str] = queue.Queue()
         self._filters: list[tuple[str, int]] = []
-        self.address = (host, port)
+        self.address = f"{host}:{port}"
+        self._host, self._port = host, port
         # A named client keeps its session: what hubs send while the head-end is away is waiting when it comes back.
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id, manual_ack=acknowledges_late
@@ -89,19 +90,15 @@ class BrokerConnection:
     def start(self, filters: list[str]) -> None:
         """Connect in the background and subscribe at QoS 1. Raises OSError when the files or the first try fail."""
         self._filters = [(topic_filter, 1) for topic_filter in filters]
-        self._client.connect(*self.address, keepalive=30)
+        self._client.connect(self._host, self._port, keepalive=30)
         self._client.loop_start()
         self._subscribed.wait(_SUBSCRIBE_S)
 
     def start_later(self, filters: list[str]) -> None:
         """The same for a broker that need not be there yet: it is tried until it is."""
         self._filters = [(topic_filter, 1) for topic_filter in filters]
-        self._client.connect_async(*self.address, keepalive=30)
+        self._client.connect_async(self._host, self._port, keepalive=30)
         self._client.loop_start()
-
-    @property
-    def is_connected(self) -> bool:
-        return self._client.is_connected()
 
     def send(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1 and wait for nothing."""

@@ -5,15 +5,17 @@ Source: ZCL revision 8 (07-5123), chapter 11: 11.4.2 the header of an OTA file, 
 
 from typing import NamedTuple
 
+from hub.wire.zigbee import zcl
+
 CLUSTER = 0x0019
 HEADER_BYTES = 56
 MAX_IMAGE_BYTES = 4 << 20  # the largest chips that a home's devices are made of have 2 MB of flash
 
 _MAGIC = 0x0BEEF11E
-_FOR_CLUSTER, _MANUFACTURER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x04, 0x08, 0x10
+_FOR_CLUSTER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x08, 0x10
 IMAGE_NOTIFY, QUERY_NEXT, QUERY_NEXT_RESPONSE = 0x00, 0x01, 0x02
 IMAGE_BLOCK, IMAGE_PAGE, IMAGE_BLOCK_RESPONSE = 0x03, 0x04, 0x05
-UPGRADE_END, UPGRADE_END_RESPONSE, _DEFAULT_RESPONSE = 0x06, 0x07, 0x0B
+UPGRADE_END, UPGRADE_END_RESPONSE = 0x06, 0x07
 SUCCESS, MALFORMED, UNSUP_COMMAND, ABORT, WAIT_FOR_DATA, NO_IMAGE = 0x00, 0x80, 0x81, 0x95, 0x97, 0x98
 _JITTER_ONLY, _JITTER = 0x00, 100
 _PLACE_END = 9
@@ -69,8 +71,7 @@ def header_of(image: ImageHeader, text: str = "") -> bytes:
 
 def is_of_client(cluster_id: int, frame: bytes) -> bool:
     """Whether a ZCL frame is a client's command of this cluster."""
-    is_command = cluster_id == CLUSTER and len(frame) >= 3
-    return is_command and frame[0] & (_FROM_SERVER | _MANUFACTURER | _FOR_CLUSTER) == _FOR_CLUSTER
+    return cluster_id == CLUSTER and zcl.is_client_command(frame)
 
 
 def parse_request(frame: bytes) -> OtaRequest | None:
@@ -121,11 +122,6 @@ def abort(tsn: int) -> bytes:
 def upgrade_now(tsn: int, image: ImageHeader) -> bytes:
     """Upgrade End Response (11.13.9.6): both times 0, at once."""
     return _response(tsn, UPGRADE_END_RESPONSE) + _place(image) + bytes(8)
-
-
-def default_response(tsn: int, command: int, status: int) -> bytes:
-    """Default Response (2.5.12)."""
-    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, _DEFAULT_RESPONSE, command, status))
 
 
 def _response(tsn: int, command: int) -> bytes:

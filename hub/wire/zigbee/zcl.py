@@ -140,6 +140,16 @@ def default_response(header: Header) -> bytes:
     return bytes((control,)) + prefix + bytes((header.tsn, DEFAULT_RESPONSE, header.command, _SUCCESS))
 
 
+def is_client_command(frame: bytes) -> bool:
+    """Whether a frame is a command of a cluster's own, a client's, and of no manufacturer's making (2.4.1.1)."""
+    return len(frame) >= 3 and frame[0] & (_FROM_SERVER | _MANUFACTURER | _FOR_CLUSTER) == _FOR_CLUSTER
+
+
+def status_response(tsn: int, command: int, status: int) -> bytes:
+    """Default Response (2.5.12) of a cluster's server: what became of a client's command."""
+    return bytes((_FROM_SERVER | _NO_DEFAULT_RESPONSE, tsn, DEFAULT_RESPONSE, command, status))
+
+
 def enroll_response(tsn: int, zone_id: int) -> bytes:
     """Zone Enroll Response (8.2.2.3.1): success, and the number that the zone has from now on."""
     return bytes((_FOR_CLUSTER | _NO_DEFAULT_RESPONSE, tsn, ENROLL_RESPONSE, _SUCCESS, zone_id))

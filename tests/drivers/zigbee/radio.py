@@ -204,9 +204,10 @@ class Speaker(Device):
 
 
 @contextlib.asynccontextmanager
-async def bench_with(tty: Path, *devices: Device, version: int = 13) -> AsyncIterator[Bench]:
-    """The emulator in this loop, for tests that reach into its devices. `bench.changed()` makes them speak."""
-    ncp = Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), Air(devices), version=version)
+async def bench_on(tty: Path, air: Air, version: int = 13) -> AsyncIterator[Bench]:
+    """A blank radio in this loop, among devices that may have known another before it. `bench.changed()` makes them
+    speak."""
+    ncp = Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), air, version=version)
     bench = Bench(ncp)
     line = PtyLine(tty, bench.received)
     bench.attach(line)
@@ -217,3 +218,8 @@ async def bench_with(tty: Path, *devices: Device, version: int = 13) -> AsyncIte
     finally:
         bench.stop()
         await line.unplug()
+
+
+def bench_with(tty: Path, *devices: Device, version: int = 13) -> contextlib.AbstractAsyncContextManager[Bench]:
+    """The emulator in this loop, for tests that reach into its devices."""
+    return bench_on(tty, Air(devices), version)

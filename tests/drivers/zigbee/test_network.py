@@ -12,13 +12,13 @@ from zigpy import types as t
 
 from drivers.zigbee.network import FILE, FORM_ANEW, HomeNetwork
 from drivers.zigbee.survey import ChannelSurvey
-from tests.drivers.zigbee.radio import PLUG, PLUG_IEEE, Emulator, HubSide, short_directory, until
+from tests.drivers.zigbee.radio import PLUG, PLUG_IEEE, Emulator, HubSide, bench_on, short_directory, until
 from tests.emulators import home
 from tests.emulators.bench import Bench
 from tests.emulators.ezsp.air import Air
 from tests.emulators.ezsp.ncp import Ncp
 from tests.emulators.ezsp.nv import NonVolatile
-from tests.emulators.line import PtyLine, TcpLine
+from tests.emulators.line import TcpLine
 
 PLUG_CLIENT = "zb-" + PLUG_IEEE
 UTC = 1_790_000_000.0
@@ -142,26 +142,18 @@ def test_a_counter_that_fell_is_raised_until_somebody_acknowledges() -> None:
         async def scenario() -> None:
             air = Air([home.build(PLUG, 0.0)])
             for number in range(2):
-                ncp = Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), air)
-                bench = Bench(ncp)
-                line = PtyLine(place / "tty", bench.received)
-                bench.attach(line)
-                await line.plug()
-                try:
-                    async with HubSide(place / "tty", place / "data", utc=lambda: UTC) as hub:
-                        if number == 0:
-                            await hub.open()
-                            await hub.quantities("power")
-                            await until("the snapshot", (place / "data" / FILE).exists)
-                            plug = air.devices[home.parse_ieee(PLUG_IEEE)]
-                            plug.counter_heard += 6_000_000
-                        else:
-                            await hub.quantities("power")
-                            assert air.counters["replays"] > 0, "it was heard at once: this proves nothing"
-                            assert hub.names()[0] == "radio.restored"
-                finally:
-                    bench.stop()
-                    await line.unplug()
+                hub_side = HubSide(place / "tty", place / "data", utc=lambda: UTC)
+                async with bench_on(place / "tty", air), hub_side as hub:
+                    if number == 0:
+                        await hub.open()
+                        await hub.quantities("power")
+                        await until("the snapshot", (place / "data" / FILE).exists)
+                        plug = air.devices[home.parse_ieee(PLUG_IEEE)]
+                        plug.counter_heard += 6_000_000
+                    else:
+                        await hub.quantities("power")
+                        assert air.counters["replays"] > 0, "it was heard at once: this proves nothing"
+                        assert hub.names()[0] == "radio.restored"
 
         run(scenario())
 
@@ -362,23 +354,15 @@ def test_what_is_said_under_the_link_key_is_heard_from_a_replacement_too() -> No
         async def scenario() -> None:
             air = Air([home.build(relay, 0.0)])
             for number in range(2):
-                ncp = Ncp(NonVolatile(bytes.fromhex("0100000000c0ffee")[::-1]), air)
-                bench = Bench(ncp)
-                line = PtyLine(place / "tty", bench.received)
-                bench.attach(line)
-                await line.plug()
-                try:
-                    async with HubSide(place / "tty", place / "data", utc=lambda: UTC) as hub:
-                        if number == 0:
-                            await hub.open()
-                        await until("its interview", lambda hub=hub: hub.link._loads.can_hold(client))
-                        for share in (0.5, 0.25, 0.75):
-                            await hub.link.hold(client, share, 600.0)
-                        if number == 0:
-                            await until("the snapshot", (place / "data" / FILE).exists)
-                finally:
-                    bench.stop()
-                    await line.unplug()
+                hub_side = HubSide(place / "tty", place / "data", utc=lambda: UTC)
+                async with bench_on(place / "tty", air), hub_side as hub:
+                    if number == 0:
+                        await hub.open()
+                    await until("its interview", lambda hub=hub: hub.link._loads.can_hold(client))
+                    for share in (0.5, 0.25, 0.75):
+                        await hub.link.hold(client, share, 600.0)
+                    if number == 0:
+                        await until("the snapshot", (place / "data" / FILE).exists)
             assert air.devices[home.parse_ieee(relay["ieee"])].duty_cycle == 75  # type: ignore[arg-type,attr-defined]
             assert not air.counters.get("aps_replays") and not air.counters.get("undecryptable")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.pki import DevelopmentAuthority
+from tests.harness.broker import Broker
 from tests.harness.house import House
 from tests.harness.memory import folder_in_memory
 from tests.harness.scripted_broker import Script, ScriptedBroker
@@ -52,3 +53,10 @@ def scripted(authority: DevelopmentAuthority) -> Iterator[Callable[..., Scripted
     yield make
     for broker in brokers:
         broker.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Broker]:
+    broker = Broker(tmp_path / "broker", authority).start()
+    yield broker
+    broker.stop()

@@ -26,13 +26,6 @@ NOW_S = 1_800_000_000
 
 
 @pytest.fixture
-def broker(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "broker", authority).start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
 def control_point(authority: DevelopmentAuthority, broker: Broker) -> Iterator[ControlPoint]:
     authority.issue("headend")
     control_point = ControlPoint(authority.directory, broker.port)

@@ -22,13 +22,6 @@ Scripted = Callable[..., ScriptedBroker]
 
 
 @pytest.fixture
-def broker(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "broker", authority).start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
 def proxy(broker: Broker) -> Iterator[Proxy]:
     proxy = Proxy(broker.port)
     yield proxy
