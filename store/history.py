@@ -21,6 +21,7 @@ from store.outbox import RUN_PACKS, read_sealed
 log = logging.getLogger(__name__)
 
 _FOREVER_MS = 1 << 62
+_BEHIND_PACKS = 1 << 62  # the log's rows came after those of any pack
 _MOST_BEGINNINGS = 8  # a store that thins with every slice of ours is worth an answer that misses some of it
 
 
@@ -58,9 +59,10 @@ class Wanted:
         self.to_ms = _FOREVER_MS if to_ms is None else to_ms
         self.limit = max(0, query.get("limit", 1000))
         self.newest_first = query.get("newest_first", False)
-        # A heap whose root is the worst kept: its key is the time, negated where early is good; ties by arrival.
-        self._kept: list[tuple[int, int, Reading]] = []
-        self._arrivals = 0
+        # A heap whose root is the worst kept: its key is the time, then the place in custody, negated where early is
+        # good: a register's two readings of one millisecond stay in the order in which they came.
+        self._kept: list[tuple[int, int, int, Reading]] = []
+        self._sign = 1 if self.newest_first else -1
 
     def afresh(self) -> "Wanted":
         """The same question, nothing found yet."""
@@ -73,19 +75,19 @@ class Wanted:
         best = to_ms if self.newest_first else -from_ms
         return best >= self._kept[0][0]
 
-    def take(self, readings: Iterable[Reading]) -> None:
-        """Look at some readings."""
-        for reading in readings:
+    def take(self, readings: Iterable[Reading], row: int) -> None:
+        """Look at the readings of a row; `row`: its place among all rows, later ones higher."""
+        for index, reading in enumerate(readings):
             if self.client is not None and reading.client_id != self.client:
                 continue
             if self.quantity is not None and reading.quantity != self.quantity:
                 continue
             if self.from_ms <= reading.t_ms <= self.to_ms:
-                self._keep(reading)
+                self._keep(reading, row, index)
 
-    def _keep(self, reading: Reading) -> None:
-        self._arrivals += 1
-        entry = (reading.t_ms if self.newest_first else -reading.t_ms, -self._arrivals, reading)
+    def _keep(self, reading: Reading, row: int, index: int) -> None:
+        sign = self._sign
+        entry = (sign * reading.t_ms, sign * row, sign * index, reading)
         if len(self._kept) < self.limit:
             heapq.heappush(self._kept, entry)
         elif self._kept:
@@ -93,7 +95,7 @@ class Wanted:
 
     def result(self) -> list[Reading]:
         """What was found, in time order (newest first if so asked)."""
-        return [reading for _, _, reading in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
+        return [entry[-1] for entry in sorted(self._kept, key=lambda entry: entry[:3], reverse=True)]
 
 
 def find_readings(view: View, wanted: Wanted) -> Generator[None, None, list[Reading]]:
@@ -119,7 +121,7 @@ def _search_all(view: View, wanted: Wanted, rewrites: int) -> Generator[None, No
     while view.rewrites == rewrites and (rows := view.db.run("log_from_some", (seq, last_seq + 1)).fetchall()):
         for row_seq, boot, mono_ms, _, body in rows:
             readings = view.row_readings(boot, mono_ms, body).readings
-            wanted.take(readings[index:] if row_seq == position[0] else readings)
+            wanted.take(readings[index:] if row_seq == position[0] else readings, _BEHIND_PACKS + row_seq)
         seq = rows[-1][0] + 1
         yield
 
@@ -147,7 +149,7 @@ def _search_span(db: Database, wanted: Wanted, low: int, high: int) -> Generator
     while rows := db.run(query, (low, high, wanted.from_ms, wanted.to_ms)).fetchall():
         for count, (pack_id, from_ms, to_ms) in enumerate(rows):
             if wanted.may_hold(from_ms, to_ms):
-                wanted.take(_open_pack(db, pack_id))
+                wanted.take(_open_pack(db, pack_id), pack_id)
                 if count % 8 == 7:
                     yield
         if wanted.newest_first:

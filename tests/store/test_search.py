@@ -114,3 +114,19 @@ def test_what_is_noted_of_packs_that_are_gone_goes_with_them(tmp_path: Path) -> 
     assert engine.db.run("present_where", ("gone", None)).fetchall() == []
     assert len(engine.db.run("present_where", ("plug-1", "power")).fetchall()) == 1
     keeper.close()
+
+
+def test_readings_of_one_millisecond_stay_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    """A register that counted twice within a millisecond did not fall."""
+    folder = tmp_path / "data"
+    store = started(folder)
+    assert commit(store, batch(1, *(sample("meter", value, 7.0, "energy") for value in (10, 20)))) is None
+    seal_all(store, 2)
+    for value in (30, 40, 50):
+        assert commit(store, batch(value, sample("meter", value, 7.0, "energy"))) is None
+    store.close()
+    with OfflineStore(folder) as view:
+        assert [reading.value for reading in view.readings()] == [1, 2, 3, 4, 5]
+        assert [reading.value for reading in view.readings(newest_first=True)] == [5, 4, 3, 2, 1]
+        assert [reading.value for reading in view.readings(newest_first=True, limit=3)] == [5, 4, 3]
+        assert [reading.value for reading in view.readings(limit=3)] == [1, 2, 3]
