@@ -160,7 +160,8 @@ def test_a_home_with_three_faults(site: Site, engineer: Engineer) -> None:
         return str(json.loads(engineer.says("status --json"))["radio"]["state"])
 
     wait_for("the radio", lambda: radio() == "up", 400, 5)
-    assert engineer.ssh("radio permit --any --seconds 200").returncode == 0
+    permit = "radio permit --any --seconds 200"
+    wait_for("the network to be opened", lambda: engineer.ssh(permit).returncode == 0, 200, 5)
 
     def here() -> set[str]:
         rows = json.loads(engineer.says("adapters --json"))
