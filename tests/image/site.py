@@ -47,9 +47,10 @@ HOME = {
 
 class Site:
     """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`. `token`: words for
-    the station that say where the device's key is made; none: softhsm2. `toml`: more tables of the hub's configuration;
-    `station`: more words for the lot's beginning; `broker`: more of its configuration; `home`: what is in the home;
-    `meter`: HOST:PORT of a meter's line; `ssh_port`: where the board's sshd is to be found."""
+    the station that say where the device's key is made; none: softhsm2. `toml`: more tables of the hub's configuration,
+    `uplink`: more lines of that table; `station`: more words for the lot's beginning; `broker`: more of its
+    configuration; `home`: what is in the home; `meter`: HOST:PORT of a meter's line; `ssh_port`: where the board's sshd
+    is to be found."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Site:
         token: Sequence[str] = (),
         *,
         toml: str = "",
+        uplink: str = "",
         station: Sequence[str] = (),
         broker: str = "",
         home: Mapping[str, Any] = HOME,
@@ -73,7 +75,14 @@ class Site:
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS], ends_in=_YEARS_20)
         self.authority.issue("headend", ends_in=_YEARS_20)
         self.broker = Broker(folder / "broker", self.authority, extra=broker)
-        self._toml, self._station, self._home, self._meter, self._ssh_port = toml, station, home, meter, ssh_port
+        self._toml, self._uplink, self._station, self._home, self._meter, self._ssh_port = (
+            toml,
+            uplink,
+            station,
+            home,
+            meter,
+            ssh_port,
+        )
         self.lot = Lot(folder / "lot")
         self._make_lot(token)
         self.broker.start()
@@ -97,7 +106,8 @@ class Site:
         toml.write_text(
             f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
-            'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[update]\nkb_s = 0\n' + self._toml
+            f'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n{self._uplink}\n[update]\nkb_s = 0\n'
+            + self._toml
         )
         self.lot.do(
             "init", "--operator", "grid:limit,price,read,field,admin", "--hub-toml", str(toml),

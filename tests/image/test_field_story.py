@@ -34,6 +34,8 @@ _HOME = {
 _DENIED = f"user {HUB_ID}\ntopic read meters/#\n"
 _OTHERS = "user somebody\ntopic read meters/#\nuser headend\ntopic readwrite #\n"
 _CONSOLE_S = 180.0
+# An emulated board needs seconds to start a command: who asks it more often starves its radio.
+_BOOT_S, _LOOK_S = 600.0, 20.0
 
 
 class MeterLine:
@@ -138,7 +140,7 @@ def site(
 ) -> Iterator[Site]:
     folder, meter = tmp_path_factory.mktemp("site"), MeterLine()
     site = Site(
-        folder, closed_release, toml='\n[meter]\npath = "/dev/ttyS1"\nprotocol = "sml"\n',
+        folder, closed_release, toml='\n[meter]\npath = "/dev/ttyS1"\nprotocol = "sml"\n', uplink="retry_cap_s = 30\n",
         station=("--ssh-ca", str(engineer.folder / "ssh_ca.pub")), broker=f"acl_file {rights}\n", home=_HOME,
         meter=meter.address, ssh_port=engineer.port,
     )  # fmt: skip
@@ -154,24 +156,24 @@ def codes(rows: list[dict[str, Any]]) -> set[str]:
 def test_a_home_with_three_faults(site: Site, engineer: Engineer) -> None:
     site.provision()
     site.power_on()
-    wait_for("the engineer to get in", lambda: engineer.ssh("queue").returncode == 0, 400, 5)
+    wait_for("the engineer to get in", lambda: engineer.ssh("queue").returncode == 0, _BOOT_S, _LOOK_S)
 
     def radio() -> str:
         return str(json.loads(engineer.says("status --json"))["radio"]["state"])
 
-    wait_for("the radio", lambda: radio() == "up", 400, 5)
+    wait_for("the radio", lambda: radio() == "up", _BOOT_S, _LOOK_S)
     permit = "radio permit --any --seconds 200"
-    wait_for("the network to be opened", lambda: engineer.ssh(permit).returncode == 0, 200, 5)
+    wait_for("the network to be opened", lambda: engineer.ssh(permit).returncode == 0, _BOOT_S, _LOOK_S)
 
     def here() -> set[str]:
         rows = json.loads(engineer.says("adapters --json"))
         return {row["client"] for row in rows if row["state"] == "active"}
 
-    wait_for("both adapters", lambda: {"boiler", "heat-pump"} <= here(), 400, 5)
+    wait_for("both adapters", lambda: {"boiler", "heat-pump"} <= here(), _BOOT_S, _LOOK_S)
     site.tell_radio("set", device="heat-pump", powered=False)
-    wait_for("one of them to be missed", lambda: here() == {"boiler"}, 400, 5)
+    wait_for("one of them to be missed", lambda: here() == {"boiler"}, _BOOT_S, _LOOK_S)
     wanted = {"uplink-message-refused", "meter-silent"}
-    wait_for("the rest", lambda: wanted <= codes(json.loads(engineer.says("doctor --json"))), 400, 5)
+    wait_for("the rest", lambda: wanted <= codes(json.loads(engineer.says("doctor --json"))), _BOOT_S, _LOOK_S)
 
 
 def tells_the_story(says: Any) -> None:
@@ -240,7 +242,7 @@ def test_the_utility_mends_its_access_list_and_all_that_waited_arrives(
     wait_for(
         "the condition to go",
         lambda: "uplink-message-refused" not in codes(json.loads(engineer.says("doctor --json"))),
-        200,
-        5,
+        _BOOT_S,
+        _LOOK_S,
     )
     site.assert_nothing_missing()

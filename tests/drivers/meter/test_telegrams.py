@@ -31,6 +31,11 @@ def d0_tight(*lines: str) -> bytes:
     return b"/EMU5METER\r\n\x02" + body + bytes([bcc(body)])
 
 
+def d0_joined(*lines: str) -> bytes:
+    body = "\r\n".join(lines).encode() + b"!\r\n\x03"
+    return b"/EMU5METER\r\n\x02" + body + bytes([bcc(body)])
+
+
 def unpadded() -> bytes:
     """A telegram whose CRC begins with a zero, which the meter does not write."""
     for count in range(100_000):
@@ -140,6 +145,8 @@ CASES = [
     Case("a read-out with BCC", d0("0.0.0(123)", "1.8.0(0000.5*kWh)"), {"energy": "500"}),
     Case("a read-out with BCC and parity", even(d0("0.0.0(123)", "1.8.0(0000.5*kWh)")), {"energy": "500"}),
     Case("a read-out whose ETX follows at once", d0_tight("1.8.0(0000.5*kWh)"), {"energy": "500"}),
+    Case("a read-out whose last line ends in !", d0_joined("0.0(1)", "1.8.0(0000.5*kWh)2.8.0(1*kWh)"),
+         {"energy": "500", "energy.export": "1000"}),
     Case("a read-out with channels", d0("1-1:F.F(00000000)", "1-1:0.0.0(123)", "1-1:1.8.0(0000.5*kWh)"),
          {"energy": "500"}),
     Case("load profiles and demands", d0("1.6.1(0.345*kW)(0104011200)", "P.01(010401001500)(00000000)(15)(1)(1.5)(kW)",
@@ -174,6 +181,7 @@ DAMAGED = [
     ("garbled, and no checksum", p1("1-0:1.8.0(0001#3.456", TOTAL, check="")),
     ("a bracket lost, and no checksum", p1("1-0:1.8.1(000123.456*kWh", "1-0:1.8.2(1*kWh)", check="")),
     ("a bell, and no checksum", p1("1-0:1.8.1(0001\x0723.456*kWh)", check="")),
+    ("! at a line's end and a wrong BCC", d0_joined("1.8.0(1*kWh)")[:-1] + bytes([d0_joined("1.8.0(1*kWh)")[-1] ^ 4])),
     ("! not on a line of its own", p1(TOTAL)[:-7] + b'b"!\r\n'),
 ]  # fmt: skip
 
