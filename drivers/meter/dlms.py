@@ -148,7 +148,7 @@ class Dlms:
             return length, [Bad("the M-Bus checksum is wrong", view[:length])]
         kind = content[2]
         if kind > 0x1F:
-            return length, []  # another M-Bus application
+            return length, [Unreadable("dlms", "M-Bus, and not DLMS in it", view[:length])]
         number, is_last = kind & 0x0F, bool(kind & 0x10)
         if number == 0 and self._segment_count:
             self._forget_segments()

@@ -22,7 +22,7 @@ UNITS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 _LOWER = {unit.lower(): known for unit, known in UNITS.items() if unit[0] not in "mM" or unit in ("m3", "min")}
 
-_CODE = r"(?:(\d{1,3})-(\d{1,3}):)?([0-9A-Z]{1,3}(?:[.:][0-9A-Z]{1,3}){1,2})(?:[*&.](\d{1,3}))?"
+_CODE = r"(?:(\d{1,3})-(\d{1,3}):)?([0-9A-Z]{1,3}(?:[.:][0-9A-Z]{1,3}){0,2})(?:[*&.](\d{1,3}))?"
 _SET = re.compile(r"[ ]*" + _CODE + r"((?:\([^()\r\n]*\))+)")
 _GROUP = re.compile(r"\(([^()\r\n]*)\)")
 # What a line of a telegram without a checksum has to look like.

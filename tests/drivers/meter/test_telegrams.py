@@ -115,6 +115,8 @@ CASES = [
     Case("codes of two groups", p1("32.7(241*V)", "1.8(5*kWh)"), {"voltage.l1": "241", "energy": "5000"}),
     Case("several sets a line", p1("1.8.1(1*kWh)1.8.2(2*kWh)32.7(241*V)"),
          {"energy": "3000", "energy.t1": "1000", "energy.t2": "2000", "voltage.l1": "241"}),
+    Case("a set whose code has one group", p1("0.0(1)F(0)1.8.1(1*kWh)9.20(64030874)32.7(241*V)"),
+         {"energy": "1000", "energy.t1": "1000", "voltage.l1": "241"}),
     Case("a decimal comma", p1("1-0:1.8.0(000123,456*kWh)"), {"energy": "123456"}),
     Case("no unit, with a fraction", p1("1-0:1.8.1*255(000065.7067)", "1-0:2.8.1*255(000000.0000)"),
          {"energy": "65706.7", "energy.t1": "65706.7", "energy.export": "0", "energy.export.t1": "0"}),
