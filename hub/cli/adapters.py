@@ -61,7 +61,7 @@ def adapters(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(rows)
         return FINE
-    with paged(len(rows) + 1):
+    with paged(len(rows) + 2):
         if arguments.wide:
             table = [[*(row.get(column) for column in _COLUMNS), _refused(row)] for row in rows]
             print_table([*_COLUMNS, "refused"], table, units=[*_UNITS, "messages"])

@@ -151,12 +151,12 @@ def run(*typed: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_thousand_adapters_fit_are_chosen_and_sorted(crowd: Path) -> None:
     lines = run("adapters", "--bundle", str(crowd)).stdout.splitlines()
-    assert len(lines) == 1001 and max(map(len, lines)) <= 79
+    assert len(lines) == 1002 and max(map(len, lines)) <= 79
     lost = run(
         "adapters", "--bundle", str(crowd), "--state", "lost", "--link", "zigbee", "--sort", "seen"
     ).stdout.splitlines()
-    assert len(lost) == 101 and "number-000000" in lost[1]
-    assert len(run("adapters", "--bundle", str(crowd), "--like", "number-00001").stdout.splitlines()) == 11
+    assert len(lost) == 102 and "number-000000" in lost[2]
+    assert len(run("adapters", "--bundle", str(crowd), "--like", "number-00001").stdout.splitlines()) == 12
     assert "refused" in run("adapters", "--bundle", str(crowd), "--wide").stdout
 
 
@@ -166,7 +166,7 @@ def test_what_is_longer_than_the_screen_goes_through_a_pager(crowd: Path, tmp_pa
     pager.chmod(0o755)
     command = ["env", f"PAGER={pager}", sys.executable, "-m", "hub", "adapters", "--bundle", str(crowd)]
     terminal = Terminal(command)
-    assert "1001" in terminal.until("1001")
+    assert "1002" in terminal.until("1002")
     short = Terminal([*command, "--like", "number-00001"])
     assert "appliance-number-000019" in short.until("appliance-number-000019"), "what fits does not"
 
