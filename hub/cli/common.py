@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.app.config import Config, default_path, load_config
+from hub.cli.colour import marked
 from hub.services.admin.client import PATIENT_S, ask
 from hub.wire.printable import one_line
 
@@ -59,10 +60,12 @@ def _still_waiting(waited_s: float) -> None:
         complain("the hub is looking: this takes its time")
 
 
-def say(text: str = "", *, flush: bool = False) -> None:
-    """Print one line. Whoever named a device or sent an alarm may have written anything into it: what is not printable
-    comes out escaped, so that no text of theirs moves the cursor, sets the clipboard or looks like a line of ours."""
-    print(one_line(text), flush=flush)
+def say(text: str = "", *, flush: bool = False, is_marked: bool = False) -> None:
+    """Print one line; `is_marked`: it may begin with a word that says how bad it is (colour.py). Whoever named a device
+    or sent an alarm may have written anything into it: what is not printable comes out escaped, so that no text of
+    theirs moves the cursor, sets the clipboard or looks like a line of ours."""
+    line = one_line(text)
+    print(marked(line) if is_marked else line, flush=flush)
 
 
 def speaks_unicode() -> bool:

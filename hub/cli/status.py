@@ -44,7 +44,7 @@ def status(arguments: argparse.Namespace) -> int:
         print_json(answer)
     else:
         for line in page(answer):
-            say(line)
+            say(line, is_marked=True)
     return PROBLEM if any(c["severity"] == "error" for c in answer["conditions"]) else FINE
 
 

@@ -42,11 +42,11 @@ def words(hub: Hub, *typed: str) -> list[str]:
 class Terminal:
     """A command on a terminal of 24 lines of 80 characters, and what its screen shows."""
 
-    def __init__(self, command: list[str], lines: int = 24) -> None:
+    def __init__(self, command: list[str], lines: int = 24, **settings: str) -> None:
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
-        environment = {**os.environ, "TERM": "vt100"}
-        for name in ("COLUMNS", "LINES"):
+        environment = {**os.environ, "TERM": "vt100", **settings}
+        for name in {"COLUMNS", "LINES", "NO_COLOR"} - set(settings):
             environment.pop(name, None)
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
@@ -185,6 +185,24 @@ def test_top_fits_the_screen_of_a_serial_console(home: Hub) -> None:
     assert terminal.interrupt() == 130
     plain = subprocess.run(words(home, "top", "--rounds", "1"), cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert plain.returncode == 0 and "\x1b" not in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_colour"),
+    [
+        ({"TERM": "xterm-256color"}, True), ({"TERM": "linux"}, True), ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "vt220"}, False), ({"TERM": "dumb"}, False),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_red_for_who_wants_colours(home: Hub, settings: dict[str, str], has_colour: bool) -> None:
+    home.stop()
+    terminal = Terminal(words(home, "doctor"), **settings)
+    shown = terminal.until("systemctl start meterhub")
+    assert ("\x1b[1;31mERROR\x1b[m    daemon" in shown) is has_colour and ("\x1b[32mok\x1b[m " in shown) is has_colour
+    assert has_colour or "\x1b" not in shown
+    terminal.process.wait(20)
+    piped = subprocess.run(words(home, "doctor"), cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
+    assert b"\x1b" not in piped.stdout
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("statsu", "status"), ("radio inof", "info"), ("adapter", "adapters")])
