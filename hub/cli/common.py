@@ -97,11 +97,13 @@ def _cell(value: object) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@") and not is_number else text
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as they need to be, no more."""
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], units: Sequence[str] | None = None) -> None:
+    """Columns as wide as they need to be, no more. `units`: a line below the headers, for columns whose cells and
+    headers do not say what is counted."""
     texts = [[one_line(str(cell)) if cell is not None else "-" for cell in row] for row in rows]
-    widths = [max(len(header), *(len(row[at]) for row in texts), 0) for at, header in enumerate(headers)]
-    for line in ([*headers], *texts):
+    head = [[*headers]] if units is None else [[*headers], [*units]]
+    widths = [max(len(row[at]) for row in (*head, *texts)) for at in range(len(headers))]
+    for line in (*head, *texts):
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
