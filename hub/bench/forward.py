@@ -65,7 +65,7 @@ def _tls(directory: Path, port: int, name: str) -> ssl.SSLSocket:
 
 
 def _acknowledge_at_once(sock: socket.socket) -> None:
-    """A mosquitto that has Nagle's algorithm on waits for this, and the kernel would take 40 ms; the hub does the same."""
+    """A mosquitto with Nagle's algorithm on waits for this, 40 ms if left to the kernel; the hub does the same."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
