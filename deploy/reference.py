@@ -41,7 +41,7 @@ EVENT_MEANINGS = {
     "adapter.lost": "it was not heard for longer than it had promised",
     "adapter.alarm": "text of an adapter, at once",
     "adapter.interview_failed": "a device that joined does not say what it is; the hub goes on asking",
-    "adapter.withheld": "a value of an appliance is not sent, because its scale is not certain",
+    "adapter.withheld": "a value is not sent: its scale is not certain, or its appliance has no such quantity",
     "adapter.updated": "an appliance on the radio has loaded the firmware that an operator signed",
     "adapter.update_failed": "an appliance on the radio did not take its firmware, and says why (a ZCL status)",
     "adapter.moved": "a ClientId is heard from another address",

@@ -39,7 +39,9 @@ _TOLD_S = 86400.0
 _ROOM_BYTES = 256 * 1024
 _MISSED_AFTER_S = _OLD_AFTER_S = 86400.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
-PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
+PRESSURES = (
+    "adapters-crowded", "adapters-full", "adapter-out-of-class", "retained-full", "nameless-full", "home-flooded",
+)  # fmt: skip
 STARTS_FILE = "starts"
 _SLOW_MS = 1500.0, 500.0  # a commit, of late: when it is said, and when it is over
 _KNOWN_AFTER = 8  # commits

@@ -337,10 +337,12 @@ class Air:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` is due, or None."""
-        due = [timer for device in self.devices.values() if (timer := device.get_timer()) is not None]
-        if self._scheduled:
-            due.append(self._scheduled[0][0])
-        return min(due, default=None)
+        first = self._scheduled[0][0] if self._scheduled else None
+        for device in self.devices.values():  # of hundreds of devices, with every frame: a plain loop
+            timer = device.get_timer()
+            if timer is not None and (first is None or timer < first):
+                first = timer
+        return first
 
     def handle_timer(self, now: float) -> None:
         """Deliver what is due, in order, and let the devices do what is due."""

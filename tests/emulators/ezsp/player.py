@@ -300,8 +300,10 @@ class Player(Device):
         return out
 
     def get_timer(self) -> float | None:
-        loader_at = None if self.loader is None or not self.joined else self.loader.ask_at
-        return min((at for at in (self._sample_at, loader_at) if at is not None), default=None)
+        loader = self.loader
+        if loader is None or not self.joined or loader.ask_at is None:
+            return self._sample_at
+        return loader.ask_at if self._sample_at is None else min(self._sample_at, loader.ask_at)
 
     def handle_timer(self, now: float) -> None:
         if self.loader is not None:
