@@ -44,10 +44,15 @@ class Machine:
                 file.truncate(_FLASH_BYTES)
 
     def command(
-        self, console: str, radio: str | None = None, meter: str | None = None, ssh_port: int | None = None
+        self,
+        console: str,
+        radio: str | None = None,
+        meter: str | None = None,
+        ssh_port: int | None = None,
+        udp_port: int | None = None,
     ) -> list[str]:
         """QEMU's command line. console: a -chardev's description without its id; radio, meter: HOST:PORT where one
-        listens; ssh_port: of this machine's loopback, where the board's sshd is to be found."""
+        listens; ssh_port, udp_port: of this machine's loopback, where the board's sshd and its MQTT-SN are found."""
         qemu = self.board.qemu
         if qemu is None:
             raise BuildError(f"{self.board.name} is not emulated")
@@ -60,8 +65,9 @@ class Machine:
         words += [*qemu["disk"], *qemu.get("watchdog", [])]
         if self.card is not None:
             words += ["-drive", f"if=none,id=card,format=raw,file={self.card},cache=writeback", *qemu["card"]]
-        door = "" if ssh_port is None else f",hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
-        words += ["-netdev", f"user,id=uplink,ipv6=off{door}", "-device", f"{qemu['network']},netdev=uplink,romfile="]
+        doors = "" if ssh_port is None else f",hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+        doors += "" if udp_port is None else f",hostfwd=udp:127.0.0.1:{udp_port}-:10000"
+        words += ["-netdev", f"user,id=uplink,ipv6=off{doors}", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
             words += ["-chardev", f"socket,id=radio,{_address(radio)}", *qemu["radio"]]

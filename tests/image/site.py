@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -49,8 +48,8 @@ class Site:
     """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`. `token`: words for
     the station that say where the device's key is made; none: softhsm2. `toml`: more tables of the hub's configuration,
     `uplink`: more lines of that table; `station`: more words for the lot's beginning; `broker`: more of its
-    configuration; `home`: what is in the home; `meter`: HOST:PORT of a meter's line; `ssh_port`: where the board's sshd
-    is to be found."""
+    configuration; `home`: what is in the home (None: no radio); `meter`: HOST:PORT of a meter's line; `ssh_port`,
+    `udp_port`: where the board's sshd, and its MQTT-SN over UDP, are to be found."""
 
     def __init__(
         self,
@@ -62,9 +61,10 @@ class Site:
         uplink: str = "",
         station: Sequence[str] = (),
         broker: str = "",
-        home: Mapping[str, Any] = HOME,
+        home: Mapping[str, Any] | None = HOME,
         meter: str | None = None,
         ssh_port: int | None = None,
+        udp_port: int | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -75,14 +75,8 @@ class Site:
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS], ends_in=_YEARS_20)
         self.authority.issue("headend", ends_in=_YEARS_20)
         self.broker = Broker(folder / "broker", self.authority, extra=broker)
-        self._toml, self._uplink, self._station, self._home, self._meter, self._ssh_port = (
-            toml,
-            uplink,
-            station,
-            home,
-            meter,
-            ssh_port,
-        )
+        self._toml, self._uplink, self._station = toml, uplink, station
+        self._home, self._meter, self._doors = home, meter, (ssh_port, udp_port)
         self.lot = Lot(folder / "lot")
         self._make_lot(token)
         self.broker.start()
@@ -93,7 +87,7 @@ class Site:
         key = (self.lot.folder / "operators" / f"{self.operator.kid}.key").read_bytes()
         self.operator.key = serialization.load_pem_private_key(key, None)  # type: ignore[assignment]
         self._radio_port = free_port()
-        self._radio = self._start_radio()
+        self._radio = None if home is None else self._start_radio()
         self._qemu: subprocess.Popen[bytes] | None = None
         self.powered_at = 0.0
         self.online_after_s = self.online_cpu_s = 0.0
@@ -104,7 +98,7 @@ class Site:
         """The station's two commands, and what the utility takes of them: the certificates, the operator's key."""
         toml = self.folder / "hub.toml"
         toml.write_text(
-            f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
+            f'{self._radio_table()}[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
             f'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n{self._uplink}\n[update]\nkb_s = 0\n'
             + self._toml
@@ -120,6 +114,9 @@ class Site:
         certificate = self.lot.device(HUB_ID) / "etc-meterhub/hub.pem"
         shutil.copy(certificate, self.authority.directory / f"{HUB_ID}.pem")
 
+    def _radio_table(self) -> str:
+        return "" if self._home is None else f'[radio]\npath = "{self.machine.board.radio}"\n\n'
+
     def provision(self, base: Path | None = None) -> None:
         """What the factory does with a medium."""
         put_drop(self.machine.disk, self.lot.device(HUB_ID), base)
@@ -129,8 +126,8 @@ class Site:
     def power_on(self) -> int:
         """Start the board; returns a mark of the console to look from."""
         mark = self.console.mark()
-        radio = f"127.0.0.1:{self._radio_port}"
-        command = self.machine.command(f"socket,path={self.console.path}", radio, self._meter, self._ssh_port)
+        radio = None if self._home is None else f"127.0.0.1:{self._radio_port}"
+        command = self.machine.command(f"socket,path={self.console.path}", radio, self._meter, *self._doors)
         log = (self.folder / "qemu.log").open("ab")
         self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
@@ -253,16 +250,6 @@ class Site:
 
     # The rest
 
-    def tell_radio(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """One request on the radio's control socket (tests/emulators/control.py); its answer."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
-            connection.connect(str(self.folder / "radio.sock"))
-            connection.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(connection.makefile("rb").readline())
-        assert answer.get("ok"), answer
-        return answer
-
     def _start_radio(self) -> "subprocess.Popen[bytes]":
         home = self.folder / "home.json"
         home.write_text(json.dumps(self._home))
@@ -278,8 +265,9 @@ class Site:
         """End every part."""
         self.power_off()
         self.console.close()
-        self._radio.terminate()
-        self._radio.wait()
+        if self._radio is not None:
+            self._radio.terminate()
+            self._radio.wait()
         self.control_point.stop()
         self.broker.stop()
         self.clock.close()
