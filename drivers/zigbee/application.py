@@ -5,6 +5,7 @@ well-known key in the radio after every start.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ from drivers.zigbee.frames import (
     zcl_answer,
 )
 from drivers.zigbee.load_control import is_of_client
+from drivers.zigbee.patience import patient_timeout
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
@@ -75,6 +77,9 @@ _CLOSE_DATABASE_S = 10.0
 _LOOPBACKS = 2
 # bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
+# Its limits are the radio's, not a slow machine's.
+for _module in (bellows.ash, bellows.ezsp.protocol, bellows.zigbee.application):
+    _module.asyncio_timeout = patient_timeout
 _LAST_SEEN_PERIOD_S = 60.0
 _OTA, _BASIC = 0x0019, 0x0000
 _COORDINATOR_NWK = 0x0000
@@ -273,7 +278,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         # It is being started, or has no network yet. Forming and restoring reset it, which on a socket takes seconds
         # each time: whoever is being reset is not dead.
         if self._ezsp is not None and self._ezsp.is_ezsp_running:
-            async with asyncio.timeout(_LOOPBACK_S):
+            async with patient_timeout(_LOOPBACK_S):
                 await self._ezsp.nop()
 
     async def prove(self) -> None:
@@ -281,7 +286,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         began = monotonic()
         for attempt in range(_LOOPBACKS):
             try:
-                async with asyncio.timeout(_LOOPBACK_S):
+                async with patient_timeout(_LOOPBACK_S):
                     await super().send_packet(loopback(self.get_sequence()))
                 self._is_proved = True
                 return
@@ -645,7 +650,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                     await self._let_in(only)
                 await zigpy.application.ControllerApplication.permit(self, time_s, node)
             except BaseException:
-                await self._restore_policy()
+                # What kept it from opening is the reason; that the same keeps it from being shut is none.
+                with contextlib.suppress(Exception):
+                    await self._restore_policy()
                 raise
             if time_s:
                 self._window = self.create_task(self._shut_later(time_s + _WINDOW_GRACE_S), "shut_window")

@@ -29,7 +29,7 @@ from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
-from drivers.zigbee.recovery import StartsAnew
+from drivers.zigbee.recovery import StartsAnew, reason_of
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
@@ -219,7 +219,7 @@ class ZigbeeLink:
             await application.permit(duration_s, only=only)
         except Exception as error:
             self._open_until = _SHUT
-            raise ValueError(f"the radio did not open the network: {error!r}") from error
+            raise ValueError(f"the radio did not open the network: {reason_of(error)}") from error
 
     def appliances(self) -> "list[AdapterRow]":
         """Rows for `meterhub adapters`: the devices that speak ZCL and no MQTT-SN."""
