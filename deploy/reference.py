@@ -52,6 +52,7 @@ EVENT_MEANINGS = {
     "radio.formed": "a new network was made",
     "radio.key_rotated": "the network of the home has another key",
     "radio.channel_planned": "the network will move to another channel: somebody asked, or ours was loud for days",
+    "radio.pan_id_changed": "another network had the same PAN id: the radio took another, and its devices with it",
     "radio.channel_moved": "the network moved to another channel; battery devices may take a while to find it",
     "radio.restored": "the home's network was put into a radio that had lost it",
     "radio.other_network": "the radio came with another network: the home's is put back",

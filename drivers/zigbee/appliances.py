@@ -214,6 +214,11 @@ class Appliances:
         work = self._configure(appliance, device, told_anew=is_back or not appliance.is_told)
         self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
+    def is_owed(self, ieee: str) -> bool:
+        """Whether there is still something to ask this device, or to tell it."""
+        task = self._configuring.get(ieee)
+        return ieee in self._tell_at or (task is not None and not task.done())
+
     def _stop_configuring(self, ieee: str) -> None:
         task = self._configuring.pop(ieee, None)
         if task is not None:

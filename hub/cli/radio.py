@@ -77,7 +77,8 @@ def info(arguments: argparse.Namespace) -> int:
 _UNITS = {
     **dict.fromkeys(("frames_in", "frames_out", "dropped", "failed", "too_long", "duplicates", "waiting", "malformed",
                      "refused"), "frames"),
-    "resets": "times", "resets_last_hour": "times", "retries": "times", "members": "devices",
+    "resets": "times", "resets_last_hour": "times", "retries": "times", "address_conflicts": "times",
+    "members": "devices",
     "delivered_share": "of 1", "queue_age_s": "s", "move_in_s": "s", "permit_s": "s",
 }  # fmt: skip
 _COLUMN_UNITS = {"lqi": "of 255", "rssi_dbm": "dBm", "delivered_share": "of 1", "depth": "hops"}

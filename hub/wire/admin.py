@@ -170,6 +170,7 @@ class RadioAnswer(TypedDict):
     waiting: NotRequired[int]
     malformed: NotRequired[int]
     refused: NotRequired[int]
+    address_conflicts: NotRequired[int]
     members: NotRequired[int]
     permit_s: NotRequired[int]
     move_to: NotRequired[int | None]
