@@ -9,6 +9,7 @@ from drivers.meter.plausibility import Plausibility
 from drivers.meter.quantities import REGISTERS, Meaning, decimal_text, meaning_of
 from drivers.meter.records import Bad, Found, Readout, Unreadable
 from drivers.meter.sampling import Sampling
+from hub.wire.uplink.reading import unit_of
 
 METER = "meter"
 IMPLAUSIBLE = 4  # a pack's quality bit 2 (design 3.3)
@@ -134,7 +135,10 @@ class MeterReader:
             "number": self.memory.number,
             "check": "" if last is None else last.check,
             "quantities": {} if meaning is None else meaning.values,
-            "others": [] if meaning is None else [other._asdict() for other in meaning.others],
+            "units": {} if meaning is None else {name: unit_of(name) for name in meaning.values},
+            "others": [] if meaning is None else [
+                {**other._asdict(), "unit": unit_of(other.quantity)} for other in meaning.others
+            ],
             "registers": {} if last is None else {
                 code: {"value": decimal_text(register.mantissa, register.exponent), "unit": register.unit}
                 for code, register in last.registers.items()

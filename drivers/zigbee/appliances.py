@@ -501,7 +501,7 @@ class Appliances:
         for ieee, appliance in self._by_ieee.items():
             if appliance.places:
                 device, budget = self._devices.get(ieee), self._budgets[ieee]
-                radio = {"lqi": getattr(device, "lqi", None), "rssi": getattr(device, "rssi", None)}
+                radio = {"lqi": getattr(device, "lqi", None), "rssi_dbm": getattr(device, "rssi", None)}
                 more = {**radio, "muted": budget.is_muted(now), "dropped": budget.dropped}
                 rows.append(cast("AdapterRow", {**appliance.row(now), **more}))
         return rows

@@ -186,7 +186,7 @@ class ZigbeeLink:
             **self._supervisor.network,
             "resets": self._supervisor.resets,
             "resets_last_hour": self._supervisor.resets_last_hour,
-            "delivered": self._deliveries.all.share,
+            "delivered_share": self._deliveries.all.share,
             "queue_age_s": self._tunnel.queue_age_s(),
             **figures,
             **self._counts,
@@ -562,8 +562,8 @@ class ZigbeeLink:
             hex_of(device.ieee): {
                 "nwk": f"0x{int(device.nwk):04X}",
                 "lqi": device.lqi,
-                "rssi": device.rssi,
-                "delivered": self._deliveries.share_of(hex_of(device.ieee)),
+                "rssi_dbm": device.rssi,
+                "delivered_share": self._deliveries.share_of(hex_of(device.ieee)),
             }
             for device in application.devices.values()
             if device.ieee != application.state.node_info.ieee

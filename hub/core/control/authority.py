@@ -15,7 +15,7 @@ from hub.wire.printable import quoted
 from hub.wire.uplink.command import ROLES, BadCommand, Command, kid_text, read_claims, split_command
 from hub.wire.uplink.envelope import BadEnvelope, Sign1, verify
 
-_MAX_GENUINE = 256
+_MAX_KNOWN = 256
 MAX_AHEAD_S = 300.0  # design 3.3: how far a control point's clock may be ahead of ours
 
 
@@ -45,7 +45,6 @@ class CommandRefused:
 class Claimed:
     """A message in the name of an operator that is known. Whether it is its own is not known yet."""
 
-    message: bytes
     sign1: Sign1
     kid: str
     digest: bytes
@@ -98,19 +97,19 @@ class Authority:
         self._is_answered = is_answered
         # UTC epoch seconds: what was issued earlier may have been obeyed by this hub before it forgot its counters.
         self.not_before = float("-inf")
-        # SHA-256 of messages whose signature held, the oldest first: who repeats one by the thousand is not to cost a
-        # verification each time. They are judged anew all the same.
-        self._genuine: dict[bytes, None] = {}
+        # SHA-256 of messages whose signature was verified, the oldest first, and what was wrong with it ("": nothing):
+        # who repeats one by the thousand is not to cost a verification each time. They are judged anew all the same.
+        self._known: dict[bytes, str] = {}
 
     def use(self, operators: Operators) -> None:
         """Other operators from now on."""
         self.operators = operators
-        self._genuine.clear()
+        self._known.clear()
 
-    def _remember_genuine(self, digest: bytes) -> None:
-        if len(self._genuine) >= _MAX_GENUINE:
-            del self._genuine[next(iter(self._genuine))]
-        self._genuine[digest] = None
+    def _remember(self, digest: bytes, wrong: str) -> None:
+        if len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = wrong
 
     def use_groups(self, groups: tuple[str, ...]) -> None:
         """Other fleet groups from now on."""
@@ -126,7 +125,7 @@ class Authority:
             return CommandRefused("malformed", str(error), digest)
         if kid not in self.operators:
             return self._unknown(kid, digest, sign1)
-        return Claimed(message, sign1, kid, digest)
+        return Claimed(sign1, kid, digest)
 
     @staticmethod
     def _unknown(kid: str, digest: bytes, sign1: Sign1) -> CommandRefused:
@@ -135,20 +134,20 @@ class Authority:
     def judge(self, message: bytes, t: float | None) -> Verdict:
         """Judge one message. `t`: UTC epoch seconds, or None while there is no trustworthy clock."""
         opened = self.open(message)
-        return opened if isinstance(opened, CommandRefused) else self.judge_claimed(opened, t)
-
-    def judge_claimed(self, claimed: Claimed, t: float | None) -> Verdict:
-        """Judge what `open` let pass; it may have waited since, and its operator be gone."""
-        sign1, kid, digest = claimed.sign1, claimed.kid, claimed.digest
-        operator = self.operators.get(kid)
-        if operator is None:
-            return self._unknown(kid, digest, sign1)
-        if digest not in self._genuine:
+        if isinstance(opened, CommandRefused):
+            return opened
+        sign1, kid, digest = opened.sign1, opened.kid, opened.digest
+        operator = self.operators[kid]
+        known = self._known.get(digest)
+        if known is None:
             try:
                 verify(sign1, operator.public_key)
+                known = ""
             except BadEnvelope as error:
-                return CommandRefused("bad-signature", str(error), digest, unverified=sign1)
-            self._remember_genuine(digest)
+                known = str(error)
+            self._remember(digest, known)
+        if known:
+            return CommandRefused("bad-signature", known, digest, unverified=sign1)
         try:
             command = read_claims(sign1)
         except BadCommand as error:

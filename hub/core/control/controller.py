@@ -281,12 +281,11 @@ class Controller:
         opened = self.authority.open(message)
         return self._refuse(opened, now) if isinstance(opened, CommandRefused) else opened
 
-    def command(self, message: bytes | Claimed, now: float) -> Step:
+    def command(self, message: bytes, now: float) -> Step:
         """Judge a command, once the one before was applied, and say what it comes to. Nothing in it raises."""
         self._ending.clear()
         t = self.utc(now)
-        authority = self.authority
-        verdict = authority.judge(message, t) if isinstance(message, bytes) else authority.judge_claimed(message, t)
+        verdict = self.authority.judge(message, t)
         if isinstance(verdict, AnsweredBefore):
             return self._answer_again(verdict, now)
         if isinstance(verdict, CommandRefused):
@@ -355,7 +354,7 @@ class Controller:
         else:
             # Only what an operator signed may be remembered: a forged cti must not block the genuine one.
             journal.receipts.append(receipt)
-        return Step(journal)
+        return Step(journal, is_of_nobody=not refused.kid)
 
     def receipt(
         self, cti: bytes | None, digest: bytes, status: str, now: float, reason: str = "", detail: Any = None

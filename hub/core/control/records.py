@@ -78,13 +78,15 @@ def _nothing(now: float) -> None:
 class Step:
     """What a command comes to. `journal` first; `apply(now)` when it is durable; then `resend` and `request`.
 
-    `resend`: `(epoch, number)` of receipts to send again.
+    `resend`: `(epoch, number)` of receipts to send again. `is_of_nobody`: a refusal of what no operator signed. It
+    changes nothing, so that nobody need wait for it.
     """
 
     journal: Journal = field(default_factory=Journal)
     apply: Callable[[float], None] = _nothing
     resend: list[tuple[int, int]] = field(default_factory=list)
     request: JobRequest | None = None
+    is_of_nobody: bool = False
 
     @property
     def is_nothing(self) -> bool:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
@@ -464,7 +465,7 @@ class Uplink:
         if self._sender is not None:
             self._sender.somebody_listens()
         if self._command is not None and not self._is_settling:  # until then a command waits at the broker
-            self._command(message.payload, lambda: session.acknowledge(message.mid))
+            self._command(message.payload, partial(session.acknowledge, message.mid))
 
     async def _wake_at_end(self, session: MqttSession) -> None:
         await session.ended()

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,10 +40,12 @@ SESSION_EXPIRY_S = 7 * 86400
 # How long behind a SUBACK a retained message may come, beside four times what the SUBACK took.
 _RETAINED_S = 0.5
 # How many commands the broker may have under way to us. Not all of them heed it (mosquitto 2.0.11 sent 257), and MQTT
-# 3.1.1 has no such word: beyond the second figure the line is not read until some are acknowledged. Many, because
-# they are judged in turn by operator: who is behind a flood in another's name passes as much of it as was read.
-RECEIVE_MAXIMUM = 1024
-_MOST_UNACKED, _MOST_UNACKED_BYTES = 4096, 1 << 20
+# 3.1.1 has no such word: beyond so many bytes the line is not read until some are acknowledged. Many, because the
+# broker's queue is first in, first out, and ours is in turn by operator: reading costs less than verifying, so who is
+# behind a flood in another's name passes as much of it as was read.
+RECEIVE_MAXIMUM = 16_384
+_MOST_UNACKED_BYTES = 6 << 20
+_HELD_BYTES = 320  # what a message that waits takes beside its own bytes
 # A command has 16 KiB at most; what is larger the broker need not bring.
 _MAXIMUM_PACKET_BYTES = 32_768
 # A message that nobody answers while the line is dead silent this long: the connection is half open. Acknowledgements
@@ -112,8 +115,10 @@ class MqttSession:
         self._context = context
         self._paho_error = ""
         self._unanswered: dict[int, float] = {}  # message id: when it was sent
-        # Messages received, in order: their bytes and one, negative once the PUBACK may go.
+        # Messages received: the bytes that each holds, negative once its PUBACK may go; and their order. Not the
+        # dictionary's own: the way to its first entry leads over all that were deleted before it.
         self._unacked: dict[int, int] = {}
+        self._arrived: deque[int] = deque()
         self._unacked_bytes = 0
         self._is_full = False
         self._aliases: dict[str, int] = {}
@@ -481,12 +486,9 @@ class MqttSession:
         if mid not in self._unacked or self.is_over:
             return
         self._unacked[mid] = -abs(self._unacked[mid])
-        while self._unacked:
-            first, bytes = next(iter(self._unacked.items()))
-            if bytes > 0:
-                break
-            del self._unacked[first]
-            self._unacked_bytes += bytes
+        while self._arrived and self._unacked[self._arrived[0]] < 0:
+            first = self._arrived.popleft()
+            self._unacked_bytes += self._unacked.pop(first)
             self.client.ack(first, 1)
         if self._is_full and not self._has_too_many():
             self._is_full = False
@@ -495,13 +497,14 @@ class MqttSession:
                 self._loop.call_soon(self._read_on)
 
     def _has_too_many(self) -> bool:
-        return len(self._unacked) >= _MOST_UNACKED or self._unacked_bytes >= _MOST_UNACKED_BYTES
+        return self._unacked_bytes >= _MOST_UNACKED_BYTES
 
     def _note(self, mid: int, bytes: int) -> None:
         """A message has come that is to be acknowledged. Where too many are, the broker is not read on: TCP makes it
         wait, however little it heeds our receive maximum."""
-        self._unacked[mid] = bytes + 1
-        self._unacked_bytes += bytes + 1
+        self._unacked[mid] = bytes + _HELD_BYTES
+        self._unacked_bytes += bytes + _HELD_BYTES
+        self._arrived.append(mid)
         if self._has_too_many() and self._socket is not None:
             self._is_full = True
             self._loop.remove_reader(self._socket)

@@ -3,7 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 import pytest
@@ -381,3 +381,32 @@ def test_receipts_are_chained() -> None:
     assert broken_links([chain[0], chain[2], chain[3]]) == [3]
     altered = (chain[1][0], chain[1][1] + b"x")
     assert broken_links([chain[0], altered, *chain[2:]]) == [3]
+
+
+class CountedKey:
+    """A key that counts how often it is asked."""
+
+    def __init__(self, key: ec.EllipticCurvePublicKey) -> None:
+        self._key, self.curve, self.asked = key, key.curve, 0
+
+    def verify(self, signature: bytes, data: bytes, algorithm: ec.ECDSA) -> None:
+        self.asked += 1
+        self._key.verify(signature, data, algorithm)
+
+
+ec.EllipticCurvePublicKey.register(CountedKey)
+
+
+@pytest.mark.parametrize("key", [LIMITER, STRANGER], ids=["captured", "forged"])
+def test_the_same_bytes_again_cost_no_second_verification(key: ec.EllipticCurvePrivateKey) -> None:
+    """Verifying is most of what a message costs, and a stranger repeats what it once heard or made by the thousand."""
+    counted = CountedKey(LIMITER.public_key())
+    limiter = Operator("limiter", cast(Any, counted), frozenset({"limit"}), "Grid control", None)
+    judges = Authority("MTR-1", (), Operators(limiter=limiter), lambda kid: None, lambda cti: False)
+    judges.judge(signed(aud="MTR-2", key=key), T)
+    message = signed(aud="MTR-2", key=key)
+    verdicts = {getattr(judges.judge(message, T), "reason", "") for _ in range(50)}
+    assert verdicts == {"wrong-audience" if key is LIMITER else "bad-signature"}
+    assert counted.asked == 2, "one for each message that is another"
+    judges.use(Operators(limiter=replace(limiter, public_key=cast(Any, CountedKey(STRANGER.public_key())))))
+    assert getattr(judges.judge(message, T), "reason", "") != verdicts.pop(), "another key is asked itself"

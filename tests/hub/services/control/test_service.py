@@ -125,6 +125,30 @@ def test_a_flood_in_one_operators_name_makes_no_other_wait() -> None:
     run(scene, grid, honest)
 
 
+def test_a_limit_does_not_wait_for_the_receipts_of_what_nobody_signed() -> None:
+    grid, honest, forger = Operator("grid"), Operator("honest"), Operator("grid")
+
+    async def scene(service: ControlService, disk: Disk) -> None:
+        service.command(grid.command("limit", {"watts": 4000, "duration": 60}), lambda: None)
+        await until("its commit", lambda: len(disk.waiting) == 1)
+        acknowledged: list[str] = []
+        for _ in range(20):  # as many as are worth an answer
+            service.command(
+                forger.command("limit", {"watts": 1, "duration": 60}), lambda: acknowledged.append("forged")
+            )
+        service.command(honest.command("limit", {"watts": 3000, "duration": 60}), lambda: acknowledged.append("honest"))
+        disk.go()
+        commits = []
+        while len(acknowledged) < 21:
+            commits += [len(journal.receipts) for journal, _ in disk.waiting]
+            disk.go()
+            await asyncio.sleep(0)
+        assert acknowledged[0] == "honest", "twenty commits of forged ones before it are as many fsyncs"
+        assert len([count for count in commits if count]) <= 3, "and one fsync is enough for all of them"
+
+    run(scene, grid, honest)
+
+
 def test_an_operator_removed_while_its_command_waits_is_a_stranger() -> None:
     grid, honest = Operator("grid"), Operator("honest")
 

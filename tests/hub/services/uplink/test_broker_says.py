@@ -31,7 +31,7 @@ def test_connect_keeps_what_the_broker_holds_for_us_3_1_2(make_house: Make, scri
     assert keepalive_s == 77
     known, _ = wire.parse_properties(body[10:])
     assert known[wire.SESSION_EXPIRY] == 7 * DAY_S, "absent, the session would end with the connection"
-    assert 1 <= int(known[wire.RECEIVE_MAXIMUM]) <= 1024, "what waits to be judged is held in memory"
+    assert 1 <= int(known[wire.RECEIVE_MAXIMUM]) <= 16_384, "what waits to be judged is held in memory"
     assert 16_384 < int(known[wire.MAXIMUM_PACKET_SIZE]) <= 65_536, "a command has 16 KiB at most"
 
 
