@@ -43,8 +43,16 @@ class Machine:
                 file.write(secrets.token_bytes(32))
                 file.truncate(_FLASH_BYTES)
 
-    def command(self, console: str, radio: str | None = None) -> list[str]:
-        """QEMU's command line. console: a -chardev's description without its id; radio: HOST:PORT where one listens."""
+    def command(
+        self,
+        console: str,
+        radio: str | None = None,
+        meter: str | None = None,
+        ssh_port: int | None = None,
+        udp_port: int | None = None,
+    ) -> list[str]:
+        """QEMU's command line. console: a -chardev's description without its id; radio, meter: HOST:PORT where one
+        listens; ssh_port, udp_port: of this machine's loopback, where the board's sshd and its MQTT-SN are found."""
         qemu = self.board.qemu
         if qemu is None:
             raise BuildError(f"{self.board.name} is not emulated")
@@ -57,10 +65,14 @@ class Machine:
         words += [*qemu["disk"], *qemu.get("watchdog", [])]
         if self.card is not None:
             words += ["-drive", f"if=none,id=card,format=raw,file={self.card},cache=writeback", *qemu["card"]]
-        words += ["-netdev", "user,id=uplink,ipv6=off", "-device", f"{qemu['network']},netdev=uplink,romfile="]
+        doors = "" if ssh_port is None else f",hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+        doors += "" if udp_port is None else f",hostfwd=udp:127.0.0.1:{udp_port}-:10000"
+        words += ["-netdev", f"user,id=uplink,ipv6=off{doors}", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
             words += ["-chardev", f"socket,id=radio,{_address(radio)}", *qemu["radio"]]
+        if meter is not None:
+            words += ["-chardev", f"socket,id=meter,{_address(meter)}", *qemu["meter"]]
         words += ["-drive", f"if=pflash,unit=1,format=raw,readonly=on,file={self.run / 'fuses.img'}"]
         return [*words, "-bios", str(self.build / "u-boot.bin"), "-dtb", str(self.build / "control.dtb")]
 

@@ -2,10 +2,12 @@
 
 Sources: IEC 62056-5-3 (Green Book) 9.5 (data-notification, tag 15; A-XDR encoding of data); the Norwegian NVE/NEK lists
 and the utilities' descriptions of their HAN ports: Aidon (code, value, scaler and unit of each), Kaifa KFM_001 (a list
-by position), Kamstrup V0001 (codes and values, of fixed scales). A decoder of our own:
-docs/decisions/meter-decoders.md.
+by position), Kamstrup V0001 (codes and values, of fixed scales); the Swiss utilities' descriptions of the customer
+interface (a list of what is pushed, then the values in that order: IEC 62056-6-2, class 40, push_object_list). A
+decoder of our own: docs/decisions/meter-decoders.md.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -65,7 +67,13 @@ class _CosemReader:
             raise MalformedCosem
         tag = self.take(1)[0]
         if tag in (1, 2):
-            return [self.read(depth + 1) for _ in range(self.length())]
+            count = self.length()
+            code = self._bare_code() if tag == 2 and count in (2, 3) else b""
+            return (
+                [code, *(self.read(depth + 1) for _ in range(count - 1))]
+                if code
+                else [self.read(depth + 1) for _ in range(count)]
+            )
         if tag in _WHOLE:
             width, is_signed = _WHOLE[tag]
             return int.from_bytes(self.take(width), "big", signed=is_signed)
@@ -86,6 +94,21 @@ class _CosemReader:
             return _Enum(self.take(1)[0])
         raise MalformedCosem
 
+    def _bare_code(self) -> bytes:
+        """The code at a structure's begin where it is not a byte string by the book, else b"": an attribute descriptor
+        without a tag (the Czech interface: class, code, attribute), or tag and length changed about (ZMF100)."""
+        ahead = self._data[self.place : self.place + 9]
+        if _DESCRIPTOR.match(ahead):
+            self.place += 9
+            return ahead[2:8]
+        if _CHANGED_ABOUT.match(ahead):
+            self.place += 8
+            return ahead[2:8]
+        return b""
+
+
+_DESCRIPTOR = re.compile(rb"\x00[\x01\x03\x04\x08\x28\x46\x47].{5}\xff[\x01-\x08]", re.DOTALL)
+_CHANGED_ABOUT = re.compile(rb"\x06\x09\x01\x00.\x07\x00\xff", re.DOTALL)
 
 _WHOLE = {5: (4, True), 6: (4, False), 15: (1, True), 16: (2, True), 17: (1, False), 18: (2, False), 20: (8, True),
           21: (8, False)}  # fmt: skip
@@ -93,8 +116,9 @@ _FLOAT = {23: ">f", 24: ">d"}
 _OPAQUE = {13: 1, 25: 12, 26: 5, 27: 4}
 
 
-def read_notification(data: bytes, ident: str = "") -> Pushed:
-    """A data notification (tag 15); `ident`: what the meter called itself before. Raises Malformed."""
+def read_notification(data: bytes, ident: str = "", maker: str = "") -> Pushed:
+    """A data notification (tag 15); `ident`: what the meter called itself before; `maker`: three letters of its system
+    title. Raises Malformed."""
     reader = _CosemReader(data)
     if reader.take(1)[0] != DATA_NOTIFICATION:
         raise MalformedCosem
@@ -108,13 +132,16 @@ def read_notification(data: bytes, ident: str = "") -> Pushed:
     body = reader.read()
     if not isinstance(body, list):
         raise MalformedCosem
+    if body and _is_object_list(body):
+        return _by_object_list(body)
     head = _printed(body[0]) if body and isinstance(body[0], bytes | str) else ""
     if head.startswith(_KAIFA):
         return _by_position(body)
     if ident.startswith(_KAIFA) and len(body) == 1 and type(body[0]) is int:
         return Pushed(ident, {"1-0:1.7.0": RegisterValue(body[0], 0, "W")}, {})  # its shortest list
     pushed = Pushed(head if head.startswith(_KAMSTRUP) else "", {}, {})
-    _walk(body, pushed.registers, pushed.texts, _SCALES[_KAMSTRUP] if pushed.ident else {})
+    scales = _SCALES[_KAMSTRUP] if pushed.ident else _WITHOUT_SCALES if maker == _LANDIS or _is_czech(body) else {}
+    _walk(body, pushed.registers, pushed.texts, scales)
     version = next((pushed.texts[key][0] for key in _VERSIONS if key in pushed.texts), "")
     if version.startswith(_KAIFA):
         _walk(body, pushed.registers, pushed.texts, _SCALES[_KAIFA])
@@ -157,6 +184,8 @@ def _walk(
                 unit, exponent = scales.get(code, ("", 0))
                 register = RegisterValue(value, exponent, unit) if unit else None
             if register is not None:
+                if item[0] == 0 and _ENERGY.match(code) and register.unit in ("Wh", "varh"):
+                    key = f"1-0:{code}"  # so they are written by the ZMF100
                 registers.setdefault(key, register)
             elif code.startswith("0.0."):
                 texts.setdefault(key, (str(value),))
@@ -169,6 +198,7 @@ def _scaled(value: int, scale: list[Any]) -> RegisterValue | None:
     return None if known is None else RegisterValue(value, scale[0] + known[1], known[0])
 
 
+_ENERGY = re.compile(r"[1-8]\.8\.\d\Z")
 _VERSIONS = ("1-1:0.2.129", "1-0:0.2.129", "0-0:0.2.129")
 _KAIFA, _KAMSTRUP = "KFM_001", "Kamstrup_V000"
 _PHASES = ("21.7.0", "41.7.0", "61.7.0", "22.7.0", "42.7.0", "62.7.0")
@@ -207,7 +237,63 @@ def _by_position(body: list[Any]) -> Pushed:
     return Pushed(_printed(body[0])[:64], registers, {"0-0:96.1.0": (_printed(body[1]),)})
 
 
+def _is_object_list(body: list[Any]) -> bool:
+    """Whether the first value says what the others are: (class, code, attribute, index) of each, itself included."""
+    objects = body[0]
+    return (
+        isinstance(objects, list)
+        and len(objects) == len(body) > 1
+        and all(
+            isinstance(one, list) and len(one) == 4 and isinstance(one[1], bytes) and len(one[1]) == 6
+            for one in objects
+        )
+    )
+
+
+# Pushes by the code of their setup: Iskraemeco's and Landis+Gyr's E360, in tenths of a volt and hundredths of an
+# ampere; Landis+Gyr's E450 and E570, whose amperes differ and so are left out. Energy is Wh and varh, power W and var.
+_PUSHES = {"0-6:25.9.0": _table(0, -2, -1), "0-8:25.9.0": _table(0, 0, 0)}
+for _code in _AMPERES:
+    del _PUSHES["0-8:25.9.0"][_code]
+_TARIFFS = {f"{code}.8.{tariff}": ("Wh" if code < 3 else "varh", 0) for code in range(1, 9) for tariff in range(10)}
+for _push in _PUSHES.values():
+    _push.update(_TARIFFS)
+# Landis+Gyr's E450 in Austria and the Czech distributors' interface (RS-485): watts and watt hours; the rest is out.
+_WITHOUT_SCALES = {code: scale for code, scale in {**_table(0, 0, 0), **_TARIFFS}.items() if scale[0] not in "VA"}
+_LANDIS = "LGZ"
+
+
+def _is_czech(body: list[Any]) -> bool:
+    """(1, the list of what is pushed, each with its attribute descriptor)."""
+    return len(body) == 2 and isinstance(body[0], _Enum) and int(body[0]) == 1 and isinstance(body[1], list)
+
+
+_VALUE_OF = (1, 3, 4)  # classes (data, register, extended register) whose second attribute is a value
+
+
+def _by_object_list(body: list[Any]) -> Pushed:
+    objects = body[0]
+    setup = _code_of(objects[0][1])
+    scales = _PUSHES.get(setup, {})
+    pushed = Pushed("", {}, {})
+    for (kind, code, attribute, _), value in zip(objects[1:], body[1:]):
+        key = _code_of(code)
+        if kind not in _VALUE_OF or attribute != 2 or code[5] != 255:
+            continue
+        if isinstance(value, bytes | str):
+            pushed.texts.setdefault(key, (_printed(value),))
+        elif type(value) is int and key.partition(":")[2] in scales:
+            unit, exponent = scales[key.partition(":")[2]]
+            pushed.registers.setdefault(key, RegisterValue(value, exponent, unit))
+    return pushed
+
+
+def _code_of(code: bytes) -> str:
+    return f"{code[0]}-{code[1]}:{code[2]}.{code[3]}.{code[4]}"
+
+
 def _printed(value: Any) -> str:
     if isinstance(value, bytes):
-        return value.decode("ascii") if value and all(32 <= byte < 127 for byte in value) else value.hex().upper()
+        text = value.rstrip(b"\0") or value
+        return text.decode("ascii") if text and all(32 <= byte < 127 for byte in text) else text.hex().upper()
     return "".join(character for character in str(value) if " " <= character <= "~").strip()[:64]

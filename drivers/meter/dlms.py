@@ -2,7 +2,8 @@
 it is (Luxembourg, Austria). Bytes and `now` in, read-outs out; no I/O, no clock.
 
 Sources: IEC 62056-46 (HDLC frame format type 3, segmentation), EN 13757-2 and -3 (M-Bus long frames; CI 0x00 to 0x1F:
-transport layer, bit 4 the last segment), IEC 62056-5-3 (application layer).
+transport layer, bit 4 the last segment), IEC 62056-5-3 (application layer; 9.3.8: general block transfer, which
+Landis+Gyr's meters use).
 """
 
 from drivers.meter.checks import crc16_x25
@@ -16,6 +17,8 @@ _MAX_SEGMENTS = 64
 _LOST_S = 3.0
 _FLAG = 0x7E
 _SEGMENTED = 0x08
+_BLOCK, _LAST_BLOCK = 0xE0, 0x80  # general-block-transfer
+_BLOCK_HEAD_BYTES = 6
 
 
 class Dlms:
@@ -28,6 +31,8 @@ class Dlms:
         self._buffer = bytearray()
         self._segments = bytearray()
         self._segment_count = 0
+        self._blocks = bytearray()
+        self._block_count = 0
         self._heard_at = 0.0
         self._proved_raw = False
         self._ident = ""
@@ -42,13 +47,14 @@ class Dlms:
             return []
         found = self._frames(is_silent=True)
         self._buffer.clear()
-        if self._segment_count:
-            found.append(Bad("a segment is missing", bytes(self._segments)))
+        if self._segment_count or self._block_count:
+            found.append(Bad("a segment is missing", bytes(self._blocks + self._segments)))
             self._forget_segments()
+            self._forget_blocks()
         return found
 
     def get_timer(self) -> float | None:
-        return self._heard_at + _LOST_S if self._buffer or self._segment_count else None
+        return self._heard_at + _LOST_S if self._buffer or self._segment_count or self._block_count else None
 
     def _frames(self, *, is_silent: bool) -> list[Found]:
         """Each byte may begin a frame: it is one whose check is right, or the next byte is tried."""
@@ -142,7 +148,7 @@ class Dlms:
             return length, [Bad("the M-Bus checksum is wrong", view[:length])]
         kind = content[2]
         if kind > 0x1F:
-            return length, []  # another M-Bus application
+            return length, [Unreadable("dlms", "M-Bus, and not DLMS in it", view[:length])]
         number, is_last = kind & 0x0F, bool(kind & 0x10)
         if number == 0 and self._segment_count:
             self._forget_segments()
@@ -186,8 +192,10 @@ class Dlms:
         self._segments.clear()
         self._segment_count = 0
 
-    def _apdu(self, data: bytes) -> list[Found]:
-        """An application message whose frame's check was right."""
+    def _apdu(self, data: bytes, maker: str = "") -> list[Found]:
+        """An application message whose frame's check was right; `maker`: of the meter, where it is known."""
+        if data[:1] == bytes([_BLOCK]):
+            return self._block(data)
         if data[:1] == b"\xdb":
             length, ciphered = read_header(data)
             if ciphered is None:
@@ -201,17 +209,46 @@ class Dlms:
                 read_notification(plain)
             except MalformedCosem:
                 return [Unreadable("dlms", "DLMS, encrypted, the key does not fit", data)]
-            data = plain
+            data, maker = plain, ciphered.title[:3].decode("ascii", "replace")
         if data[:1] != bytes([DATA_NOTIFICATION]):
             return []
         try:
-            pushed = read_notification(data, self._ident)
+            pushed = read_notification(data, self._ident, maker)
         except MalformedCosem:
             return [Bad("it is malformed", data)]
         if not pushed.registers:
             return [Unreadable("dlms", "DLMS, no register with a code, a scale and a unit", data)]
         self._ident = pushed.ident or self._ident
         return [Readout("dlms", self._ident, CRC, pushed.registers, pushed.texts, data)]
+
+    def _block(self, data: bytes) -> list[Found]:
+        """One block of a message: control, number, number acknowledged, length, a piece of it."""
+        if len(data) < _BLOCK_HEAD_BYTES + 1:
+            return [Bad("it is malformed", data)]
+        number, begin = int.from_bytes(data[2:4], "big"), _BLOCK_HEAD_BYTES + 1
+        length = data[_BLOCK_HEAD_BYTES]
+        if length & 0x80:
+            begin += length & 0x7F
+            length = int.from_bytes(data[_BLOCK_HEAD_BYTES + 1 : begin], "big")
+        if number == 1:
+            self._forget_blocks()
+        if number != self._block_count + 1 or len(data) != begin + length:
+            self._forget_blocks()
+            return [Bad("a segment is missing", data)]
+        self._blocks += data[begin:]
+        self._block_count = number
+        if len(self._blocks) > MAX_BYTES or number > _MAX_SEGMENTS:
+            self._forget_blocks()
+            return [Bad("it is too long", data)]
+        if not data[1] & _LAST_BLOCK:
+            return []
+        whole = bytes(self._blocks)
+        self._forget_blocks()
+        return [Bad("it is malformed", data)] if whole[:1] == bytes([_BLOCK]) else self._apdu(whole)
+
+    def _forget_blocks(self) -> None:
+        self._blocks.clear()
+        self._block_count = 0
 
     def _raw(self, raw: bytes, length: int, ciphered: Ciphered) -> tuple[int, list[Found]]:
         """Enciphered, without a frame around it: its own tag, or the telegram's CRC, has to prove it."""
@@ -222,7 +259,7 @@ class Dlms:
             return length, self._text(opened.plain, opened.is_proved, raw)
         if opened.plain[:1] == bytes([DATA_NOTIFICATION]) and opened.is_proved:
             self._proved_raw = True
-            return length, self._apdu(opened.plain)
+            return length, self._apdu(opened.plain, ciphered.title[:3].decode("ascii", "replace"))
         if opened.plain[:1] == bytes([DATA_NOTIFICATION]) and ciphered.is_authenticated:
             return length, [Unreadable("dlms", "DLMS, encrypted, no authentication key", raw)]
         if self._proved_raw:

@@ -22,7 +22,7 @@ UNITS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 _LOWER = {unit.lower(): known for unit, known in UNITS.items() if unit[0] not in "mM" or unit in ("m3", "min")}
 
-_CODE = r"(?:(\d{1,3})-(\d{1,3}):)?([0-9A-Z]{1,3}(?:[.:][0-9A-Z]{1,3}){1,2})(?:[*&.](\d{1,3}))?"
+_CODE = r"(?:(\d{1,3})-(\d{1,3}):)?([0-9A-Z]{1,3}(?:[.:][0-9A-Z]{1,3}){0,2})(?:[*&.](\d{1,3}))?"
 _SET = re.compile(r"[ ]*" + _CODE + r"((?:\([^()\r\n]*\))+)")
 _GROUP = re.compile(r"\(([^()\r\n]*)\)")
 # What a line of a telegram without a checksum has to look like.
@@ -36,6 +36,7 @@ _STAMP = re.compile(r"\d{10}(?:\d\d)?[SWsw]?\Z")
 _BARE = re.compile(r"(?:([12])\.8\.\d|(?:1|2|16|21|41|61)\.7\.0|([357]2)\.7\.0|([357]1)\.7\.0)\Z")
 
 _NINES = str.maketrans("12345678", "99999999")
+_NOT_USED = 255  # of a value group (IEC 62056-61)
 _MAX_LINES = 1024
 _MAX_GROUPS = 256
 
@@ -87,6 +88,8 @@ def _keep(
         texts.setdefault(code, groups)
         return
     numbers = [int(number) for number in code.split(".")]
+    if len(numbers) == 3 and numbers[2] == _NOT_USED:
+        numbers[2] = 0  # EasyMeter's powers: 1.7.255
     short = ".".join(str(number) for number in (*numbers, 0)[:3])
     prefix = "1-0" if medium is None or channel is None else f"{int(medium)}-{int(channel)}"
     key = f"{prefix}:{short}"

@@ -206,7 +206,7 @@ def number_of(texts: Mapping[str, tuple[str, ...]]) -> str:
     for code in _NUMBERS:
         groups = texts.get(code)
         if groups and groups[0]:
-            return _unhex(groups[0].strip())[:40]
+            return _unhex(groups[0].strip()).strip()[:40]
     return ""
 
 
@@ -214,7 +214,7 @@ def _unhex(text: str) -> str:
     """`4B384547...` as the ASCII that it stands for; what is no hexadecimal of printable ASCII stays as it is."""
     if len(text) >= 8 and len(text) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", text):
         characters = bytes.fromhex(text)
-        if all(48 <= character <= 57 or 65 <= character <= 90 or 97 <= character <= 122 for character in characters):
+        if characters.isascii() and characters.strip().isalnum():  # some are padded with a space
             return characters.decode("ascii")
     return text
 

@@ -9,6 +9,7 @@ from drivers.meter.plausibility import Plausibility
 from drivers.meter.quantities import REGISTERS, Meaning, decimal_text, meaning_of
 from drivers.meter.records import Bad, Found, Readout, Unreadable
 from drivers.meter.sampling import Sampling
+from hub.wire.uplink.reading import unit_of
 
 METER = "meter"
 IMPLAUSIBLE = 4  # a pack's quality bit 2 (design 3.3)
@@ -17,6 +18,7 @@ _ENOUGH = 20
 _MAX_SHARE = 0.05
 _UNSTAMPED_EVERY_S = 300.0  # a value of another meter that has no time of its own
 _RAW_BYTES = 4_096
+_NOTHING_KNOWN = "whole telegrams, and no register in them that is known"  # a heat meter, say
 
 
 class MeterReading(NamedTuple):
@@ -64,7 +66,8 @@ class MeterReader:
             return self._fault("bad", item.reason)
         meaning = meaning_of(item)
         if not meaning.values and not meaning.others:
-            return Outcome([], [], None, False, "")
+            self.ident, self.protocol = item.ident or self.ident, item.protocol
+            return Outcome([], [], None, False, _NOTHING_KNOWN)
         judged = self._plausibility.judge(item, meaning, now)
         if judged.doubt:
             return self._fault("doubtful", judged.doubt)
@@ -134,7 +137,10 @@ class MeterReader:
             "number": self.memory.number,
             "check": "" if last is None else last.check,
             "quantities": {} if meaning is None else meaning.values,
-            "others": [] if meaning is None else [other._asdict() for other in meaning.others],
+            "units": {} if meaning is None else {name: unit_of(name) for name in meaning.values},
+            "others": [] if meaning is None else [
+                {**other._asdict(), "unit": unit_of(other.quantity)} for other in meaning.others
+            ],
             "registers": {} if last is None else {
                 code: {"value": decimal_text(register.mantissa, register.exponent), "unit": register.unit}
                 for code, register in last.registers.items()

@@ -28,6 +28,7 @@ _CHECK = re.compile(rb"[0-9A-Fa-f]{4}|[0-9A-Fa-f]{1,3}(?=[\r\n])")  # some meter
 _CHECK_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,3}\Z|[\r\n]{0,3}\x03?\Z")
 _LINE_START = (b"\n", b"\r", b"\x00", b"")
 _AFTER_END = re.compile(rb"[\r\n]{0,4}\x03.|[\r\n]{1,4}/[A-Za-z0-9]{3}", re.DOTALL)
+_BLOCK_END = re.compile(rb"![\r\n]{0,2}\x03")
 _ETX = 0x03
 
 
@@ -103,7 +104,7 @@ class Telegrams:
                 self._open_end = True
                 return None  # the rest is on its way
             self._looked_at = mark + 1
-            is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n")
+            is_lined = bytes(self._text[max(0, mark - 1) : mark]) in (b"\r", b"\n") or self._has_bcc(mark)
             check = _CHECK.match(digits)
             if check is not None:
                 for start in reversed(self._starts(mark)):  # the last one is the likeliest, and the cheapest to try
@@ -126,6 +127,16 @@ class Telegrams:
             self._open_end = True  # it may stand in a text, and the CRC come later
             return None
         return self._unchecked(self._starts(self._unchecked_end), self._unchecked_end, is_silent)
+
+    def _has_bcc(self, mark: int) -> bool:
+        """Whether a block check behind this `!` vouches for what stands before it: then it may end a line of data, as
+        heat meters and some of Kamstrup's have it."""
+        end = _BLOCK_END.match(self._text, mark)
+        begin = -1 if end is None else self._text.rfind(b"\x02", 0, mark)
+        if end is None or begin < 0 or end.end() >= len(self._text) or self._credit < mark - begin:
+            return False
+        self._credit -= mark - begin
+        return bcc(bytes(self._text[begin + 1 : end.end()])) == self._text[end.end()]
 
     def _is_over(self, mark: int) -> bool:
         """Whether what follows a `!` on a line of its own shows that the telegram ends there."""

@@ -16,7 +16,7 @@ from drivers.meter.records import PARITY, Bad, Found, Readout, RegisterValue
 MAX_BYTES = 4_096  # a standard frame is 1,200
 _LOST_S = 5.0
 _STX, _ETX, _EOT = b"\x02", b"\x03", b"\x04"
-_GROUP = re.compile(rb"\n([A-Z][A-Z0-9+-]{1,7})([ \t])([^\r\n]{0,120})\2([ -_])\r")
+_GROUP = re.compile(rb"\n([A-Z][A-Z0-9+-]{1,8})([ \t])([^\r\n]{0,120})\2([ -_])\r")
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _STAMP = re.compile(r"[A-Za-z ]\d{12}\Z")
 _LAYERS = ("BASE", "HCHC", "HCHP", "EJPHN", "EJPHPM", "BBRHCJB", "BBRHPJB", "BBRHCJW", "BBRHPJW", "BBRHCJR", "BBRHPJR")

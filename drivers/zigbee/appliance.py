@@ -28,11 +28,13 @@ from drivers.zigbee.measures import (
     UNIT_KWH_BCD,
     UNIT_OF_MEASURE,
     Measure,
+    class_of,
     scale_attributes,
     value_attributes,
 )
 from drivers.zigbee.scaling import Scale, bcd, doubt_of, fixed, scale_of
 from hub.core.backoff import Pace
+from hub.wire.device_class import may_publish
 from hub.wire.zigbee import zcl
 
 if TYPE_CHECKING:
@@ -233,7 +235,13 @@ class ZclAppliance:
         return channel.scale is not None or channel.measure.scale in self.exceptions.either
 
     def _is_wanted(self, channel: Channel, now: float) -> bool:
-        return bool(channel.quantity) and channel.is_there and not self._is_outspoken(channel, now)
+        is_its = bool(channel.quantity) and channel.is_there and self._is_of_its_class(channel)
+        return is_its and not self._is_outspoken(channel, now)
+
+    def _is_of_its_class(self, channel: Channel) -> bool:
+        """Whether what its endpoint says that it is may publish this at all (hub/wire/device_class)."""
+        shape = self._shapes.get(channel.place.endpoint)
+        return shape is None or may_publish(class_of(shape.device_type, shape.inputs), channel.base)
 
     def _is_outspoken(self, channel: Channel, now: float) -> bool:
         """Whether a better channel speaks for the same quantity."""
@@ -272,6 +280,10 @@ class ZclAppliance:
                 self._settle_names()
             if reported:
                 channel.reported_at, channel.is_refused = now, False
+            if not self._is_of_its_class(channel):
+                said = class_of(*self._shapes[place.endpoint][1:])
+                self._withhold(channel.quantity, f"its endpoint says that it is a {said}, which has none", "class")
+                continue
             reading = self._value(channel, record, now)
             if reading is not None:
                 readings.append(reading)

@@ -214,6 +214,11 @@ class Appliances:
         work = self._configure(appliance, device, told_anew=is_back or not appliance.is_told)
         self._configuring[ieee] = asyncio.get_running_loop().create_task(work, name=f"configure-{ieee}")
 
+    def is_owed(self, ieee: str) -> bool:
+        """Whether there is still something to ask this device, or to tell it."""
+        task = self._configuring.get(ieee)
+        return ieee in self._tell_at or (task is not None and not task.done())
+
     def _stop_configuring(self, ieee: str) -> None:
         task = self._configuring.pop(ieee, None)
         if task is not None:
@@ -496,7 +501,7 @@ class Appliances:
         for ieee, appliance in self._by_ieee.items():
             if appliance.places:
                 device, budget = self._devices.get(ieee), self._budgets[ieee]
-                radio = {"lqi": getattr(device, "lqi", None), "rssi": getattr(device, "rssi", None)}
+                radio = {"lqi": getattr(device, "lqi", None), "rssi_dbm": getattr(device, "rssi", None)}
                 more = {**radio, "muted": budget.is_muted(now), "dropped": budget.dropped}
                 rows.append(cast("AdapterRow", {**appliance.row(now), **more}))
         return rows

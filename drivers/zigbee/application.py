@@ -5,6 +5,7 @@ well-known key in the radio after every start.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ from drivers.zigbee.frames import (
     zcl_answer,
 )
 from drivers.zigbee.load_control import is_of_client
+from drivers.zigbee.patience import patient_timeout
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
 from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
@@ -75,6 +77,9 @@ _CLOSE_DATABASE_S = 10.0
 _LOOPBACKS = 2
 # bellows gives a command ten seconds, and a radio that is being started would be waited for as long.
 bellows.ezsp.protocol.EZSP_CMD_TIMEOUT = 3
+# Its limits are the radio's, not a slow machine's.
+for _module in (bellows.ash, bellows.ezsp.protocol, bellows.zigbee.application):
+    _module.asyncio_timeout = patient_timeout
 _LAST_SEEN_PERIOD_S = 60.0
 _OTA, _BASIC = 0x0019, 0x0000
 _COORDINATOR_NWK = 0x0000
@@ -109,6 +114,9 @@ class Observer(Protocol):
     def spontaneous(self, device: ZigbeeDevice, place: ClusterPlace, header: zcl.Header, body: bytes) -> None:
         """A device reports, or one of its IAS zones speaks."""
 
+    def is_owed(self, device: ZigbeeDevice) -> bool:
+        """Whether a sleeping device that checks in had better stay awake: there is something to ask or tell it."""
+
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A load control device speaks of an event."""
 
@@ -121,8 +129,11 @@ class Observer(Protocol):
     def frame(self, way: str, packet: t.ZigbeePacket, device: ZigbeeDevice | None) -> None:
         """A frame comes ("in") from, or goes ("out") to a device; None where it is not known, or everybody."""
 
+    def network_changed(self, application: "Application") -> None:
+        """The radio's stack took another PAN id or channel by itself; `application.state` has it."""
+
     def count(self, what: str) -> None:
-        """Something happened that is only counted: "malformed", "refused"."""
+        """Something happened that is only counted: "malformed", "refused", "address_conflicts"."""
 
 
 def _forget_broken_frames() -> None:
@@ -267,7 +278,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         # It is being started, or has no network yet. Forming and restoring reset it, which on a socket takes seconds
         # each time: whoever is being reset is not dead.
         if self._ezsp is not None and self._ezsp.is_ezsp_running:
-            async with asyncio.timeout(_LOOPBACK_S):
+            async with patient_timeout(_LOOPBACK_S):
                 await self._ezsp.nop()
 
     async def prove(self) -> None:
@@ -275,7 +286,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         began = monotonic()
         for attempt in range(_LOOPBACKS):
             try:
-                async with asyncio.timeout(_LOOPBACK_S):
+                async with patient_timeout(_LOOPBACK_S):
                     await super().send_packet(loopback(self.get_sequence()))
                 self._is_proved = True
                 return
@@ -373,6 +384,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, packet.data.serialize()):
             self._touch(device, packet, monotonic())
             self.observer.firmware(device, packet)
+        elif device is not None and zcl.is_check_in(packet.cluster_id, packet.data.serialize()):
+            self._touch(device, packet, monotonic())
+            self._answer(packet, zcl.check_in_response(packet.data.serialize()[1], self.observer.is_owed(device)))
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):
@@ -499,8 +513,31 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._stranger(nwk, None)
 
     def handle_relays(self, nwk: t.NWK, relays: list[t.NWK]) -> None:
-        if self.device_at(nwk) is not None:
-            super().handle_relays(nwk, relays)
+        """The radio keeps its routes itself. zigpy would write each into its database, and search for strangers."""
+
+    def _handle_id_conflict(self, nwk: t.NWK) -> None:
+        """Two devices have one address. bellows takes whoever has it for gone; it takes another and announces itself
+        (Zigbee R22, 3.6.1.9), and until then it is where it was."""
+        self.observer.count("address_conflicts")
+        log.info("two devices have the address 0x%04x", nwk)
+
+    def ezsp_callback_handler(self, frame_name: str, args: Any) -> None:
+        if frame_name == "stackStatusHandler" and self._is_proved:
+            status = bellows.types.sl_Status.from_ember_status(args[0])
+            if status in (
+                bellows.types.sl_Status.ZIGBEE_PAN_ID_CHANGED,
+                bellows.types.sl_Status.ZIGBEE_CHANNEL_CHANGED,
+            ):
+                self.create_task(self._look_at_network(), "look_at_network")
+        super().ezsp_callback_handler(frame_name, args)
+
+    async def _look_at_network(self) -> None:
+        try:
+            await self.load_network_info(load_devices=False)
+        except Exception as error:  # the radio is going
+            log.info("the radio changed its network, and does not say to what: %r", error)
+            return
+        self.observer.network_changed(self)
 
     # Who comes and goes
 
@@ -613,7 +650,9 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                     await self._let_in(only)
                 await zigpy.application.ControllerApplication.permit(self, time_s, node)
             except BaseException:
-                await self._restore_policy()
+                # What kept it from opening is the reason; that the same keeps it from being shut is none.
+                with contextlib.suppress(Exception):
+                    await self._restore_policy()
                 raise
             if time_s:
                 self._window = self.create_task(self._shut_later(time_s + _WINDOW_GRACE_S), "shut_window")

@@ -29,7 +29,7 @@ from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
-from drivers.zigbee.recovery import StartsAnew
+from drivers.zigbee.recovery import StartsAnew, reason_of
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
 from drivers.zigbee.smart_energy import PriceStep, PriceTable
 from drivers.zigbee.supervisor import Supervisor
@@ -124,7 +124,7 @@ class ZigbeeLink:
         self.open_note: OpenNote | None = None
         self._firmware = Firmware(data_dir, lambda: self.open_note, health, record_event)
         self._supervisor = Supervisor(config.path, self._build, self, health, record_event)
-        self._counts = {"malformed": 0, "refused": 0}
+        self._counts = {"malformed": 0, "refused": 0, "address_conflicts": 0}
         self._deliveries = Deliveries()
         self._is_poor = self._is_slow = False
         self._health = health
@@ -186,7 +186,7 @@ class ZigbeeLink:
             **self._supervisor.network,
             "resets": self._supervisor.resets,
             "resets_last_hour": self._supervisor.resets_last_hour,
-            "delivered": self._deliveries.all.share,
+            "delivered_share": self._deliveries.all.share,
             "queue_age_s": self._tunnel.queue_age_s(),
             **figures,
             **self._counts,
@@ -219,7 +219,7 @@ class ZigbeeLink:
             await application.permit(duration_s, only=only)
         except Exception as error:
             self._open_until = _SHUT
-            raise ValueError(f"the radio did not open the network: {error!r}") from error
+            raise ValueError(f"the radio did not open the network: {reason_of(error)}") from error
 
     def appliances(self) -> "list[AdapterRow]":
         """Rows for `meterhub adapters`: the devices that speak ZCL and no MQTT-SN."""
@@ -562,8 +562,8 @@ class ZigbeeLink:
             hex_of(device.ieee): {
                 "nwk": f"0x{int(device.nwk):04X}",
                 "lqi": device.lqi,
-                "rssi": device.rssi,
-                "delivered": self._deliveries.share_of(hex_of(device.ieee)),
+                "rssi_dbm": device.rssi,
+                "delivered_share": self._deliveries.share_of(hex_of(device.ieee)),
             }
             for device in application.devices.values()
             if device.ieee != application.state.node_info.ieee
@@ -637,6 +637,17 @@ class ZigbeeLink:
             data=packet.data.serialize(),
         )
         self.tap(way, frame)
+
+    def network_changed(self, application: Application) -> None:
+        before, network = self._supervisor.network["pan_id"], application.state.network_info
+        pan_id = f"0x{int(network.pan_id):04X}"
+        self._supervisor.network = self._supervisor.network | {"pan_id": pan_id, "channel": int(network.channel)}
+        self._snapshot_at = monotonic()
+        if pan_id != before:
+            self._record_event("radio.pan_id_changed", {"pan_id": pan_id, "before": before})
+
+    def is_owed(self, device: ZigbeeDevice) -> bool:
+        return self._appliances.is_owed(hex_of(device.ieee))
 
     def count(self, what: str) -> None:
         self._counts[what] += 1

@@ -157,7 +157,25 @@ MEASURES = (
     # What an Analog Input is, its engineering units say, or drivers/zigbee/exceptions.toml.
     Measure("", ANALOG_INPUT, 0x0055, 10, 600, Fraction(1), 60),
 )  # fmt: skip
+# Device types (ZCL device specifications) that say plainly what an endpoint is, in the words of hub/wire/device_class.
+# Most others say little: firmware takes whichever is at hand.
+_SENSOR_TYPES = {
+    0x0106: "light-sensor",
+    0x0107: "motion-sensor",
+    0x0302: "thermometer",
+    0x0305: "pressure-sensor",
+    0x0401: "button",  # a keypad
+    0x0402: "alarm-sensor",
+}
+_PLUG_TYPES = (0x0009, 0x0051, 0x010A)
 CLUSTERS = frozenset(measure.cluster_id for measure in MEASURES) | {IAS_ZONE}
+
+
+def class_of(device_type: int, inputs: frozenset[int]) -> str:
+    """What an endpoint is by its device type, as far as that says what it may publish; "" where it does not."""
+    if device_type in _PLUG_TYPES:
+        return "plug" if ON_OFF in inputs else ""  # without a switch it is a meter under a common number
+    return _SENSOR_TYPES.get(device_type, "") if ON_OFF not in inputs else ""
 
 
 def scale_attributes(cluster_id: int) -> list[int]:

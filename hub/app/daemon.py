@@ -396,6 +396,7 @@ class Daemon:
             reload=self.reload,
             changes=lambda: self._settings.changes,
             flash=lambda: self._supervision.flash(),
+            history=lambda: self._supervision.history,
         )
 
     def _watched(self) -> Watched:
@@ -419,9 +420,15 @@ class Daemon:
             sessions=base.bridge.gateway.sessions,
             pressures=base.bridge.pressures,
             is_radio_up=self._is_radio_up,
+            household=self._household,
             probe=self._admin.probe,
             start_anew=base.start_anew,
         )
+
+    def _household(self) -> tuple[float | None, float | None]:
+        """The watts that it draws, and those it is held to."""
+        now = monotonic()
+        return self._controller.household.household_w(now), self._controller.status(now)["watts"]
 
     def _apply_settings(self, changed: Config) -> None:
         """Settings that a command changed, in force at once."""

@@ -16,6 +16,7 @@ from drivers.data_at_rest import encryption_of, is_encryption_promised
 from drivers.flash import FlashLife, FlashWear
 from drivers.systemd import notify, watchdog_interval_s
 from hub.core.control.records import Journal
+from hub.core.day_history import DayHistory, HistoryPoint
 from hub.core.gateway import session as states
 from hub.core.gateway.session import Session
 from hub.core.health import Health
@@ -38,7 +39,9 @@ _TOLD_S = 86400.0
 _ROOM_BYTES = 256 * 1024
 _MISSED_AFTER_S = _OLD_AFTER_S = 86400.0
 # What the home's loop may say of strangers, by code of hub/core/health.py.
-PRESSURES = ("adapters-crowded", "adapters-full", "retained-full", "nameless-full", "home-flooded")
+PRESSURES = (
+    "adapters-crowded", "adapters-full", "adapter-out-of-class", "retained-full", "nameless-full", "home-flooded",
+)  # fmt: skip
 STARTS_FILE = "starts"
 _SLOW_MS = 1500.0, 500.0  # a commit, of late: when it is said, and when it is over
 _KNOWN_AFTER = 8  # commits
@@ -77,7 +80,8 @@ def _unwritable(error: Exception, data_dir: Path) -> str:
 class Watched:
     """What is looked after. `probe()`: ask the hub as an engineer would; `set_clock(offset_s, is_trusted)`:
     control's; `internal_errors()`: of the gateway; `pressures()`: bounds that strangers made felt; `is_radio_up()`:
-    whether there is a radio that works; `flash_told`: what the store has of FLASH_ITEM."""
+    whether there is a radio that works; `household()`: the watts that it draws, and those it is held to, None for none;
+    `flash_told`: what the store has of FLASH_ITEM."""
 
     data_dir: Path
     run_dir: Path
@@ -96,6 +100,7 @@ class Watched:
     sessions: Callable[[], list[Session]]
     pressures: Callable[[], dict[str, str]]
     is_radio_up: Callable[[], bool]
+    household: Callable[[], tuple[float | None, float | None]]
     probe: Callable[[], Awaitable[None]]
     start_anew: Callable[[], None]
     flash_told: bytes | None = None
@@ -110,6 +115,7 @@ class Supervision:
         self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
         self._flash = FlashLife(watched.data_dir)
         self._flash_told = watched.flash_told
+        self.history = DayHistory()
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -223,7 +229,7 @@ class Supervision:
         health.set_condition("adapter-silent", bool(gone), plain(", ".join(gone)))
 
     async def _check_queue(self) -> None:
-        """How old the oldest reading is, wherever it waits."""
+        """How old the oldest reading is, wherever it waits; and a row of the day's history."""
         try:
             lanes = await asyncio.wrap_future(self._hub.store.queue_status())
         except StoreError:
@@ -231,6 +237,20 @@ class Supervision:
         oldest_s = float(lanes["readings"]["oldest_s"])
         days = f"{oldest_s / 86400:.1f} days"
         self._hub.health.set_condition("readings-old", oldest_s > _OLD_AFTER_S, f"the oldest for {days}")
+        household_w, limit_w = self._hub.household()
+        self.history.note(
+            HistoryPoint(
+                utc_ms(),
+                lanes["readings"]["pending"],
+                lanes["events"]["pending"],
+                lanes["receipts"]["pending"],
+                lanes["answers"]["pending"],
+                lanes["readings"].get("unsealed", 0),
+                oldest_s,
+                household_w,
+                limit_w,
+            )
+        )
 
     async def _try_custody(self) -> None:
         """Whether a medium that took nothing takes something again: nobody may be asking it to."""

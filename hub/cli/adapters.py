@@ -20,7 +20,10 @@ from hub.cli.offline import ask_or_read
 
 _COLUMNS = (
     "client", "link", "address", "state", "last_seen_s", "queued", "accepted", "repeats", "retransmissions", "lost",
-    "lqi", "rssi",
+    "lqi", "rssi_dbm",
+)  # fmt: skip
+_UNITS = (
+    "", "", "", "", "s", "messages", "messages", "messages", "messages", "times", "of 255", "dBm",
 )  # fmt: skip
 
 
@@ -58,12 +61,12 @@ def adapters(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(rows)
         return FINE
-    with paged(len(rows) + 1):
+    with paged(len(rows) + 2):
         if arguments.wide:
             table = [[*(row.get(column) for column in _COLUMNS), _refused(row)] for row in rows]
-            print_table([*_COLUMNS, "refused"], table)
+            print_table([*_COLUMNS, "refused"], table, units=[*_UNITS, "messages"])
         else:
-            print_table(_NARROW, _narrow(rows))
+            print_table(_NARROW, _narrow(rows), units=("", "", "", "", "messages", "of 255", "messages"))
     return FINE
 
 
@@ -79,6 +82,7 @@ def _is_wanted(arguments: argparse.Namespace, row: dict[str, Any]) -> bool:
 # left is for the reasons of refusals.
 _NARROW = ("client", "link", "state", "seen", "accepted", "lqi", "refused")
 _WIDTH = 79
+_FLOOR = ("", "", "", "", "messages", "of 255")  # what the units take
 
 
 def _narrow(rows: list[dict[str, Any]]) -> list[list[object]]:
@@ -86,7 +90,8 @@ def _narrow(rows: list[dict[str, Any]]) -> list[list[object]]:
     for row in rows:
         seen = "-" if row["last_seen_s"] is None else duration(row["last_seen_s"]).replace(" min", "m").replace(" ", "")
         table.append([row["client"], row["link"], row["state"], seen, row.get("accepted"), row.get("lqi")])
-    widths = [max(len(str(cell)) if cell is not None else 1 for cell in column) for column in zip(_NARROW, *table)]
+    columns = zip(_NARROW, _FLOOR, *table)
+    widths = [max(len(str(cell)) if cell is not None else 1 for cell in column) for column in columns]
     left = _WIDTH - sum(width + 2 for width in widths)
     return [[*cells, _most_refused(row, left)] for cells, row in zip(table, rows)]
 

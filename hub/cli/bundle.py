@@ -97,7 +97,7 @@ def _collect(arguments: argparse.Namespace) -> tuple[str, bytes]:
     config = config_of(arguments)
     parts: dict[str, Any] = {}
     absent = ""
-    for what in ("status", "adapters", "limits", "meter"):
+    for what in ("status", "adapters", "limits", "history", "meter"):
         try:
             parts[what] = ask_daemon(arguments, what)
         except (NoDaemon, RequestRefused) as error:

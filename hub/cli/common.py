@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.app.config import Config, default_path, load_config
+from hub.cli.colour import marked
 from hub.services.admin.client import PATIENT_S, ask
 from hub.wire.printable import one_line
 
@@ -59,10 +60,12 @@ def _still_waiting(waited_s: float) -> None:
         complain("the hub is looking: this takes its time")
 
 
-def say(text: str = "", *, flush: bool = False) -> None:
-    """Print one line. Whoever named a device or sent an alarm may have written anything into it: what is not printable
-    comes out escaped, so that no text of theirs moves the cursor, sets the clipboard or looks like a line of ours."""
-    print(one_line(text), flush=flush)
+def say(text: str = "", *, flush: bool = False, is_marked: bool = False) -> None:
+    """Print one line; `is_marked`: it may begin with a word that says how bad it is (colour.py). Whoever named a device
+    or sent an alarm may have written anything into it: what is not printable comes out escaped, so that no text of
+    theirs moves the cursor, sets the clipboard or looks like a line of ours."""
+    line = one_line(text)
+    print(marked(line) if is_marked else line, flush=flush)
 
 
 def speaks_unicode() -> bool:
@@ -97,11 +100,13 @@ def _cell(value: object) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@") and not is_number else text
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as they need to be, no more."""
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], units: Sequence[str] | None = None) -> None:
+    """Columns as wide as they need to be, no more. `units`: a line below the headers, for columns whose cells and
+    headers do not say what is counted."""
     texts = [[one_line(str(cell)) if cell is not None else "-" for cell in row] for row in rows]
-    widths = [max(len(header), *(len(row[at]) for row in texts), 0) for at, header in enumerate(headers)]
-    for line in ([*headers], *texts):
+    head = [[*headers]] if units is None else [[*headers], [*units]]
+    widths = [max(len(row[at]) for row in (*head, *texts)) for at in range(len(headers))]
+    for line in (*head, *texts):
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 

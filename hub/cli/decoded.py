@@ -38,7 +38,7 @@ class Decoder:
         data = bytes.fromhex(frame["data"])
         kind = frame.get("kind", "mqtt" if frame["side"] == "uplink" else "mqtt-sn")
         try:
-            if frame["size"] > len(data):
+            if frame["size_bytes"] > len(data):
                 raise ValueError(f"cut off: {len(data)} of {frame['bytes']} bytes")
             if kind == "zigbee":
                 return _zigbee(frame["aps"], data)

@@ -29,7 +29,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            say(f"{_MARKS[finding.severity]:8} {finding.check:25} {finding.text}")
+            say(f"{_MARKS[finding.severity]:8} {finding.check:25} {finding.text}", is_marked=True)
             if finding.why:
                 say(f"{'':9} {finding.why}")
             if finding.remedy:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hub.cli.colour import marked
 from hub.cli.common import FINE, PROBLEM, complain, format_time
 from hub.cli.words import pairs, words
 from hub.headend.archive import load, save
@@ -241,7 +242,9 @@ class _Watch:
     def _say(self, kind: str, line: str, **row: Any) -> None:
         """`line` for people; `row` for programs."""
         print(
-            json.dumps({"kind": kind.lower(), "text": line, **row}) if self._as_json else one_line(f"{kind:9} {line}"),
+            json.dumps({"kind": kind.lower(), "text": line, **row})
+            if self._as_json
+            else marked(one_line(f"{kind:9} {line}")),
             flush=True,
         )
 

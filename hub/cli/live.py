@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from hub.cli.colour import marked
+
 _HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def paint(lines: Sequence[str], *, first: bool) -> None:
     """Put a page on the screen in place of the one before: only what is there is written over, so that nothing
     flickers. The lines are printable already."""
+    lines = [marked(line) for line in lines]
     if not sys.stdout.isatty():
         print("\n".join([*([] if first else [""]), *lines]), flush=True)
         return

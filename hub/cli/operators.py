@@ -4,7 +4,18 @@ import argparse
 import sys
 from typing import Any
 
-from hub.cli.common import FINE, PROBLEM, Subparsers, add_verb, ask_daemon, complain, print_json, print_table, say
+from hub.cli.common import (
+    FINE,
+    PROBLEM,
+    Subparsers,
+    add_verb,
+    ask_daemon,
+    complain,
+    format_time,
+    print_json,
+    print_table,
+    say,
+)
 from hub.wire.keys.recovery import MAX_BYTES, BadRecovery, unarmour
 from hub.wire.printable import why
 
@@ -34,7 +45,7 @@ def show(arguments: argparse.Namespace) -> int:
             row["kid"],
             row["name"],
             ", ".join(row["roles"]),
-            row["not_after"] or "",
+            "" if row["not_after"] is None else format_time(row["not_after"] * 1000),
             row["priority"],
             "yes" if row["lpc"] else "",
         )
@@ -45,7 +56,7 @@ def show(arguments: argparse.Namespace) -> int:
     else:
         say("nobody may command this hub")
     if answer["trial_until"]:
-        say(f"on trial until {answer['trial_until']}: one of its admins has to send trust.confirm")
+        say(f"on trial until {format_time(answer['trial_until'] * 1000)}: one of its admins has to send trust.confirm")
     if not answer["admins"]:
         say("no admin is valid: only the manufacturer's word brings another list (meterhub operators recover)")
     return FINE if answer["admins"] else PROBLEM

@@ -65,11 +65,27 @@ def info(arguments: argparse.Namespace) -> int:
         for key, value in pairs(
             {key: value for key, value in radio.items() if key not in ("devices", "firmware")}
         ).items():
-            say(f"{key:12} {value}")
+            say(f"{key:16} {value}{_unit(key, value)}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
-            print_table(["ieee", *next(iter(radio["devices"].values()))], rows)
+            columns = ["ieee", *next(iter(radio["devices"].values()))]
+            print_table(columns, rows, units=[_COLUMN_UNITS.get(column, "") for column in columns])
     return FINE if radio["state"] in ("up", "off") else PROBLEM
+
+
+# What a figure of the radio counts, where its name does not say it.
+_UNITS = {
+    **dict.fromkeys(("frames_in", "frames_out", "dropped", "failed", "too_long", "duplicates", "waiting", "malformed",
+                     "refused"), "frames"),
+    "resets": "times", "resets_last_hour": "times", "retries": "times", "address_conflicts": "times",
+    "members": "devices",
+    "delivered_share": "of 1", "queue_age_s": "s", "move_in_s": "s", "permit_s": "s",
+}  # fmt: skip
+_COLUMN_UNITS = {"lqi": "of 255", "rssi_dbm": "dBm", "delivered_share": "of 1", "depth": "hops"}
+
+
+def _unit(key: str, value: object) -> str:
+    return f" {_UNITS[key]}" if key in _UNITS and value != "-" else ""
 
 
 def firmware(arguments: argparse.Namespace) -> int:
@@ -160,10 +176,13 @@ def scan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(rows)
         return FINE
+    say("channel  energy")
+    say("         of 255")
     for row in rows:
         bar = "#" * (row["energy"] * _BAR // 255)
         say(
-            f"{row['channel']:3} {row['energy']:4} {bar:{_BAR}} {'the network is here' if row['ours'] else ''}".rstrip()
+            f"{row['channel']:<7}  {row['energy']:<6}  {bar:{_BAR}} "
+            f"{'the network is here' if row['ours'] else ''}".rstrip()
         )
     return FINE
 
@@ -181,7 +200,9 @@ def draw(arguments: argparse.Namespace) -> int:
     elif arguments.json:
         print_json(rows)
     elif rows:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        columns = list(rows[0])
+        units = [_COLUMN_UNITS.get(column, "") for column in columns]
+        print_table(columns, [list(row.values()) for row in rows], units=units)
     return FINE
 
 

@@ -1,29 +1,22 @@
 """`meterhub readings`: the readings kept at this hub; also on a stopped hub's database."""
 
 import argparse
-import os
-import shutil
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from hub.cli.common import (
     FINE,
-    PROBLEM,
     Subparsers,
     add_bundle_option,
     add_verb,
-    complain,
     format_time,
     print_csv,
     print_json,
     print_table,
-    say,
-    speaks_unicode,
 )
+from hub.cli.drawing import add_drawing_options, draw, is_drawing
 from hub.cli.moments import moment_ms
 from hub.cli.offline import ask_or_open
-from hub.cli.plot import in_ascii, plot, svg
 from hub.wire.uplink.reading import flags_in_words
 
 
@@ -45,8 +38,7 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--to", dest="to_ms", type=moment_ms, metavar="TIME", help="up to this time")
     parser.add_argument("--limit", type=int, help="at most so many, the newest (default: 1000; with --plot 100000)")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="(default: %(default)s)")
-    parser.add_argument("--plot", action="store_true", help="draw each series in the terminal")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw them into this file, for a report")
+    add_drawing_options(parser, "each series")
     parser.add_argument("--by-day", action="store_true", help="what each register counted on each day, in kWh")
 
 
@@ -56,20 +48,17 @@ def readings(arguments: argparse.Namespace) -> int:
     query = {name: getattr(arguments, name) for name in ("client", "quantity", "from_ms", "to_ms", "limit")}
     query["newest_first"] = True
     if query["limit"] is None:
-        query["limit"] = 100_000 if arguments.plot or arguments.by_day or arguments.svg else 1000
+        query["limit"] = 100_000 if is_drawing(arguments) or arguments.by_day else 1000
     rows = ask_or_open(
         arguments, "readings", lambda view: [reading_row(reading) for reading in view.readings(**query)], **query
     )
     rows.reverse()
-    if arguments.svg is not None:
-        return _draw(arguments.svg, rows)
+    if is_drawing(arguments):
+        return draw(arguments, rows)
     if arguments.by_day:
         return _print_days(arguments, totals_by_day(rows))
     if arguments.json or arguments.format == "json":
         print_json(rows)
-    elif arguments.plot:
-        for line in plot(rows, min(200, shutil.get_terminal_size((80, 24)).columns)):
-            say(line if speaks_unicode() else in_ascii(line))
     elif arguments.format == "csv":
         print_csv(("time", *_COLUMNS), ([format_time(row["t_ms"]), *(row[key] for key in _COLUMNS)] for row in rows))
     else:
@@ -103,17 +92,6 @@ def totals_by_day(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         total["fell"] += step < 0
         last[register] = value
     return [{**total, "kwh": round(total["kwh"], 3)} for _, total in sorted(days.items())]
-
-
-def _draw(file: Path, rows: list[dict[str, Any]]) -> int:
-    try:
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-            opened.write(svg(rows))
-    except OSError as error:
-        complain(f"{file}: {error.strerror or error}; give another place with --svg")
-        return PROBLEM
-    say(f"{file}: {len(rows)} readings")
-    return FINE
 
 
 def _print_days(arguments: argparse.Namespace, totals: list[dict[str, Any]]) -> int:

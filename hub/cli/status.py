@@ -44,7 +44,7 @@ def status(arguments: argparse.Namespace) -> int:
         print_json(answer)
     else:
         for line in page(answer):
-            say(line)
+            say(line, is_marked=True)
     return PROBLEM if any(c["severity"] == "error" for c in answer["conditions"]) else FINE
 
 
@@ -65,13 +65,14 @@ def page(answer: dict[str, Any]) -> Iterator[str]:
             f"         the next attempt in {duration(uplink['next_attempt_s'])}; last: {uplink['last_error'] or '-'}"
         )
     lanes = ", ".join(f"{lane} {figures['pending']}" for lane, figures in answer["queue"].items())
-    yield (f"queue    pending: {lanes}; readings not yet packed: {answer['queue']['readings'].get('unsealed', 0)}")
+    unsealed = answer["queue"]["readings"].get("unsealed", 0)
+    yield (f"queue    messages pending: {lanes}; readings not yet packed: {unsealed}")
     yield (
         f"store    {format_bytes(store['bytes'])} of {format_bytes(store['max_bytes'])}, {store['readings']} readings "
         f"taken, {format_bytes(store['written_bytes'])} written since start"
     )
     channel, pan_id = (radio[name] if radio[name] is not None else "-" for name in ("channel", "pan_id"))
-    yield (f"radio    {radio['state']}  channel {channel}  pan {pan_id}  resets {radio['resets']}")
+    yield (f"radio    {radio['state']}  channel {channel}  pan {pan_id}  {radio['resets']} resets")
     if answer["meter"]["state"] != "off":
         meter = answer["meter"]
         yield (f"meter    {meter['state']}  {meter['protocol'] or '-'}  {meter['ident'] or '-'}")

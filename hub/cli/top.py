@@ -37,20 +37,20 @@ def screen(status: dict[str, Any], rows: list[dict[str, Any]], before: dict[str,
     of each were accepted at the last page."""
     uplink, han, queue = status["uplink"], status["han"], status["queue"]["readings"]
     state = uplink["state"] if uplink.get("next_attempt_s") is None else f"next in {duration(uplink['next_attempt_s'])}"
-    waiting = queue["pending"] + queue.get("unsealed", 0)
     age = f", oldest {duration(queue['oldest_s'])}" if queue["oldest_s"] else ""
     lines = [
         f"{status['hub']}  {status['version']}  up {duration(status['uptime_s'])}  "
         f"{format_bytes(status['process']['rss_bytes'])}  {time.strftime('%H:%M:%S', time.gmtime())} UTC",
         f"uplink {state} {uplink['host'] or '-'}  radio {status['radio']['state']}  meter {status['meter']['state']}  "
         f"limit {status['limit']['state']}",
-        f"readings waiting {waiting}{age}  adapters {han['clients']} here, {han['asleep']} asleep, {han['lost']} lost",
+        f"waiting {queue['pending']} packs, {queue.get('unsealed', 0)} readings{age}  adapters {han['clients']} here, "
+        f"{han['asleep']} asleep, {han['lost']} lost",
     ]
     conditions = status["conditions"]
     lines += [f"{row['severity'].upper():7} {row['text']}" for row in conditions[:_CONDITIONS_MOST]]
     if len(conditions) > _CONDITIONS_MOST:
         lines.append(f"        and {len(conditions) - _CONDITIONS_MOST} more: meterhub status")
-    lines += ["", f"{'client':23} {'state':12} {'seen':>9} {'accepted':>9} {'new':>5} {'refused':>7} {'lqi':>4}"]
+    lines += ["", f"{'client':23} {'state':12} {'seen':>9} {'messages':>9} {'new':>5} {'refused':>7} {'lqi/255':>7}"]
     rows = sorted(rows, key=lambda row: (row["last_seen_s"] is None, row["last_seen_s"] or 0.0))
     room = max(0, height - len(lines) - 2)
     for row in rows[:room]:
@@ -59,7 +59,7 @@ def screen(status: dict[str, Any], rows: list[dict[str, Any]], before: dict[str,
         seen = "-" if row["last_seen_s"] is None else duration(row["last_seen_s"])
         lqi = "-" if row.get("lqi") is None else row["lqi"]
         refused = sum(row["refused"].values())
-        lines.append(f"{row['client']:23} {row['state']:12} {seen:>9} {accepted:>9} {new:>5} {refused:>7} {lqi:>4}")
+        lines.append(f"{row['client']:23} {row['state']:12} {seen:>9} {accepted:>9} {new:>5} {refused:>7} {lqi:>7}")
     if len(rows) > room:
         lines.append(f"and {len(rows) - room} more: meterhub adapters")
     return lines

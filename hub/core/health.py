@@ -447,6 +447,12 @@ CONDITIONS: dict[str, Kind] = {
         ("find the device at that address (meterhub adapters); if it is no adapter, take it off the home's network"),
         why="A device that invents names would take the places of others.",
     ),
+    "adapter-out-of-class": Kind(
+        "warning",
+        "an adapter publishes what the class that it says it is of has not: that is refused",
+        "see what it says of itself (meterhub trace) and set its class right, or replace the adapter",
+        why="A device that gives itself out for another falsifies what the home is said to use.",
+    ),
     "adapters-full": Kind(
         "warning",
         "no place is left for another adapter",

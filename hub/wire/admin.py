@@ -114,12 +114,12 @@ class StoreFigures(TypedDict):
 
 
 class RadioDevice(TypedDict):
-    """How well a device is heard, and what share of what is sent to it arrives."""
+    """How well a device is heard (`lqi`: 0 to 255), and what share of what is sent to it arrives (0 to 1)."""
 
     nwk: str
     lqi: int | None
-    rssi: int | None
-    delivered: float | None
+    rssi_dbm: int | None
+    delivered_share: float | None
 
 
 class DisplayFigures(TypedDict):
@@ -158,7 +158,7 @@ class RadioAnswer(TypedDict):
     ieee: str | None
     resets: int
     resets_last_hour: NotRequired[int]
-    delivered: NotRequired[float | None]
+    delivered_share: NotRequired[float | None]
     queue_age_s: NotRequired[float]
     frames_in: NotRequired[int]
     frames_out: NotRequired[int]
@@ -170,6 +170,7 @@ class RadioAnswer(TypedDict):
     waiting: NotRequired[int]
     malformed: NotRequired[int]
     refused: NotRequired[int]
+    address_conflicts: NotRequired[int]
     members: NotRequired[int]
     permit_s: NotRequired[int]
     move_to: NotRequired[int | None]
@@ -232,22 +233,24 @@ class RegisterRow(TypedDict):
 
 
 class OtherMeterRow(TypedDict):
-    """What the meter passes on of another meter."""
+    """What the meter passes on of another meter: `text` is a decimal number of `unit`."""
 
     client: str
     quantity: str
     text: str
+    unit: str
     at: str
     ago_s: float
 
 
 class MeterAnswer(MeterFigures):
-    """All that the meter says; for whoever stands in front of it."""
+    """All that the meter says; for whoever stands in front of it. `quantities`: decimal text; `units`: theirs."""
 
     path: NotRequired[str]
     number: NotRequired[str]
     check: NotRequired[str]
     quantities: NotRequired[dict[str, str]]
+    units: NotRequired[dict[str, str]]
     others: NotRequired[list[OtherMeterRow]]
     registers: NotRequired[dict[str, RegisterRow]]
     counts: NotRequired[Counters]
@@ -330,7 +333,7 @@ class AdapterRow(TypedDict):
     lost: int
     refused: Counters
     lqi: NotRequired[int | None]
-    rssi: NotRequired[int | None]
+    rssi_dbm: NotRequired[int | None]
     quantities: NotRequired[list[str]]
     withheld: NotRequired[dict[str, str]]
     polled: NotRequired[list[str]]
@@ -425,8 +428,23 @@ class LimitsAnswer(ControlFigures):
     operators: list[OperatorRow]
 
 
+class HistoryRow(TypedDict):
+    """A minute of the last day: messages that waited in each lane, readings not packed yet, the age of the oldest;
+    watts that the household drew and was held to, null where that is not known, or there was no limit."""
+
+    t_ms: int
+    readings: int
+    events: int
+    receipts: int
+    answers: int
+    unsealed: int
+    oldest_s: float
+    household_w: float | None
+    limit_w: float | None
+
+
 class FrameRow(TypedDict):
-    """A frame on either side; `kind`: what `data`, its beginning in hexadecimal, is; `size`: of all of it, bytes;
+    """A frame on either side; `kind`: what `data`, its beginning in hexadecimal, is; `size_bytes`: of all of it;
     `aps`: the header of a Zigbee frame."""
 
     number: int
@@ -435,7 +453,7 @@ class FrameRow(TypedDict):
     way: Literal["in", "out"]
     kind: Literal["mqtt-sn", "mqtt", "zigbee"]
     where: str
-    size: int
+    size_bytes: int
     data: str
     aps: Counters | None
     client: str
@@ -555,6 +573,7 @@ ANSWERS: dict[str, Any] = {
     "readings": list[ReadingRow],
     "events": list[EventRow],
     "limits": LimitsAnswer,
+    "history": list[HistoryRow],
     "meter": MeterAnswer,
     "adapters.forget": ClientAnswer,
     "radio.permit": PermitAnswer,

@@ -42,11 +42,11 @@ def words(hub: Hub, *typed: str) -> list[str]:
 class Terminal:
     """A command on a terminal of 24 lines of 80 characters, and what its screen shows."""
 
-    def __init__(self, command: list[str], lines: int = 24) -> None:
+    def __init__(self, command: list[str], lines: int = 24, **settings: str) -> None:
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
-        environment = {**os.environ, "TERM": "vt100"}
-        for name in ("COLUMNS", "LINES"):
+        environment = {**os.environ, "TERM": "vt100", **settings}
+        for name in {"COLUMNS", "LINES", "NO_COLOR"} - set(settings):
             environment.pop(name, None)
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
@@ -151,12 +151,12 @@ def run(*typed: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_thousand_adapters_fit_are_chosen_and_sorted(crowd: Path) -> None:
     lines = run("adapters", "--bundle", str(crowd)).stdout.splitlines()
-    assert len(lines) == 1001 and max(map(len, lines)) <= 79
+    assert len(lines) == 1002 and max(map(len, lines)) <= 79
     lost = run(
         "adapters", "--bundle", str(crowd), "--state", "lost", "--link", "zigbee", "--sort", "seen"
     ).stdout.splitlines()
-    assert len(lost) == 101 and "number-000000" in lost[1]
-    assert len(run("adapters", "--bundle", str(crowd), "--like", "number-00001").stdout.splitlines()) == 11
+    assert len(lost) == 102 and "number-000000" in lost[2]
+    assert len(run("adapters", "--bundle", str(crowd), "--like", "number-00001").stdout.splitlines()) == 12
     assert "refused" in run("adapters", "--bundle", str(crowd), "--wide").stdout
 
 
@@ -166,7 +166,7 @@ def test_what_is_longer_than_the_screen_goes_through_a_pager(crowd: Path, tmp_pa
     pager.chmod(0o755)
     command = ["env", f"PAGER={pager}", sys.executable, "-m", "hub", "adapters", "--bundle", str(crowd)]
     terminal = Terminal(command)
-    assert "1001" in terminal.until("1001")
+    assert "1002" in terminal.until("1002")
     short = Terminal([*command, "--like", "number-00001"])
     assert "appliance-number-000019" in short.until("appliance-number-000019"), "what fits does not"
 
@@ -185,6 +185,24 @@ def test_top_fits_the_screen_of_a_serial_console(home: Hub) -> None:
     assert terminal.interrupt() == 130
     plain = subprocess.run(words(home, "top", "--rounds", "1"), cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert plain.returncode == 0 and "\x1b" not in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_colour"),
+    [
+        ({"TERM": "xterm-256color"}, True), ({"TERM": "linux"}, True), ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "vt220"}, False), ({"TERM": "dumb"}, False),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_red_for_who_wants_colours(home: Hub, settings: dict[str, str], has_colour: bool) -> None:
+    home.stop()
+    terminal = Terminal(words(home, "doctor"), **settings)
+    shown = terminal.until("systemctl start meterhub")
+    assert ("\x1b[1;31mERROR\x1b[m    daemon" in shown) is has_colour and ("\x1b[32mok\x1b[m " in shown) is has_colour
+    assert has_colour or "\x1b" not in shown
+    terminal.process.wait(20)
+    piped = subprocess.run(words(home, "doctor"), cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
+    assert b"\x1b" not in piped.stdout
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("statsu", "status"), ("radio inof", "info"), ("adapter", "adapters")])

@@ -608,6 +608,7 @@ def test_a_certificate_that_is_not_renewed_and_then_is(
 
 
 @pytest.mark.condition("adapters-crowded")
+@pytest.mark.condition("adapter-out-of-class")
 @pytest.mark.condition("retained-full")
 @pytest.mark.condition("nameless-full")
 def test_bounds_that_somebody_made_felt(make_timed: Make, clock: Clock) -> None:
@@ -619,8 +620,11 @@ def test_bounds_that_somebody_made_felt(make_timed: Make, clock: Clock) -> None:
         topic = adapter.expect(0x0B)[:2]
         adapter.send(0x0C, b"\x30" + topic + adapter.next_msg_id().to_bytes(2, "big") + b"1")
         adapter.expect(0x0D)
+    adapter.send(0x0C, b"\x21\x00\x20" + adapter.next_msg_id().to_bytes(2, "big") + b'{"class":"meter"}')
+    assert adapter.expect(0x0D)[-1] == 3
     clock.pass_time(LOOK_S)
     wait_came("retained-full", hub.conditions)
+    wait_came("adapter-out-of-class", hub.conditions)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.9", 0))
         for number in range(400):
@@ -633,7 +637,7 @@ def test_bounds_that_somebody_made_felt(make_timed: Make, clock: Clock) -> None:
             sock.sendto(b"\x08\x0c\x61\x00\x01\x00\x005", ("127.0.0.1", hub.udp_port))
     wait_came("nameless-full", hub.conditions)
     clock.pass_time(700)
-    for code in ("retained-full", "adapters-crowded", "nameless-full"):
+    for code in ("retained-full", "adapters-crowded", "adapter-out-of-class", "nameless-full"):
         wait_went(code, hub.conditions)
     adapter.close()
 

@@ -47,7 +47,7 @@ def test_an_adapters_readings_and_a_plugs_reach_the_control_point(hub: Hub, cont
     assert events.count("adapter.joined") == 2
     assert not control_point.faults and not control_point.books.missing()
     rows = {row["client"]: row for row in hub.ask("adapters")}
-    assert rows["boiler"]["lqi"] == 180 and rows["boiler"]["rssi"] == -60
+    assert rows["boiler"]["lqi"] == 180 and rows["boiler"]["rssi_dbm"] == -60
     assert rows["boiler"]["link"] == "zigbee" and rows["zb-" + PLUG]["link"] == "zigbee"
     assert hub.cli("radio", "info").returncode == 0
 

@@ -266,7 +266,8 @@ _WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 _TYPED = {
     "status": (0, 1), "adapters": (0,), "queue": (0,), "uplink": (0, 1), "radio info": (0, 1), "limits": (0,),
     "operators list": (1,), "events": (0,), "readings": (0,), "meter": (2,), "trace --seconds 1": (0,), "doctor": (1,),
-    "bundle": (0,), "bundle --text": (0,), "top --rounds 1": (0,), "check-config": (0,), "factory-reset": (1, 2),
+    "bundle": (0,), "bundle --text": (0,), "top --rounds 1": (0,), "check-config": (0,), "config show": (0,),
+    "factory-reset": (1, 2),
 }  # fmt: skip
 
 

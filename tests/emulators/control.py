@@ -138,6 +138,34 @@ class Control:
         self._bench.ncp.air.noise[int(request["channel"])] = int(request["rssi"])
         return None
 
+    async def jam(self, request: Request) -> Request | None:
+        """Somebody else is loud on the network's own channel. "rssi": how loud, dBm; from -60 on frames are lost."""
+        air = self._bench.ncp.air
+        air.noise[air.channel] = int(request["rssi"])
+        return None
+
+    async def conflict(self, request: Request) -> Request | None:
+        """Two devices have one address. "device", "other"."""
+        other = self._device({"device": request["other"]})
+        self._bench.ncp.air.conflict(self._device(request), other, self._now())
+        self._bench.changed()
+        return None
+
+    async def pan_conflict(self, request: Request) -> Request | None:
+        """Another network has our PAN id, and ours takes another. "pan_id": which."""
+        self._bench.ncp.stack.change_pan(int(request["pan_id"]))
+        self._bench.changed()
+        return None
+
+    async def announce(self, request: Request) -> Request | None:
+        """A device says again that it is there, as after a power cut. "times": how often (1)."""
+        device = self._device(request)
+        for _ in range(int(request.get("times", 1))):
+            device.announce()
+        self._bench.ncp.air.speak(device, self._now())
+        self._bench.changed()
+        return None
+
     async def join(self, request: Request) -> Request | None:
         """A device looks for an open network, now or as soon as there is one; it forgets the one it was on."""
         self._bench.ncp.air.join(self._device(request), self._now())
@@ -244,6 +272,10 @@ VERBS: Final[dict[str, Verb]] = {
     "corrupt": Control.corrupt,
     "lose": Control.lose,
     "noise": Control.noise,
+    "jam": Control.jam,
+    "conflict": Control.conflict,
+    "pan-conflict": Control.pan_conflict,
+    "announce": Control.announce,
     "join": Control.join,
     "rejoin": Control.rejoin,
     "leave": Control.leave,

@@ -26,6 +26,20 @@ class LineFault(NamedTuple):
     do: dict[str, Any]
 
 
+class MeshFault(NamedTuple):
+    """Something between the radio and its devices, in the home of tests/drivers/zigbee/test_mesh.py. `seen`: what of
+    the hub's status says so (a counter, or ""); `told`: the event or condition, or "" where the network mends it and
+    nobody is bothered. `back_s`: until every device is served again, after `undo` where that has to come first."""
+
+    name: str
+    do: tuple[dict[str, Any], ...]
+    undo: tuple[dict[str, Any], ...]
+    noticed_s: float
+    back_s: float
+    told: str = ""
+    seen: str = ""
+
+
 RADIO_FAULTS: Final = (
     RadioFault("it resets by itself", {"do": "reset"}, None, 5, 5, ""),
     RadioFault("it loses its supply for a moment", {"do": "power-cycle"}, None, 15, 5, ""),
@@ -53,3 +67,26 @@ LINE_FAULTS: Final = (
     LineFault("every frame comes a fifth of a second late", {"delay_s": 0.2}),
     LineFault("one byte in two thousand is damaged, each way", {"corrupt": 0.0005}),
 )
+
+MESH_FAULTS: Final = (
+    MeshFault(
+        "a router on the way loses its supply", ({"do": "set", "device": "near", "powered": False},), (), 15, 30,
+    ),
+    MeshFault(
+        "two devices have one address", ({"do": "conflict", "device": "boiler-1", "other": "sleeper"},), (), 5, 15,
+        seen="address_conflicts",
+    ),
+    MeshFault(
+        "another network has the home's PAN id", ({"do": "pan-conflict", "pan_id": 0x2222},), (), 5, 30,
+        told="radio.pan_id_changed",
+    ),
+    MeshFault(
+        "half of all frames are lost to somebody else on the channel", ({"do": "jam", "rssi": -50},),
+        ({"do": "jam", "rssi": -95},), 300, 60, told="radio-undelivered",
+    ),
+    MeshFault(
+        "every device announces itself twenty times at once",
+        tuple({"do": "announce", "device": name, "times": 20} for name in ("near", "second", "boiler-1", "sleeper")),
+        (), 5, 15,
+    ),
+)  # fmt: skip

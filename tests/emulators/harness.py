@@ -72,7 +72,8 @@ class Host:
     def open(self, duration_s: int = 60) -> None:
         """Let devices with the well-known key join."""
         self.command("setPolicy", id=0, decision=ALLOW_JOINS)
-        self.command("importTransientKey", eui=b"\xff" * 8, key=WELL_KNOWN_KEY)
+        name = "importTransientKey" if "importTransientKey" in self._names else "addTransientLinkKey"  # before EZSP 12
+        self.command(name, eui=b"\xff" * 8, key=WELL_KNOWN_KEY)
         self.command("permitJoining", duration_s=duration_s)
 
     def named(self, name: str) -> list[Fields]:

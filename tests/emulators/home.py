@@ -13,7 +13,8 @@ A "relay" is a Smart Energy load control device: see ezsp/relay.py.
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
-device), powered, in_range, link_key (32 hex digits, what its install code gives). A plug: manufacturer, model, profile.
+device), powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key
+(32 hex digits, what its install code gives). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 from . import appliances
 from .ezsp.air import Air
-from .ezsp.device import Device
+from .ezsp.device import HUB, Device
 from .ezsp.device import parse_ieee as parse_ieee
 from .ezsp.display import Display
 from .ezsp.player import Player
@@ -57,6 +58,9 @@ def build(entry: dict[str, Any], now: float) -> Device:
     rest = dict(entry)
     kind, ieee, join = rest.pop("kind"), parse_ieee(rest.pop("ieee")), rest.pop("join", True)
     common: dict[str, Any] = {name: rest.pop(name) for name in COMMON if name in rest}
+    if "hears" in rest:
+        common["hears"] = tuple(HUB if name == "hub" else parse_ieee(name) for name in rest.pop("hears"))
+        common["hop"] = common["hears"][0]
     if "link_key" in rest:
         common["link_key"] = bytes.fromhex(rest.pop("link_key"))
     if common.get("poll_s") is not None:

@@ -126,6 +126,46 @@ def kaifa(values: Sequence[int], number: str = "6970631400000001") -> bytes:
     return b"\x0f\x40\x00\x00\x00\x09" + stamp[1:] + b"\x02" + bytes([count]) + rows
 
 
+def pushed_objects(setup: str, values: Sequence[tuple[str, int]], name: str = "EMU1030000000001") -> bytes:
+    """What Swiss meters push: first the list of what is pushed (class, code, attribute, index), then the values alone.
+    `setup`: the code of the push setup; `values`: a number that fits into two bytes is written so for volts and
+    amperes."""
+    objects = [(40, setup), (1, "0-0:42.0.0"), *((3, code) for code, _ in values)]
+    listed = b"".join(
+        b"\x02\x04\x12" + kind.to_bytes(2, "big") + b"\x09\x06" + _code(code) + b"\x0f\x02\x12\x00\x00"
+        for kind, code in objects
+    )
+    told = b"".join(_value(value, 18 if code.split(":")[1][1:4] in ("1.7", "2.7") else 6) for code, value in values)
+    count = bytes([len(objects)])
+    head = b"\x0f\x00\x00\x00\x07\x0c\x07\xe7\x06\x06\x02\x11\x1f\x14\x12\xff\x88\x80"
+    return head + b"\x02" + count + b"\x01" + count + listed + b"\x09" + bytes([len(name)]) + name.encode() + told
+
+
+def bare_pairs(values: Sequence[tuple[str, int]]) -> bytes:
+    """Landis+Gyr's E450 in Austria: codes and values, one behind the other, no scale, no unit; a clock before them."""
+    rows = b"".join(b"\x09\x06" + _code(code) + _value(value, 6) for code, value in values)
+    clock = b"\x09\x0c\x07\xe6\x02\x15\x01\x11\x25\x1e\xff\x80\x00\x00"
+    return b"\x0f\x00\x00\x00\x07\x0c" + clock[2:] + b"\x02" + bytes([1 + 2 * len(values)]) + clock + rows
+
+
+def described(values: Sequence[tuple[str, int]], number: str = "5100000001") -> bytes:
+    """The Czech distributors' interface: (1, list of (attribute descriptor without a tag, value))."""
+    rows = b"\x02\x02\x00\x01" + _code("0-0:96.1.1") + b"\x02\x09" + bytes([len(number)]) + number.encode()
+    rows += b"\x02\x02\x00\x46" + _code("0-0:96.3.10") + b"\x03\x16\x01"
+    rows += b"".join(b"\x02\x02\x00\x03" + _code(code) + b"\x02" + _value(value, 6) for code, value in values)
+    return b"\x0f\x80\x00\x00\x01\x00\x02\x02\x16\x01\x01" + bytes([2 + len(values)]) + rows
+
+
+def blocks(apdu: bytes, *, most: int = 110) -> list[bytes]:
+    """General block transfer, as Landis+Gyr's meters push: each block is a message of its own."""
+    pieces = [apdu[at : at + most] for at in range(0, len(apdu), most)]
+    return [
+        bytes([0xE0, 0xC0 if at == len(pieces) else 0x40])
+        + at.to_bytes(2, "big") + b"\x00\x00" + bytes([len(piece)]) + piece
+        for at, piece in enumerate(pieces, 1)
+    ]  # fmt: skip
+
+
 def hdlc(apdu: bytes, *, most: int = 2000) -> bytes:
     """Frames of type 3 with LLC, in segments of at most `most` bytes."""
     content = b"\xe6\xe7\x00" + apdu
@@ -158,15 +198,20 @@ AUTHENTICATION_KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
 
 
 def enciphered(
-    plain: bytes, counter: int, *, key: bytes = KEY, authentication_key: bytes = AUTHENTICATION_KEY
+    plain: bytes,
+    counter: int,
+    *,
+    key: bytes = KEY,
+    authentication_key: bytes = AUTHENTICATION_KEY,
+    title: bytes = TITLE,
 ) -> bytes:
     """general-glo-ciphering, suite 0, authenticated and encrypted. An empty authentication key: encrypted only."""
     control = 0x30 if authentication_key else 0x20
-    vector = TITLE + counter.to_bytes(4, "big")
+    vector = title + counter.to_bytes(4, "big")
     sealed = AESGCM(key).encrypt(vector, plain, bytes([control]) + authentication_key)
     content = sealed[:-16] + (sealed[-16:-4] if authentication_key else b"")
     length = 5 + len(content)
-    return b"\xdb\x08" + TITLE + b"\x82" + length.to_bytes(2, "big") + bytes([control]) + vector[8:] + content
+    return b"\xdb\x08" + title + b"\x82" + length.to_bytes(2, "big") + bytes([control]) + vector[8:] + content
 
 
 # Linky's TIC (Enedis-NOI-CPT_54E)

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from .faults import LINE_FAULTS, RADIO_FAULTS
+from .faults import LINE_FAULTS, MESH_FAULTS, RADIO_FAULTS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "docs/appliances.md"
@@ -92,6 +92,10 @@ def render() -> str:
         told = f"`{fault.condition}`" if fault.condition else "`radio.down`, `radio.up`"
         lines.append(f"| {fault.name} | {fault.noticed_s:.0f} s | {fault.back_s:.0f} s | {told} |")
     lines += [f"| {fault.name} | | | nothing: the line's protocol mends it |" for fault in LINE_FAULTS]
+    for mesh in MESH_FAULTS:
+        seen = f"nothing; counted as `{mesh.seen}`" if mesh.seen else "nothing: the network mends it"
+        noticed = f"{mesh.noticed_s:.0f} s" if mesh.told or mesh.seen else ""
+        lines.append(f"| {mesh.name} | {noticed} | {mesh.back_s:.0f} s | {f'`{mesh.told}`' if mesh.told else seen} |")
     lines += ["", "## Devices that are played with every change", "", "| device | what comes of it | why it is there |"]
     lines.append("|---|---|---|")
     for path in sorted(DEVICES.glob("*.json")):

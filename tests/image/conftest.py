@@ -52,6 +52,12 @@ def release() -> Path:
 
 
 @pytest.fixture(scope="session")
+def closed_release() -> Path:
+    """The same without a root shell: what goes to homes."""
+    return _build("1.0.0", folder="closed")
+
+
+@pytest.fixture(scope="session")
 def evk_release() -> Path:
     """The same for NXP's board."""
     return _build("1.0.0", board="imx6ul-evk")
@@ -76,10 +82,12 @@ def releases(release: Path) -> Releases:
     return Releases(first, _bundle(second), bundles[0], _bundle(broken), bundles[1], bundles[2])
 
 
-def _build(version: str, *more: str, board: str = BOARD) -> Path:
-    out = ROOT / "build" / "image-test" / board / version
+def _build(version: str, *more: str, board: str = BOARD, folder: str = "") -> Path:
+    """`folder`: of a release as it is shipped; else the serial console is root's, for the tests."""
+    out = ROOT / "build" / "image-test" / board / (folder or version)
     words = [sys.executable, "deploy/build.py", "--board", board, "--version", version, "--out", str(out)]
-    subprocess.run([*words, "--console-root", *more], cwd=ROOT, check=True)
+    console = [] if folder else ["--console-root"]
+    subprocess.run([*words, *console, *more], cwd=ROOT, check=True)
     return out
 
 

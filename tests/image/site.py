@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,26 @@ HOME = {
 
 class Site:
     """One home with its meter, and the utility. Everything lives in `folder` and ends with `close`. `token`: words for
-    the station that say where the device's key is made; none: softhsm2."""
+    the station that say where the device's key is made; none: softhsm2. `toml`: more tables of the hub's configuration,
+    `uplink`: more lines of that table; `station`: more words for the lot's beginning; `broker`: more of its
+    configuration; `home`: what is in the home (None: no radio); `meter`: HOST:PORT of a meter's line; `ssh_port`,
+    `udp_port`: where the board's sshd, and its MQTT-SN over UDP, are to be found."""
 
-    def __init__(self, folder: Path, build: Path, token: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        build: Path,
+        token: Sequence[str] = (),
+        *,
+        toml: str = "",
+        uplink: str = "",
+        station: Sequence[str] = (),
+        broker: str = "",
+        home: Mapping[str, Any] | None = HOME,
+        meter: str | None = None,
+        ssh_port: int | None = None,
+        udp_port: int | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.machine: Machine = machine_of(build, folder / "board")
@@ -57,7 +74,9 @@ class Site:
         self.authority = DevelopmentAuthority(folder / "utility", "utility", ends_in=_YEARS_20)
         self.authority.issue("broker", hosts=["localhost", "127.0.0.1", HOST_ADDRESS], ends_in=_YEARS_20)
         self.authority.issue("headend", ends_in=_YEARS_20)
-        self.broker = Broker(folder / "broker", self.authority)
+        self.broker = Broker(folder / "broker", self.authority, extra=broker)
+        self._toml, self._uplink, self._station = toml, uplink, station
+        self._home, self._meter, self._doors = home, meter, (ssh_port, udp_port)
         self.lot = Lot(folder / "lot")
         self._make_lot(token)
         self.broker.start()
@@ -68,7 +87,7 @@ class Site:
         key = (self.lot.folder / "operators" / f"{self.operator.kid}.key").read_bytes()
         self.operator.key = serialization.load_pem_private_key(key, None)  # type: ignore[assignment]
         self._radio_port = free_port()
-        self._radio = self._start_radio()
+        self._radio = None if home is None else self._start_radio()
         self._qemu: subprocess.Popen[bytes] | None = None
         self.powered_at = 0.0
         self.online_after_s = self.online_cpu_s = 0.0
@@ -79,19 +98,24 @@ class Site:
         """The station's two commands, and what the utility takes of them: the certificates, the operator's key."""
         toml = self.folder / "hub.toml"
         toml.write_text(
-            f'[radio]\npath = "{self.machine.board.radio}"\n\n[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
+            f'{self._radio_table()}[uplink]\nboot_spread_s = 0\nhost = "{HOST_ADDRESS}"\n'
             f'port = {self.broker.port}\nca_file = "/etc/meterhub/ca.pem"\ncert_file = "/etc/meterhub/hub.pem"\n'
-            'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n\n[update]\nkb_s = 0\n'
+            f'key_file = "/etc/meterhub/hub.key"\npack_interval_s = 5\n{self._uplink}\n[update]\nkb_s = 0\n'
+            + self._toml
         )
         self.lot.do(
             "init", "--operator", "grid:limit,price,read,field,admin", "--hub-toml", str(toml),
             "--uplink-ca", str(self.authority.ca_file), "--ntp", f"{HOST_ADDRESS} port {self.clock.port} minpoll 4",
+            *self._station,
         )  # fmt: skip
         assert "1 devices made" in self.lot.do("provision", "--serial", HUB_ID, *token)
         with self.authority.ca_file.open("ab") as file:  # whom the utility's servers let in: this lot's hubs, too
             file.write((self.lot.folder / "ca.pem").read_bytes())
         certificate = self.lot.device(HUB_ID) / "etc-meterhub/hub.pem"
         shutil.copy(certificate, self.authority.directory / f"{HUB_ID}.pem")
+
+    def _radio_table(self) -> str:
+        return "" if self._home is None else f'[radio]\npath = "{self.machine.board.radio}"\n\n'
 
     def provision(self, base: Path | None = None) -> None:
         """What the factory does with a medium."""
@@ -102,7 +126,8 @@ class Site:
     def power_on(self) -> int:
         """Start the board; returns a mark of the console to look from."""
         mark = self.console.mark()
-        command = self.machine.command(f"socket,path={self.console.path}", f"127.0.0.1:{self._radio_port}")
+        radio = None if self._home is None else f"127.0.0.1:{self._radio_port}"
+        command = self.machine.command(f"socket,path={self.console.path}", radio, self._meter, *self._doors)
         log = (self.folder / "qemu.log").open("ab")
         self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
@@ -227,7 +252,7 @@ class Site:
 
     def _start_radio(self) -> "subprocess.Popen[bytes]":
         home = self.folder / "home.json"
-        home.write_text(json.dumps(HOME))
+        home.write_text(json.dumps(self._home))
         words = [sys.executable, "-m", "tests.emulators.serve", "--tcp", f"127.0.0.1:{self._radio_port}"]
         words += ["--home", str(home), "--state", str(self.folder / "radio.json")]
         words += ["--control", str(self.folder / "radio.sock")]
@@ -240,8 +265,9 @@ class Site:
         """End every part."""
         self.power_off()
         self.console.close()
-        self._radio.terminate()
-        self._radio.wait()
+        if self._radio is not None:
+            self._radio.terminate()
+            self._radio.wait()
         self.control_point.stop()
         self.broker.stop()
         self.clock.close()

@@ -58,7 +58,8 @@ class Case(NamedTuple):
 _ASKED = (
     "status", "adapters", "queue", "uplink", "readings", "readings --format csv", "readings --plot", "events", "limits",
     "operators list", "radio info", "meter", "doctor", "adapters --wide --sort seen",
-    "events --since 10m --event hub", "readings --by-day", "config show", "top --rounds 1",
+    "events --since 10m --event hub", "readings --by-day", "config show", "top --rounds 1", "queue --plot",
+    "limits --plot",
 )  # fmt: skip
 _WITH_JSON = (
     "status", "adapters", "queue", "uplink", "readings", "events", "limits", "operators list", "radio info", "meter",
@@ -325,7 +326,10 @@ def transcript(case: Case, said: Said, directory: Path) -> str:
 
 
 _IN_ANY_ORDER = ("readings", "events", "adapters")  # who was heard first is not the same twice
-_NEVER_THE_SAME = ("top", "trace", "readings --plot", "headend watch", "headend keep", "radio map", "radio scan", "run")
+_NEVER_THE_SAME = (
+    "top", "trace", "readings --plot", "queue --plot", "limits --plot", "headend watch", "headend keep", "radio map",
+    "radio scan", "run",
+)  # fmt: skip
 
 
 def is_compared(case: Case) -> bool:

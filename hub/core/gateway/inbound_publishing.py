@@ -11,6 +11,7 @@ from hub.core.gateway.outbound_publishing import OutboundPublishing
 from hub.core.gateway.router import Completion, Publication, Router
 from hub.core.gateway.session import SeenEntry, Session
 from hub.core.records import EventRecorded, ForwardQueued, Peer, RetainedSet, Sample, Seen
+from hub.wire.device_class import METER, NOT_PUBLISHED, class_of, may_publish
 from hub.wire.mqttsn.messages import (
     ACCEPTED,
     CONGESTION,
@@ -28,6 +29,7 @@ from hub.wire.mqttsn.topics import (
     ABOUT,
     ALARM,
     FORBIDDEN,
+    OUT_OF_CLASS,
     PLAIN,
     READING,
     TOO_MANY,
@@ -42,12 +44,14 @@ from hub.wire.uplink.reading import BadReading, parse_payload
 
 _MAX_ALARM_BYTES = 256
 _MAX_ROUTES = 256  # remembered per client: there are nine thousand short topics
+_MAX_TOLD = 512  # quantities that somebody's class has not, each told once
 _UNKNOWN = Route("", UNKNOWN)
 # A publish that goes no further: the return code, and the reason it is counted under.
 _REFUSED = {
     UNKNOWN: (INVALID_TOPIC_ID, "unknown-topic-id"),
     FORBIDDEN: (NOT_SUPPORTED, "forbidden-topic"),
     TOO_MANY: (NOT_SUPPORTED, "too-many-quantities"),
+    OUT_OF_CLASS: (NOT_SUPPORTED, "out-of-class"),
 }
 _ABOUT = "about/"
 _new = tuple.__new__  # makes a named tuple in less than half the time; for the records that each reading costs
@@ -83,7 +87,7 @@ class InboundPublishing:
         key = message.topic_id_type << 16 | message.topic_id
         route = session.routes.get(key)
         if route is None:
-            route = self.bound(session, self.resolve(session, session.client_id, message))
+            route = self.bound(session, self.resolve(session, session.client_id, message), now)
             if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
                 session.routes[key] = route
         qos = message.qos
@@ -117,18 +121,34 @@ class InboundPublishing:
             topic = short_topic(message.topic_id)
         return _UNKNOWN if topic is None else route_for(client_id, topic)
 
-    def bound(self, session: Session, route: Route) -> Route:
-        """The route, or TOO_MANY where it is a reading of one quantity more than a client may have.
+    def bound(self, session: Session, route: Route, now: float) -> Route:
+        """The route; OUT_OF_CLASS where it is a reading that the client's class has not, TOO_MANY where it is a reading
+        of one quantity more than a client may have.
 
         Each is a series in the store for as long as its readings are, whatever topics a clean session has forgotten: a
         client that invents names must not use up those of the home. Asked once for each topic id, not for each publish.
         """
+        route = self._of_its_class(session.client_id, route, now)
         if route.kind != READING or route.quantity in session.quantities:
             return route
         if len(session.quantities) >= self._router.config.limits.quantities_per_client:
             return Route(route.topic, TOO_MANY)
         session.quantities = (*session.quantities, route.quantity)
         return route
+
+    def _of_its_class(self, client_id: str, route: Route, now: float) -> Route:
+        """The route, or OUT_OF_CLASS: what an appliance said that it is has no such quantity (device_class.py)."""
+        router = self._router
+        class_name = router.classes.get(client_id, "")
+        if route.kind != READING or not class_name or may_publish(class_name, route.quantity):
+            return route
+        router.feel("adapter-out-of-class", now, f"{client_id}: {route.quantity} of a {class_name}")
+        told = (client_id, route.quantity)
+        if told not in router.told_out_of_class and len(router.told_out_of_class) < _MAX_TOLD:
+            router.told_out_of_class.add(told)
+            reason = f"a {class_name} has none"
+            router.record_adapter_event("adapter.withheld", now, client_id, quantity=route.quantity, reason=reason)
+        return Route(route.topic, OUT_OF_CLASS)
 
     def _take_custody(self, session: Session, route: Route, message: Publish, now: float) -> None:
         """QoS 1 and 2: recognise a repeat, else record everything and owe the answer until it is durable."""
@@ -189,6 +209,9 @@ class InboundPublishing:
         readings). Raises NotAdmitted, with nothing recorded."""
         if route.kind == ABOUT:
             retain = True  # what an appliance is: always, though its adapter may forget the flag (design 3.2)
+            if class_of(payload) == METER:
+                self._router.feel("adapter-out-of-class", now, f"{client_id} says that it is the meter")
+                raise NotAdmitted("out-of-class", NOT_SUPPORTED)
         if retain:
             full = self._why_not_retained(client_id, route, payload)
             if full:
@@ -337,6 +360,22 @@ class InboundPublishing:
             router.retained[topic] = (payload, max(qos, 0))
             router.abouts += is_about
             router.retained_bytes += 0 if is_about else len(payload)
+        if is_about:
+            self._note_class(topic[len(_ABOUT) :], class_of(payload))
+
+    def _note_class(self, client_id: str, class_name: str) -> None:
+        """An appliance said what it is: from now on that says what it may publish."""
+        router = self._router
+        known = class_name if class_name in NOT_PUBLISHED else ""
+        if router.classes.get(client_id, "") == known:
+            return
+        if known:
+            router.classes[client_id] = known
+        else:
+            del router.classes[client_id]
+        session = router.sessions.get(client_id)
+        if session is not None:
+            session.routes.clear()
 
     def restore_retained(self, topic: str, payload: bytes, qos: int) -> None:
         """Take up a retained message of the last run."""
@@ -364,7 +403,7 @@ class InboundPublishing:
         if rate is not None and not allowance.spend(rate, now):
             self._router.refuse(None, "rate")
             return
-        route = self.resolve(None, client_id, message)
+        route = self._of_its_class(client_id, self.resolve(None, client_id, message), now)
         if route.kind in _REFUSED:
             self._router.refuse(None, _REFUSED[route.kind][1])
             return
@@ -410,7 +449,7 @@ class InboundPublishing:
         if session.will is None:
             return
         topic, payload, qos, retained = session.will
-        route = self.bound(session, route_for(session.client_id, topic))
+        route = self.bound(session, route_for(session.client_id, topic), now)
         before = len(self._router.batch.changes)
         if route.kind in _REFUSED:
             self._router.refuse(session, _REFUSED[route.kind][1])

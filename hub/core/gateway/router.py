@@ -87,6 +87,8 @@ class Router:
         self.subscriptions = Subscriptions()
         self.retained: dict[str, tuple[bytes, int]] = {}
         self.retained_bytes = 0
+        self.classes: dict[str, str] = {}  # of clients whose class says what they may publish (hub/wire/device_class)
+        self.told_out_of_class: set[tuple[str, str]] = set()  # client, quantity
         self.abouts = 0  # of the retained ones, those that say what an appliance is
         self.retaining: Counter[str] = Counter()  # new topics whose retained message is not durable yet
         self.nameless_retained = 0  # by senders without a session, in this run

@@ -10,6 +10,7 @@ from drivers.clock import Clock
 from drivers.flash import FlashWear
 from drivers.radio import Radio
 from hub.core.control.controller import Controller
+from hub.core.day_history import DayHistory
 from hub.core.gateway.gateway import Gateway
 from hub.core.health import Health
 from store import Store
@@ -95,4 +96,5 @@ class Asked:
     start_anew: Callable[[], None]
     reload: Callable[[], "ReloadAnswer"]
     flash: Callable[[], FlashWear]
+    history: Callable[[], DayHistory]
     changes: Callable[[], dict[str, Any]]  # settings that commands have set

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         EventRow,
         FlashFigures,
         HanFigures,
+        HistoryRow,
         LimitsAnswer,
         MeterAnswer,
         MoveAnswer,
@@ -90,6 +91,7 @@ class Queries:
             "readings": self.readings,
             "events": self.events,
             "limits": self.limits,
+            "history": self.history,
             "meter": self.meter,
             "adapters.forget": self.adapters_forget,
             "radio.permit": self.radio_permit,
@@ -211,6 +213,10 @@ class Queries:
             ],
         }  # fmt: skip
 
+    async def history(self, _request: dict[str, Any]) -> "list[HistoryRow]":
+        """The last day, a row a minute: what waited, what the household drew and was held to."""
+        return [cast("HistoryRow", point._asdict()) for point in self._hub.history()]
+
     async def trace(self, request: dict[str, Any]) -> "TraceAnswer":
         return self._hub.trace.look(_whole(request, "after", -1))
 
@@ -313,5 +319,5 @@ def _adapter_row(session: Session, now: float, on_air: "dict[str, RadioDevice]")
         "lost": stats.lost,
         "refused": dict(stats.refused),
         "lqi": None if heard is None else heard["lqi"],
-        "rssi": None if heard is None else heard["rssi"],
+        "rssi_dbm": None if heard is None else heard["rssi_dbm"],
     }

@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     way: str
     kind: str
     where: str
-    size: int
+    size_bytes: int
     data: bytes  # its beginning
     aps: dict[str, int] | None = None
 

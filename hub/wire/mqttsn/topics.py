@@ -28,6 +28,8 @@ PREDEFINED = {
     0x0044: "home/limit",
 }
 
+# What the hub's own meter port publishes as (design 3.2): the meter, and what it passes on from others.
+_METERS = frozenset(("meter", "meter-gas", "meter-water", "meter-heat"))
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,23}\Z")
 _HUB_ONLY = re.compile(r"(control|home)(/|\Z)|(price|weather|time)\Z")
 _OWN_ONLY = re.compile(r"(?:about|alarm)(?:/(.*))?\Z", re.DOTALL)
@@ -36,7 +38,7 @@ MAX_TOPIC_BYTES = 255
 
 # What a publish to a topic becomes besides a local message.
 READING, ALARM, ABOUT, PLAIN = "reading", "alarm", "about", "plain"
-FORBIDDEN, UNKNOWN, TOO_MANY = "forbidden", "unknown", "too-many"
+FORBIDDEN, UNKNOWN, TOO_MANY, OUT_OF_CLASS = "forbidden", "unknown", "too-many", "out-of-class"
 
 
 class Route:
@@ -57,8 +59,8 @@ def is_client_id(client_id: str) -> bool:
 
 
 def is_reserved_client_id(client_id: str) -> bool:
-    """Names that belong to ZCL devices, nameless UDP senders and the meter itself: no adapter may connect as one."""
-    return client_id == "meter" or client_id.startswith(("zb-", "udp-"))
+    """Names that belong to ZCL devices, nameless UDP senders and the meters: no adapter may connect as one."""
+    return client_id in _METERS or client_id.startswith(("zb-", "udp-"))
 
 
 def is_topic_name(topic: str) -> bool:

@@ -34,6 +34,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # The network will move to another channel. reason: "asked", or "noise" (ours was taken for days).
     "radio.channel_planned": ("to", "in_s", "reason"),
     "radio.channel_moved": ("channel", "before"),
+    "radio.pan_id_changed": ("pan_id", "before"),
     "uplink.up": ("host", "protocol"),
     "certificate.expires_soon": ("not_after", "days"),  # once a day from 60 days before
     "certificate.renewed": ("not_after", "x5c"),  # x5c: the chain, DER, the hub's own first (RFC 9360 section 2)

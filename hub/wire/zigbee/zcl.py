@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 REPORT_ATTRIBUTES, DEFAULT_RESPONSE = 0x0A, 0x0B
 IAS_ZONE = 0x0500
+POLL_CONTROL, CHECK_IN = 0x0020, 0x00
 STATUS_CHANGE, ENROLL_REQUEST, ENROLL_RESPONSE = 0x00, 0x01, 0x00
 
 _FOR_CLUSTER, _MANUFACTURER, _FROM_SERVER, _NO_DEFAULT_RESPONSE = 0x01, 0x04, 0x08, 0x10
@@ -153,3 +154,16 @@ def status_response(tsn: int, command: int, status: int) -> bytes:
 def enroll_response(tsn: int, zone_id: int) -> bytes:
     """Zone Enroll Response (8.2.2.3.1): success, and the number that the zone has from now on."""
     return bytes((_FOR_CLUSTER | _NO_DEFAULT_RESPONSE, tsn, ENROLL_RESPONSE, _SUCCESS, zone_id))
+
+
+def is_check_in(cluster_id: int, frame: bytes) -> bool:
+    """Whether a sleeping device says that it is awake for a moment (Poll Control, 3.16.5.3.1)."""
+    control = _FOR_CLUSTER | _FROM_SERVER
+    is_command = len(frame) >= 3 and frame[0] & (control | _MANUFACTURER) == control
+    return cluster_id == POLL_CONTROL and is_command and frame[2] == CHECK_IN
+
+
+def check_in_response(tsn: int, stay_awake: bool) -> bytes:
+    """Check-in Response (3.16.5.4.2): to ask its parent more often for its own default time, or to sleep on."""
+    timeout = b"\x00\x00"  # quarters of a second; 0: as long as the device has it by itself
+    return bytes((_FOR_CLUSTER | _NO_DEFAULT_RESPONSE, tsn, CHECK_IN, stay_awake)) + timeout

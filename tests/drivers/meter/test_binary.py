@@ -15,12 +15,16 @@ from tests.emulators.meter_telegrams import (
     AUTHENTICATION_KEY,
     KEY,
     Entry,
+    bare_pairs,
+    blocks,
+    described,
     enciphered,
     hdlc,
     kaifa,
     kamstrup,
     mbus,
     notification,
+    pushed_objects,
     sml_file,
     tic,
 )
@@ -138,6 +142,84 @@ def test_kaifas_lists() -> None:
     assert isinstance(other, Unreadable), "500 of what, a meter that never said its name does not say"
 
 
+OBJECTS = [
+    ("1-1:1.8.0", 21956), ("1-1:2.8.0", 4547), ("1-1:1.8.1", 20000), ("1-1:3.8.0", 27256), ("1-0:1.7.0", 11),
+    ("1-0:2.7.0", 0), ("1-0:32.7.0", 2357), ("1-0:31.7.0", 6),
+]  # fmt: skip
+OBJECTS_SAY = {
+    "energy": "21956", "energy.export": "4547", "energy.t1": "20000", "reactive_energy": "27256", "power": "11",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setup", "more"),
+    [
+        ("0-6:25.9.0", {"voltage.l1": "235.7", "current.l1": "0.06"}),
+        ("0-8:25.9.0", {"voltage.l1": "2357"}),  # whole volts; hundredths of an ampere or whole ones, nobody says
+    ],
+)
+def test_a_list_of_objects_and_their_values(setup: str, more: dict[str, str]) -> None:
+    meaning = meant(Dlms(), hdlc(pushed_objects(setup, OBJECTS), most=200), 7)
+    assert meaning.values == {**OBJECTS_SAY, **more} and meaning.number == "EMU1030000000001"
+
+
+def test_a_list_of_objects_of_a_meter_whose_scales_nobody_tells_says_nothing() -> None:
+    told = reasons(Dlms(), hdlc(pushed_objects("0-5:25.9.0", OBJECTS)))
+    assert told == ["DLMS, no register with a code, a scale and a unit"]
+
+
+def test_a_push_in_blocks() -> None:
+    sent = blocks(pushed_objects("0-6:25.9.0", OBJECTS), most=80)
+    assert len(sent) > 3
+    dlms = Dlms()
+    for _ in range(2):
+        assert meant(dlms, b"".join(map(hdlc, sent)), 11).values["energy"] == "21956"
+    sealed = blocks(enciphered(pushed_objects("0-6:25.9.0", OBJECTS), 7))
+    assert meant(Dlms(Keys(KEY)), b"".join(map(hdlc, sealed))).values["energy"] == "21956"
+
+
+@pytest.mark.parametrize("order", [[0, 1, 1, 2, 3], [0, 2, 3], [1, 2, 3], [0, 1, 3], [0, 1, 2, 0]])
+def test_a_push_of_which_a_block_is_lost_or_comes_twice_says_nothing(order: list[int]) -> None:
+    sent = blocks(pushed_objects("0-6:25.9.0", OBJECTS), most=80)
+    assert len(sent) == 4
+    dlms = Dlms()
+    found = dlms.receive(b"".join(hdlc(sent[at]) for at in order), 0.0) + dlms.handle_timer(5.0)
+    assert found and all(isinstance(item, Bad) for item in found)
+
+
+@pytest.mark.parametrize(
+    "block", [b"\xe0", b"\xe0\x40\0\1\0\0", b"\xe0\xc0\0\1\0\0\x05abc", b"\xe0\xc0\0\1\0\0\x02\xe0\xc0"]
+)
+def test_a_block_that_is_none(block: bytes) -> None:
+    found = Dlms().receive(hdlc(block), 0.0)
+    assert found and all(isinstance(item, Bad) for item in found)
+
+
+PAIRS = [("1-0:1.8.0", 4408736), ("1-0:1.8.1", 3593919), ("1-0:1.8.2", 814817), ("1-0:1.7.0", 2893), ("1-0:2.7.0", 0)]
+PAIRS_SAY = {"energy": "4408736", "energy.t1": "3593919", "energy.t2": "814817", "power": "2893"}
+
+
+def test_pairs_without_scale_are_read_of_the_maker_that_documents_them() -> None:
+    data = hdlc(enciphered(bare_pairs(PAIRS), 7, title=b"LGZ\0\0\0\0\1"))
+    assert meant(Dlms(Keys(KEY)), data).values == PAIRS_SAY
+    other = hdlc(enciphered(bare_pairs(PAIRS), 7))
+    assert reasons(Dlms(Keys(KEY)), other) == ["DLMS, no register with a code, a scale and a unit"]
+
+
+def test_the_czech_interface() -> None:
+    meaning = meant(Dlms(), hdlc(described(PAIRS)), 13)
+    assert meaning.values == PAIRS_SAY and meaning.number == "5100000001"
+
+
+def test_a_code_whose_tag_and_length_are_changed_about() -> None:
+    entries: list[Entry] = [("1-0:1.7.0", W, 0, 560), ("1-0:31.7.0", A, -2, 244), ("0-0:1.8.0", WH, 0, 34479)]
+    data = notification(entries, number="40799390\0\0\0\0", version="EMBRIQ_V1_1")
+    wrong = data.replace(b"\x09\x06\x01\x00\x1f\x07", b"\x06\x09\x01\x00\x1f\x07")
+    assert wrong != data
+    meaning = meant(Dlms(), hdlc(wrong))
+    assert meaning.values == {"power": "560", "current.l1": "2.44", "energy": "34479"} and meaning.number == "40799390"
+
+
 @pytest.mark.parametrize("frame", [hdlc, mbus])
 @pytest.mark.parametrize("authentication_key", [AUTHENTICATION_KEY, b"", bytes(range(16))])
 def test_an_enciphered_push(frame: "object", authentication_key: bytes) -> None:
@@ -219,6 +301,14 @@ STANDARD: Groups = [
 ]  # fmt: skip
 
 
+THREE_PHASES: Groups = [
+    *STANDARD[:4], ("IRMS1", "002"), ("IRMS2", "001"), ("IRMS3", "004"), ("URMS1", "234"), ("URMS2", "240"),
+    ("URMS3", "231"), ("SMAXSN1", "E210415052715", "02892"), ("SMAXSN-1", "E210414032733", "05487"),
+    ("SMAXSN1-1", "E210414052143", "02196"), ("SMAXSN3-1", "E210414114344", "02561"),
+    ("MSG1", "PAS DE          MESSAGE         "), ("PJOURF+1", "00008001" + " NONUTILE" * 10),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("parity", [bytes, even])
 @pytest.mark.parametrize(
     ("groups", "standard", "values"),
@@ -229,8 +319,10 @@ STANDARD: Groups = [
         (STANDARD, True, {"energy": "1234567", "energy.t1": "1000000", "energy.t2": "234567", "energy.export": "42",
                           "reactive_energy": "11", "reactive_energy.export": "5", "current.l1": "2", "voltage.l1":
                           "231"}),
+        (THREE_PHASES, True, {"energy": "1234567", "current.l1": "2", "current.l2": "1", "current.l3": "4",
+                              "voltage.l1": "234", "voltage.l2": "240", "voltage.l3": "231"}),
     ],
-    ids=["base", "off-peak", "tempo", "standard"],
+    ids=["base", "off-peak", "tempo", "standard", "three phases"],
 )  # fmt: skip
 def test_linkys_frames(parity: "object", groups: Groups, standard: bool, values: dict[str, str]) -> None:
     assert callable(parity)

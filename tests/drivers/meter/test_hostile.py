@@ -18,17 +18,20 @@ from drivers.meter.quantities import QUANTITIES, codes_of, meaning_of
 from drivers.meter.reader import MeterReader
 from drivers.meter.records import Framer, Readout
 from hub.wire.uplink.reading import is_quantity, parse_payload, unit_of
-from tests.drivers.meter.test_binary import BASE, PUSHED, REGISTERS, STANDARD
+from tests.drivers.meter.test_binary import BASE, OBJECTS, PAIRS, PUSHED, REGISTERS, STANDARD
 from tests.drivers.meter.test_telegrams import d0, p1
 from tests.emulators.meter import even, p1_telegram
 from tests.emulators.meter_telegrams import (
     KEY,
+    blocks,
+    described,
     enciphered,
     hdlc,
     kaifa,
     kamstrup,
     mbus,
     notification,
+    pushed_objects,
     sml_file,
 )
 from tests.emulators.meter_telegrams import (
@@ -53,6 +56,8 @@ SEEDS: dict[str, tuple[str, bytes]] = {
     "p1, enciphered": ("dlms", enciphered(p1_telegram(500), 7)),
     "kamstrup": ("dlms", hdlc(kamstrup([("1.7.0", 500), ("1.8.0", 7745250)]))),
     "kaifa": ("dlms", hdlc(kaifa([500, 0, 0, 0, 2000, 2301]))),
+    "objects in blocks": ("dlms", b"".join(map(hdlc, blocks(pushed_objects("0-6:25.9.0", OBJECTS), most=80)))),
+    "described": ("dlms", hdlc(described(PAIRS))),
     "tic": ("tic", even(tic_frame(BASE))),
     "tic, no parity": ("tic", tic_frame(BASE)),
     "tic, standard": ("tic", tic_frame(STANDARD, standard=True)),

@@ -13,11 +13,34 @@ from drivers.meter.iec62056 import IDLE, TRANSITIONS
 from drivers.meter.listener import PROTOCOLS, Listener, Setting
 from drivers.meter.reader import MeterReader
 from drivers.meter.records import Bad, Readout, SetLine, Unreadable
-from tests.drivers.meter.test_binary import BASE, OFF_PEAK, PUSHED, REGISTERS, STANDARD
+from tests.drivers.meter.test_binary import (
+    BASE,
+    OBJECTS,
+    OFF_PEAK,
+    PAIRS,
+    PUSHED,
+    REGISTERS,
+    STANDARD,
+    THREE_PHASES,
+)
 from tests.drivers.meter.test_telegrams import p1
 from tests.emulators.meter import p1_telegram
 from tests.emulators.meter_line import Answering, Line, Pushing, Spoil, play
-from tests.emulators.meter_telegrams import KEY, enciphered, hdlc, kaifa, kamstrup, mbus, notification, sml_file, tic
+from tests.emulators.meter_telegrams import (
+    KEY,
+    bare_pairs,
+    blocks,
+    described,
+    enciphered,
+    hdlc,
+    kaifa,
+    kamstrup,
+    mbus,
+    notification,
+    pushed_objects,
+    sml_file,
+    tic,
+)
 
 WITHIN_S = 60.0
 P1 = p1_telegram(1234, 0)
@@ -29,6 +52,8 @@ READ_OUT = ["F.F(00)", "0.0.0(00012345)", "1.8.0(0012345.678*kWh)", "16.7.0(-00.
 PUSHED_READ_OUT = b"/ESY5Q3D V3\r\n\r\n1-0:0.0.0*255(1234)\r\n1-0:1.8.0*255(0012345.678*kWh)\r\n!\r\n"
 HAGER = b"/HAG5eHZ010C\r\n1-0:0.0.0*255(1095110000006703)\r\n1-0:1.8.1*255(000065.7067)\r\n!\r\n"
 KEYS = Keys(KEY)
+OBJECTS_PUSH = pushed_objects("0-6:25.9.0", OBJECTS)
+LANDIS = enciphered(bare_pairs(PAIRS), 7, title=b"LGZ\0\0\0\0\1")
 
 
 class Speaker(NamedTuple):
@@ -75,10 +100,18 @@ SPEAKERS = [
             keys=KEYS),
     Speaker("Austria, HDLC at 9600", pushing(SLOW, hdlc(enciphered(PUSH, 7)), every_s=5), "dlms", "power", "1122",
             keys=KEYS),
+    Speaker("Austria, Landis+Gyr", pushing(Line(2400, "E"), b"".join(map(hdlc, blocks(LANDIS))), every_s=5), "dlms",
+            "energy", "4408736", keys=KEYS),
+    Speaker("Switzerland, in blocks", pushing(Line(2400, "E"), b"".join(map(hdlc, blocks(OBJECTS_PUSH))), every_s=5),
+            "dlms", "energy", "21956"),
+    Speaker("Switzerland, fast", pushing(FAST, hdlc(OBJECTS_PUSH, most=150), every_s=5), "dlms", "energy", "21956"),
+    Speaker("Czechia", pushing(SLOW, hdlc(described(PAIRS)), every_s=9), "dlms", "power", "2893"),
     Speaker("Luxembourg", pushing(FAST, enciphered(P1, 7), every_s=10), "p1", "power", "1234", keys=KEYS),
     Speaker("Linky, historic", pushing(Line(1200, "7E"), tic(BASE), every_s=1.6), "tic", "energy", "7191269"),
     Speaker("Linky, off-peak", pushing(Line(1200, "7E"), tic(OFF_PEAK), every_s=1.6), "tic", "energy", "300000"),
     Speaker("Linky, standard", pushing(SEVEN, tic(STANDARD, standard=True), every_s=1.5), "tic", "energy", "1234567"),
+    Speaker("Linky, three phases", pushing(SEVEN, tic(THREE_PHASES, standard=True), every_s=1.8), "tic", "voltage.l3",
+            "231"),
     Speaker("read-out, mode C", answering(), "iec62056-21", "power", "-420"),
     Speaker("read-out, mode C at 19200", answering(fast=19200), "iec62056-21", "power", "-420"),
     Speaker("read-out, mode C at 300", answering(fast=300), "iec62056-21", "power", "-420"),
@@ -176,6 +209,8 @@ def test_through_a_bad_cable_it_says_nothing_wrong(speaker: Speaker, spoil: Spoi
         (mbus(enciphered(PUSH, 7)), Line(2400, "E"), Keys(bytes(16)), "DLMS, encrypted, the key does not fit"),
         (hdlc(b"\x0f\0\0\0\0\0\x02\x01\x06\0\0\0\1"), Line(2400), None,
          "DLMS, no register with a code, a scale and a unit"),
+        (b"\x68\x0b\x0b\x68\x08\x01\x72\x78\x56\x34\x12\x24\x23\x01\x02\xd9\x16", Line(2400, "E"), None,
+         "M-Bus, and not DLMS in it"),
     ],
 )  # fmt: skip
 def test_what_speaks_and_cannot_be_read_is_said(telegram: bytes, line: Line, keys: Keys | None, reason: str) -> None:

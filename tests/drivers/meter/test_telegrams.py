@@ -31,6 +31,11 @@ def d0_tight(*lines: str) -> bytes:
     return b"/EMU5METER\r\n\x02" + body + bytes([bcc(body)])
 
 
+def d0_joined(*lines: str) -> bytes:
+    body = "\r\n".join(lines).encode() + b"!\r\n\x03"
+    return b"/EMU5METER\r\n\x02" + body + bytes([bcc(body)])
+
+
 def unpadded() -> bytes:
     """A telegram whose CRC begins with a zero, which the meter does not write."""
     for count in range(100_000):
@@ -104,10 +109,14 @@ CASES = [
     Case("a period that is now", p1("1-0:1.7.0*255(1*kW)", "1-0:2.7.0.255(0*kW)"), {"power": "1000"}),
     Case("a period that is past", p1("1-0:1.8.0*01(1*kWh)", "1-0:1.8.0&02(1*kWh)", "1-0:1.8.0(9*kWh)"),
          {"energy": "9000"}),
+    Case("a group that is not used", p1("1-0:1.7.255*255(-000142.30*W)", "1-0:21.7.255*255(-000073.69*W)"),
+         {"power": "-142.3", "power.l1": "-73.69"}),
     Case("no medium", p1("1.8.0(1*kWh)", "32.7.0(230*V)"), {"energy": "1000", "voltage.l1": "230"}),
     Case("codes of two groups", p1("32.7(241*V)", "1.8(5*kWh)"), {"voltage.l1": "241", "energy": "5000"}),
     Case("several sets a line", p1("1.8.1(1*kWh)1.8.2(2*kWh)32.7(241*V)"),
          {"energy": "3000", "energy.t1": "1000", "energy.t2": "2000", "voltage.l1": "241"}),
+    Case("a set whose code has one group", p1("0.0(1)F(0)1.8.1(1*kWh)9.20(64030874)32.7(241*V)"),
+         {"energy": "1000", "energy.t1": "1000", "voltage.l1": "241"}),
     Case("a decimal comma", p1("1-0:1.8.0(000123,456*kWh)"), {"energy": "123456"}),
     Case("no unit, with a fraction", p1("1-0:1.8.1*255(000065.7067)", "1-0:2.8.1*255(000000.0000)"),
          {"energy": "65706.7", "energy.t1": "65706.7", "energy.export": "0", "energy.export.t1": "0"}),
@@ -138,6 +147,8 @@ CASES = [
     Case("a read-out with BCC", d0("0.0.0(123)", "1.8.0(0000.5*kWh)"), {"energy": "500"}),
     Case("a read-out with BCC and parity", even(d0("0.0.0(123)", "1.8.0(0000.5*kWh)")), {"energy": "500"}),
     Case("a read-out whose ETX follows at once", d0_tight("1.8.0(0000.5*kWh)"), {"energy": "500"}),
+    Case("a read-out whose last line ends in !", d0_joined("0.0(1)", "1.8.0(0000.5*kWh)2.8.0(1*kWh)"),
+         {"energy": "500", "energy.export": "1000"}),
     Case("a read-out with channels", d0("1-1:F.F(00000000)", "1-1:0.0.0(123)", "1-1:1.8.0(0000.5*kWh)"),
          {"energy": "500"}),
     Case("load profiles and demands", d0("1.6.1(0.345*kW)(0104011200)", "P.01(010401001500)(00000000)(15)(1)(1.5)(kW)",
@@ -172,6 +183,7 @@ DAMAGED = [
     ("garbled, and no checksum", p1("1-0:1.8.0(0001#3.456", TOTAL, check="")),
     ("a bracket lost, and no checksum", p1("1-0:1.8.1(000123.456*kWh", "1-0:1.8.2(1*kWh)", check="")),
     ("a bell, and no checksum", p1("1-0:1.8.1(0001\x0723.456*kWh)", check="")),
+    ("! at a line's end and a wrong BCC", d0_joined("1.8.0(1*kWh)")[:-1] + bytes([d0_joined("1.8.0(1*kWh)")[-1] ^ 4])),
     ("! not on a line of its own", p1(TOTAL)[:-7] + b'b"!\r\n'),
 ]  # fmt: skip
 
@@ -201,6 +213,7 @@ def test_how_sure_it_is() -> None:
     [
         ("0-0:96.1.1(4B384547303034303436333935353037)", "K8EG004046395507"),
         ("0-0:96.1.1(0011223344556677)", "0011223344556677"),
+        ("0-0:96.1.1(204B413655303031363630303030303031)", "KA6U001660000001"),
         ("C.1.0(12345678)", "12345678"),
         ("1-0:0.0.0*255(1095110000006703)", "1095110000006703"),
         ("0-0:96.1.255*255(1ESY1313002565)", "1ESY1313002565"),

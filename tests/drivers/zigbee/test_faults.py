@@ -105,8 +105,8 @@ def test_what_gets_through_is_counted() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
                 await hub.open()
                 await radio.until("acknowledgements", "boiler-1", lambda row: row["totals"]["acknowledged"] >= 4)
-                assert hub.status["delivered"] == 1.0
-                assert {row["delivered"] for row in hub.status["devices"].values()} == {1.0}
+                assert hub.status["delivered_share"] == 1.0
+                assert {row["delivered_share"] for row in hub.status["devices"].values()} == {1.0}
                 assert hub.status["queue_age_s"] < 5
 
         run(scenario())

@@ -111,7 +111,7 @@ def test_ten_minutes_of_two_hundred_appliances_on_a_real_line() -> None:
             print(json.dumps({
                 "seconds": seconds, "readings": len(hub.readings), "commands": len(took_s),
                 "p50_ms": round(middle * 1000), "p99_ms": round(late * 1000), "cpu_share": round(spent, 3),
-                "resident_mib": round(resident_bytes() / (1 << 20), 1), "delivered": hub.status["delivered"],
+                "resident_mib": round(resident_bytes() / (1 << 20), 1), "delivered": hub.status["delivered_share"],
             }))  # fmt: skip
             assert len({client for client, _, _ in hub.readings}) == NUMBER
             assert not hub.conditions() and not hub.status["malformed"] and not hub.status["resets"]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from . import zdo
-from .device import COORDINATOR_NWK, ApsFrame, Device
+from .device import COORDINATOR_NWK, HUB, ApsFrame, Device
+from .mesh import Mesh
 from .plug import Plug
 
 UPDATE_SECURED_REJOIN: Final = 0  # EmberDeviceUpdate (UG100)
@@ -27,6 +28,11 @@ JOIN_S: Final = 0.05  # association and transport of the network key
 FAILURE_S: Final = 1.0  # a unicast nobody acknowledges, all retries included
 INDIRECT_TIMEOUT_S: Final = 7.68  # how long a parent keeps a message for a sleeping child (R22, nwkTransactionPersist)
 SCHEDULED_LIMIT: Final = 10_000
+ROUTE_S: Final = 2.0  # until a router has found another way: a route discovery, its retries included
+POLLS_UNHEARD: Final = 3  # a sleeping device gives its parent up after so many
+SEARCH_S: Final = 10.0  # a device that hears its network no more looks for it on all channels
+# Somebody else on the channel: from so many dBm on a frame is lost in spite of all retries, with this chance.
+JAMMED: Final = ((-40, 0.9), (-60, 0.5))
 
 Verdict = Literal["welcome", "denied", "wrong key"]
 TrustCenter = Callable[[bytes, bytes, float], Verdict]  # (ieee, the device's link key, now)
@@ -59,7 +65,29 @@ class Moved:
     parent: int
 
 
-Event = Incoming | Sent | Moved
+@dataclass(frozen=True)
+class Routed:
+    """A frame brings the routers that it came over: incomingRouteRecordHandler. The one next to the device first."""
+
+    device: Device
+    relays: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RouteBroken:
+    """The way to an address is broken: incomingRouteErrorHandler, incomingNetworkStatusHandler."""
+
+    nwk: int
+
+
+@dataclass(frozen=True)
+class AddressConflict:
+    """Two devices have one address: idConflictHandler."""
+
+    nwk: int
+
+
+Event = Incoming | Sent | Moved | Routed | RouteBroken | AddressConflict
 
 
 class Air:
@@ -69,7 +97,8 @@ class Air:
         self.devices: dict[bytes, Device] = {device.ieee: device for device in devices}
         self.loss = loss
         self.network_id: bytes | None = None  # None while the coordinator's radio is off
-        self.channel = 0
+        self.channel = self.pan_id = 0
+        self.wants_route_records = False  # the coordinator is a concentrator
         self.noise: dict[int, int] = {}  # dBm, where somebody else is loud
         self.lets_back: Callable[[], bool] = lambda: False  # whether unsecured rejoins are allowed
         self.permit_until = 0.0
@@ -78,6 +107,8 @@ class Air:
         self.trust_center: TrustCenter = lambda _ieee, _key, _now: "welcome"
         self.counters: dict[str, int] = {}
         self.dirty = False  # what `to_dict` gives has changed
+        self.mesh = Mesh(self.devices, self._is_there)
+        self._seeking: set[bytes] = set()  # devices that look for another way
         self._dice = random.Random(seed)
         self._events: deque[Event] = deque()
         self._order = itertools.count()
@@ -86,10 +117,16 @@ class Air:
     # -- the coordinator's side --------------------------------------------------------------------------------
 
     def network(
-        self, network_id: bytes | None, tc_ieee: bytes, now: float, channel: int = 0, tc_key: bytes = b""
+        self,
+        network_id: bytes | None,
+        tc_ieee: bytes,
+        now: float,
+        channel: int = 0,
+        tc_key: bytes = b"",
+        pan_id: int = 0,
     ) -> None:
         """The coordinator's radio serves this network now (None: off)."""
-        self.tc_key = tc_key
+        self.tc_key, self.pan_id = tc_key, pan_id
         self.network_id, self.tc_ieee, self.channel = network_id, tc_ieee, channel
         if network_id is None:
             self.permit_until = now
@@ -115,6 +152,9 @@ class Air:
 
     def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
         device = self.by_nwk(frame.dst)
+        if device is not None and self._is_there(device) and self.mesh.relays(device) is None:
+            self._events.append(RouteBroken(device.nwk))
+            self._seek(device, now)
         latency = None if device is None or not self._reachable(device) else self._latency(device)
         if device is not None and not self._admits(device, frame):
             device = None
@@ -177,12 +217,12 @@ class Air:
 
     def neighbors(self) -> list[zdo.Neighbor]:
         """The coordinator's neighbour table."""
+        return [self._neighbor(d) for d in self.devices.values() if d.hop == HUB and self._reachable(d)]
+
+    def _neighbor(self, device: Device) -> zdo.Neighbor:
         pan = (self.network_id or b"\0" * 8)[:8]
-        return [
-            zdo.Neighbor(pan, d.ieee, d.nwk, d.logical_type, d.rx_on_when_idle, 1, d.lqi)
-            for d in self.devices.values()
-            if self._reachable(d)
-        ]
+        kind = device.logical_type
+        return zdo.Neighbor(pan, device.ieee, device.nwk, kind, device.rx_on_when_idle, 1, device.lqi)
 
     # -- devices come and go -----------------------------------------------------------------------------------
 
@@ -195,7 +235,9 @@ class Air:
 
     def rejoin(self, device: Device, now: float, *, new_nwk: bool = True) -> None:
         """The device lost touch and comes back with its keys, usually under another short address."""
-        device.channel = None  # it looks on every channel
+        device.channel = device.pan_id = None  # it looks on every channel
+        hop = self.mesh.way(device)
+        device.hop = device.hop if hop is None else hop
         update, decision = UPDATE_SECURED_REJOIN, DECISION_NO_ACTION
         if not self._reachable(device):
             if not self._may_come_back(device):
@@ -204,8 +246,55 @@ class Air:
             update, decision = UPDATE_UNSECURED_REJOIN, DECISION_USE_PRECONFIGURED_KEY
         if new_nwk:
             device.nwk = self._free_nwk()
-        moved = Moved(device, device.nwk, update, decision, COORDINATOR_NWK)
+        moved = Moved(device, device.nwk, update, decision, self._nwk_of(device.hop))
         self._at(now + JOIN_S, lambda at: self._settle(device, moved, at))
+
+    def _nwk_of(self, hop: bytes) -> int:
+        return COORDINATOR_NWK if hop == HUB else self.devices[hop].nwk
+
+    def conflict(self, device: Device, other: Device, now: float) -> None:
+        """Two devices have one address. Whoever hears of it takes another, and says so (R22, 3.6.1.9)."""
+        other.nwk = device.nwk
+        self._count("address_conflicts")
+        self._events.append(AddressConflict(device.nwk))
+        for each in (device, other):
+            self._at(now + JOIN_S, self._readdress, each)
+
+    def _readdress(self, at: float, device: Device) -> None:
+        device.nwk = self._free_nwk()
+        self.dirty = True
+        device.announce()
+        self._pump(device, at)
+
+    def move_pan(self, pan_id: int) -> None:
+        """The network has another PAN id. Whoever hears broadcasts follows; the others have to look for it."""
+        there = [device for device in self.devices.values() if device.poll_s is None and self._reachable(device)]
+        self.pan_id = pan_id
+        for device in there:
+            device.pan_id = pan_id
+        self.dirty = True
+
+    def _seek(self, device: Device, now: float) -> None:
+        """The device finds that nobody hears it, and looks for another way."""
+        if device.ieee in self._seeking:
+            return
+        self._seeking.add(device.ieee)
+        wait_s = ROUTE_S if device.poll_s is None else POLLS_UNHEARD * device.poll_s
+        self._at(now + (wait_s if self._is_there(device) else SEARCH_S), self._find, device)
+
+    def _find(self, at: float, device: Device) -> None:
+        self._seeking.discard(device.ieee)
+        if not device.joined or not device.powered or not device.in_range or self._reachable(device):
+            return
+        hop = self.mesh.way(device)
+        if hop is None:
+            self._count("no_way")
+        elif device.poll_s is None and self._is_there(device):
+            device.hop = hop
+            self._count("repaired")
+            self._pump(device, at)
+        else:
+            self.rejoin(device, at, new_nwk=False)
 
     def _may_come_back(self, device: Device) -> bool:
         """Without the network's key, by its link key (R22, 4.6.3.3): the network is the same, and this is allowed."""
@@ -241,22 +330,28 @@ class Air:
             if device.wants_join:
                 self._try_join(device, now)
 
-    def _parent(self, now: float) -> int | None:
-        """Who lets new devices in: the coordinator, or a router that was asked to."""
-        if self.permit_until > now:
-            return COORDINATOR_NWK
+    def _parent(self, device: Device, now: float) -> bytes | None:
+        """Who lets a new device in: the coordinator, if it has room, or a router that was asked to."""
+        if (
+            self.permit_until > now
+            and HUB in device.hears
+            and (device.poll_s is None or self.mesh.has_room_for(device))
+        ):
+            return HUB
         routers = (d for d in self.devices.values() if self._reachable(d) and d.poll_s is None)
-        return next((router.nwk for router in routers if router.permit_until > now), None)
+        heard = (router for router in routers if HUB in device.hears or router.ieee in device.hears)
+        return next((router.ieee for router in heard if router.permit_until > now), None)
 
     def _try_join(self, device: Device, now: float) -> None:
-        parent = self._parent(now)
+        parent = self._parent(device, now)
         if self.network_id is None or parent is None or device.joined or not (device.powered and device.in_range):
             return
         verdict = self.trust_center(device.ieee, device.link_key, now)
         decision = DECISION_DENY_JOIN if verdict == "denied" else DECISION_USE_PRECONFIGURED_KEY
-        moved = Moved(device, self._free_nwk(), UPDATE_UNSECURED_JOIN, decision, parent)
+        moved = Moved(device, self._free_nwk(), UPDATE_UNSECURED_JOIN, decision, self._nwk_of(parent))
         if verdict == "welcome":
             device.wants_join = False
+            device.hop = parent
             device.nwk = moved.nwk
             self._at(now + JOIN_S, lambda at: self._settle(device, moved, at))
         else:
@@ -265,7 +360,8 @@ class Air:
             self._events.append(moved)
 
     def _settle(self, device: Device, moved: Moved, now: float) -> None:
-        if self.network_id is None:
+        is_full = device.poll_s is not None and moved.parent == COORDINATOR_NWK and not self.mesh.has_room_for(device)
+        if self.network_id is None or is_full:
             device.wants_join = True
             return
         if device.network_id != self.network_id:
@@ -273,7 +369,7 @@ class Air:
         if moved.update == UPDATE_UNSECURED_JOIN:
             device.tc_key, device.aps_counter_heard = self.tc_key, -1
         device.network_id, device.tc_ieee, device.nwk = self.network_id, self.tc_ieee, moved.nwk
-        device.channel = self.channel
+        device.channel, device.pan_id = self.channel, self.pan_id
         self._events.append(moved)
         device.announce()
         device.on_joined(now)
@@ -285,25 +381,39 @@ class Air:
 
     # -- delivery ----------------------------------------------------------------------------------------------
 
-    def _reachable(self, device: Device) -> bool:
+    def _is_there(self, device: Device) -> bool:
+        """Whether it has power and is on the network, however it is reached."""
         same = device.network_id is not None and device.network_id == self.network_id
-        here = device.channel in (None, self.channel)
+        here = device.channel in (None, self.channel) and device.pan_id in (None, self.pan_id)
         return same and here and device.powered and device.in_range
 
+    def _reachable(self, device: Device) -> bool:
+        return self._is_there(device) and (device.hop == HUB or self.mesh.relays(device) is not None)
+
+    def _relays(self, device: Device) -> list[Device]:
+        return [] if device.hop == HUB else self.mesh.relays(device) or []
+
     def _lost(self, device: Device) -> bool:
-        lost = self._dice.random() < max(self.loss, device.loss)
-        if lost:
-            self._count("lost")
-        return lost
+        jammed = next((chance for dbm, chance in JAMMED if self.noise.get(self.channel, -99) >= dbm), 0.0)
+        for each in (device, *self._relays(device)):
+            if self._dice.random() < max(self.loss, each.loss, jammed):
+                self._count("lost")
+                return True
+        return False
 
     def _latency(self, device: Device) -> float:
-        """Until a frame arrives: a sleeping device hears nothing before its next poll."""
-        return device.delay_s if device.poll_s is None else device.delay_s + self._dice.uniform(0, device.poll_s)
+        """Until a frame arrives: hop by hop, and a sleeping device hears nothing before its next poll."""
+        hops_s = device.delay_s + sum(relay.delay_s for relay in self._relays(device))
+        return hops_s if device.poll_s is None else hops_s + self._dice.uniform(0, device.poll_s)
 
     def _deliver(self, at: float, device: Device, frame: ApsFrame) -> None:
         if self._reachable(device):
+            if device.poll_s is None:  # a router's table is made when somebody asks for it
+                device.neighbors = [self._neighbor(each) for each in self.mesh.neighbours_of(device)]
             device.receive_aps(frame, at)
             self._pump(device, at)
+            if device.permit_until > at and frame.cluster == zdo.MGMT_PERMIT_JOINING_REQ:
+                self._try_all(at)
 
     def _pump(self, device: Device, now: float) -> None:
         for frame in device.frames_to_send():
@@ -317,6 +427,8 @@ class Air:
     def _uplink(self, device: Device, frame: ApsFrame, now: float) -> None:
         if not self._reachable(device) or self._lost(device):
             self._count("uplink_lost")
+            if self.network_id is not None and device.joined and not self._reachable(device):
+                self._seek(device, now)
             return
         frame = replace(frame, src=device.nwk)
         if frame.mode == "unicast" and frame.dst != COORDINATOR_NWK:
@@ -325,6 +437,10 @@ class Air:
                 self._at(now + self._latency(peer), self._deliver, peer, frame)
             return
         self._count("uplink")
+        relays = tuple(relay.nwk for relay in self._relays(device))
+        if self.wants_route_records and frame.mode == "unicast" and relays != device.relays_told:
+            device.relays_told = relays
+            self._events.append(Routed(device, relays))
         self._at(now + device.delay_s, lambda _at: self._events.append(Incoming(frame, device)))
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -337,10 +453,12 @@ class Air:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` is due, or None."""
-        due = [timer for device in self.devices.values() if (timer := device.get_timer()) is not None]
-        if self._scheduled:
-            due.append(self._scheduled[0][0])
-        return min(due, default=None)
+        first = self._scheduled[0][0] if self._scheduled else None
+        for device in self.devices.values():  # of hundreds of devices, with every frame: a plain loop
+            timer = device.get_timer()
+            if timer is not None and (first is None or timer < first):
+                first = timer
+        return first
 
     def handle_timer(self, now: float) -> None:
         """Deliver what is due, in order, and let the devices do what is due."""
@@ -364,6 +482,8 @@ class Air:
                 "bindings": [[ep, cluster, ieee.hex(), to] for ep, cluster, ieee, to in d.bindings],
                 "tc_ieee": d.tc_ieee.hex(),
                 "channel": d.channel,
+                "pan_id": d.pan_id,
+                "hop": d.hop.hex(),
                 "tc_key": d.tc_key.hex(),
                 "aps_counter_heard": d.aps_counter_heard,
                 "counter_heard": d.counter_heard,
@@ -383,6 +503,7 @@ class Air:
                 device.tc_ieee = bytes.fromhex(entry["tc_ieee"])
                 device.channel, device.tc_key = entry["channel"], bytes.fromhex(entry["tc_key"])
                 device.aps_counter_heard, device.counter_heard = entry["aps_counter_heard"], entry["counter_heard"]
+                device.pan_id, device.hop = entry.get("pan_id"), bytes.fromhex(entry.get("hop", ""))
                 device.wants_join = False
                 device.recall(entry["kept"], now)
                 device.on_joined(now)

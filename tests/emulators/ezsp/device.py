@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from . import zdo
 
 COORDINATOR_NWK: Final = 0x0000
+HUB: Final = b""  # among the neighbours that a device hears: the coordinator itself
 WELL_KNOWN_KEY: Final = b"ZigBeeAlliance09"
 FRAGMENT: Final = 0x8000
 APS_OPTIONS: Final = 0x0140  # retry, enable route discovery (UG100, EmberApsOption)
@@ -41,6 +42,7 @@ class ApsFrame:
 class Device(zdo.Node):
     """A router, or an end device when `poll_s` says how often it asks its parent for messages.
 
+    `hears`: its neighbours on the way to the coordinator (IEEE addresses, HUB), best first; it goes over `hop`.
     `loss` is the chance, 0 to 1, that a frame is lost after all retries of the lower layers, each way.
     """
 
@@ -59,6 +61,10 @@ class Device(zdo.Node):
     tc_ieee: bytes = b"\xff" * 8
     leaving: Literal["", "leave", "rejoin"] = ""
     permit_until: float = 0.0
+    hears: tuple[bytes, ...] = (HUB,)
+    hop: bytes = HUB
+    relays_told: tuple[int, ...] = ()  # of its last route record
+    pan_id: int | None = None  # None: it finds the network under whatever PAN id that has
     channel: int | None = None  # None: it finds the network on whatever channel that is
     next_key: bytes | None = None  # a network key that it was sent and does not use yet
     aps_counter_heard: int = -1  # the same of frames under the link key

@@ -139,6 +139,8 @@ def send_broadcast(stack: Stack, args: Fields, now: float) -> Fields:
         return {"status": refusal}
     if args["destination"] not in zdo.BROADCASTS:
         return {"status": "INVALID_PARAMETER"}
+    if not stack.take_broadcast(now):
+        return {"status": "NETWORK_BUSY"}
     kind = BROADCAST if args.get("alias", NO_ALIAS) == NO_ALIAS else BROADCAST_WITH_ALIAS
     stack.counters[TX_BROADCAST] += 1
     frame = _with_mode(_frame(stack, args, args["destination"]), "broadcast")
@@ -149,6 +151,8 @@ def send_multicast(stack: Stack, args: Fields, now: float) -> Fields:
     refusal = _refusal(stack, args)
     if refusal is not None:
         return {"status": refusal}
+    if not stack.take_broadcast(now):
+        return {"status": "NETWORK_BUSY"}
     kind = MULTICAST if args.get("alias", NO_ALIAS) == NO_ALIAS else MULTICAST_WITH_ALIAS
     stack.counters[TX_BROADCAST] += 1
     group = args["aps"]["group"]
@@ -192,6 +196,8 @@ def incoming(stack: Stack, event: Incoming, now: float) -> None:
     if stack.state != JOINED_NETWORK:
         return
     stack.counters[RX_UNICAST] += frame.mode == "unicast"
+    if frame.mode != "unicast":
+        stack.take_broadcast(now)  # heard for the first time, it is passed on if there is room for it
     if frame.profile == zdo.PROFILE and frame.dst_ep == 0:
         if not _zdo_incoming(stack, frame, now):
             return

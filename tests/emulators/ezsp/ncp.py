@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from . import ash, messaging, networking, settings, tables
-from .air import Air, Incoming, Sent
+from .air import Air, Incoming, Moved, Sent
 from .codec import (
     FRAME_CONTROL_CALLBACK,
     FRAME_CONTROL_OVERFLOW,
@@ -27,7 +27,7 @@ from .stack import Stack
 VERSION_FRAME: Final = 0x0000
 # Commands that always succeed and change nothing anyone can see.
 _NO_EFFECT: Final = """
-    nop callback noCallbacks setConcentrator setBrokenRouteErrorCode setManufacturerCode setPowerDescriptor
+    nop callback noCallbacks setBrokenRouteErrorCode setManufacturerCode setPowerDescriptor
     stopScan setSourceRouteDiscoveryMode setRadioPower setSourceRoute setRoutingShortcutThreshold
     gpSinkTableClearAll gpClearProxyTable becomeTrustCenter updateTcLinkKey delayTest
     getLibraryStatus getDutyCycleState sendPanIdUpdate
@@ -136,9 +136,11 @@ class Ncp:
                 messaging.incoming(self.stack, event, now)
             elif isinstance(event, Sent):
                 messaging.sent(self.stack, event)
-            else:
+            elif isinstance(event, Moved):
                 self.stack.device_moved(event)
                 self.air.dirty = True
+            else:
+                self.stack.noticed(event)
         if self.air.dirty:
             self.air.dirty = False
             self.save()

@@ -96,6 +96,11 @@ def permit_joining(stack: Stack, args: Fields, now: float) -> Fields:
     return {}
 
 
+def set_concentrator(stack: Stack, args: Fields, _now: float) -> Fields:
+    stack.air.wants_route_records = bool(args["on"])
+    return {}
+
+
 def remove_device(stack: Stack, args: Fields, now: float) -> Fields:
     device = stack.air.devices.get(args["eui"])
     if device is not None and device.joined and device.powered and device.in_range:
@@ -307,6 +312,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "getNodeId": get_node_id,
     "getParentChildParameters": get_parent_child_parameters,
     "permitJoining": permit_joining,
+    "setConcentrator": set_concentrator,
     "removeDevice": remove_device,
     "startScan": start_scan,
     "getChildData": get_child_data,

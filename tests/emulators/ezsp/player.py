@@ -12,6 +12,7 @@ absent: as it was told), configurable (false: it knows no Configure Reporting), 
 mute_clusters (["0702"]: it never answers them), forgets (it takes a configuration and has none afterwards),
 one_at_a_time (it fails when asked for more than one attribute), unasked (it reports to nobody's order, and wants a
 Default Response),
+checks_in_s (as often as this it checks in, Poll Control, from the first endpoint that has the cluster),
 late (["0b04:050b"]: unsupported when read; only reports have it), dead_endpoints ([3]: listed, and without a
 descriptor), deaf (so many Node Descriptor requests it lets pass), w_per_level (a charger: its power is its level times
 that), firmware ([manufacturer, type, version]: it takes upgrades; describe: what it runs, and the SHA-256 of what it
@@ -30,6 +31,7 @@ from .loader import Loader
 HOME_AUTOMATION: Final = 0x0104
 SMART_PLUG: Final = 0x0051
 BASIC, ON_OFF, LEVEL, IAS_ZONE, OTA, ELECTRICAL = 0x0000, 0x0006, 0x0008, 0x0500, 0x0019, 0x0B04
+POLL_CONTROL: Final = 0x0020
 ACTIVE_POWER: Final = 0x050B
 MANUFACTURER, MODEL, CIE_ADDRESS, ZONE_STATE, ZONE_STATUS = 0x0004, 0x0005, 0x0010, 0x0000, 0x0002
 SAMPLE_S: Final = 1.0
@@ -90,6 +92,10 @@ class Player(Device):
         self.configurable: bool = habits.get("configurable", True)
         self.forgets: bool = habits.get("forgets", False)
         self.one_at_a_time: bool = habits.get("one_at_a_time", False)
+        self.checks_in_s: float | None = habits.get("checks_in_s")
+        self.check_ins = 0
+        self.stayed_awake: list[bool] = []  # what it was answered
+        self._check_in_at: float | None = None
         self.unasked: bool = habits.get("unasked", False)
         self.w_per_level: int = habits.get("w_per_level", 0)
         self.deaf: int = habits.get("deaf", 0)
@@ -116,6 +122,7 @@ class Player(Device):
             "values": {f"{e}:{cluster:04x}:{a:04x}": row.value for (e, cluster, a), row in self.attributes.items()},
             "enrolled": self.enrolled,
             "acknowledged": self.acknowledged,
+            "check_ins": [self.check_ins, self.stayed_awake],
             "firmware": None if self.loader is None else self.loader.describe(),
         }
 
@@ -130,6 +137,15 @@ class Player(Device):
         body = zdo.le16(status) + b"\x00\x00" + zdo.le16(0)
         frame = bytes((zcl.FRAME_CLUSTER | zcl.FRAME_FROM_SERVER, self.next_tsn(), 0x00)) + body
         self.transmit(self.endpoints[number].profile, IAS_ZONE, number, 1, frame)
+
+    def _check_in(self) -> None:
+        """Check-in (§3.16.5.3.1), from the first endpoint that has Poll Control."""
+        if not self.joined:
+            return
+        number = next(number for number, place in self.endpoints.items() if POLL_CONTROL in place.inputs)
+        self.check_ins += 1
+        frame = bytes((zcl.FRAME_CLUSTER | zcl.FRAME_FROM_SERVER, self.next_tsn(), 0x00))
+        self.transmit(self.endpoints[number].profile, POLL_CONTROL, number, 1, frame)
 
     def request_enrolment(self) -> None:
         """Zone Enroll Request (§8.2.2.4.2), from the first zone."""
@@ -157,6 +173,8 @@ class Player(Device):
             self.loader.ask_at = now + 1.0
         if self.unasked:
             self._sample_at = now + (self.report_s or SAMPLE_S)
+        if self.checks_in_s is not None:
+            self._check_in_at = now + self.checks_in_s
 
     def on_left(self, now: float) -> None:
         self.forget_reporting()
@@ -175,6 +193,8 @@ class Player(Device):
                 self.loader.heard(header, body, now)
             elif header.command == zcl.DEFAULT_RSP and not header.for_cluster:
                 self.acknowledged += 1
+            elif frame.cluster == POLL_CONTROL and header.for_cluster and header.command == 0x00 and body:
+                self.stayed_awake.append(bool(body[0]))
             elif frame.cluster not in place.inputs:
                 self._default_response(frame, header, zcl.UNSUPPORTED_CLUSTER)
             elif header.for_cluster:
@@ -300,12 +320,17 @@ class Player(Device):
         return out
 
     def get_timer(self) -> float | None:
+        if self.loader is None and self._check_in_at is None:
+            return self._sample_at
         loader_at = None if self.loader is None or not self.joined else self.loader.ask_at
-        return min((at for at in (self._sample_at, loader_at) if at is not None), default=None)
+        return min((at for at in (self._sample_at, loader_at, self._check_in_at) if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         if self.loader is not None:
             self.loader.handle_timer(now)
+        if self._check_in_at is not None and self.checks_in_s is not None and now >= self._check_in_at:
+            self._check_in_at = now + self.checks_in_s
+            self._check_in()
         if self._sample_at is None or now < self._sample_at:
             return
         self._sample_at = now + (self.report_s or SAMPLE_S)

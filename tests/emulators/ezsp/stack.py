@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import zdo
-from .air import Air, Incoming, Moved, Sent, Verdict
+from .air import AddressConflict, Air, Incoming, Moved, RouteBroken, Routed, Sent, Verdict
 from .codec import Fields
 from .device import COORDINATOR_NWK
 from .nv import COUNTER_BLOCK, NonVolatile
@@ -28,8 +28,10 @@ NO_FRAME_COUNTER_RESET: Final = 0x1000
 CONFIG_APS_UNICAST_MESSAGE_COUNT: Final = 0x03
 CONFIG_ADDRESS_TABLE_SIZE: Final = 0x05
 CONFIG_MULTICAST_TABLE_SIZE: Final = 0x06
+CONFIG_MAX_END_DEVICE_CHILDREN: Final = 0x11
 CONFIG_KEY_TABLE_SIZE: Final = 0x1E
 CONFIG_APPLICATION_ZDO_FLAGS: Final = 0x2A
+CONFIG_BROADCAST_TABLE_SIZE: Final = 0x2B
 CONFIG_TRANSIENT_KEY_TIMEOUT_S: Final = 0x36
 
 # What a freshly reset NCP says; the host raises what it needs. EzspConfigId: value.
@@ -44,11 +46,12 @@ CONFIG_DEFAULTS: Final[dict[int, int]] = dict.fromkeys(range(0x01, 0x43), 0) | {
     0x08: 8,
     0x0D: 5,
     0x10: 30,
-    0x11: 6,
+    CONFIG_MAX_END_DEVICE_CHILDREN: 6,
     0x12: 3000,
     0x1A: 100,
     CONFIG_KEY_TABLE_SIZE: 4,
     0x1F: 1600,
+    CONFIG_BROADCAST_TABLE_SIZE: 15,
     0x2D: 1,
     CONFIG_TRANSIENT_KEY_TIMEOUT_S: 300,
 }
@@ -58,11 +61,15 @@ NULL_EUI: Final = b"\0" * 8
 NO_NODE: Final = 0xFFFF
 CALLBACK_LIMIT: Final = 200
 OPEN_FOR_GOOD: Final = 255
+BROADCAST_S: Final = 9.0  # how long one is remembered (R22, nwkNetworkBroadcastDeliveryTime)
+# EmberStackError, the codes of NWK network status (R22, table 3.42).
+STATUS_SOURCE_ROUTE_FAILURE, STATUS_ADDRESS_CONFLICT, STATUS_PAN_UPDATE = 0x0B, 0x0D, 0x0F
+SLEEPY_END_DEVICE: Final = 4  # EmberNodeType
 
 # Places in the array of counters (EmberCounterType, UG100).
 COUNTERS: Final = 41
 TX_BROADCAST, RX_UNICAST, TX_UNICAST_SUCCESS, TX_UNICAST_FAILED = 7, 8, 9, 11
-JOIN_INDICATION: Final = 16
+JOIN_INDICATION, BROADCAST_TABLE_FULL = 16, 33
 
 
 @dataclass
@@ -120,6 +127,9 @@ class Stack:
         self.node = zdo.Node(self.nv.own_eui, COORDINATOR_NWK, zdo.COORDINATOR, capability=0x8F)
         self.air.trust_center = self.trust_center
         self.air.lets_back = self.lets_back
+        self.air.mesh.most_children = lambda: self.config[CONFIG_MAX_END_DEVICE_CHILDREN]
+        self.air.wants_route_records = False
+        self.broadcasts: deque[float] = deque()
         self.next_key: bytes | None = None
         self.air.network(None, self.nv.own_eui, now)
 
@@ -148,7 +158,8 @@ class Stack:
         self.nv.changed()
         assert self.nv.network is not None
         assert self.nv.keys is not None
-        self.air.network(self.network_id, self.nv.own_eui, now, self.nv.network.channel, self.nv.keys.link_key)
+        network, key = self.nv.network, self.nv.keys.link_key
+        self.air.network(self.network_id, self.nv.own_eui, now, network.channel, key, network.pan_id)
         self.aps_counter = self.nv.aps_counter
         self.nv.aps_counter += COUNTER_BLOCK
         self.callback("stackStatusHandler", status="NETWORK_UP")
@@ -179,6 +190,44 @@ class Stack:
         self.nv.network.channel, self.nv.network.update_id = channel, update_id
         self.nv.changed()
         self.air.channel = channel
+
+    def change_pan(self, pan_id: int) -> None:
+        """Another network has our PAN id: the network's manager takes another (R22, 3.6.1.13)."""
+        if self.nv.network is None or self.state != JOINED_NETWORK:
+            return
+        self.nv.network.pan_id = pan_id
+        self.nv.changed()
+        self.air.move_pan(pan_id)
+        self.callback("stackStatusHandler", status="PAN_ID_CHANGED")
+        self.callback("incomingNetworkStatusHandler", error=STATUS_PAN_UPDATE, id=COORDINATOR_NWK)
+
+    def take_broadcast(self, now: float) -> bool:
+        """Whether there is room in the table of broadcasts for one more; each is there for nine seconds."""
+        while self.broadcasts and now - self.broadcasts[0] > BROADCAST_S:
+            self.broadcasts.popleft()
+        if len(self.broadcasts) >= self.config[CONFIG_BROADCAST_TABLE_SIZE]:
+            self.counters[BROADCAST_TABLE_FULL] += 1
+            return False
+        self.broadcasts.append(now)
+        return True
+
+    def noticed(self, event: Routed | RouteBroken | AddressConflict) -> None:
+        """What the mesh tells of its routes and addresses, in EZSP's words (UG100)."""
+        if self.state != JOINED_NETWORK:
+            return
+        if isinstance(event, Routed):
+            device = event.device
+            relays = bytes((len(event.relays),)) + b"".join(map(zdo.le16, event.relays))
+            self.callback(
+                "incomingRouteRecordHandler",
+                id=device.nwk, eui=device.ieee, lqi=device.lqi, rssi=device.rssi, relays=relays,
+            )  # fmt: skip
+        elif isinstance(event, RouteBroken):
+            self.callback("incomingRouteErrorHandler", status="SOURCE_ROUTE_FAILURE", id=event.nwk)
+            self.callback("incomingNetworkStatusHandler", error=STATUS_SOURCE_ROUTE_FAILURE, id=event.nwk)
+        else:
+            self.callback("idConflictHandler", id=event.nwk)
+            self.callback("incomingNetworkStatusHandler", error=STATUS_ADDRESS_CONFLICT, id=event.nwk)
 
     def permit(self, duration_s: int, now: float) -> None:
         was_open = self.permit_until is not None
@@ -224,10 +273,12 @@ class Stack:
         device = moved.device
         self.counters[JOIN_INDICATION] += 1
         for index in [i for i, child in self.nv.children.items() if child[0] == device.ieee]:
+            self._tell_child(index, joining=False)
             del self.nv.children[index]
         if device.joined and device.poll_s is not None and moved.parent == COORDINATOR_NWK:
             free = next(i for i in range(256) if i not in self.nv.children)
-            self.nv.children[free] = (device.ieee, moved.nwk, 4)
+            self.nv.children[free] = (device.ieee, moved.nwk, SLEEPY_END_DEVICE)
+            self._tell_child(free, joining=True)
         for entry in self.addresses.values():
             if entry.eui == device.ieee and device.joined:
                 entry.nwk = moved.nwk
@@ -241,6 +292,10 @@ class Stack:
             parent=moved.parent,
         )
 
+    def _tell_child(self, index: int, *, joining: bool) -> None:
+        eui, nwk, kind = self.nv.children[index]
+        self.callback("childJoinHandler", index=index, joining=joining, id=nwk, eui=eui, type=kind)
+
     def known_nwk(self, ieee: bytes) -> int:
         """The short address the stack itself has for a device: from its children or the address table."""
         for child, nwk, _kind in self.nv.children.values():
@@ -252,4 +307,4 @@ class Stack:
         self.transient_keys[eui] = (key, now + self.config[CONFIG_TRANSIENT_KEY_TIMEOUT_S])
 
 
-AirEvent = Incoming | Sent | Moved
+AirEvent = Incoming | Sent | Moved | Routed | RouteBroken | AddressConflict

@@ -29,6 +29,10 @@ STATUS: Final[dict[str, tuple[int, int, int]]] = {
     "NETWORK_UP": (0x90, 0x36, 0x0015),
     "NETWORK_DOWN": (0x91, 0x36, 0x0016),
     "NOT_JOINED": (0x93, 0x36, 0x0017),
+    "NETWORK_BUSY": (0xA1, 0x36, 0x0004),
+    "PAN_ID_CHANGED": (0x9A, 0x36, 0x0C16),
+    "SOURCE_ROUTE_FAILURE": (0xA9, 0x36, 0x0C13),
+    "MANY_TO_ONE_ROUTE_FAILURE": (0xAA, 0x36, 0x0C14),
     "NETWORK_OPENED": (0x9C, 0x36, 0x0C18),
     "NETWORK_CLOSED": (0x9D, 0x36, 0x0C19),
     "SECURITY_STATE_NOT_SET": (0xA8, 0x36, 0x0C0B),
@@ -157,6 +161,7 @@ FRAMES: Final[dict[int, str]] = {
 00AE setSourceRoute: id:u16 relays:rest -> status:status
 00AF addTransientLinkKey: eui:eui key:key -> status:status
 00B1 clearKeyTable: -> status:status
+00C4 incomingNetworkStatusHandler: -> error:u8 id:u16
 00CD getSecurityKeyStatus: -> status:ezsp type:u32
 00CE getTransientLinkKey: eui:eui -> status:status entry:transient
 00D0 setRoutingShortcutThreshold: cost:u8 -> status:status

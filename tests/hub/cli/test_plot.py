@@ -1,15 +1,21 @@
 """`meterhub readings --plot`: what an engineer sees over SSH or a serial console."""
 
+import io
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
+from hub.cli.limits import coming, value_row
 from hub.cli.main import main
-from hub.cli.plot import plot, svg
+from hub.cli.plot import Stroke, picture, plot, png, svg
+from hub.cli.queue import history_rows
 from hub.cli.readings import totals_by_day
+from hub.core.day_history import HistoryPoint
 from hub.services.admin.queries import reading_row
 from hub.wire.uplink.reading import THINNED, Reading
 from tests.store.helpers import batch, commit, sample, started
@@ -134,6 +140,58 @@ def test_a_picture_for_a_report_is_svg_with_a_panel_a_unit() -> None:
     lines = list(picture.iter("{http://www.w3.org/2000/svg}polyline"))
     assert len(lines) == 2 and "power of a<b" in "".join(picture.itertext())
     assert ElementTree.fromstring(svg([])) is not None
+
+
+def test_the_same_picture_is_png() -> None:
+    made = [*rows([(0, 1000), (60, 3000)]), reading_row(Reading("boiler", "limit", T0, 1500, 0, 0))]
+    file = io.BytesIO()
+    png(made, file)
+    with Image.open(file) as image:
+        assert image.format == "PNG" and image.size == (1800, 480)
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20) or []}
+    assert {(255, 255, 255), (0, 0, 0), (0x88, 0x88, 0x88), (0x00, 0x66, 0xCC), (0xCC, 0x44, 0x00)} <= colours
+
+
+def point(minute: int, readings: int, household_w: float | None = None, limit_w: float | None = None) -> dict[str, Any]:
+    return HistoryPoint(T0 + minute * 60_000, readings, 0, 7, 0, 12, 30.0, household_w, limit_w)._asdict()
+
+
+def test_what_waited_is_drawn_on_one_axis() -> None:
+    drawn = plot(history_rows([point(0, 100), point(10, 0)]), columns=60)
+    assert [line.partition("  ")[0] for line in drawn if " of " in line] == [
+        "not packed of readings, readings", "oldest of readings, s", "pending of readings, messages",
+        "pending of receipts, messages",
+    ]  # fmt: skip
+    assert len([line for line in drawn if line.startswith(" 100 ┤")]) == 2, "both lanes that had something"
+    assert "min 0 messages  mean 50 messages  max 100 messages  last 0 messages" in drawn
+
+
+LIMITS = [
+    {"start": T0 / 1000, "end": T0 / 1000 + 1800, "watts": 2000.0, "direction": "import"},
+    {"start": T0 / 1000 + 1200, "end": T0 / 1000 + 3600, "watts": 3000.0, "direction": "import"},
+    {"start": T0 / 1000, "end": T0 / 1000 + 9000, "watts": 1.0, "direction": "export"},
+]
+
+
+def test_limits_to_come_end_where_they_end() -> None:
+    found = [(row["t_ms"] - T0, row["value"]) for row in coming(LIMITS, T0 + 600_000)]
+    assert found == [(1_200_000, 2000.0), (1_800_000, 3000.0), (3_600_000, None)]
+
+
+def watts(minute: int, quantity: str, value: float | None) -> dict[str, Any]:
+    return value_row("household", quantity, T0 + minute * 60_000, value)
+
+
+def test_a_limit_that_ended_is_drawn_no_further() -> None:
+    power = [watts(minute, "power", 4000.0) for minute in range(61)]
+    limit = [watts(0, "limit", None), watts(10, "limit", 2000.0), watts(30, "limit", None)]
+    drawn = plot(power + limit, columns=80)
+    begin = [line.startswith("power of") for line in drawn].index(True)
+    [held] = [bars for line in drawn[begin + 1 : begin + 9] if "-" in (bars := line[8:])]
+    assert 0.1 < held.index("-") / len(held) < 0.25 and 0.4 < held.rindex("-") / len(held) < 0.6
+    assert "min 2000 W  mean 2000 W  max 2000 W  last 2000 W" in drawn, "what is none is no value"
+    lines = [part for part in picture(power + limit).parts if isinstance(part, Stroke) and part.dashed]
+    assert len(lines) == 1 and lines[0].points[-1][0] < 500
 
 
 def test_days_are_counted_from_register_to_register() -> None:

@@ -3,7 +3,18 @@
 import pytest
 
 from hub.core.records import Sample
-from hub.wire.mqttsn.messages import Connect, Disconnect, PubAck, PubComp, Publish, PubRec, PubRel, RegAck, Register
+from hub.wire.mqttsn.messages import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    RegAck,
+    Register,
+)
 from tests.hub.core.gateway.playbook import NORMAL, PREDEFINED, SHORT, Playbook
 
 POWER, ENERGY = 0x0001, 0x0002
@@ -227,3 +238,55 @@ def test_a_client_that_connects_again_with_an_open_exchange_gets_its_answer() ->
     play.hears("a", power(7), Connect("plug-1", 60, False), power(7, dup=True)).commits()
     assert [type(message).__name__ for _, message in play.out] == ["PubAck", "ConnAck"]
     assert play.store.values() == [5]
+
+
+ABOUT, TEMPERATURE = 0x0020, 0x0005
+
+
+def test_a_thermometer_that_sends_energy_is_refused_counted_and_told_once() -> None:
+    play = Playbook().connects()
+    play.hears("a", Publish(PREDEFINED, ENERGY, 1, b"5", 1)).says(PubAck(ENERGY, 1, 0))  # not said yet: anything
+    play.hears("a", Publish(PREDEFINED, ABOUT, 2, b'{"class":"thermometer"}', 1)).says(PubAck(ABOUT, 2, 0))
+    for number in (3, 4):
+        play.hears("a", Publish(PREDEFINED, ENERGY, number, b"6", 1)).says(PubAck(ENERGY, number, 3))
+    play.hears("a", Publish(PREDEFINED, TEMPERATURE, 5, b"21.5", 1)).says(PubAck(TEMPERATURE, 5, 0))
+    play.hears("a", Publish(PREDEFINED, POWER, 0, b"9", 0)).says(PubAck(POWER, 0, 3))
+    assert play.store.values("energy") == [5] and play.store.values("temperature") == [215]
+    assert play.store.values("power") == []
+    assert (
+        play.gateway.sessions()[0].stats.refused == {"out-of-class": 3}
+        and play.gateway.counters["refused.out-of-class"] == 3
+    )
+    told = [event.fields for event in play.store.events if event.event == "adapter.withheld"]
+    assert [fields["quantity"] for fields in told] == ["energy", "power"]
+    assert told[0] == {"client": "plug-1", "quantity": "energy", "reason": "a thermometer has none"}
+    assert play.gateway.pressures(play.now)["adapter-out-of-class"] == "plug-1: power of a thermometer"
+
+
+def test_what_a_class_may_publish_is_known_after_a_restart_and_until_it_says_otherwise() -> None:
+    play = Playbook().connects(clean=False)
+    play.hears("a", Publish(PREDEFINED, ABOUT, 1, b'{"class":"thermometer"}', 1)).says(PubAck(ABOUT, 1, 0))
+    play.restarts()
+    play.hears("a", Publish(PREDEFINED, ENERGY, 2, b"6", 1)).says(PubAck(ENERGY, 2, 3))
+    play.hears("a", Publish(PREDEFINED, ABOUT, 3, b'{"class":"kettle"}', 1)).says(PubAck(ABOUT, 3, 0))
+    play.hears("a", Publish(PREDEFINED, ENERGY, 4, b"6", 1)).says(PubAck(ENERGY, 4, 0))
+
+
+def test_nobody_is_the_meter_but_the_meter() -> None:
+    play = Playbook()
+    for name in ("meter", "meter-gas", "meter-water", "meter-heat"):
+        play.hears("a", Connect(name, 60)).says(ConnAck(3))
+    play.connects()
+    play.hears("a", Publish(PREDEFINED, ABOUT, 1, b'{"class":"meter"}', 1)).says(PubAck(ABOUT, 1, 3))
+    assert "about/plug-1" not in play.store.retained
+    assert play.gateway.sessions()[0].stats.refused == {"out-of-class": 1}
+    assert play.gateway.pressures(play.now)["adapter-out-of-class"] == "plug-1 says that it is the meter"
+
+
+def test_a_nameless_sender_has_a_class_too() -> None:
+    play = Playbook()
+    play.hears("10.0.0.7", Publish(PREDEFINED, ABOUT, 0, b'{"class":"thermometer"}', -1))
+    play.hears("10.0.0.7", Publish(PREDEFINED, ENERGY, 0, b"6", -1), Publish(PREDEFINED, TEMPERATURE, 0, b"20", -1))
+    play.says_nothing()
+    assert play.store.values("energy") == [] and play.store.values("temperature") == [20]
+    assert play.gateway.counters["refused.out-of-class"] == 1

@@ -7,7 +7,7 @@ from hub.services.admin.queries import CHANGES, Queries
 # Neither changes anything nor hands out a key.
 READS = {
     "status", "adapters", "queue", "readings", "events", "limits", "operators", "meter", "trace", "radio.scan",
-    "radio.map", "config",
+    "radio.map", "config", "history",
 }  # fmt: skip
 
 

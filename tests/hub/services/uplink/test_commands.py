@@ -74,6 +74,19 @@ def test_pubacks_go_in_the_order_of_their_messages(make_house: Make, scripted: S
     assert [heard.body[:2] for heard in broker.heard if heard.kind == wire.PUBACK] == [b"\x00\x07", b"\x00\x08"]
 
 
+def test_an_id_that_is_used_again_too_early_ends_nothing(make_house: Make, scripted: Scripted) -> None:
+    """The broker's fault (MQTT 5 section 2.2.1): what it sent is dealt with, and the session goes on."""
+    commands = [publish(b"meters/MTR-1/commands", b"hold", mid, "5") for mid in (7, 7, 8)]
+    broker = scripted(Script(connack(), at_once=b"".join(commands)))
+    house = make_house(broker.port)
+    wait_for("all three", lambda: len(house.commands) == 3)
+    house.let_go()
+    wait_for("the PUBACKs", lambda: broker.count(wire.PUBACK) == 2)
+    house.event(1)
+    house.wait_drained()
+    assert broker.count(wire.CONNECT) == 1
+
+
 def test_who_is_behind_a_flood_is_read_before_the_flood_is_judged(make_house: Make, scripted: Scripted) -> None:
     """A broker's queue is first in, first out: what it holds back, nobody here can turn to."""
     flood = [publish(b"meters/MTR-1/commands", b"hold".ljust(200), mid, "5") for mid in range(1, 10_001)]
