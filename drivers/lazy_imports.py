@@ -44,6 +44,14 @@ POSTPONED = frozenset(
         "typing_extensions",  # serialx: names of types, which typing has
         "email.utils",  # cryptography: one function, for e-mail addresses in certificates
         "crccheck.crc",  # zigpy: one of a hundred classes, for install codes
+        "attr.converters",
+        "attr.filters",
+        "attr.validators",  # what nobody's class here asks for
+        "attrs.converters",
+        "attrs.filters",
+        "attrs.validators",
+        "cryptography.hazmat.primitives.serialization.ssh",  # keys of OpenSSH, and the ciphers of those
+        "zigpy.ota.manager",  # firmware of devices: hub.wire.zigbee.ota does that here
     }
 )
 Stand = Callable[[str, Callable[[str], Any]], Any]  # name, who wakes the module for a name -> what will do, or None
@@ -69,8 +77,15 @@ def _once_called(only: str) -> Stand:
     return lambda name, wake: (lambda *arguments: wake(name)(*arguments)) if name == only else None
 
 
+def _all_once_called(name: str, wake: Callable[[str], Any]) -> Any:
+    """For a module whose names are handed on and not used."""
+    return lambda *arguments, **named: wake(name)(*arguments, **named)
+
+
 # Modules of POSTPONED that are asked for names while the libraries are imported, and what may be given instead.
 STAND_INS: dict[str, Stand] = {
+    "cryptography.hazmat.primitives.serialization.ssh": _all_once_called,
+    "zigpy.ota.manager": _once_called("update_firmware"),
     "typing_extensions": _of_typing, "email.utils": _once_called("parseaddr"), "crccheck.crc": _once_called("CrcX25"),
 }  # fmt: skip
 _METADATA = "importlib.metadata"

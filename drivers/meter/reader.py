@@ -18,6 +18,7 @@ _ENOUGH = 20
 _MAX_SHARE = 0.05
 _UNSTAMPED_EVERY_S = 300.0  # a value of another meter that has no time of its own
 _RAW_BYTES = 4_096
+_NOTHING_KNOWN = "whole telegrams, and no register in them that is known"  # a heat meter, say
 
 
 class MeterReading(NamedTuple):
@@ -65,7 +66,8 @@ class MeterReader:
             return self._fault("bad", item.reason)
         meaning = meaning_of(item)
         if not meaning.values and not meaning.others:
-            return Outcome([], [], None, False, "")
+            self.ident, self.protocol = item.ident or self.ident, item.protocol
+            return Outcome([], [], None, False, _NOTHING_KNOWN)
         judged = self._plausibility.judge(item, meaning, now)
         if judged.doubt:
             return self._fault("doubtful", judged.doubt)

@@ -109,7 +109,7 @@ def _chart(
     labels = [_label(high), _label(low)]
     margin = max(map(len, labels)) + 2
     width = max(8, columns - margin - 1)
-    cells = _means(points, width, span)
+    cells = (_steps if quantity == "limit" else _means)(points, width, span)
     eighths = [None if cell is None else round((cell - low) / (high - low) * (8 * _HEIGHT - 1)) + 1 for cell in cells]
     held = [
         None if cell is None else round((cell - low) / (high - low) * (_HEIGHT - 1))

@@ -94,6 +94,16 @@ def test_the_story_of_the_page_is_true(evening: Hub, tmp_path: Path) -> None:
             assert line == "..." or says(done.stdout, line), f"{command} does not say {line!r} but:\n{done.stdout}"
 
 
+def test_each_command_of_the_page_passes_the_door() -> None:
+    """What an engineer is told to type has to be a verb of the field shell."""
+    offered = re.search(
+        r"^VERBS = \((.*?)\)", (ROOT / "deploy/field/field-shell").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert offered
+    typed = {command.split()[1] for command, _ in typed_in(PAGE.read_text("utf-8"))}
+    assert len(typed) >= 7 and typed <= set(re.findall(r'"([a-z-]+)"', offered[1]))
+
+
 def test_a_line_that_is_not_said_is_found_out() -> None:
     assert says("a  one 5 s\nb", "a...5 s") and not says("a\nb", "c...") and not says("xa", "a")
     assert typed_in("```text\n$ meterhub a\nsays\n```\n\n```text\n$ meterhub b\n```") == [

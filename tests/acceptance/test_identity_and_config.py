@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import Broker
@@ -34,6 +35,7 @@ def _expect_condition(hub: Hub, code: str) -> str:
         ("other-ca", "self-signed|unable to get|issuer"),
         ("expired", "expired"),
         ("wrong-name", "mismatch|not valid for"),
+        ("name-in-cn-alone", "mismatch|not valid for"),  # RFC 6125: a CN is no host's name
     ],
 )
 def test_a_wrong_server_gets_no_session(
@@ -55,6 +57,8 @@ def test_a_wrong_server_gets_no_session(
         authority.issue(
             "broker", file_name="rogue", hosts=["localhost"], begins_in=timedelta(-9), ends_in=timedelta(-1)
         )
+    elif wrong == "name-in-cn-alone":
+        authority.issue("localhost", file_name="rogue", purposes=[ExtendedKeyUsageOID.SERVER_AUTH])
     else:
         authority.issue("broker", file_name="rogue", hosts=["elsewhere.example"])
     rogue = Broker(tmp_path / "rogue", authority, "rogue").start()

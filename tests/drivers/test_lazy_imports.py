@@ -112,3 +112,23 @@ def test_an_install_code_is_still_checked() -> None:
     )
     first, second, third = run(code).splitlines()
     assert (first, second) == ("True", "True False") and "CRC" in third
+
+
+def test_keys_of_openssh_sleep_and_are_whole_when_one_comes() -> None:
+    code = SLEEPS + (
+        "from drivers import lazy_imports as lean\n"
+        "with lean.imports():\n    from cryptography.hazmat.primitives import serialization\n"
+        "from cryptography.hazmat.primitives.asymmetric import ed25519\n"
+        "name = 'cryptography.hazmat.primitives.serialization.ssh'\n"
+        "print(sleeps(name))\n"
+        "public = ed25519.Ed25519PrivateKey.generate().public_key()\n"
+        "line = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)\n"
+        "print(serialization.load_ssh_public_key(line) == public, sleeps(name))"
+    )
+    assert run(code).splitlines() == ["True", "True False"]
+
+
+def test_what_attrs_and_zigpy_bring_for_others_sleeps() -> None:
+    names = ("attr.converters", "attr.filters", "attr.validators", "zigpy.ota.manager")
+    code = SLEEPS + f"import drivers.zigbee\nprint(*[sleeps(name) for name in {names!r}])"
+    assert run(code) == "True True True True"

@@ -4,7 +4,6 @@ The states are those of MQTT-SN 1.2 section 6.14 (figure 3), plus the two steps 
 Everything that moves a session between states is in `TRANSITIONS`; a pair that is not there cannot happen.
 """
 
-from collections import deque
 from typing import NamedTuple
 
 from hub.core.allowance import Allowance
@@ -177,7 +176,8 @@ class Session:
         self.last_msg_id = 0
         self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
         self.msg_ids_counted = 0
-        self.queue: deque[QueuedMessage] = deque()
+        # A list: it is short, and an empty deque takes 760 bytes, a third of a session.
+        self.queue: list[QueuedMessage] = []
         self.queued_bytes = 0
         self.inflight: Inflight | None = None
         self.next_topic_id = 1
@@ -206,7 +206,7 @@ class Session:
         self.queued_bytes += len(message.payload)
 
     def put_first(self, message: QueuedMessage) -> None:
-        self.queue.appendleft(message)
+        self.queue.insert(0, message)
         self.queued_bytes += len(message.payload)
 
     def dequeue(self, index: int = 0) -> QueuedMessage:

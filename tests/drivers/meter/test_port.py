@@ -20,7 +20,7 @@ from drivers.meter.cipher import Keys
 from drivers.meter.port import MeterPort
 from hub.core.health import Health
 from tests.drivers.meter.test_binary import BASE, PUSHED, REGISTERS
-from tests.drivers.meter.test_telegrams import p1
+from tests.drivers.meter.test_telegrams import d0, p1
 from tests.emulators.meter import Meter, crc_arc, even, p1_telegram
 from tests.emulators.meter_telegrams import KEY, enciphered, hdlc, mbus, notification, sml_file, tic
 from tests.harness.witness import came, went
@@ -225,6 +225,22 @@ def test_what_cannot_be_read_is_a_condition_with_its_reason(lines: Callable[...,
     [condition] = hub.health.conditions()
     assert "DLMS, encrypted, no key" in condition.text and "meter.key_file" in condition.remedy
     assert hub.readings == []
+
+
+@pytest.mark.condition("meter-unreadable")
+def test_what_is_whole_and_means_nothing_to_a_hub_is_said(lines: Callable[..., Line]) -> None:
+    """A heat meter on the port: none of its codes is electricity's, though they look alike."""
+    heat = d0("6.8(0029.055*MWh)6.26(01589.28*m3)F(0)9.20(64030874)6.6(0017.2*kW)")
+    line = lines(heat, every_s=0.3)
+    hub = Hub(line.link, patience_s=1.0)
+
+    async def exchange() -> None:
+        assert "no register in them that is known" in hub.health.conditions()[0].text
+        line.telegrams[:] = [d0("0.0.0(1)", "1.8.0(0000.5*kWh)")]
+        await until(lambda: went("meter-unreadable", hub.codes()))
+
+    hub.run(lambda: came("meter-unreadable", hub.codes()), exchange)
+    assert set(hub.values().values()) == {"500"}
 
 
 @pytest.mark.condition("meter-unreadable")

@@ -5,7 +5,8 @@ import tracemalloc
 
 import pytest
 
-from hub.core.gateway.limits import GatewayLimits
+from hub.core.gateway.gateway import Gateway
+from hub.core.gateway.limits import GatewayConfig, GatewayLimits
 from hub.core.records import SessionChanged
 from hub.wire.mqttsn.messages import (
     ConnAck,
@@ -256,3 +257,28 @@ def test_nothing_grows_with_what_one_client_says() -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 40_000  # a leak of a dozen bytes a message would be more
+
+
+def test_what_an_invented_name_costs_in_memory() -> None:
+    """A stranger may bring thousands; each is a session. With a queue that holds a block ready it was 2,160 bytes."""
+    gateway = Gateway(GatewayConfig(), 0.0)
+
+    def connect(numbers: range) -> None:
+        for number in numbers:
+            peer = ("udp", f"10.0.0.{number // 200}", number)
+            gateway.receive_datagram(peer, Connect(f"x{number}", 60).encode(), number / 1000)
+            batch = gateway.take_batch()
+            assert batch is not None
+            gateway.committed(batch.id, number / 1000)
+            gateway.datagrams_to_send()
+
+    connect(range(1000))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        connect(range(1000, 2000))
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(gateway.sessions()) == 2000
+    assert grown / 1000 < 1800

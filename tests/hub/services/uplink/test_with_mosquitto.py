@@ -29,11 +29,17 @@ def proxy(broker: Broker) -> Iterator[Proxy]:
 
 
 def _reconnect(house: House, proxy: Proxy) -> None:
-    sessions = house.status()["sessions"]
+    sessions, attempts = (house.status()[name] for name in ("sessions", "attempts"))
     proxy.cut()
-    house.wait_state("waiting")
+    # It waits before the attempt that fails, too: mended then, it would never have failed.
+    wait_for("an attempt that failed", lambda: _has_failed_since(house, attempts))
     proxy.mend()
     wait_for("a new session", lambda: house.status()["sessions"] > sessions)
+
+
+def _has_failed_since(house: House, attempts: int) -> bool:
+    status = house.status()
+    return status["attempts"] > attempts and status["state"] == "waiting"
 
 
 def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> None:
@@ -55,7 +61,7 @@ def test_a_reconnect_resumes_the_tls_session(make_house: Make, proxy: Proxy) -> 
 
 
 def test_after_a_failed_attempt_the_handshake_is_a_full_one(make_house: Make, proxy: Proxy) -> None:
-    house = make_house(proxy.port)
+    house = make_house(proxy.port, random_source=lambda: 0.05)  # half a second, in which the race was lost each time
     house.wait_state("up")
     _reconnect(house, proxy)
     assert house.status()["tls"]["resumed"] is False
