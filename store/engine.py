@@ -314,7 +314,7 @@ class Engine(LogView):
         if self.is_epoch_new:
             return None
         limit = max(1, max_readings)
-        self._tell_of_forwards()
+        self._tell_of_losses()
         # Before anything is taken: making room may rewrite the rows that a pack is made of.
         limit_pages = self.budget.hard_pages - (limit * _PACKED_BYTES // PAGE_SIZE + 8)
         if self.db.used_pages() >= limit_pages:
@@ -361,14 +361,15 @@ class Engine(LogView):
                 break
         return readings, upto, gaps
 
-    def _tell_of_forwards(self) -> None:
-        fields = self.retention.untold()
-        if fields is not None:
+    def _tell_of_losses(self) -> None:
+        untold = self.retention.untold()
+        if untold:
             told = self.retention.told()
             with self.transaction():
                 self.write_marks(told)
-                self._seal_gap(fields)
-            self.retention.forwards.update(told)
+                for fields in untold:
+                    self._seal_gap(fields)
+            self.retention.given_up.update(told)
 
     def _seal_gap(self, fields: dict[str, Any]) -> None:
         self._seal_event("store.gap", fields, self.now_ms())

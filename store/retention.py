@@ -4,12 +4,12 @@
     2  old rows of the log, merged into dense ones (store/compaction.py)          nothing is lost
     3  messages that the control point has booked, oldest first                 history
     4  1 and 2 again with the shortest duplicate window                         what only a very late DUP would need
-       delivered readings that nobody booked yet                                what a broker that forgot would need
-    5  raw forwards, oldest first                                               told by a gap record
-    6  readings, oldest first, on a grid of a minute, of 15, of 30              told by a gap record (store/gaps.py)
+    5  delivered readings that nobody booked yet, oldest first                  told by a gap record (P1)
+    6  raw forwards, oldest first                                               told by a gap record
+    7  readings, oldest first, on a grid of a minute, of 15, of 30              told by a gap record (store/gaps.py)
 
 Events and receipts that are not booked never give way (where the control point never books: that are not delivered),
-nor does what is sealed and not delivered; after the sixth, adapters are told to wait.
+nor does what is sealed and not delivered; after the seventh, adapters are told to wait.
 """
 
 from collections.abc import Callable, Collection
@@ -19,7 +19,7 @@ from store.compaction import Compaction
 from store.downsampling import RESOLUTIONS_S
 from store.last_seen import last_marks
 from store.log_owner import LogOwner
-from store.outbox import time_of
+from store.outbox import split_id, time_of
 from store.queries import LANES
 from store.space import DUP_WINDOW_PRESSED_S, DUP_WINDOW_S, choose_lane, log_pruning_pays
 
@@ -28,6 +28,7 @@ _NEVER_LOST = ("events", "receipts")
 _PRUNE_ROWS_AT_ONCE = 2000
 _PRUNE_MESSAGES_AT_ONCE = 64
 _FORWARDS_AT_ONCE = 64
+_UNBOOKED_AT_ONCE = 16
 # What costs readings is done for about this commit and a few more, not for a whole slice of the budget.
 _LOSS_PAGES = 8
 # An adapter waits for the commit that asks; what more there is to thin is done at the next.
@@ -41,8 +42,8 @@ class Retention:
         self._engine = engine
         self.compaction = Compaction(engine)
         self._look_at_log = True
-        # Forwards given up: in all, and of those not told yet how many, since when and until when.
-        self.forwards = {name: engine.marks.get(name, 0) for name in ("forwards_dropped", *_UNTOLD)}
+        # What was given up: in all, and of that which is not told yet how much, since when and until when, and which.
+        self.given_up = {name: engine.marks.get(name, 0) for name in (*_COUNTED, *_UNTOLD)}
 
     def look_at_log(self) -> None:
         """Something changed that may let the log forget or be merged."""
@@ -101,14 +102,13 @@ class Retention:
             lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=LANES),
             lambda: self.prune_log(pressed=True),
             lambda: self.compaction.compact(pressed=True),
-            lambda: self._prune_oldest(t_ms=1 << 62, booked_alone=_NEVER_LOST),
         ]
 
     def _losses(self) -> list[Callable[[], bool]]:
         def on_grid(resolution_s: int) -> Callable[[], bool]:
             return lambda: self.compaction.thin(resolution_s)
 
-        return [self._give_up_forwards, *map(on_grid, RESOLUTIONS_S)]
+        return [self._give_up_unbooked, self._give_up_forwards, *map(on_grid, RESOLUTIONS_S)]
 
     def _prune_oldest(self, t_ms: int, *, booked_alone: Collection[str] = ()) -> bool:
         """Drop a slice of delivered messages. `booked_alone`: of these lanes only what the control point has in its
@@ -127,11 +127,17 @@ class Retention:
         if oldest is None:
             return False
         with engine.transaction():
-            found = engine.db.run(f"sealed_prune/{oldest}", (upto[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE))
-            if oldest == "readings":
-                engine.db.run("present_prune", engine.db.one("sealed_next_id/readings", (0,)) or (0,))
+            found = self._drop(oldest, upto[oldest], t_ms, _PRUNE_MESSAGES_AT_ONCE)
         engine.db.note_written(0, 4)
-        return found.rowcount > 0
+        return bool(found)
+
+    def _drop(self, lane: str, upto: int, t_ms: int, limit: int) -> list[tuple[int, int]]:
+        """Drop the oldest messages of a lane (inside a transaction): `(row, t_ms)` of each."""
+        db = self._engine.db
+        found: list[tuple[int, int]] = db.run(f"sealed_prune/{lane}", (upto, t_ms, limit)).fetchall()
+        if lane == "readings":
+            db.run("present_prune", db.one("sealed_next_id/readings", (0,)) or (0,))
+        return found
 
     def prune_history(self, retention_ms: int) -> bool:
         """Drop one slice of delivered messages older than the retention; False when there is none. Only a trusted
@@ -147,25 +153,56 @@ class Retention:
             return False
         with engine.transaction():
             count = engine.forwards.give_up(_FORWARDS_AT_ONCE)
-            before = self.forwards
+            before = self.given_up
             after = {name: before[name] + count for name in ("forwards_dropped", "gap_forwards")}
             after["gap_forwards_from_ms"] = before["gap_forwards_from_ms"] or now_ms
             after["gap_forwards_to_ms"] = now_ms
             engine.write_marks(after)
         engine.db.note_written(0, 8)
-        self.forwards = after
+        before.update(after)
         return True
 
-    def untold(self) -> dict[str, Any] | None:
-        """Fields of the gap record of forwards; None when there is nothing to tell."""
-        if not self.forwards["gap_forwards"]:
-            return None
-        count, from_ms, to_ms = (self.forwards[name] for name in _UNTOLD)
-        return {"what": "forwards", "from_ms": from_ms, "to_ms": to_ms, "dropped": count}
+    def _give_up_unbooked(self) -> bool:
+        """Packs that the broker acknowledged and nobody booked, where the control point keeps a book: most likely it
+        has them, but a broker may forget, and what went is told (design, P1 and P3)."""
+        engine, outbox, before = self._engine, self._engine.outbox, self.given_up
+        booked, upto = outbox.booked["readings"], outbox.delivered["readings"]
+        if not any(outbox.booked.values()) or engine.db.one("sealed_head/readings", (upto,)) is None:
+            return False
+        after: dict[str, int] = {}
+        with engine.transaction():
+            found = self._drop("readings", upto, 1 << 62, _UNBOOKED_AT_ONCE)
+            lost = sorted(row for row in found if row[0] > booked)
+            if lost:
+                after = {name: before[name] + len(lost) for name in ("packs_given_up", "gap_packs")}
+                after["gap_packs_first"] = before["gap_packs_first"] or lost[0][0]
+                after["gap_packs_last"] = lost[-1][0]
+                after["gap_packs_from_ms"] = before["gap_packs_from_ms"] or lost[0][1]
+                after["gap_packs_to_ms"] = lost[-1][1]
+                engine.write_marks(after)
+        engine.db.note_written(0, 8)
+        before.update(after)
+        return bool(found)
+
+    def untold(self) -> list[dict[str, Any]]:
+        """Fields of the gap records of forwards and of packs; none when there is nothing to tell."""
+        found: list[dict[str, Any]] = []
+        for what in ("forwards", "packs"):
+            if self.given_up[f"gap_{what}"]:
+                span = {name: self.given_up[f"gap_{what}_{name}"] for name in ("from_ms", "to_ms")}
+                found.append({"what": what, **span, "dropped": self.given_up[f"gap_{what}"]})
+        if found and found[-1]["what"] == "packs":
+            ends = (self.given_up[name] for name in ("gap_packs_first", "gap_packs_last"))
+            found[-1]["numbers"] = [part for end in ends for part in split_id(end)]
+        return found
 
     def told(self) -> dict[str, int]:
-        """The marks that say it is told (to be written in the transaction that seals the event)."""
+        """The marks that say it is told (to be written in the transaction that seals the events)."""
         return dict.fromkeys(_UNTOLD, 0)
 
 
-_UNTOLD = ("gap_forwards", "gap_forwards_from_ms", "gap_forwards_to_ms")
+_COUNTED = ("forwards_dropped", "packs_given_up")
+_UNTOLD = (
+    "gap_forwards", "gap_forwards_from_ms", "gap_forwards_to_ms",
+    "gap_packs", "gap_packs_first", "gap_packs_last", "gap_packs_from_ms", "gap_packs_to_ms",
+)  # fmt: skip

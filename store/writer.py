@@ -28,7 +28,7 @@ _MAX_GROUP_ENTRIES = 16_384
 _RETENTION_EVERY_S = 3600.0
 _PACE_COMMITS = 16
 _PACE_MARK = "wear_left_bytes"
-_COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped")
+_COUNTERS = ("readings", "unsealed", "thinned", "forwards_dropped", "packs_given_up")
 
 
 class Writer(threading.Thread):
@@ -293,7 +293,8 @@ class Writer(threading.Thread):
                 "readings": engine.taken,
                 "unsealed": engine.unsealed,
                 "thinned": engine.retention.compaction.thinned_samples,
-                "forwards_dropped": engine.retention.forwards["forwards_dropped"],
+                "forwards_dropped": engine.retention.given_up["forwards_dropped"],
+                "packs_given_up": engine.retention.given_up["packs_given_up"],
             }
         return {
             **keeper.counts,

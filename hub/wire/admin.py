@@ -101,6 +101,7 @@ class StoreFigures(TypedDict):
     unsealed: int
     thinned: int
     forwards_dropped: int
+    packs_given_up: int
     epoch: int
     boot: int
     last_error: str

@@ -54,11 +54,11 @@ SELECT from_ms FROM sealed_readings WHERE id > ? ORDER BY id LIMIT 1;
 SELECT id, t_ms FROM sealed_{lane} WHERE id <= ? AND id < (SELECT max(id) FROM sealed_{lane}) ORDER BY id LIMIT 1;
 
 -- name: sealed_prune
--- Drop a slice of the oldest delivered messages that were sealed before a time.
+-- Drop a slice of the oldest delivered messages that were sealed before a time; which they were.
 DELETE FROM sealed_{lane} WHERE id IN (
   SELECT id FROM sealed_{lane}
   WHERE id <= ?1 AND id < (SELECT max(id) FROM sealed_{lane}) AND t_ms <= ?2 ORDER BY id LIMIT ?3
-);
+) RETURNING id, t_ms;
 
 -- name: packs_up
 -- Packs that overlap a time span, oldest first, in slices.

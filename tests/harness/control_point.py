@@ -57,16 +57,34 @@ class Books:
     repeats: int = 0
     altered: list[tuple[str, int, str, int]] = field(default_factory=list)
     readings: list[tuple[str, str, int, float, int]] = field(default_factory=list)
+    most_in_a_pack: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[Any, Any]] = field(default_factory=list)
     answers: list[tuple[dict[Any, Any], bytes]] = field(default_factory=list)
+    # Packs that the hub said it gave up for want of space: (hub, epoch, "readings", number).
+    given_up: set[tuple[str, int, str, int]] = field(default_factory=set)
+
+    def event(self, hub: str, event: dict[str, Any]) -> None:
+        """Take an event, and what it says is gone."""
+        self.events.append(event)
+        if event["event"] == "store.gap" and event["what"] == "packs":
+            first_epoch, first, last_epoch, last = event["numbers"]
+            assert first_epoch == last_epoch, "nothing here outlives its epoch"
+            self.given_up |= {(hub, first_epoch, "readings", number) for number in range(first, last + 1)}
+
+    def is_settled(self, key: tuple[str, int, str, int]) -> bool:
+        """Whether nobody waits for this message: it is here, or it is said to be gone."""
+        return key in self.messages or key in self.given_up
 
     def missing(self) -> dict[tuple[str, int, str], list[int]]:
-        """Numbers below the highest of each (hub, epoch, lane) that are not there; numbers start at 1."""
+        """Numbers from 1 below the highest of each (hub, epoch, lane) that are neither there nor said to be gone."""
         numbers = defaultdict(set)
         for hub, epoch, lane, number in self.messages:
             numbers[hub, epoch, lane].add(number)
-        gaps = {key: sorted(set(range(1, max(there) + 1)) - there) for key, there in numbers.items()}
+        gaps = {
+            key: [number for number in range(1, max(there)) if not self.is_settled((*key, number))]
+            for key, there in numbers.items()
+        }
         return {key: gap for key, gap in gaps.items() if gap}
 
 
@@ -120,11 +138,11 @@ class ControlPoint:
             return
         self.books.messages[key] = payload
         if lane == "readings":
-            self.books.readings += readings_of(
-                zlib.decompress(content, -15) if header.get(-65538) == "deflate" else content
-            )
+            found = readings_of(zlib.decompress(content, -15) if header.get(-65538) == "deflate" else content)
+            self.books.readings += found
+            self.books.most_in_a_pack = max(self.books.most_in_a_pack, len(found))
         elif lane == "events":
-            self.books.events.append(cbor2.loads(content))
+            self.books.event(hub, cbor2.loads(content))
         elif lane == "receipts":
             self.books.receipts.append(cbor2.loads(content))
         else:
@@ -185,7 +203,7 @@ class ControlPoint:
                 if epoch == newest and self._whole.setdefault((hub, epoch, lane), 0) == number - 1:
                     self._whole[hub, epoch, lane] = number
             for key, number in self._whole.items():
-                while (*key, number + 1) in self.books.messages:
+                while self.books.is_settled((*key, number + 1)):
                     number += 1
                 self._whole[key] = number
             return {lane: [epoch, n] for (_, epoch, lane), n in self._whole.items() if epoch == newest and n}

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,37 @@ def test_events_and_receipts_that_nobody_booked_stay_however_little_room_there_i
         assert home.count < 1_000_000
     assert [sealed.number for sealed in every(store, "receipts")] == [1, 2, 3]
     assert next(sealed.number for sealed in every(store, "events")) == 1
+
+
+@pytest.mark.parametrize("keeps_book", [True, False])
+def test_readings_that_nobody_booked_do_not_go_untold(open_store: Opener, keeps_book: bool) -> None:
+    """A broker may acknowledge and forget: where the control point keeps a book, custody ends there."""
+    home = Home([1000.0])
+    store = open_store(max_mb=SMALL_MB, monotonic=home.monotonic)
+    store.set_clock(UTC_MS, True)
+    home.report(store, 60, 60)
+    packs = seal_all(store)
+    store.delivered("readings", packs[0].epoch, packs[0].number).result(WAIT_S)
+    booked = packs[0].number if keeps_book else 0
+    if keeps_book:
+        store.commit_control(Journal(booked={"readings": (store.epoch, booked)})).result(WAIT_S)
+    while every(store, "readings")[0].number < booked + 40:
+        home.report(store, 1200, 60)
+        for pack in seal_all(store):
+            store.delivered("readings", pack.epoch, pack.number).result(WAIT_S)
+        assert home.count < 1_000_000
+    home.report(store, 60, 60)
+    seal_all(store)  # somebody listens: what went is told
+    first_kept = every(store, "readings")[0].number
+    told = gaps(store, "packs")
+    assert sum(gap["dropped"] for gap in told) == store.status()["packs_given_up"]
+    if not keeps_book:
+        assert first_kept > 1 and not told, "what is delivered is history where nobody books"
+        return
+    assert sum(gap["dropped"] for gap in told) == first_kept - booked - 1
+    ends = [gap["numbers"] for gap in told]
+    assert ends[0][:2] == [store.epoch, booked + 1] and ends[-1][2:] == [store.epoch, first_kept - 1]
+    assert all(before[3] + 1 == after[1] for before, after in pairwise(ends)), "each once"
 
 
 def test_what_may_not_be_thinned_is_refused_in_the_end(open_store: Opener) -> None:

@@ -42,8 +42,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "store.set_aside": ("hub", "folder"),  # the folder held another hub's data
     "store.salvaged": ("reason", "kept", "set_aside"),
     # What was given up for want of space. what: "readings" (thinned to one in resolution_s; series = a row each,
-    # [client, quantity, from_ms, to_ms, kept, dropped, resolution_s]) or "forwards" (from_ms, to_ms: when they went).
-    "store.gap": ("what", "from_ms", "to_ms", "kept", "dropped", "resolution_s", "series"),
+    # [client, quantity, from_ms, to_ms, kept, dropped, resolution_s]), "forwards" (from_ms, to_ms: when they went) or
+    # "packs": of readings that the broker acknowledged and nobody booked (from_ms, to_ms: when they were sealed;
+    # numbers: epoch and number of the first, epoch and number of the last; between them others may have been booked).
+    "store.gap": ("what", "from_ms", "to_ms", "kept", "dropped", "resolution_s", "series", "numbers"),
     # The daily write budget makes adapters wait for company (stretched), or no longer does.
     "store.wear": ("stretched", "window_s"),
     "clock.stepped": ("step_ms",),
