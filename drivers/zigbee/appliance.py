@@ -24,6 +24,7 @@ from drivers.zigbee.measures import (
     METERING,
     METERING_DIVISOR,
     ON_OFF,
+    TUYA_PRIVATE,
     UNIT_KWH,
     UNIT_KWH_BCD,
     UNIT_OF_MEASURE,
@@ -48,6 +49,7 @@ _POLL_MOST_S = 1800.0
 _NOTHING_TO_POLL_S = 240
 _NO_UNIT = -1
 _SLEEPY_POLL_S = 3600.0
+_EVERYTHING = "everything"  # withheld of a device of which nothing can be read
 
 
 class Shape(NamedTuple):
@@ -138,6 +140,16 @@ class ZclAppliance:
             self._recall(self._record)
             self._record = {}
         self._settle_names()
+        is_private = not self.places and any(TUYA_PRIVATE in shape.inputs for shape in shapes.values())
+        if not is_private:
+            self.withheld.pop(_EVERYTHING, None)
+        elif _EVERYTHING not in self.withheld:
+            self._withhold(_EVERYTHING, "it speaks its maker's own language alone (Tuya, cluster 0xEF00)", "private")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is an appliance to us: something of it is read, or it is said what is not."""
+        return bool(self.places or self.withheld)
 
     def _is_pretended(self, measure: Measure) -> bool:
         if measure.quantity in self.exceptions.skip:

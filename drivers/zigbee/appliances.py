@@ -124,8 +124,10 @@ class Appliances:
     def raw_device_initialized(self, device: ZigbeeDevice) -> None:
         """A device was interviewed for the first time."""
         ieee = hex_of(device.ieee)
-        if self._appliance_of(device).places:
+        appliance = self._appliance_of(device)
+        if appliance.is_known:
             self._record_event("adapter.joined", {"client": client_id_of(ieee), "link": "zigbee"})
+        self._tell_withheld(appliance)
 
     def device_initialized(self, device: ZigbeeDevice) -> None:
         """A device is interviewed, or came back: it may have forgotten its bindings."""
@@ -364,6 +366,10 @@ class Appliances:
         self._holding.heard(appliance, readings)
         if budget.is_muted(now) and not was_muted:
             self._review_at = 0.0
+        self._tell_withheld(appliance)
+
+    def _tell_withheld(self, appliance: ZclAppliance) -> None:
+        """What is withheld is told once; what was learned is saved a little later."""
         for quantity, why in appliance.withheld.items():
             if quantity not in appliance.told:
                 appliance.told.add(quantity)
@@ -372,7 +378,7 @@ class Appliances:
                 self._record_event("adapter.withheld", told)
                 self._review_at = 0.0
         if appliance.changed and self._save_at is None:
-            self._save_at = now + _SAVE_AFTER_S
+            self._save_at = monotonic() + _SAVE_AFTER_S
 
     # Every second
 
@@ -499,7 +505,7 @@ class Appliances:
         now = monotonic()
         rows = []
         for ieee, appliance in self._by_ieee.items():
-            if appliance.places:
+            if appliance.is_known:
                 device, budget = self._devices.get(ieee), self._budgets[ieee]
                 radio = {"lqi": getattr(device, "lqi", None), "rssi_dbm": getattr(device, "rssi", None)}
                 more = {**radio, "muted": budget.is_muted(now), "dropped": budget.dropped}

@@ -168,6 +168,7 @@ _SENSOR_TYPES = {
     0x0402: "alarm-sensor",
 }
 _PLUG_TYPES = (0x0009, 0x0051, 0x010A)
+TUYA_PRIVATE = 0xEF00  # data points by numbers that each model gives a meaning of its own
 CLUSTERS = frozenset(measure.cluster_id for measure in MEASURES) | {IAS_ZONE}
 
 
