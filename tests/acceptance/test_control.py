@@ -68,6 +68,13 @@ def test_a_limit_is_obeyed_ends_and_every_receipt_is_chained(
     assert not control_point.chain_faults() and not control_point.faults
     assert control_point.receipt(cti, "applied")["detail"]["restricted"] == {"boiler": 0}
     heater.close()
+    assert hub.stop() == 0
+    told = [line for line in hub.log().splitlines() if line.startswith("INFO ")]
+    for words_of_it in (
+        "serving as MTR-1", "uplink: session with", "adapter.joined: boiler", "the household is held to 1500 W",
+        "the household is held no longer", "stopping",
+    ):  # fmt: skip
+        assert any(words_of_it in line for line in told), f"the journal does not say {words_of_it!r}"
 
 
 def test_a_limit_ends_on_time_while_the_uplink_is_dead(

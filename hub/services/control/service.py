@@ -320,6 +320,8 @@ class ControlService:
             if notice.topic == "price":
                 self.on_price()
             elif notice.topic == "home/limit" and notice.retain:
+                watts = notice.payload.decode()
+                log.info("the household is held %s", f"to {watts} W" if watts else "no longer")
                 self.on_limit()
         if orders or notices:
             self._home.flush()
