@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -20,7 +21,7 @@ from drivers.meter.cipher import Keys
 from drivers.meter.port import MeterPort
 from hub.core.health import Health
 from tests.drivers.meter.test_binary import BASE, PUSHED, REGISTERS
-from tests.drivers.meter.test_telegrams import d0, p1
+from tests.drivers.meter.test_telegrams import CASES, d0, p1
 from tests.emulators.meter import Meter, crc_arc, even, p1_telegram
 from tests.emulators.meter_telegrams import KEY, enciphered, hdlc, mbus, notification, sml_file, tic
 from tests.harness.witness import came, went
@@ -153,6 +154,33 @@ def test_what_speaks_is_found_and_read(name: str, lines: Callable[..., Line]) ->
     assert hub.values()[quantity] == value
     assert hub.events[0][0] == "meter.up" and hub.events[0][1]["protocol"] == protocol
     assert hub.codes() == set()
+
+
+def test_every_telegram_on_a_line_of_its_own_between_noise_and_cuts(lines: Callable[..., Line]) -> None:
+    """All of them at once, each found by itself. A pty has no rate and no parity: those, and damage of every kind, are
+    played on the emulated line (test_listening)."""
+    chance = random.Random(5)
+    hubs = []
+    for case in CASES:
+        noise, cut = chance.randbytes(40).replace(b"/", b""), case.data[: len(case.data) // 2]
+        hubs.append(Hub(lines(case.data, noise, case.data, cut, case.data, every_s=1.0).link))
+
+    def are_right() -> bool:
+        return all(set(case.values) <= set(hub.values()) for case, hub in zip(CASES, hubs, strict=True))
+
+    async def live() -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(hub.port.run()) for hub in hubs]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_S):
+                    await until(are_right)
+            for task in tasks:
+                task.cancel()
+
+    asyncio.run(live())
+    assert {case.name: hub.values() for case, hub in zip(CASES, hubs, strict=True)} == {
+        case.name: case.values for case in CASES
+    }
 
 
 def test_a_read_out_is_asked_for(tmp_path: Path) -> None:
