@@ -95,7 +95,7 @@ class Wanted:
 
     def result(self) -> list[Reading]:
         """What was found, in time order (newest first if so asked)."""
-        return [entry[-1] for entry in sorted(self._kept, key=lambda entry: entry[:3], reverse=True)]
+        return [entry[-1] for entry in sorted(self._kept, reverse=True)]
 
 
 def find_readings(view: View, wanted: Wanted) -> Generator[None, None, list[Reading]]:

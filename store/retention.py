@@ -153,19 +153,26 @@ class Retention:
             return False
         with engine.transaction():
             count = engine.forwards.give_up(_FORWARDS_AT_ONCE)
-            before = self.given_up
-            after = {name: before[name] + count for name in ("forwards_dropped", "gap_forwards")}
-            after["gap_forwards_from_ms"] = before["gap_forwards_from_ms"] or now_ms
-            after["gap_forwards_to_ms"] = now_ms
+            after = self._with_lost("forwards", "forwards_dropped", count, now_ms, now_ms)
             engine.write_marks(after)
         engine.db.note_written(0, 8)
-        before.update(after)
+        self.given_up.update(after)
         return True
+
+    def _with_lost(self, what: str, counted: str, count: int, from_ms: int, to_ms: int) -> dict[str, int]:
+        """The marks when so many more have gone."""
+        before, gap = self.given_up, f"gap_{what}"
+        return {
+            counted: before[counted] + count,
+            gap: before[gap] + count,
+            f"{gap}_from_ms": before[f"{gap}_from_ms"] or from_ms,
+            f"{gap}_to_ms": to_ms,
+        }
 
     def _give_up_unbooked(self) -> bool:
         """Packs that the broker acknowledged and nobody booked, where the control point keeps a book: most likely it
         has them, but a broker may forget, and what went is told (design, P1 and P3)."""
-        engine, outbox, before = self._engine, self._engine.outbox, self.given_up
+        engine, outbox = self._engine, self._engine.outbox
         booked, upto = outbox.booked["readings"], outbox.delivered["readings"]
         if not any(outbox.booked.values()) or engine.db.one("sealed_head/readings", (upto,)) is None:
             return False
@@ -174,27 +181,30 @@ class Retention:
             found = self._drop("readings", upto, 1 << 62, _UNBOOKED_AT_ONCE)
             lost = sorted(row for row in found if row[0] > booked)
             if lost:
-                after = {name: before[name] + len(lost) for name in ("packs_given_up", "gap_packs")}
-                after["gap_packs_first"] = before["gap_packs_first"] or lost[0][0]
+                after = self._with_lost("packs", "packs_given_up", len(lost), lost[0][1], lost[-1][1])
+                after["gap_packs_first"] = self.given_up["gap_packs_first"] or lost[0][0]
                 after["gap_packs_last"] = lost[-1][0]
-                after["gap_packs_from_ms"] = before["gap_packs_from_ms"] or lost[0][1]
-                after["gap_packs_to_ms"] = lost[-1][1]
                 engine.write_marks(after)
         engine.db.note_written(0, 8)
-        before.update(after)
+        self.given_up.update(after)
         return bool(found)
 
     def untold(self) -> list[dict[str, Any]]:
         """Fields of the gap records of forwards and of packs; none when there is nothing to tell."""
-        found: list[dict[str, Any]] = []
-        for what in ("forwards", "packs"):
-            if self.given_up[f"gap_{what}"]:
-                span = {name: self.given_up[f"gap_{what}_{name}"] for name in ("from_ms", "to_ms")}
-                found.append({"what": what, **span, "dropped": self.given_up[f"gap_{what}"]})
-        if found and found[-1]["what"] == "packs":
-            ends = (self.given_up[name] for name in ("gap_packs_first", "gap_packs_last"))
-            found[-1]["numbers"] = [part for end in ends for part in split_id(end)]
-        return found
+        lost = self.given_up
+        ends = split_id(lost["gap_packs_first"]), split_id(lost["gap_packs_last"])
+        more = {"forwards": {}, "packs": {"numbers": [*ends[0], *ends[1]]}}
+        return [
+            {
+                "what": what,
+                "from_ms": lost[f"gap_{what}_from_ms"],
+                "to_ms": lost[f"gap_{what}_to_ms"],
+                "dropped": lost[f"gap_{what}"],
+                **fields,
+            }
+            for what, fields in more.items()
+            if lost[f"gap_{what}"]
+        ]
 
     def told(self) -> dict[str, int]:
         """The marks that say it is told (to be written in the transaction that seals the events)."""

@@ -59,6 +59,11 @@ class Shape(NamedTuple):
     device_type: int
     inputs: frozenset[int]
 
+    @property
+    def class_name(self) -> str:
+        """What it is by its device type (measures.py); "" where that says little."""
+        return class_of(self.device_type, self.inputs)
+
 
 class Configuration(NamedTuple):
     """What an attribute's reporting is to be (ZCL 2.5.7); `change` in the attribute's counts."""
@@ -253,7 +258,7 @@ class ZclAppliance:
     def _is_of_its_class(self, channel: Channel) -> bool:
         """Whether what its endpoint says that it is may publish this at all (hub/wire/device_class)."""
         shape = self._shapes.get(channel.place.endpoint)
-        return shape is None or may_publish(class_of(shape.device_type, shape.inputs), channel.base)
+        return shape is None or may_publish(shape.class_name, channel.base)
 
     def _is_outspoken(self, channel: Channel, now: float) -> bool:
         """Whether a better channel speaks for the same quantity."""
@@ -293,7 +298,7 @@ class ZclAppliance:
             if reported:
                 channel.reported_at, channel.is_refused = now, False
             if not self._is_of_its_class(channel):
-                said = class_of(*self._shapes[place.endpoint][1:])
+                said = self._shapes[place.endpoint].class_name
                 self._withhold(channel.quantity, f"its endpoint says that it is a {said}, which has none", "class")
                 continue
             reading = self._value(channel, record, now)

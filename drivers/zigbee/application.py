@@ -362,7 +362,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             # it as that, and wait for half a minute. No field that it looks at is touched.
             self._own_frames = (self._own_frames + 1) & 0x7F
             packet = packet.replace(radius=self._own_frames)
-        device = self.device_at(nwk)
+        device, frame = self.device_at(nwk), packet.data.serialize()
         if nwk != _COORDINATOR_NWK:
             self.observer.frame("in", packet, device)
         if self.observer.preset.carries(packet):
@@ -374,19 +374,19 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
                 self.observer.datagram(hex_of(device.ieee), packet, now)
         elif device is None and not is_introduction(packet):
             self._stranger(nwk, None)
-        elif packet.dst_ep and _is_question(packet.cluster_id, packet.data.serialize()):
+        elif packet.dst_ep and _is_question(packet.cluster_id, frame):
             if device is not None:
                 self._touch(device, packet, monotonic())
             self.observer.question(packet)
-        elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, packet.data.serialize()):
+        elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
             self.observer.load_control(device, packet)
-        elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, packet.data.serialize()):
+        elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
             self.observer.firmware(device, packet)
-        elif device is not None and zcl.is_check_in(packet.cluster_id, packet.data.serialize()):
+        elif device is not None and zcl.is_check_in(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
-            self._answer(packet, zcl.check_in_response(packet.data.serialize()[1], self.observer.is_owed(device)))
+            self._answer(packet, zcl.check_in_response(frame[1], self.observer.is_owed(device)))
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):

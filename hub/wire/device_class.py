@@ -5,6 +5,7 @@ A class that is not in the table, or none at all, may publish any quantity. The 
 """
 
 import json
+from typing import Any
 
 # Who says that it is this claims to be the meter, which is read at its own port: such an `about` is refused.
 METER = "meter"
@@ -35,14 +36,22 @@ NOT_PUBLISHED: dict[str, frozenset[str]] = {
 }
 
 
-def class_of(about: bytes) -> str:
-    """The class that an `about/{me}` names; "" where it names none, or does not read."""
+def read_about(about: bytes) -> tuple[str, dict[str, Any]]:
+    """The class that an `about/{me}` names, "" where it names none, and all that it says; what does not read says
+    nothing."""
     try:
         said = json.loads(about)
     except (ValueError, RecursionError):
-        return ""
-    name = said.get("class") if isinstance(said, dict) else None
-    return name if isinstance(name, str) else ""
+        said = None
+    if not isinstance(said, dict):
+        said = {}
+    name = said.get("class")
+    return name if isinstance(name, str) else "", said
+
+
+def class_of(about: bytes) -> str:
+    """The class that an `about/{me}` names; "" where it names none, or does not read."""
+    return read_about(about)[0]
 
 
 def may_publish(class_name: str, quantity: str) -> bool:

@@ -4,9 +4,10 @@ A class that is not in the table is never restricted unless its adapter says tha
 restricted whatever its adapter says (promise P4).
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from hub.wire import device_class
 
 
 class Traits(NamedTuple):
@@ -78,14 +79,7 @@ class Profile:
 
 def read_about(payload: bytes) -> Profile:
     """Read `about/{me}`. What does not read counts as not said: an adapter's mistake must not restrict anybody."""
-    try:
-        said = json.loads(payload)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        said = {}
-    name = said.get("class")
-    class_name = name if isinstance(name, str) else ""
+    class_name, said = device_class.read_about(payload)
     traits = CLASSES.get(class_name, _UNKNOWN)
     sheddable = said.get("sheddable")
     nominal_w = _number(said, "nominal_w", traits.nominal_w, _MAX_W)
