@@ -49,6 +49,11 @@ class Ciphered(NamedTuple):
     content: bytes  # the tag at its end, where it is authenticated
 
     @property
+    def maker(self) -> str:
+        """The three letters that its system title begins with."""
+        return self.title[:3].decode("ascii", "replace")
+
+    @property
     def is_authenticated(self) -> bool:
         return bool(self.control & _AUTHENTICATED)
 

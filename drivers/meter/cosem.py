@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from drivers.meter.records import RegisterValue
+from drivers.meter.records import RegisterValue, code_of
 from drivers.meter.sml import UNITS
 
 DATA_NOTIFICATION = 0x0F
@@ -69,11 +69,8 @@ class _CosemReader:
         if tag in (1, 2):
             count = self.length()
             code = self._bare_code() if tag == 2 and count in (2, 3) else b""
-            return (
-                [code, *(self.read(depth + 1) for _ in range(count - 1))]
-                if code
-                else [self.read(depth + 1) for _ in range(count)]
-            )
+            items: list[Any] = [code] if code else []
+            return items + [self.read(depth + 1) for _ in range(count - len(items))]
         if tag in _WHOLE:
             width, is_signed = _WHOLE[tag]
             return int.from_bytes(self.take(width), "big", signed=is_signed)
@@ -172,8 +169,8 @@ def _walk(
         if isinstance(value, list):
             continue
         place += 1
-        code = f"{item[2]}.{item[3]}.{item[4]}"
-        key = f"{item[0]}-{item[1]}:{code}"
+        key = code_of(item)
+        code = key.partition(":")[2]
         if isinstance(value, bytes | str):
             texts.setdefault(key, (_printed(value),))
         elif isinstance(value, int) and not isinstance(value, bool | _Enum):
@@ -252,14 +249,14 @@ def _is_object_list(body: list[Any]) -> bool:
 
 # Pushes by the code of their setup: Iskraemeco's and Landis+Gyr's E360, in tenths of a volt and hundredths of an
 # ampere; Landis+Gyr's E450 and E570, whose amperes differ and so are left out. Energy is Wh and varh, power W and var.
-_PUSHES = {"0-6:25.9.0": _table(0, -2, -1), "0-8:25.9.0": _table(0, 0, 0)}
-for _code in _AMPERES:
-    del _PUSHES["0-8:25.9.0"][_code]
 _TARIFFS = {f"{code}.8.{tariff}": ("Wh" if code < 3 else "varh", 0) for code in range(1, 9) for tariff in range(10)}
-for _push in _PUSHES.values():
-    _push.update(_TARIFFS)
+_WHOLE_UNITS = {**_table(0, 0, 0), **_TARIFFS}
+_PUSHES = {
+    "0-6:25.9.0": {**_table(0, -2, -1), **_TARIFFS},
+    "0-8:25.9.0": {code: scale for code, scale in _WHOLE_UNITS.items() if scale[0] != "A"},
+}
 # Landis+Gyr's E450 in Austria and the Czech distributors' interface (RS-485): watts and watt hours; the rest is out.
-_WITHOUT_SCALES = {code: scale for code, scale in {**_table(0, 0, 0), **_TARIFFS}.items() if scale[0] not in "VA"}
+_WITHOUT_SCALES = {code: scale for code, scale in _WHOLE_UNITS.items() if scale[0] not in ("V", "A")}
 _LANDIS = "LGZ"
 
 
@@ -273,11 +270,11 @@ _VALUE_OF = (1, 3, 4)  # classes (data, register, extended register) whose secon
 
 def _by_object_list(body: list[Any]) -> Pushed:
     objects = body[0]
-    setup = _code_of(objects[0][1])
+    setup = code_of(objects[0][1])
     scales = _PUSHES.get(setup, {})
     pushed = Pushed("", {}, {})
     for (kind, code, attribute, _), value in zip(objects[1:], body[1:]):
-        key = _code_of(code)
+        key = code_of(code)
         if kind not in _VALUE_OF or attribute != 2 or code[5] != 255:
             continue
         if isinstance(value, bytes | str):
@@ -286,10 +283,6 @@ def _by_object_list(body: list[Any]) -> Pushed:
             unit, exponent = scales[key.partition(":")[2]]
             pushed.registers.setdefault(key, RegisterValue(value, exponent, unit))
     return pushed
-
-
-def _code_of(code: bytes) -> str:
-    return f"{code[0]}-{code[1]}:{code[2]}.{code[3]}.{code[4]}"
 
 
 def _printed(value: Any) -> str:

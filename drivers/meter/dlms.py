@@ -209,7 +209,7 @@ class Dlms:
                 read_notification(plain)
             except MalformedCosem:
                 return [Unreadable("dlms", "DLMS, encrypted, the key does not fit", data)]
-            data, maker = plain, ciphered.title[:3].decode("ascii", "replace")
+            data, maker = plain, ciphered.maker
         if data[:1] != bytes([DATA_NOTIFICATION]):
             return []
         try:
@@ -259,7 +259,7 @@ class Dlms:
             return length, self._text(opened.plain, opened.is_proved, raw)
         if opened.plain[:1] == bytes([DATA_NOTIFICATION]) and opened.is_proved:
             self._proved_raw = True
-            return length, self._apdu(opened.plain, ciphered.title[:3].decode("ascii", "replace"))
+            return length, self._apdu(opened.plain, ciphered.maker)
         if opened.plain[:1] == bytes([DATA_NOTIFICATION]) and ciphered.is_authenticated:
             return length, [Unreadable("dlms", "DLMS, encrypted, no authentication key", raw)]
         if self._proved_raw:

@@ -82,3 +82,8 @@ class Framer(Protocol):
 
     def get_timer(self) -> float | None:
         """When `handle_timer` is to be called, or None."""
+
+
+def code_of(name: bytes) -> str:
+    """An OBIS code of six bytes as `A-B:C.D.E` (IEC 62056-61); the sixth, which history it is, is the caller's."""
+    return f"{name[0]}-{name[1]}:{name[2]}.{name[3]}.{name[4]}"

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from drivers.meter.checks import crc16_kermit, crc16_x25
-from drivers.meter.records import CRC, Bad, Found, Readout, RegisterValue
+from drivers.meter.records import CRC, Bad, Found, Readout, RegisterValue, code_of
 
 MAX_BYTES = 8_192  # a file of twenty registers and a signature is 500
 _ESCAPE, _BEGIN = b"\x1b" * 4, b"\x1b" * 4 + b"\x01" * 4
@@ -207,7 +207,7 @@ def _keep(
     if not isinstance(entry, list) or len(entry) < 6 or not isinstance(entry[0], bytes) or len(entry[0]) != 6:
         return status
     name, own_status, unit, scaler, value = entry[0], entry[1], entry[3], entry[4], entry[5]
-    key = f"{name[0]}-{name[1]}:{name[2]}.{name[3]}.{name[4]}"
+    key = code_of(name)
     if isinstance(own_status, Number) and status is None and name[3] == 8:
         status = int(own_status)
     if isinstance(value, bytes):
