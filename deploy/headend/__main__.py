@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from deploy.headend.access import new_secret
 from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
+from hub.headend.database import FAILURES
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
@@ -53,7 +53,7 @@ def serve(config: HeadendConfig) -> int:
     service = Service(config, operator_signer(config.operator_key_file), live.heard)
     try:
         service.start()
-    except (OSError, sqlite3.Error, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
     # uvicorn ends in good order and then lets the signal do what it would have done without it.

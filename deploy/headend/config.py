@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hub.headend.engines import is_server
 from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
 
 # What a client of the API may be allowed (README.md has the table of what each opens).
@@ -50,6 +51,12 @@ class HeadendConfig:
     gap_after_s: float = 60.0
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
+    database: str = ""  # postgresql://...; empty: SQLite in data_dir
+
+    @property
+    def place(self) -> Path | str:
+        """Where the book is: a folder, or the server."""
+        return self.database or self.data_dir
 
 
 @rule("a list of files")
@@ -72,6 +79,13 @@ def _host_and_port(value: Any) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
         raise ValueError
     return host, int(port)
+
+
+@rule("postgresql://...; without it the book is a file in data_dir")
+def _database(value: Any) -> str:
+    if not isinstance(value, str) or not is_server(value):
+        raise ValueError
+    return value
 
 
 @rule("HOST:PORT")
@@ -101,7 +115,7 @@ def _roles(value: Any) -> frozenset[str]:
 
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
+    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database},
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
@@ -136,7 +150,7 @@ def load(file: Path) -> HeadendConfig:
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
-        clients=_clients(file, clients), **said["policy"],
+        clients=_clients(file, clients), database=service.get("database", ""), **said["policy"],
     )  # fmt: skip
 
 

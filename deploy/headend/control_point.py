@@ -1,11 +1,10 @@
 """The control point: one message of a hub after another, and what follows of it. It has the database and nothing else:
 no socket, no thread, no clock; deploy/headend/service.py drives it."""
 
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
@@ -15,7 +14,10 @@ from deploy.headend.usage import HouseholdUsage
 from hub.headend.book import Book
 from hub.headend.bookkeeper import Bookkeeper, CommandToSend
 from hub.headend.command_signer import CommandSigner
+from hub.headend.database import BookReader
+from hub.headend.engines import is_server, open_to_read
 from hub.headend.inbox import Inbox, Received
+from hub.wire.printable import plain
 from hub.wire.uplink.envelope import FileSigner
 from hub.wire.uplink.receipt import Receipt, chain_hash, decode_receipt
 
@@ -23,23 +25,37 @@ FILE = "headend.db"
 _MAX_AUDIT_TEXT = 500
 
 
+class HeardMessage(NamedTuple):
+    """What came, and by which broker."""
+
+    topic: str
+    payload: bytes
+    broker: str = ""
+
+
 class ControlPoint:
-    """Opens `headend.db` in `data_dir`, which it makes. Raises OSError, sqlite3.Error."""
+    """`place`: a folder, which it makes, for `headend.db`; or `postgresql://...`. There any number of `is_worker` may
+    stand beside the one that is not: they take packs, and nothing else. Raises OSError, sqlite3.Error."""
 
     def __init__(
         self,
-        data_dir: Path,
+        place: Path | str,
         kid: str,
         signer: FileSigner,
         *,
         second_person_above: int = 100,
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
+        is_worker: bool = False,
     ) -> None:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.book = Book(data_dir / FILE)
+        if not is_server(place):
+            Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.book = Book(book_in(place))
         db = self.book.db
-        db.executescript((files(__package__) / "schema.sql").read_text())
+        db.make((files(__package__) / "schema.sql").read_text())
+        if not is_worker and not db.reserve("control point"):
+            self.book.close()
+            raise OSError("another control point has this database: beside it there can be workers alone")
         inbox = Inbox([], has_ledger=False)
         self.registry = Registry(db, inbox)
         command_signer = CommandSigner(self.book, kid, signer)
@@ -63,28 +79,43 @@ class ControlPoint:
 
     def take(self, topic: str, payload: bytes, t_ms: int, broker: str = "") -> Received:
         """One message from `meters/{hub}/...`, by one of several brokers. It counts once `commit` returns; never raises
-        for what it holds."""
+        for what it holds, but UnfitValue where no table can hold that."""
+        return self.take_all([HeardMessage(topic, payload, broker)], t_ms)[0]
+
+    def take_all(self, messages: Sequence[HeardMessage], t_ms: int) -> list[Received]:
+        """Some messages, in the order in which they came; see `take`."""
         self.book.begin()
-        received = self._bookkeeper.take(topic, payload)
-        self.registry.note(received, t_ms, broker)
-        if received.fault or received.envelope is None or not received.is_new:
-            return received
-        if received.readings:
-            self.usage.enter(received.hub, received.readings)
-        elif received.kind == "events":
-            self._note_event(received)
-        elif received.kind == "receipts":
-            receipt = decode_receipt(received.envelope.payload)
-            self._keep_receipt(received, receipt, payload, t_ms)
-            self.orders.heard(receipt, received.envelope.epoch, t_ms)
-        return received
+        taken = self._bookkeeper.take_all([(message.topic, message.payload) for message in messages])
+        news = [received.is_new and not received.fault and received.envelope is not None for received in taken]
+        self.usage.enter_all([(its.hub, its.readings) for its, is_new in zip(taken, news) if is_new and its.readings])
+        # Up to here rows were added, from here on some are changed.
+        self.book.lock({received.hub for received in taken})
+        self.usage.count_added()
+        self.registry.note_all(taken, t_ms, [message.broker for message in messages])
+        for received, is_new, message in zip(taken, news, messages):
+            if is_new and received.kind == "events":
+                self._note_event(received)
+            elif is_new and received.kind == "receipts":
+                assert received.envelope is not None
+                receipt = decode_receipt(received.envelope.payload)
+                self._keep_receipt(received, receipt, message.payload, t_ms)
+                self.orders.heard(receipt, received.envelope.epoch, t_ms)
+        return taken
+
+    def refuse(self, message: HeardMessage, why: str) -> Received:
+        """A message that cannot be taken, counted as not believed; in a transaction of its own."""
+        hub, _, kind = message.topic.partition("/")[2].partition("/")
+        self.book.begin()
+        self.registry.note_fault(plain(hub), why)
+        self.commit()
+        return Received(hub, kind, fault=why)
 
     def _note_event(self, received: Received) -> None:
         assert received.envelope is not None
         fields = dict(received.fields)
         t_ms, event = fields.pop("t"), fields.pop("event")
         self._db.execute(
-            "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (received.hub, received.envelope.epoch, received.envelope.number, t_ms, event, to_json(fields)),
         )
         last, first = fields.get("last_registers"), fields.get("first_registers")
@@ -94,7 +125,7 @@ class ControlPoint:
     def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes, t_ms: int) -> None:
         assert received.envelope is not None
         self._db.execute(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (received.hub, received.envelope.epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason,
              receipt.prev, chain_hash(message), t_ms),
         )  # fmt: skip
@@ -132,15 +163,17 @@ class ControlPoint:
         self.book.close()
 
 
-def reader(data_dir: Path) -> sqlite3.Connection:
-    """The database, to read: any number of these beside the one that writes."""
-    # Opened by one of the API's threads and used by another, never by two at once.
-    db = sqlite3.connect(f"file:{data_dir / FILE}?mode=ro", uri=True, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    return db
+def book_in(place: Path | str) -> Path | str:
+    """Where the book is: `headend.db` in a folder, or the server."""
+    return place if is_server(place) else Path(place) / FILE
 
 
-def broken_chains(db: sqlite3.Connection, hub: str = "") -> list[tuple[str, int, int]]:
+def reader(place: Path | str) -> BookReader:
+    """The database, to read: any number of these beside those that write."""
+    return open_to_read(book_in(place))
+
+
+def broken_chains(db: BookReader, hub: str = "") -> list[tuple[str, int, int]]:
     """`(hub, epoch, i)` of each receipt, of all hubs or one, that does not fit the one before (design 3.3: `prev`,
     `i`). One whose predecessor has not come yet is not judged: the book asks for it."""
     one, values = ("a.hub = ?", (hub,)) if hub else ("true", ())
@@ -154,7 +187,7 @@ def broken_chains(db: sqlite3.Connection, hub: str = "") -> list[tuple[str, int,
     ]
 
 
-def overview(db: sqlite3.Connection) -> dict[str, Any]:
+def overview(db: BookReader) -> dict[str, Any]:
     """Figures of the fleet. Cheap however much is stored: consoles ask every few seconds."""
     states = dict(db.execute("SELECT state, count(*) FROM hub GROUP BY state").fetchall())
 
@@ -168,7 +201,7 @@ def overview(db: sqlite3.Connection) -> dict[str, Any]:
         "online": states.get("online", 0),
         "offline": states.get("offline", 0),
         "never_seen": states.get("never seen", 0),
-        "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE NOT is_given_up"),
+        "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 0"),
         "readings": total("SELECT coalesce(sum(readings), 0) FROM series"),
         "faults": total("SELECT coalesce(sum(faults), 0) FROM hub"),
     }

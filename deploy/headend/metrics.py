@@ -1,13 +1,14 @@
 """Figures for Prometheus (text format 0.0.4)."""
 
-import sqlite3
 import time
 from typing import Any
+
+from hub.headend.database import BookReader
 
 _EXPIRY_DAYS = (7, 30, 90)
 
 
-def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: sqlite3.Connection) -> str:
+def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: BookReader) -> str:
     """The page. `fleet` as overview() gives it, `counts` the service's own since its start."""
     lines: list[str] = []
 
@@ -20,7 +21,7 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     add("messages_stored", "gauge", "Messages in the book.", [("", fleet["messages"])])
     add("readings_stored", "gauge", "Readings in the database.", [("", fleet["readings"])])
     add("receipt_chains_broken", "gauge", "Receipts that do not follow from the one before.", [("", chains_broken)])
-    lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up").fetchone()[0]
+    lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 1").fetchone()[0]
     add("messages_lost", "gauge", "Numbers that hubs do not keep any more.", [("", lost)])
     now = int(time.time())
     add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [

@@ -1,4 +1,5 @@
--- Beside the tables of hub/headend/book.py, in the same file: what is here is durable with the book or not at all.
+-- Beside the tables of hub/headend/book.py, in the same database: what is here is durable with the book or not at all.
+-- SQLite's words; hub/headend/postgres.py makes PostgreSQL's of INTEGER PRIMARY KEY, INTEGER, BLOB, REAL, WITHOUT ROWID.
 
 CREATE TABLE IF NOT EXISTS hub (
   hub TEXT PRIMARY KEY,
@@ -34,6 +35,11 @@ CREATE TABLE IF NOT EXISTS interval (
   energy_mwh INTEGER,                -- NULL: not known
   quality TEXT NOT NULL, made_ms INTEGER NOT NULL, PRIMARY KEY (series, start_s, version)
 ) WITHOUT ROWID;
+-- Where half-hours have to be made anew, since readings came.
+CREATE TABLE IF NOT EXISTS unsettled (
+  id INTEGER PRIMARY KEY, series INTEGER NOT NULL, from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS unsettled_series ON unsettled (series);
 CREATE TABLE IF NOT EXISTS exchange (   -- a meter was exchanged: registers of the old and of the new one
   hub TEXT NOT NULL, quantity TEXT NOT NULL, t_ms INTEGER NOT NULL,
   last_mwh INTEGER NOT NULL, first_mwh INTEGER NOT NULL, PRIMARY KEY (hub, quantity, t_ms)

@@ -3,7 +3,6 @@ the API asks. It alone writes to the database."""
 
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from deploy.headend.brokers import Brokers
 from deploy.headend.config import HeadendConfig
-from deploy.headend.control_point import ControlPoint
+from deploy.headend.control_point import ControlPoint, HeardMessage
 from deploy.headend.registry import certificates_of, issued_in
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.connection import BrokerDelivery
+from hub.headend.database import FAILURES, UnfitValue
 from hub.headend.inbox import Received
 from hub.wire.printable import plain, why
 from hub.wire.uplink.envelope import FileSigner
@@ -71,14 +71,14 @@ class Service:
         config = self._config
         try:
             point = ControlPoint(
-                config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
+                config.place, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
             brokers = Brokers(config)
             worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
             brokers.start([f"meters/+/{topic}" for topic in _TOPICS])
-        except (OSError, sqlite3.Error, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
@@ -119,7 +119,7 @@ class _Worker:
                 if now >= enrol_at:
                     enrol_at = now + _LOOK_FOR_HUBS_S
                     self.enrol()
-            except (sqlite3.Error, OSError) as error:
+            except FAILURES as error:
                 # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
                 self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))
@@ -139,12 +139,7 @@ class _Worker:
             pass
         if not self._delivered:
             return
-        t_ms = int(time.time() * 1000)
-        taken = [
-            self._point.take(delivery.topic, delivery.payload, t_ms, delivery.connection.address)
-            for delivery in self._delivered
-        ]
-        self._point.commit()
+        taken = self._enter([HeardMessage(d.topic, d.payload, d.connection.address) for d in self._delivered])
         self._counts["commits"] += 1
         for delivery in self._delivered:
             delivery.acknowledge()
@@ -152,6 +147,19 @@ class _Worker:
         for received in taken:
             self._count(received)
             self._heard(received)
+
+    def _enter(self, messages: list[HeardMessage]) -> list[Received]:
+        t_ms = int(time.time() * 1000)
+        try:
+            taken = self._point.take_all(messages, t_ms)
+            self._point.commit()
+        except UnfitValue as error:
+            self._point.undo()
+            if len(messages) == 1:
+                return [self._point.refuse(messages[0], why(error))]
+            # One of them can never be written: the others must not wait for it for ever.
+            return [received for message in messages for received in self._enter([message])]
+        return taken
 
     def _count(self, received: Received) -> None:
         counts = self._counts

@@ -2,6 +2,7 @@
 clock; `hub/cli/headend_keep.py` drives it."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hub.headend.book import Book, Gap
@@ -43,26 +44,33 @@ class Bookkeeper:
 
     def take(self, topic: str, payload: bytes) -> Received:
         """One message. It is in the book once that was committed."""
-        received = self._inbox.receive(topic, payload)
-        if received.fault:
-            return received
-        if received.kind == "heartbeat":
-            if not self._inbox.knows(received.hub):  # nothing of it could be read: nothing is asked of it
-                return received
-            epoch = received.fields["epoch"]
-            for lane, number in received.fields["n"].items():
-                self.book.announce(Lane(received.hub, epoch, lane), number)
-        elif received.envelope is not None:
-            try:
-                received.is_new = self.book.enter(received.envelope, payload)
-            except Altered as error:
-                received.fault = str(error)
-                return received
+        return self.take_all([(topic, payload)])[0]
+
+    def take_all(self, messages: Sequence[tuple[str, bytes]]) -> list[Received]:
+        """Some messages, in the order in which they came."""
+        taken = [self._inbox.receive(topic, payload) for topic, payload in messages]
+        sealed = [
+            (received, received.envelope, payload)
+            for received, (_, payload) in zip(taken, messages)
+            if not received.fault and received.envelope is not None
+        ]
+        entered = self.book.enter_all([(envelope, payload) for _, envelope, payload in sealed])
+        for (received, _, _), found in zip(sealed, entered):
+            if isinstance(found, Altered):
+                received.fault = str(found)
+                continue
+            received.is_new = found
             if received.certificate:
                 self.book.keep_certificate(received.hub, received.certificate)
             if received.kind == "receipts":
                 self._heard_receipt(received)
-        return received
+        for received in taken:
+            # Of a hub of whom nothing could be read nothing is asked.
+            if received.kind == "heartbeat" and not received.fault and self._inbox.knows(received.hub):
+                epoch = received.fields["epoch"]
+                for lane, number in received.fields["n"].items():
+                    self.book.announce(Lane(received.hub, epoch, lane), number)
+        return taken
 
     def _heard_receipt(self, received: Received) -> None:
         if received.fields.get("status") not in FINAL:
@@ -93,9 +101,8 @@ class Bookkeeper:
     def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for every hub of whom more is booked than it was told."""
         found = []
-        for hub in self.book.hubs():
-            places = self.book.booked(hub)
-            if places and places != self._told.get(hub):
+        for hub, places in self.book.booked().items():
+            if places != self._told.get(hub):
                 self._told[hub] = places
                 found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
         return found
