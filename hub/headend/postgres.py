@@ -47,7 +47,7 @@ def _named(cursor: "psycopg.Cursor[Any]") -> Any:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except psycopg.DataError as error:
+    except (psycopg.DataError, UnicodeEncodeError, OverflowError) as error:
         raise UnfitValue(str(error)) from None
     except psycopg.Error as error:
         raise PostgresFailure(str(error).strip().replace("\n", "; ")) from None

@@ -14,14 +14,26 @@ from tests.harness.memory import scratch
 _numbers = count()
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[PostgresCluster]:
-    """A PostgreSQL of the run's own."""
+def _made() -> PostgresCluster:
     if postgres_programs() is None:
         pytest.skip("PostgreSQL is not installed")
     folder = folder_until_exit("mh-postgres-", scratch())
     folder.chmod(0o711)  # root's tests run it as somebody else
-    cluster = PostgresCluster(folder / "cluster").start()
+    return PostgresCluster(folder / "cluster").start()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[PostgresCluster]:
+    """A PostgreSQL of the run's own."""
+    cluster = _made()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[PostgresCluster]:
+    """One to be killed."""
+    cluster = _made()
     yield cluster
     cluster.stop()
 
