@@ -51,6 +51,8 @@ class HeadendConfig:
     gap_after_s: float = 60.0
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
+    workers: int = 0  # processes beside the service that take packs
+    file: Path = Path("headend.toml")  # where all this stands
     database: str = ""  # postgresql://...; empty: SQLite in data_dir
 
     @property
@@ -115,7 +117,10 @@ def _roles(value: Any) -> frozenset[str]:
 
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database},
+    "service": {
+        "data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database,
+        "workers": whole(0, 256),
+    },
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
@@ -142,6 +147,8 @@ def load(file: Path) -> HeadendConfig:
             raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
     said = {name: _table(file, name, rules, tables.get(name, {})) for name, rules in _RULES.items()}
     service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
+    if service.get("workers") and "database" not in service:
+        raise BadConfig(f"{file}: service.workers: expected a database (postgresql://...): SQLite has one that writes")
     listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
     certificates = registry.get("certificates")
     return HeadendConfig(
@@ -150,7 +157,8 @@ def load(file: Path) -> HeadendConfig:
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
-        clients=_clients(file, clients), database=service.get("database", ""), **said["policy"],
+        clients=_clients(file, clients), database=service.get("database", ""),
+        workers=service.get("workers", 0), file=file.absolute(), **said["policy"],
     )  # fmt: skip
 
 

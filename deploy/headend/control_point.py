@@ -2,40 +2,27 @@
 no socket, no thread, no clock; deploy/headend/service.py drives it."""
 
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from deploy.headend.intake import HeardMessage, PackIntake, book_in
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
-from deploy.headend.registry import Registry
 from deploy.headend.rollouts import Rollouts
-from deploy.headend.usage import HouseholdUsage
-from hub.headend.book import Book
 from hub.headend.bookkeeper import Bookkeeper, CommandToSend
 from hub.headend.command_signer import CommandSigner
 from hub.headend.database import BookReader
-from hub.headend.engines import is_server, open_to_read
-from hub.headend.inbox import Inbox, Received
-from hub.wire.printable import plain
+from hub.headend.engines import open_to_read
+from hub.headend.inbox import Received
 from hub.wire.uplink.envelope import FileSigner
 from hub.wire.uplink.receipt import Receipt, chain_hash, decode_receipt
 
-FILE = "headend.db"
 _MAX_AUDIT_TEXT = 500
 
 
-class HeardMessage(NamedTuple):
-    """What came, and by which broker."""
-
-    topic: str
-    payload: bytes
-    broker: str = ""
-
-
 class ControlPoint:
-    """`place`: a folder, which it makes, for `headend.db`; or `postgresql://...`. There any number of `is_worker` may
-    stand beside the one that is not: they take packs, and nothing else. Raises OSError, sqlite3.Error."""
+    """`place`: a folder, which it makes, for `headend.db`; or `postgresql://...`. There any number of
+    workers (PackIntake) may stand beside it. Raises OSError, sqlite3.Error."""
 
     def __init__(
         self,
@@ -46,21 +33,16 @@ class ControlPoint:
         second_person_above: int = 100,
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
-        is_worker: bool = False,
     ) -> None:
-        if not is_server(place):
-            Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.book = Book(book_in(place))
+        self._intake = PackIntake(place, max_power_w)
+        self.book = self._intake.book
+        self.registry, self.usage = self._intake.registry, self._intake.usage
         db = self.book.db
-        db.make((files(__package__) / "schema.sql").read_text())
-        if not is_worker and not db.reserve("control point"):
+        if not db.reserve("control point"):
             self.book.close()
             raise OSError("another control point has this database: beside it there can be workers alone")
-        inbox = Inbox([], has_ledger=False)
-        self.registry = Registry(db, inbox)
         command_signer = CommandSigner(self.book, kid, signer)
-        self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
-        self.usage = HouseholdUsage(db, max_power_w)
+        self._bookkeeper = Bookkeeper(self._intake.inbox, self.book, command_signer, gap_after_s=gap_after_s)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self.rollouts = Rollouts(db, self.registry, self.orders)
         self.openadr = OpenAdrEvents(db, self.orders)
@@ -86,17 +68,13 @@ class ControlPoint:
         """Some messages, in the order in which they came; see `take`."""
         self.book.begin()
         taken = self._bookkeeper.take_all([(message.topic, message.payload) for message in messages])
-        news = [received.is_new and not received.fault and received.envelope is not None for received in taken]
-        self.usage.enter_all([(its.hub, its.readings) for its, is_new in zip(taken, news) if is_new and its.readings])
-        # Up to here rows were added, from here on some are changed.
-        self.book.lock({received.hub for received in taken})
-        self.usage.count_added()
-        self.registry.note_all(taken, t_ms, [message.broker for message in messages])
-        for received, is_new, message in zip(taken, news, messages):
-            if is_new and received.kind == "events":
+        self._intake.enter(taken, messages, t_ms)
+        for received, message in zip(taken, messages):
+            if received.fault or received.envelope is None or not received.is_new:
+                continue
+            if received.kind == "events":
                 self._note_event(received)
-            elif is_new and received.kind == "receipts":
-                assert received.envelope is not None
+            elif received.kind == "receipts":
                 receipt = decode_receipt(received.envelope.payload)
                 self._keep_receipt(received, receipt, message.payload, t_ms)
                 self.orders.heard(receipt, received.envelope.epoch, t_ms)
@@ -104,11 +82,7 @@ class ControlPoint:
 
     def refuse(self, message: HeardMessage, why: str) -> Received:
         """A message that cannot be taken, counted as not believed; in a transaction of its own."""
-        hub, _, kind = message.topic.partition("/")[2].partition("/")
-        self.book.begin()
-        self.registry.note_fault(plain(hub), why)
-        self.commit()
-        return Received(hub, kind, fault=why)
+        return self._intake.refuse(message, why)
 
     def _note_event(self, received: Received) -> None:
         assert received.envelope is not None
@@ -132,12 +106,11 @@ class ControlPoint:
 
     def commit(self) -> None:
         """Make durable what came and what was asked; only then may the broker be told, and commands go."""
-        self.book.commit()
+        self._intake.commit()
 
     def undo(self) -> None:
         """Forget what was done since the last commit."""
-        self.book.undo()
-        self.usage.forget_cache()
+        self._intake.undo()
 
     def due(self, now: float, t: int) -> list[CommandToSend]:
         """What to publish now: orders that were not heard, `resend` for what is missing. `now`: monotonic seconds; `t`:
@@ -161,11 +134,6 @@ class ControlPoint:
 
     def close(self) -> None:
         self.book.close()
-
-
-def book_in(place: Path | str) -> Path | str:
-    """Where the book is: `headend.db` in a folder, or the server."""
-    return place if is_server(place) else Path(place) / FILE
 
 
 def reader(place: Path | str) -> BookReader:

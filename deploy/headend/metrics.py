@@ -29,7 +29,16 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
                                           (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
     rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
     add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
+    columns = ("messages", "readings", "faults", "repeats", "commits", "failed")
+    workers = db.execute(f"SELECT name, beat_ms, {', '.join(columns)} FROM worker ORDER BY name").fetchall()
+    if workers:
+        add("worker_silent_seconds", "gauge", "Seconds since a worker said that it is there.", [
+            (f'{{worker="{row[0]}"}}', max(0.0, time.time() - row[1] / 1000)) for row in workers])  # fmt: skip
+        for at, column in enumerate(columns, 2):
+            rows = [(f'{{worker="{row[0]}"}}', row[at]) for row in workers]
+            add(f"worker_{column}_total", "counter", f"Of a worker since it started: {column}.", rows)
     for name, text in (
+        ("worker_starts", "Workers started, each time."),
         ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),
         ("failed", "Transactions that could not be written."),

@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hub.headend.database import BookDatabase
+from hub.headend.book import Book
 from hub.headend.inbox import Inbox, Received
 from hub.wire.keys.identity import common_name
 from hub.wire.uplink.envelope import kid_of
@@ -21,8 +21,8 @@ _STATES = ("online", "offline")
 class Registry:
     """Tables `hub` and `hub_group`. The caller opens and ends transactions."""
 
-    def __init__(self, db: BookDatabase, inbox: Inbox) -> None:
-        self._db = db
+    def __init__(self, book: Book, inbox: Inbox) -> None:
+        self._book, self._db = book, book.db
         self._inbox = inbox
 
     def enrol(self, der: bytes, source: str) -> bool:
@@ -30,6 +30,7 @@ class Registry:
         certificate = x509.load_der_x509_certificate(der)
         hub = common_name(certificate)
         self._inbox.trust(hub, der)
+        self._book.keep_certificate(hub, der)  # for the workers, who know nothing else
         not_after_s = int(certificate.not_valid_after_utc.timestamp())
         added = self._db.execute(
             "INSERT INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

@@ -94,6 +94,12 @@ CREATE TABLE IF NOT EXISTS receipt (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
 
+-- Workers beside the control point: when each was heard of last, and what it did since it started.
+CREATE TABLE IF NOT EXISTS worker (
+  name TEXT PRIMARY KEY, beat_ms INTEGER NOT NULL, messages INTEGER NOT NULL, readings INTEGER NOT NULL,
+  faults INTEGER NOT NULL, repeats INTEGER NOT NULL, commits INTEGER NOT NULL, failed INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- Who did what: people and their programs.
 CREATE TABLE IF NOT EXISTS audit (
   id INTEGER PRIMARY KEY, t_ms INTEGER NOT NULL, client TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL

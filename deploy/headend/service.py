@@ -12,21 +12,29 @@ from typing import Any, NamedTuple, TypeVar
 
 from deploy.headend.brokers import Brokers
 from deploy.headend.config import HeadendConfig
-from deploy.headend.control_point import ControlPoint, HeardMessage
+from deploy.headend.control_point import ControlPoint
+from deploy.headend.intake import PACK_LANES
 from deploy.headend.registry import certificates_of, issued_in
+from deploy.headend.taking import Taker
+from deploy.headend.worker_processes import WorkerProcesses
 from hub.headend.bookkeeper import CommandToSend
-from hub.headend.connection import BrokerDelivery
-from hub.headend.database import FAILURES, UnfitValue
+from hub.headend.database import FAILURES
 from hub.headend.inbox import Received
-from hub.wire.printable import plain, why
+from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
 _LOG = logging.getLogger("headend")
-_AT_ONCE = 500
-_TOPICS = ("state", "readings", "events", "receipts", "answers", "heartbeat")
+_OTHER_LANES = ("state", "events", "receipts", "heartbeat")
 _LOOK_FOR_HUBS_S = 30.0
 _FIRST_BOOKED_S = 10.0
 T = TypeVar("T")
+
+
+def subscriptions(workers: int) -> tuple[list[str], list[str]]:
+    """What the service's own session listens to, and what it does no longer: packs are the workers' where there are
+    any. What hubs are, do and answer stays in one hand, in its order."""
+    packs, others = ([f"meters/+/{lane}" for lane in lanes] for lanes in (PACK_LANES, _OTHER_LANES))
+    return (others, packs) if workers else ([*others, *packs], [])
 
 
 class _Question(NamedTuple):
@@ -45,7 +53,8 @@ class Service:
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
-        self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0}
+        self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0,
+                       "worker_starts": 0}  # fmt: skip
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -77,7 +86,7 @@ class Service:
             brokers = Brokers(config)
             worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
-            brokers.start([f"meters/+/{topic}" for topic in _TOPICS])
+            brokers.start(*subscriptions(config.workers))
         except (*FAILURES, ValueError) as error:
             self._ready.set_exception(error)
             return
@@ -85,6 +94,7 @@ class Service:
         try:
             worker.loop(self._stopping)
         finally:
+            worker.stop()
             brokers.stop()
             point.close()
 
@@ -97,9 +107,10 @@ class _Worker:
         questions: "queue.SimpleQueue[_Question]", counts: dict[str, int], heard: Callable[[Received], None],
     ) -> None:  # fmt: skip
         self._config, self._point, self._brokers = config, point, brokers
-        self._questions, self._counts, self._heard = questions, counts, heard
+        self._questions, self._counts = questions, counts
         self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
-        self._delivered: list[BrokerDelivery] = []  # what a broker gave and has no acknowledgement of
+        self._taker = Taker(brokers.deliveries, point, counts, heard)
+        self._workers = WorkerProcesses(config.file, config.workers)
 
     def loop(self, stopping: threading.Event) -> None:
         booked_every_s = self._config.booked_every_s
@@ -107,11 +118,13 @@ class _Worker:
         due_at, enrol_at, booked_at = now, now + _LOOK_FOR_HUBS_S, now + min(_FIRST_BOOKED_S, booked_every_s)
         while not stopping.is_set():
             try:
-                self._take()
+                self._taker.take()
                 self._answer()
                 now = time.monotonic()
                 if now >= due_at:
                     due_at = now + 1.0
+                    self._workers.look()
+                    self._counts["worker_starts"] = self._workers.starts
                     self._publish(self._point.due(now, int(time.time())))
                 if now >= booked_at:
                     booked_at = now + booked_every_s
@@ -126,51 +139,8 @@ class _Worker:
                 self._point.undo()
                 stopping.wait(1.0)
 
-    def _take(self) -> None:
-        """What has arrived, in one transaction; then the broker has its acknowledgements. What could not be written is
-        taken again the next time."""
-        deliveries = self._brokers.deliveries
-        try:
-            if not self._delivered:
-                self._delivered.append(deliveries.get(timeout=0.02))
-            while len(self._delivered) < _AT_ONCE:
-                self._delivered.append(deliveries.get_nowait())
-        except queue.Empty:
-            pass
-        if not self._delivered:
-            return
-        taken = self._enter([HeardMessage(d.topic, d.payload, d.connection.address) for d in self._delivered])
-        self._counts["commits"] += 1
-        for delivery in self._delivered:
-            delivery.acknowledge()
-        self._delivered.clear()
-        for received in taken:
-            self._count(received)
-            self._heard(received)
-
-    def _enter(self, messages: list[HeardMessage]) -> list[Received]:
-        t_ms = int(time.time() * 1000)
-        try:
-            taken = self._point.take_all(messages, t_ms)
-            self._point.commit()
-        except UnfitValue as error:
-            self._point.undo()
-            if len(messages) == 1:
-                return [self._point.refuse(messages[0], why(error))]
-            # One of them can never be written: the others must not wait for it for ever.
-            return [received for message in messages for received in self._enter([message])]
-        return taken
-
-    def _count(self, received: Received) -> None:
-        counts = self._counts
-        counts["messages"] += 1
-        if received.fault:
-            counts["faults"] += 1
-            _LOG.warning("%s %s: %s", plain(received.hub), plain(received.kind), received.fault)
-        elif received.is_new:
-            counts["readings"] += len(received.readings)
-        else:
-            counts["repeats"] += 1
+    def stop(self) -> None:
+        self._workers.stop()
 
     def _answer(self) -> None:
         while True:

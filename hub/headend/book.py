@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS range (
   is_given_up INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hub, epoch, lane, first)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS certificate (der BLOB PRIMARY KEY, hub TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS certificate_hub ON certificate (hub);
 CREATE TABLE IF NOT EXISTS counter (kid TEXT PRIMARY KEY, ctr INTEGER NOT NULL) WITHOUT ROWID;
 """
 _RUNS_AT_ONCE = 200  # of a statement: SQLite takes 32,766 values in one
@@ -103,13 +104,18 @@ class Book:
         return bytes(self._db.execute(sql, key).fetchone()[0])
 
     def keep_certificate(self, hub: str, certificate: bytes) -> None:
-        """A hub's renewed certificate (DER): with it the book reads on after a start anew."""
+        """A hub's certificate (DER): with it the book reads on after a start anew, and others that enter read too."""
         self.begin()
         self._db.execute("INSERT INTO certificate VALUES (?, ?) ON CONFLICT DO NOTHING", (certificate, hub))
 
     def certificates(self) -> list[tuple[str, bytes]]:
         """What `keep_certificate` kept, as (hub, DER)."""
         return self._db.execute("SELECT hub, der FROM certificate").fetchall()
+
+    def certificates_of(self, hub: str) -> list[bytes]:
+        """Those of one hub."""
+        rows = self._db.execute("SELECT der FROM certificate WHERE hub = ?", (hub,)).fetchall()
+        return [bytes(row[0]) for row in rows]
 
     def give_up(self, gap: Gap) -> None:
         """The hub does not keep these any more: they are waited for no longer, and stay visible as lost."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from hub.headend.book import Book, Gap
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.inbox import Inbox, Received
-from hub.headend.ledger import Altered, Lane
+from hub.headend.intake import BookIntake
+from hub.headend.ledger import Lane
 from hub.wire.uplink.command import CTI_BYTES
 from hub.wire.uplink.receipt import FINAL
 
@@ -33,8 +34,7 @@ class Bookkeeper:
     def __init__(self, inbox: Inbox, book: Book, signer: CommandSigner, *, gap_after_s: float) -> None:
         self._inbox = inbox
         self.book = book
-        for hub, certificate in book.certificates():
-            inbox.trust(hub, certificate)
+        self._intake = BookIntake(inbox, book)
         self._signer = signer
         self._gap_after_s = gap_after_s
         self._gap_since: dict[Gap, float] = {}
@@ -48,25 +48,14 @@ class Bookkeeper:
 
     def take_all(self, messages: Sequence[tuple[str, bytes]]) -> list[Received]:
         """Some messages, in the order in which they came."""
-        taken = [self._inbox.receive(topic, payload) for topic, payload in messages]
-        sealed = [
-            (received, received.envelope, payload)
-            for received, (_, payload) in zip(taken, messages)
-            if not received.fault and received.envelope is not None
-        ]
-        entered = self.book.enter_all([(envelope, payload) for _, envelope, payload in sealed])
-        for (received, _, _), found in zip(sealed, entered):
-            if isinstance(found, Altered):
-                received.fault = str(found)
+        taken = self._intake.take_all(messages)
+        for received in taken:
+            if received.fault:
                 continue
-            received.is_new = found
-            if received.certificate:
-                self.book.keep_certificate(received.hub, received.certificate)
             if received.kind == "receipts":
                 self._heard_receipt(received)
-        for received in taken:
             # Of a hub of whom nothing could be read nothing is asked.
-            if received.kind == "heartbeat" and not received.fault and self._inbox.knows(received.hub):
+            elif received.kind == "heartbeat" and self._inbox.knows(received.hub):
                 epoch = received.fields["epoch"]
                 for lane, number in received.fields["n"].items():
                     self.book.announce(Lane(received.hub, epoch, lane), number)

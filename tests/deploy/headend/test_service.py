@@ -102,9 +102,15 @@ class Site:
     def version(self, desk: httpx.Client) -> str:
         return str(desk.get("/v1/hubs/SIM-0").json()["version"])
 
-    def stop(self) -> None:
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+
+    def end_swarm(self) -> None:
         self.swarm.is_ending = True
         self._thread.join()
+
+    def stop(self) -> None:
+        self.end_swarm()
         assert self.process is not None
         self.process.terminate()
         assert self.process.wait(20) == 0, (self.folder / "service.log").read_text()
