@@ -84,7 +84,7 @@ class Service:
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
             )  # fmt: skip
             brokers = Brokers(config)
-            worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
+            worker = _ServiceLoop(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
             brokers.start(*subscriptions(config.workers))
         except (*FAILURES, ValueError) as error:
@@ -99,7 +99,7 @@ class Service:
             point.close()
 
 
-class _Worker:
+class _ServiceLoop:
     """What lives in the thread: the only one that writes."""
 
     def __init__(

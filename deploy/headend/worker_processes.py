@@ -14,7 +14,7 @@ _STEADY_S = 60.0
 _END_S = 10.0
 
 
-class _Worker:
+class _SupervisedWorker:
     def __init__(self, words: list[str], name: str) -> None:
         self._words, self._name = words, name
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,7 +44,7 @@ class WorkerProcesses:
     def __init__(self, config_file: Path, count: int) -> None:
         words = [sys.executable, "-m", "deploy.headend", "worker", str(config_file)]
         names = [f"worker-{number}" for number in range(1, count + 1)]
-        self._workers = [_Worker([*words, name], name) for name in names]
+        self._workers = [_SupervisedWorker([*words, name], name) for name in names]
         self.starts = 0
 
     def look(self) -> None:
