@@ -52,6 +52,7 @@ class HeadendConfig:
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
     workers: int = 0  # processes beside the service that take packs
+    columns_url: str = ""  # of a columnar store; empty: none
     file: Path = Path("headend.toml")  # where all this stands
     database: str = ""  # postgresql://...; empty: SQLite in data_dir
 
@@ -81,6 +82,13 @@ def _host_and_port(value: Any) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
         raise ValueError
     return host, int(port)
+
+
+@rule("http://... or https://...")
+def _web(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError
+    return value
 
 
 @rule("postgresql://...; without it the book is a file in data_dir")
@@ -121,6 +129,7 @@ _RULES: dict[str, dict[str, Rule]] = {
         "data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database,
         "workers": whole(0, 256),
     },
+    "columns": {"url": _web},
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
@@ -158,8 +167,8 @@ def load(file: Path) -> HeadendConfig:
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
         clients=_clients(file, clients), database=service.get("database", ""),
-        workers=service.get("workers", 0), file=file.absolute(), **said["policy"],
-    )  # fmt: skip
+        workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
+        **said["policy"], )  # fmt: skip
 
 
 def _brokers(file: Path, said: dict[str, Any]) -> tuple[tuple[str, int], ...]:

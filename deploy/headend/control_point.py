@@ -33,8 +33,9 @@ class ControlPoint:
         second_person_above: int = 100,
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
+        has_columns: bool = False,
     ) -> None:
-        self._intake = PackIntake(place, max_power_w)
+        self._intake = PackIntake(place, max_power_w, has_columns=has_columns)
         self.book = self._intake.book
         self.registry, self.usage = self._intake.registry, self._intake.usage
         db = self.book.db

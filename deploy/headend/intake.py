@@ -29,7 +29,9 @@ class PackIntake:
     """`place`: a folder, which it makes, for `headend.db`; or `postgresql://...`, where any number of these may stand
     side by side. Raises OSError, sqlite3.Error."""
 
-    def __init__(self, place: Path | str, max_power_w: int) -> None:
+    def __init__(self, place: Path | str, max_power_w: int, *, has_columns: bool = False) -> None:
+        """`has_columns`: readings go to a columnar store too (columns.py)."""
+        self._has_columns = has_columns
         if not is_server(place):
             Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.book = Book(book_in(place))
@@ -55,6 +57,12 @@ class PackIntake:
         until the transaction ends."""
         packs = [(its.hub, its.readings) for its in taken if its.readings and its.is_new and not its.fault]
         self.usage.enter_all(packs)
+        if self._has_columns:
+            self.book.db.executemany(
+                "INSERT INTO uncolumned (hub, epoch, lane, n) VALUES (?, ?, ?, ?)",
+                [(its.hub, its.envelope.epoch, its.envelope.lane, its.envelope.number)
+                 for its in taken if its.readings and its.is_new and not its.fault and its.envelope is not None],
+            )  # fmt: skip
         # Up to here rows were added, from here on some are changed.
         self.book.lock({received.hub for received in taken})
         self.usage.count_added()

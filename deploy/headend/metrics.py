@@ -37,7 +37,16 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
         for at, column in enumerate(columns, 2):
             rows = [(f'{{worker="{row[0]}"}}', row[at]) for row in workers]
             add(f"worker_{column}_total", "counter", f"Of a worker since it started: {column}.", rows)
+    waiting = db.execute("SELECT count(*) FROM uncolumned").fetchone()[0]
+    add(
+        "column_packs_waiting",
+        "gauge",
+        "Packs that are in the book and not in the columnar store yet.",
+        [("", waiting)],
+    )
     for name, text in (
+        ("column_readings", "Readings given to the columnar store."),
+        ("column_failures", "Times that the columnar store could not be written."),
         ("worker_starts", "Workers started, each time."),
         ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),

@@ -94,6 +94,12 @@ CREATE TABLE IF NOT EXISTS receipt (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
 
+-- Packs whose readings are not in the columnar store yet; households that have to be forgotten there.
+CREATE TABLE IF NOT EXISTS uncolumned (
+  id INTEGER PRIMARY KEY, hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, n INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS column_erasure (hub TEXT PRIMARY KEY) WITHOUT ROWID;
+
 -- Workers beside the control point: when each was heard of last, and what it did since it started.
 CREATE TABLE IF NOT EXISTS worker (
   name TEXT PRIMARY KEY, beat_ms INTEGER NOT NULL, messages INTEGER NOT NULL, readings INTEGER NOT NULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from deploy.headend.brokers import Brokers
+from deploy.headend.columns import ColumnWriter
 from deploy.headend.config import HeadendConfig
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.intake import PACK_LANES
@@ -54,7 +55,7 @@ class Service:
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0,
-                       "worker_starts": 0}  # fmt: skip
+                       "worker_starts": 0, "column_readings": 0, "column_failures": 0}  # fmt: skip
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -81,7 +82,7 @@ class Service:
         try:
             point = ControlPoint(
                 config.place, config.operator_kid, self._signer, second_person_above=config.second_person_above,
-                max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
+                max_power_w=config.max_power_w, gap_after_s=config.gap_after_s, has_columns=bool(config.columns_url),
             )  # fmt: skip
             brokers = Brokers(config)
             worker = _ServiceLoop(config, point, brokers, self._questions, self.counts, self._heard)
@@ -111,6 +112,9 @@ class _ServiceLoop:
         self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
         self._taker = Taker(brokers.deliveries, point, counts, heard)
         self._workers = WorkerProcesses(config.file, config.workers)
+        self._columns = ColumnWriter(config.place, config.columns_url) if config.columns_url else None
+        if self._columns is not None:
+            self._columns.start()
 
     def loop(self, stopping: threading.Event) -> None:
         booked_every_s = self._config.booked_every_s
@@ -125,6 +129,8 @@ class _ServiceLoop:
                     due_at = now + 1.0
                     self._workers.look()
                     self._counts["worker_starts"] = self._workers.starts
+                    if self._columns is not None:
+                        self._counts |= self._columns.counts
                     self._publish(self._point.due(now, int(time.time())))
                 if now >= booked_at:
                     booked_at = now + booked_every_s
@@ -141,6 +147,8 @@ class _ServiceLoop:
 
     def stop(self) -> None:
         self._workers.stop()
+        if self._columns is not None:
+            self._columns.stop()
 
     def _answer(self) -> None:
         while True:

@@ -206,6 +206,7 @@ class HouseholdUsage:
             gone += self._db.execute("DELETE FROM reading WHERE series = ?", (series,)).rowcount
             self._db.execute("DELETE FROM interval WHERE series = ?", (series,))
             self._db.execute("DELETE FROM unsettled WHERE series = ?", (series,))
+        self._db.execute("INSERT INTO column_erasure VALUES (?) ON CONFLICT DO NOTHING", (hub,))
         self._db.execute("DELETE FROM exchange WHERE hub = ?", (hub,))
         self._db.execute("DELETE FROM series WHERE hub = ?", (hub,))
         self._db.execute("UPDATE message SET body = ? WHERE hub = ? AND lane IN ('readings', 'answers')", (b"", hub))

@@ -29,7 +29,7 @@ class PackWorker:
     def __init__(self, config: HeadendConfig, name: str) -> None:
         self._name = name
         self._counts = dict.fromkeys(WORKER_COUNTS, 0)
-        self._intake = PackIntake(config.place, config.max_power_w)
+        self._intake = PackIntake(config.place, config.max_power_w, has_columns=bool(config.columns_url))
         self._brokers = Brokers(config, f"{config.client_id}-{name}")
         self._taker = Taker(self._brokers.deliveries, self._intake, self._counts, lambda _received: None)
 

@@ -357,6 +357,7 @@ def test_a_token_ends() -> None:
         (("port = ", 'hosts = ["a:8883"] # '), "broker: expected either host, or hosts"),
         (("data_dir = ", "#"), "service.data_dir: is missing"),
         (("data_dir = ", 'database = "x.db"\ndata_dir = '), "service.database: expected postgresql://"),
+        (("[policy]", '[columns]\nurl = "x"\n[policy]'), "columns.url: expected http"),
         (("listen = ", "listen = 8080 #"), "service.listen: expected HOST:PORT"),
         (('kid = "op"', "kid = 5"), "operator.kid: expected a text of"),
         (("roles = [", 'roles = ["king", '), "roles: expected some of"),
