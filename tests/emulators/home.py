@@ -13,8 +13,9 @@ A "relay" is a Smart Energy load control device: see ezsp/relay.py.
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
-device), powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key
-(32 hex digits, what its install code gives). A plug: manufacturer, model, profile.
+device), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14), powered, in_range, hears (its
+neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex digits, what its install code
+gives). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -33,7 +34,7 @@ from .ezsp.player import Player
 from .ezsp.plug import Plug
 from .ezsp.relay import Relay
 
-COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
+COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "timeout", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
 RELAY: Final = ("minute_s", "opts_out", "device_class")

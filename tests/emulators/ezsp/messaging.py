@@ -6,14 +6,15 @@ from __future__ import annotations
 from typing import Final
 
 from . import zdo
-from .air import Incoming, Sent
+from .air import Incoming, Route, Sent
 from .codec import Fields
-from .device import COORDINATOR_NWK, ApsFrame
+from .device import APS_OPTION_ENCRYPTION, COORDINATOR_NWK, ApsFrame
 from .settings import Handler
 from .stack import (
     CONFIG_APPLICATION_ZDO_FLAGS,
     CONFIG_APS_UNICAST_MESSAGE_COUNT,
     JOINED_NETWORK,
+    NO_NODE,
     POLICY_MESSAGE_CONTENTS,
     RX_UNICAST,
     TX_BROADCAST,
@@ -26,7 +27,6 @@ from .stack import (
 DIRECT, VIA_ADDRESS_TABLE = 0, 1  # EmberOutgoingMessageType (UG100)
 MULTICAST, MULTICAST_WITH_ALIAS, BROADCAST_WITH_ALIAS, BROADCAST = 3, 4, 5, 6
 INCOMING: Final = {"unicast": 0, "multicast": 2, "broadcast": 4}  # EmberIncomingMessageType
-APS_OPTION_ENCRYPTION: Final = 0x0020
 MAXIMUM_PAYLOAD: Final = 82
 APS_SECURITY_BYTES: Final = 9
 CONTENTS_IN_CALLBACK: Final = 0x41
@@ -42,6 +42,7 @@ def maximum_payload_length(_stack: Stack, _args: Fields, _now: float) -> Fields:
 
 def _refusal(stack: Stack, args: Fields) -> str | None:
     limit = MAXIMUM_PAYLOAD - (APS_SECURITY_BYTES if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
+    limit -= stack.source_route_overhead(args.get("destination", NO_NODE))
     if stack.state != JOINED_NETWORK:
         return "NETWORK_DOWN"
     if stack.refusing:
@@ -51,14 +52,16 @@ def _refusal(stack: Stack, args: Fields) -> str | None:
     return None
 
 
-def _submit(stack: Stack, args: Fields, kind: int, destination: int, frame: ApsFrame, now: float) -> Fields:
+def _submit(
+    stack: Stack, args: Fields, kind: int, destination: int, frame: ApsFrame, now: float, route: Route = None
+) -> Fields:
     """Give a frame its APS sequence number, put it on the air, remember whom to tell."""
     stack.aps_sequence = (stack.aps_sequence + 1) & 0xFF
     stack.count_frame()
     aps = args["aps"] | {"sequence": stack.aps_sequence}
     handle, stack.next_handle = stack.next_handle, stack.next_handle + 1
     stack.pending[handle] = Pending(kind, destination, aps, args.get("tag", 0), args["message"])
-    stack.air.send(frame, handle, now)
+    stack.air.send(frame, handle, now, route)
     return {"sequence": stack.aps_sequence}
 
 
@@ -98,7 +101,8 @@ def send_unicast(stack: Stack, args: Fields, now: float) -> Fields:
         destination = stack.addresses[destination].nwk
     frame = _frame(stack, args, destination)
     if destination != COORDINATOR_NWK:
-        return _submit(stack, args, args["type"], args["destination"], frame, now)
+        route = stack.source_routes.pop(destination, None)
+        return _submit(stack, args, args["type"], args["destination"], frame, now, route)
     return _loop_back(stack, args, frame)
 
 
@@ -128,8 +132,9 @@ def send_reply(stack: Stack, args: Fields, now: float) -> Fields:
     refusal = _refusal(stack, args)
     if refusal is not None:
         return {"status": refusal}
+    frame = _frame(stack, args, args["destination"])
     stack.count_frame()
-    stack.air.send(_frame(stack, args, args["destination"]), NOTHING_TO_REPORT, now)
+    stack.air.send(frame, NOTHING_TO_REPORT, now)
     return {}
 
 
@@ -246,7 +251,10 @@ def _zdo_incoming(stack: Stack, frame: ApsFrame, now: float) -> bool:
         return True
     if response is not None:
         cluster = frame.cluster | zdo.RESPONSE
-        reply = ApsFrame(COORDINATOR_NWK, frame.src, zdo.PROFILE, cluster, 0, 0, response, frame.sequence)
+        reply = ApsFrame(
+            COORDINATOR_NWK, frame.src, zdo.PROFILE, cluster, 0, 0, response, frame.sequence,
+            counter=stack.frame_counter,
+        )  # fmt: skip
         stack.count_frame()
         stack.air.send(reply, NOTHING_TO_REPORT, now)
     return bool(flags & APP_RECEIVES_SUPPORTED)
