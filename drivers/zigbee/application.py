@@ -219,8 +219,13 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._is_proved = False
         self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
+        self._long = asyncio.Lock()  # a device has memory for one message in fragments
         self._window: asyncio.Task[None] | None = None
         self.rejoins_until = float("-inf")  # until then whoever missed a new network key is let back
+
+    async def connect(self) -> None:
+        await super().connect()
+        self._ezsp.xncp_prepare_unicast = fragments.one_by_one(self._ezsp.xncp_prepare_unicast)
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
@@ -308,12 +313,29 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         if nwk == _COORDINATOR_NWK:
             packet = packet.replace(extended_timeout=False)  # nobody sleeps on the way to ourselves
         try:
-            await super().send_packet(packet)
+            await self._send_unicast(packet, nwk)
         except (DeliveryError, TimeoutError):
             self._delivered(nwk, False)
             raise
         self._sent_at = monotonic()
         self._delivered(nwk, True)
+
+    async def _send_unicast(self, packet: t.ZigbeePacket, nwk: int) -> None:
+        data = packet.data.serialize()
+        takes = fragments.takes(self.device_at(nwk), len(data))
+        too_long = bellows.types.sl_Status.MESSAGE_TOO_LONG
+        if len(data) > fragments.FRAME_BYTES and not takes:
+            raise DeliveryError(f"{len(data)} bytes for a device that takes no fragments: {too_long!r}", too_long)
+        if len(data) <= fragments.FRAME_BYTES:
+            try:
+                await super().send_packet(packet)
+                return
+            except DeliveryError as error:  # a source route or the link key may have left less room
+                if error.status != too_long or not takes:
+                    raise
+        async with self._long:
+            for part in fragments.LongMessage(data).parts():
+                await super().send_packet(packet.replace(data=t.SerializableBytes(part)))
 
     def _delivered(self, nwk: t.NWK, is_delivered: bool) -> None:
         device = self.device_at(nwk)

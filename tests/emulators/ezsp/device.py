@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from . import zdo
@@ -82,6 +82,7 @@ class Device(zdo.Node):
         self._tsn = 0
         self._frames: deque[ApsFrame] = deque()
         self._fragments: deque[ApsFrame] = deque()  # the first is on its way, and waits for its acknowledgement
+        self._incomplete: dict[tuple[int, int], tuple[int, list[ApsFrame]]] = {}
         self.dirty = False  # something that the device keeps through a power cut has changed
 
     @property
@@ -161,10 +162,25 @@ class Device(zdo.Node):
             if self._fragments:
                 self._frames.append(self._fragments[0])
 
+    def _take_fragment(self, frame: ApsFrame, now: float) -> None:
+        """Put a message together: its fragments have one APS counter, and the first says how many there are."""
+        key, number = (frame.src, frame.sequence), frame.group & 0xFF
+        if not number:
+            self._incomplete = {key: (frame.group >> 8, [frame])}  # there is memory for one
+        elif key in self._incomplete and number == len(self._incomplete[key][1]):
+            self._incomplete[key][1].append(frame)
+        count, parts = self._incomplete.get(key, (0, []))
+        whole = b"".join(part.payload for part in parts)
+        if count and len(parts) == count and len(whole) <= self.most_bytes:
+            self._incomplete.clear()
+            self.receive_aps(replace(frame, payload=whole, options=frame.options & ~FRAGMENT), now)
+
     def receive_aps(self, frame: ApsFrame, now: float) -> None:
         """Take a frame from the air."""
         if frame.options & FRAGMENT and not frame.payload:
             self._fragment_heard(frame)
+        elif frame.options & FRAGMENT:
+            self._take_fragment(frame, now)
         elif frame.profile == zdo.PROFILE and frame.dst_ep == 0:
             self._receive_zdo(frame, now)
         elif frame.dst_ep in self.endpoints or frame.dst_ep == 0xFF:

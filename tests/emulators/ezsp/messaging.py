@@ -8,7 +8,7 @@ from typing import Final
 from . import zdo
 from .air import Incoming, Route, Sent
 from .codec import Fields
-from .device import APS_OPTION_ENCRYPTION, COORDINATOR_NWK, ApsFrame
+from .device import APS_OPTION_ENCRYPTION, COORDINATOR_NWK, FRAGMENT, ApsFrame
 from .settings import Handler
 from .stack import (
     CONFIG_APPLICATION_ZDO_FLAGS,
@@ -29,6 +29,7 @@ MULTICAST, MULTICAST_WITH_ALIAS, BROADCAST_WITH_ALIAS, BROADCAST = 3, 4, 5, 6
 INCOMING: Final = {"unicast": 0, "multicast": 2, "broadcast": 4}  # EmberIncomingMessageType
 MAXIMUM_PAYLOAD: Final = 82
 APS_SECURITY_BYTES: Final = 9
+FRAGMENT_BYTES: Final = 2  # how many there are and its number
 CONTENTS_IN_CALLBACK: Final = 0x41
 APP_RECEIVES_SUPPORTED: Final = 0x01
 APP_HANDLES_UNSUPPORTED: Final = 0x02
@@ -42,6 +43,7 @@ def maximum_payload_length(_stack: Stack, _args: Fields, _now: float) -> Fields:
 
 def _refusal(stack: Stack, args: Fields) -> str | None:
     limit = MAXIMUM_PAYLOAD - (APS_SECURITY_BYTES if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
+    limit -= FRAGMENT_BYTES if args["aps"]["options"] & FRAGMENT else 0
     limit -= stack.source_route_overhead(args.get("destination", NO_NODE))
     if stack.state != JOINED_NETWORK:
         return "NETWORK_DOWN"
@@ -56,18 +58,25 @@ def _submit(
     stack: Stack, args: Fields, kind: int, destination: int, frame: ApsFrame, now: float, route: Route = None
 ) -> Fields:
     """Give a frame its APS sequence number, put it on the air, remember whom to tell."""
-    stack.aps_sequence = (stack.aps_sequence + 1) & 0xFF
+    sequence = frame.sequence
+    if not _is_later_fragment(args["aps"]):
+        stack.aps_sequence = sequence
     stack.count_frame()
-    aps = args["aps"] | {"sequence": stack.aps_sequence}
+    aps = args["aps"] | {"sequence": sequence}
     handle, stack.next_handle = stack.next_handle, stack.next_handle + 1
     stack.pending[handle] = Pending(kind, destination, aps, args.get("tag", 0), args["message"])
     stack.air.send(frame, handle, now, route)
-    return {"sequence": stack.aps_sequence}
+    return {"sequence": sequence}
+
+
+def _is_later_fragment(aps: Fields) -> bool:
+    """Whether the host says the APS counter: that of the message's first fragment (UG100, EmberApsFrame)."""
+    return bool(aps["options"] & FRAGMENT and aps["group"] & 0xFF)
 
 
 def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
     aps = args["aps"]
-    sequence = (stack.aps_sequence + 1) & 0xFF
+    sequence = aps["sequence"] if _is_later_fragment(aps) else (stack.aps_sequence + 1) & 0xFF
     aps_counter, aps_key = None, b""
     if aps["options"] & APS_OPTION_ENCRYPTION and stack.nv.keys is not None:
         stack.count_encrypted()
