@@ -10,6 +10,8 @@ A "zcl" is any ZCL device, out of its endpoints, attributes and habits: see ezsp
 
 A "relay" is a Smart Energy load control device: see ezsp/relay.py.
 
+A "sleeping-meter" has a mirror for its readings: see ezsp/sleeping_meter.py.
+
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
@@ -33,6 +35,7 @@ from .ezsp.display import Display
 from .ezsp.player import Player
 from .ezsp.plug import Plug
 from .ezsp.relay import Relay
+from .ezsp.sleeping_meter import SleepingMeter
 
 COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "timeout", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
@@ -73,6 +76,8 @@ def build(entry: dict[str, Any], now: float) -> Device:
         device = Plug(ieee, appliance.power_w, switched=appliance.set_supply, now=now, **options, **common)
     elif kind == "zcl":
         device = Player({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
+    elif kind == "sleeping-meter":
+        device = SleepingMeter({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
     elif kind == "relay":
         device = Relay(ieee, **{name: rest.pop(name) for name in RELAY if name in rest}, **common)
     elif kind == "display":
@@ -80,7 +85,9 @@ def build(entry: dict[str, Any], now: float) -> Device:
     elif kind == "adapter":
         device = _adapter(ieee, appliance, rest, common)
     else:
-        raise ValueError(f"a device is a plug, a display, a relay, a zcl device or an adapter, not {kind!r}")
+        raise ValueError(
+            f"a device is a plug, a display, a relay, a zcl device, a sleeping meter or an adapter, not {kind!r}"
+        )
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join
