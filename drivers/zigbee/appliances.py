@@ -22,7 +22,7 @@ from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.holding import NOT_THERE, Holding, order
 from drivers.zigbee.interviews import Interviews
-from drivers.zigbee.kept import AppliancesFile
+from drivers.zigbee.kept import RecordsFile
 from drivers.zigbee.measures import BASIC, IAS_ZONE, ON_OFF
 from hub.core.backoff import Pace
 from hub.core.records import Change
@@ -66,12 +66,15 @@ class Appliances:
         record_event: RecordEvent,
         health: ConditionTable,
         data_dir: Path,
+        is_mirrored: Callable[[str], bool] = lambda _ieee: False,
     ) -> None:
-        """`observed(changes)`: what appliances that can be held are and do, as an adapter would have said it."""
+        """`observed(changes)`: what appliances that can be held are and do, as an adapter would have said it.
+        `is_mirrored`: whether this device (its IEEE address) reports to a mirror, and is asked nothing."""
+        self._is_mirrored = is_mirrored
         self._reading = reading
         self._record_event = record_event
         self._health = health
-        self._kept = AppliancesFile(data_dir)
+        self._kept = RecordsFile(data_dir)
         self._by_ieee: dict[str, ZclAppliance] = {}
         self._budgets: dict[str, ReportBudget] = {}
         self._devices: dict[str, ZigbeeDevice] = {}
@@ -203,7 +206,7 @@ class Appliances:
         """`is_back`: it joined, or rejoined, just now; else it was here before the radio started."""
         ieee = hex_of(device.ieee)
         appliance = self._appliance_of(device)
-        if not appliance.places or self._application is None:
+        if not appliance.places or self._application is None or self._is_mirrored(ieee):
             return
         self._devices[ieee] = device
         self._holding.found_held(appliance)
@@ -487,6 +490,11 @@ class Appliances:
         self._holding.close()
         if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
             await self.save()
+
+    def leave_alone(self, ieee: str) -> None:
+        """It has a mirror now: a meter that sleeps and says by itself what there is to say."""
+        self._stop_configuring(ieee)
+        self._devices.pop(ieee, None)
 
     def forget(self, ieee: str) -> None:
         """It was removed from the network for good."""
