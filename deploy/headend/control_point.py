@@ -120,6 +120,11 @@ class ControlPoint:
         self.usage.settle_stale(t * 1000)
         return [*self.orders.due(t), *self.rollouts.due(t), *self._bookkeeper.questions(now, t)]
 
+    @property
+    def missing(self) -> int:
+        """How many numbers have been missing for longer than is usual."""
+        return self._bookkeeper.missing
+
     def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for the hubs of whom more is in the book than they were told."""
         self.book.begin()

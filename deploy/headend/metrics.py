@@ -23,7 +23,15 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     add("receipt_chains_broken", "gauge", "Receipts that do not follow from the one before.", [("", chains_broken)])
     lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 1").fetchone()[0]
     add("messages_lost", "gauge", "Numbers that hubs do not keep any more.", [("", lost)])
+    add(
+        "messages_missing",
+        "gauge",
+        "Numbers that were not heard, asked for, and have not come.",
+        [("", counts["missing"])],
+    )
     now = int(time.time())
+    silent = db.execute("SELECT count(*) FROM hub WHERE seen_ms > 0 AND seen_ms < ?", ((now - 3600) * 1000,)).fetchone()
+    add("hubs_silent", "gauge", "Hubs that were heard once, and not within an hour.", [("", silent[0])])
     add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [
         (f'{{days="{days}"}}', db.execute("SELECT count(*) FROM hub WHERE not_after_s < ?",
                                           (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip

@@ -55,7 +55,7 @@ class Service:
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0,
-                       "worker_starts": 0, "column_readings": 0, "column_failures": 0}  # fmt: skip
+                       "worker_starts": 0, "column_readings": 0, "column_failures": 0, "missing": 0}  # fmt: skip
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -132,6 +132,7 @@ class _ServiceLoop:
                     if self._columns is not None:
                         self._counts |= self._columns.counts
                     self._publish(self._point.due(now, int(time.time())))
+                    self._counts["missing"] = self._point.missing
                 if now >= booked_at:
                     booked_at = now + booked_every_s
                     self._publish(self._point.bookings(int(time.time())))

@@ -40,6 +40,7 @@ class Bookkeeper:
         self._gap_since: dict[Gap, float] = {}
         self._asked: dict[Gap, float] = {}
         self._questions: dict[bytes, Gap] = {}  # cti of a resend -> what it asked for
+        self.missing = 0  # numbers that were missing for so long when `questions` looked last
         self._told: dict[str, dict[str, list[int]]] = {}
 
     def take(self, topic: str, payload: bytes) -> Received:
@@ -72,6 +73,9 @@ class Bookkeeper:
         """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
         gaps = self.book.gaps()
         self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
+        self.missing = sum(
+            gap.last - gap.first + 1 for gap, since in self._gap_since.items() if now - since >= self._gap_after_s
+        )
         found = []
         for gap, since in self._gap_since.items():
             if now - since < self._gap_after_s or now - self._asked.get(gap, float("-inf")) < _AGAIN_AFTER_S:

@@ -36,6 +36,12 @@ FACTS: dict[str, Callable[[], bool]] = {
     "not x86-64 with Python 3.11": lambda: platform.machine() != "x86_64" or sys.version_info[:2] != (3, 11),
     "no PostgreSQL": lambda: not (list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")),
     "no VictoriaMetrics": lambda: shutil.which("victoria-metrics") is None,
+    "not all engines of the fleet": lambda: (
+        not all(
+            shutil.which(name)
+            for name in ("prometheus", "promtool", "amtool", "prometheus-alertmanager", "haproxy", "victoria-metrics")
+        )
+    ),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
 }
 
