@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
+.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -100,6 +100,9 @@ docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.ya
 relock: setup     ## Debian's packages of every board resolved anew, once a month: what changed, and which are fixes; WITHOUT=SUITE
 	@for board in qemu-virt-armhf qemu-virt-arm64; do \
 		$(PY) deploy/build.py --board $$board --lock $(if $(WITHOUT),--without $(WITHOUT)) || exit 1; done
+
+archive: setup    ## what a board's image is built from, kept for the years when no mirror has it: BOARD, OUT (build/archive)
+	$(PY) -m deploy.image.archive $(or $(BOARD),qemu-virt-armhf) $(or $(OUT),build/archive)
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

@@ -118,6 +118,7 @@ def test_a_meter_is_read_through_its_mirror(name: str) -> None:
                 await until("its answers", lambda: device.answers)
                 assert set(device.answers) == {row.get("answered", "0a00")} and hub.status["refused"] == 0
                 assert list(hub.status["mirrors"].values()) == [client] and device.mirror == 0x0B
+                assert device.asked == 0, "it is not asked what it will say by itself"
 
     run(scenario())
 
