@@ -7,6 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from deploy.headend.certificates import CertificateInventory
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
 from deploy.headend.registry import Registry
@@ -41,7 +45,10 @@ class ControlPoint:
         db = self.book.db
         db.executescript((files(__package__) / "schema.sql").read_text())
         inbox = Inbox([], has_ledger=False)
-        self.registry = Registry(db, inbox)
+        self.certificates = CertificateInventory(db)
+        for revoked in self.certificates.revoked_kids():
+            inbox.distrust(revoked)
+        self.registry = Registry(db, inbox, self.certificates)
         command_signer = CommandSigner(self.book, kid, signer)
         self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
         self.usage = HouseholdUsage(db, max_power_w)
@@ -60,6 +67,12 @@ class ControlPoint:
             except ValueError:
                 continue
         return added
+
+    def certified(self, hub: str, certificate: x509.Certificate, t: int) -> None:
+        """A hub renewed its certificate here; with it the book reads on after a start anew."""
+        self.book.begin()
+        self.registry.certified(hub, certificate, t)
+        self.book.keep_certificate(hub, certificate.public_bytes(Encoding.DER))
 
     def take(self, topic: str, payload: bytes, t_ms: int, broker: str = "") -> Received:
         """One message from `meters/{hub}/...`, by one of several brokers. It counts once `commit` returns; never raises

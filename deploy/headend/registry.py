@@ -10,6 +10,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from deploy.headend.certificates import CertificateInventory
 from hub.headend.inbox import Inbox, Received
 from hub.wire.keys.identity import common_name
 from hub.wire.uplink.envelope import kid_of
@@ -21,15 +22,17 @@ _STATES = ("online", "offline")
 class Registry:
     """Tables `hub` and `hub_group`. The caller opens and ends transactions."""
 
-    def __init__(self, db: sqlite3.Connection, inbox: Inbox) -> None:
+    def __init__(self, db: sqlite3.Connection, inbox: Inbox, certificates: CertificateInventory) -> None:
         self._db = db
         self._inbox = inbox
+        self._certificates = certificates
 
     def enrol(self, der: bytes, source: str) -> bool:
         """Make a hub known by its certificate (DER); False where it was. Raises ValueError for what is none."""
         certificate = x509.load_der_x509_certificate(der)
         hub = common_name(certificate)
         self._inbox.trust(hub, der)
+        self._certificates.note(hub, certificate, source)
         not_after_s = int(certificate.not_valid_after_utc.timestamp())
         added = self._db.execute(
             "INSERT OR IGNORE INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?)",
@@ -75,10 +78,26 @@ class Registry:
 
     def _note_certificate(self, hub: str, der: bytes) -> None:
         certificate = x509.load_der_x509_certificate(der)
+        self._certificates.note(hub, certificate, "hub")
         self._db.execute(
             "UPDATE hub SET kid = ?, not_after_s = ? WHERE hub = ?",
             (kid_of(certificate).hex(), int(certificate.not_valid_after_utc.timestamp()), hub),
         )
+
+    def knows(self, hub: str) -> bool:
+        return self._db.execute("SELECT 1 FROM hub WHERE hub = ?", (hub,)).fetchone() is not None
+
+    def certified(self, hub: str, certificate: x509.Certificate, t: int) -> None:
+        """A hub was given a certificate here (EST); what it signs with it is believed, also before it says so."""
+        self._certificates.note(hub, certificate, "est", t)
+        self._inbox.trust(hub, certificate.public_bytes(Encoding.DER))
+
+    def revoke(self, hub: str, reason: str, t: int) -> int:
+        """All of a hub's certificates: what it signs with them is believed no more. How many."""
+        kids = self._certificates.revoke(hub, reason, t)
+        for kid in kids:
+            self._inbox.distrust(kid)
+        return len(kids)
 
     def set_groups(self, hub: str, names: list[str]) -> None:
         """The groups that a hub said it listens to (the receipt of a `config` that set `hub.groups`)."""

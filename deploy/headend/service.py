@@ -18,6 +18,7 @@ from deploy.headend.registry import certificates_of, issued_in
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.connection import BrokerDelivery
 from hub.headend.inbox import Received
+from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.printable import plain, why
 from hub.wire.uplink.envelope import FileSigner
 
@@ -119,7 +120,7 @@ class _Worker:
                 if now >= enrol_at:
                     enrol_at = now + _LOOK_FOR_HUBS_S
                     self.enrol()
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, HardwareError) as error:
                 # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
                 self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))
