@@ -58,9 +58,13 @@ class Authorities:
             return True
         return False
 
-    def certify(self, request: x509.CertificateSigningRequest, hub: str) -> x509.Certificate:
-        """Raises ValueError for a request that its own key did not sign, or of another kind of key than P-256."""
-        return self.issuing.certify(request, hub, self._days)
+    def certify(
+        self, request: x509.CertificateSigningRequest, hub: str, present: x509.Certificate
+    ) -> x509.Certificate:  # fmt: skip
+        """In place of the present certificate, and longer: a hub takes none that ends no later. Raises ValueError a
+        request that its own key did not sign, or of another kind of key than P-256."""
+        left = present.not_valid_after_utc - datetime.now(UTC)
+        return self.issuing.certify(request, hub, max(self._days, left.days + 2))
 
 
 def make_list(

@@ -79,7 +79,7 @@ class Enrolment:
             now_s = int(time.time())
             if refusal := self._ask(lambda point: (_refusal(point, peer, hub, now_s), [])):
                 raise refusal
-            certificate = self._certify(request, hub)
+            certificate = self._certify(request, hub, peer)
         except _Refused as refused:
             self._counts["enrolments_refused"] += 1
             _LOG.warning("no certificate: %s", refused)
@@ -103,9 +103,11 @@ class Enrolment:
             raise _Refused(403, f"{plain(hub)}: not a certificate of an authority that is believed")
         return peer, hub
 
-    def _certify(self, request: x509.CertificateSigningRequest, hub: str) -> x509.Certificate:
+    def _certify(
+        self, request: x509.CertificateSigningRequest, hub: str, present: x509.Certificate
+    ) -> x509.Certificate:  # fmt: skip
         try:
-            return self._authorities.certify(request, hub)
+            return self._authorities.certify(request, hub, present)
         except HardwareError as error:
             _LOG.error("the authority's token: %s", error)
             raise _Refused(503, "the authority cannot sign now") from None

@@ -89,24 +89,24 @@ class Pilot:
 
     def start(self, *, embedded: bool) -> None:
         self._make_keys()
+        self._certify_hub(REAL, "real/hub")
         self._start_brokers(embedded=embedded)
         self._start_service()
-        self._start_hubs()
+        self._hubs_began = time.monotonic()
+        self._start_swarm()
+        self._start_real_hub()
 
     def _make_keys(self) -> None:
         pki = self._pki = self._folder / "pki"
-        authority = DevelopmentAuthority(pki)
+        self._authority = DevelopmentAuthority(pki)
         (pki / "hubs").mkdir()
         (pki / "real").mkdir()
-        authority.issue("broker", hosts=["localhost", "127.0.0.1"])
-        authority.issue("headend")
+        self._known = self._folder / "known"  # what the service is given: certificates, no keys
+        self._known.mkdir()
+        self._authority.issue("broker", hosts=["localhost", "127.0.0.1"])
+        self._authority.issue("headend")
         for number in range(self.hubs):
-            authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
-        certificate, _ = authority.issue(REAL, file_name="real/hub")
-        known = self._folder / "known"  # what the service is given: certificates, no keys
-        known.mkdir()
-        for file in (*(pki / "hubs").glob("*.pem"), certificate):
-            shutil.copy(file, known / file.name)
+            self._certify_hub(f"SIM-{number:05d}", f"hubs/SIM-{number:05d}")
         operator = ec.generate_private_key(ec.SECP256R1())
         self._operators = self._folder / "operators.toml"
         self._operators.write_text(
@@ -119,7 +119,12 @@ class Pilot:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        say("keys", f"an authority; certificates for the broker, the service, {self.hubs + 1} hubs")
+        say("keys", "an authority; certificates for the broker, the service, hubs")
+
+    def _certify_hub(self, name: str, file_name: str) -> None:
+        """A key and its certificate, which the service gets to know."""
+        certificate, _ = self._authority.issue(name, file_name=file_name)
+        shutil.copy(certificate, self._known / f"{name}.pem")
 
     def _start_brokers(self, *, embedded: bool) -> None:
         mosquitto = None if embedded else shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -176,8 +181,19 @@ class Pilot:
         for name, roles in (("desk", ["fleet", "usage", "control", "admin"]), ("second", ["fleet", "approve"])):
             self._secrets[name], digest = new_secret()
             clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
-        config = self._folder / "headend.toml"
-        config.write_text(
+        self._write_service_config(clients)
+        self._start_service_process()
+        self._sign_in()
+        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
+
+    def _sign_in(self) -> None:
+        """A service that started again knows no token of before."""
+        self.desk = Api(self.address, "desk", self._secrets["desk"])
+        self.second = Api(self.address, "second", self._secrets["second"])
+
+    def _write_service_config(self, clients: str) -> None:
+        self._config = self._folder / "headend.toml"
+        self._config.write_text(
             f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
@@ -185,11 +201,10 @@ class Pilot:
             f'[registry]\ncertificates = "{self._folder}/known"\n'
             f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
         )
-        self._spawn("service", "-m", "deploy.headend", "serve", str(config))
+
+    def _start_service_process(self) -> None:
+        self._spawn("service", "-m", "deploy.headend", "serve", str(self._config))
         self.wait("the service to answer", self._answers)
-        self.desk = Api(self.address, "desk", self._secrets["desk"])
-        self.second = Api(self.address, "second", self._secrets["second"])
-        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
 
     def _answers(self) -> bool:
         try:
@@ -198,14 +213,16 @@ class Pilot:
         except OSError:
             return False
 
-    def _start_hubs(self) -> None:
-        self._hubs_began = time.monotonic()
+    def _start_swarm(self, *more: str, program: str = "deploy.fleet.swarm") -> None:
         if self.hubs:
             self._spawn(
-                "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
-                "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5",
+                "swarm", "-m", program, "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
+                "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5", *more,
                 "--brokers", *(f"localhost:{port}" for port in self.ports),
             )  # fmt: skip
+
+    def _start_real_hub(self, uplink: str = "") -> None:
+        """`uplink`: more lines of that table of its configuration."""
         home = self._folder / "home.json"
         home.write_text(json.dumps(_HOME))
         pty = self._folder / "radio"
@@ -220,7 +237,7 @@ class Pilot:
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
             f'[uplink]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
-            f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
+            f'boot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_a_request_for_the_own_name_is_certified(works: Works, path: str) -> Non
     (certificate,) = certificates_of(asks(works, "MTR-2", path, body))
     certificate.verify_directly_issued_by(works.authority("ca-1").certificate)
     assert certificate.public_key() == key.public_key() and certificate.subject == name_of("MTR-2")
+
+
+def test_a_certificate_is_never_shorter_than_the_one_it_replaces(works: Works) -> None:
+    file = works.hub("MTR-2", "ca-1", file_name="long", known=False, ends_in=timedelta(days=7000))
+    present = x509.load_pem_x509_certificate(file.read_bytes())
+    (certificate,) = certificates_of(asks(works, "long", "simplereenroll", base64.encodebytes(request_for("MTR-2"))))
+    assert certificate.not_valid_after_utc > present.not_valid_after_utc
 
 
 _OTHER_CURVE = ec.generate_private_key(ec.SECP384R1())
