@@ -116,7 +116,9 @@ OUTSIDE: list[tuple[str, tuple[str, ...], str]] = [
     ),
 ]
 # What a room has all the same of what it does without: these know no hub.
-NEVERTHELESS: dict[str, tuple[str, ...]] = {"deploy/headend": ("drivers.durable_file", "drivers.pkcs11_token")}
+NEVERTHELESS: dict[str, tuple[str, ...]] = {
+    "deploy/headend": ("drivers.durable_file", "drivers.https", "drivers.pkcs11_token")
+}
 # Only drivers/zigbee may know the radio stack's types.
 _RADIO_STACK = ("zigpy", "bellows", "serialx")
 # What the boards get, as `mip` installs it; all of it runs on MicroPython.

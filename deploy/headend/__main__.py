@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from deploy.headend.crl import BrokerFiles
     from deploy.headend.est import EnrolmentServer
+    from deploy.headend.openadr_notices import Webhooks
 
 _FINE, _PROBLEM, _USAGE = 0, 1, 2
 _ASK_S = 30.0
@@ -71,7 +72,7 @@ def serve(config: HeadendConfig) -> int:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
     try:
-        beside = start_authority(config, service)
+        beside: list[Any] = [*start_authority(config, service), *start_webhooks(config, service)]
     except (OSError, BadConfig) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         service.stop()
@@ -112,6 +113,17 @@ def start_authority(config: HeadendConfig, service: Service) -> "list[BrokerFile
         started.append(server)
     started[0].start()
     return started
+
+
+def start_webhooks(config: HeadendConfig, service: Service) -> "list[Webhooks]":
+    """What tells OpenADR's subscribers, where the configuration lets there be some. Raises OSError."""
+    if not config.callback_hosts:
+        return []
+    from deploy.headend.openadr_notices import Webhooks
+
+    webhooks = Webhooks(config.callback_ca_file, lambda do: service.ask(do).result(_ASK_S), service.counts)
+    webhooks.start()
+    return [webhooks]
 
 
 def write_broker_files(config: HeadendConfig) -> int:

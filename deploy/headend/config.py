@@ -73,6 +73,8 @@ class HeadendConfig:
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
     authority: AuthorityConfig | None = None
+    callback_hosts: frozenset[str] = frozenset()  # HOST:PORT: where webhooks may go
+    callback_ca_file: Path | None = None  # who certifies those; none: the system's authorities
 
 
 @rule("a command: a list of words")
@@ -147,6 +149,7 @@ _RULES: dict[str, dict[str, Rule]] = {
         "certificate_days": whole(1, 7300), "trusted_file": text(), "crl_file": text(), "crl_days": whole(1, 365),
         "more_crls": _files, "broker_command": _words,
     },
+    "openadr": {"callback_hosts": _hosts, "callback_ca_file": text()},
     "est": {"listen": required(_listen), "cert_file": required(text()), "key_file": required(text())},
 }  # fmt: skip
 _MAY_LACK = ("authority", "est")
@@ -163,6 +166,7 @@ def load(file: Path) -> HeadendConfig:
     for table in tables:
         if table not in _RULES:
             raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
+    openadr = _table(file, "openadr", _RULES["openadr"], tables.get("openadr", {}))
     said = {
         name: _table(file, name, rules, tables.get(name, {}))
         for name, rules in _RULES.items()
@@ -177,7 +181,9 @@ def load(file: Path) -> HeadendConfig:
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], _operator_key(file, operator),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
-        clients=_clients(file, clients), authority=_authority(file, said), **said["policy"],
+        clients=_clients(file, clients), authority=_authority(file, said),
+        callback_hosts=frozenset(f"{host}:{port}" for host, port in openadr.get("callback_hosts", ())),
+        callback_ca_file=Path(openadr["callback_ca_file"]) if "callback_ca_file" in openadr else None, **said["policy"],
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ class ControlPoint:
         second_person_above: int = 100,
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
+        callback_hosts: frozenset[str] = frozenset(),
     ) -> None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.book = Book(data_dir / FILE)
@@ -54,7 +55,7 @@ class ControlPoint:
         self.usage = HouseholdUsage(db, max_power_w)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self.rollouts = Rollouts(db, self.registry, self.orders)
-        self.openadr = OpenAdrEvents(db, self.orders)
+        self.openadr = OpenAdrEvents(db, self.orders, callback_hosts)
         self._db = db
 
     def enrol(self, certificates: Iterable[bytes], source: str) -> int:
@@ -90,6 +91,7 @@ class ControlPoint:
             receipt = decode_receipt(received.envelope.payload)
             self._keep_receipt(received, receipt, payload, t_ms)
             self.orders.heard(receipt, received.envelope.epoch, t_ms)
+            self.openadr.heard(received.hub, receipt.re, receipt.status, receipt.reason, t_ms // 1000)
         return received
 
     def _note_event(self, received: Received) -> None:

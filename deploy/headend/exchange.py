@@ -36,7 +36,7 @@ _REAL_ENDS_IN = timedelta(seconds=120)
 _OLD, _NEW = "old", "new"
 
 
-class Exchange(Pilot):
+class AuthorityExchange(Pilot):
     """A pilot with authorities of its own, and its story."""
 
     def __init__(self, folder: Path, *rest: Any) -> None:
@@ -201,7 +201,7 @@ class Exchange(Pilot):
 
 
 def main() -> int:
-    return live(Exchange, "exchange", __doc__ or "", hubs=300, brokers=3)
+    return live(AuthorityExchange, "exchange", __doc__ or "", hubs=300, brokers=3)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),
         ("failed", "Transactions that could not be written."), ("enrolled", "Certificates given to hubs."),
         ("enrolments_refused", "Requests for a certificate that were refused."),
+        ("notices_sent", "Webhooks that subscribers took."), ("notices_failed", "Webhooks that they did not."),
+        ("notices_given_up", "Webhooks that were tried for the last time."),
         ("broker_files_failed", "Attempts to tell brokers of revocations that came to nothing."),
     ):  # fmt: skip
         if name in counts:

@@ -16,6 +16,7 @@ from hub.wire.keys.identity import common_name
 from hub.wire.uplink.envelope import kid_of
 
 _MAX_FAULT = 200
+_AT_ONCE = 1000  # names in one question
 _STATES = ("online", "offline")
 
 
@@ -105,8 +106,11 @@ class Registry:
         self._db.executemany("INSERT OR IGNORE INTO hub_group VALUES (?, ?)", ((hub, name) for name in names))
 
     def members(self, target: dict[str, Any]) -> list[str]:
-        """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, or a filter
-        `{"state":, "version":, "group":}` under "where". Raises ValueError where it names nothing that is known."""
+        """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, `{"hubs": names}`,
+        or a filter `{"state":, "version":, "group":}` under "where". Raises ValueError where it names nothing that is
+        known."""
+        if "hubs" in target:
+            return self._known(target["hubs"])
         where = target.get("where", target)
         clauses, values = [], []
         for key, value in where.items():
@@ -124,6 +128,18 @@ class Registry:
         if not found:
             raise ValueError(f"no hub is {json.dumps(where)}")
         return found
+
+    def _known(self, names: list[str]) -> list[str]:
+        """These hubs. Raises ValueError where one of them is not known."""
+        wanted = sorted(set(names))
+        found: set[str] = set()
+        for at in range(0, len(wanted), _AT_ONCE):
+            some = wanted[at : at + _AT_ONCE]
+            sql = f"SELECT hub FROM hub WHERE hub IN ({', '.join('?' * len(some))})"
+            found.update(row[0] for row in self._db.execute(sql, some).fetchall())
+        if strangers := [name for name in wanted if name not in found]:
+            raise ValueError(f"no hub is {json.dumps(strangers[:5])}")
+        return wanted
 
 
 def certificates_of(folder: Path) -> Iterator[bytes]:

@@ -108,3 +108,17 @@ CREATE INDEX IF NOT EXISTS hub_certificate_end ON hub_certificate (not_after_s);
 CREATE TABLE IF NOT EXISTS revocation_list (
   issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, next_s INTEGER NOT NULL, digest TEXT NOT NULL, der BLOB NOT NULL
 ) WITHOUT ROWID;
+
+-- What clients of OpenADR 3 keep here: VENs, their resources, subscriptions; and what subscribers have yet to be told.
+CREATE TABLE IF NOT EXISTS openadr_object (
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, parent TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL,
+  body TEXT NOT NULL, made_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS openadr_object_name ON openadr_object (kind, name);
+CREATE INDEX IF NOT EXISTS openadr_object_parent ON openadr_object (parent);
+CREATE TABLE IF NOT EXISTS openadr_order (order_id TEXT PRIMARY KEY, event_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS openadr_notice (
+  number INTEGER PRIMARY KEY, subscription TEXT NOT NULL, url TEXT NOT NULL, token TEXT NOT NULL, body TEXT NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0, next_s INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS openadr_notice_subscription ON openadr_notice (subscription, number);

@@ -74,6 +74,7 @@ class Service:
             point = ControlPoint(
                 config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
+                callback_hosts=config.callback_hosts,
             )  # fmt: skip
             brokers = Brokers(config)
             worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
