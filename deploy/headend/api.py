@@ -24,7 +24,7 @@ from fastapi.security import OAuth2
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.headend import charts
+from deploy.headend import charts, exports
 from deploy.headend.access import TOKEN_S, Access
 from deploy.headend.certificates import inventory_of, issuers_in_use, lists_as_pem
 from deploy.headend.config import ApiClient, HeadendConfig
@@ -305,15 +305,21 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ]
 
     @api.get("/v1/hubs/{hub}/readings", tags=["usage"], responses={404: _WORDS, 200: {"content": {
-        "application/senml+json": {}, "text/csv": {}}}})  # fmt: skip
+        "application/senml+json": {}, "text/csv": {}, exports.PARQUET: {}}}, 406: _WORDS})  # fmt: skip
     def readings(
         client: UsageClient, db: Db, request: Request, hub: HubName, from_s: Moment, to_s: Moment,
         appliance: str = "", quantity: str = "", most: Most = 10_000,
     ) -> Response:  # fmt: skip
-        """Readings as they came, exact: SenML (RFC 8428) or, where the client accepts `text/csv`, CSV."""
+        """Readings as they came, exact: SenML (RFC 8428), or where the client accepts that, CSV (`text/csv`) or Parquet
+        (`application/vnd.apache.parquet`; the extra `parquet`)."""
         _known(db, hub)
         note_reading(client, "readings", f"{hub} {from_s}-{to_s} {appliance} {quantity}")
         rows = readings_of(db, hub, appliance, quantity, from_s * 1000, to_s * 1000, most)
+        if exports.PARQUET in request.headers.get("accept", ""):
+            try:
+                return Response(exports.parquet(hub, rows), media_type=exports.PARQUET)
+            except exports.NotInstalled as error:
+                raise HTTPException(406, str(error)) from None
         if "text/csv" in request.headers.get("accept", ""):
             text = io.StringIO()
             sheet = csv.writer(text)

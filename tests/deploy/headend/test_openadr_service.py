@@ -1,7 +1,10 @@
 """OpenADR 3 over HTTP, as others' clients speak it: VENs, subscriptions, and webhooks to a subscriber with TLS."""
 
 import json
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,3 +138,62 @@ def test_a_subscriber_is_told_and_told_again_until_it_takes_it(vtn: Vtn, desk: h
     wait_for("the end", lambda: [said["operation"] for _, said in vtn.subscriber.told] == ["POST", "DELETE"])
     assert desk.delete(f"/subscriptions/{made.json()['id']}").status_code == 200
     assert desk.get(f"/subscriptions/{made.json()['id']}").status_code == 404
+
+
+# Through the library's own doors: a grid operator's side, and a VEN's for the subscription.
+_CLIENT = """
+import sys
+from datetime import datetime, timedelta, timezone
+from openadr3_client._models.common.interval import Interval
+from openadr3_client._models.common.interval_period import IntervalPeriod
+from openadr3_client.bl.http_factory import BusinessLogicHttpClientFactory
+from openadr3_client.oadr301._vtn.interfaces.filters import PaginationFilter, TargetFilter
+from openadr3_client.oadr301.models.event.event import NewEvent
+from openadr3_client.oadr301.models.event.event_payload import EventPayload, EventPayloadType
+from openadr3_client.oadr301.models.subscriptions import subscription as subscriptions
+from openadr3_client.oadr301.models.target import Target
+from openadr3_client.oadr301.models.ven.resource import NewResource
+from openadr3_client.oadr301.models.ven.ven import NewVen, VenUpdate
+from openadr3_client.ven.http_factory import VirtualEndNodeHttpClientFactory
+from openadr3_client.version import OADRVersion
+
+url, secret, callback = sys.argv[1:]
+how = dict(vtn_base_url=url, client_id="desk", client_secret=secret, token_url=url + "/auth/token",
+           version=OADRVersion.OADR_301, allow_insecure_http=True)
+desk = BusinessLogicHttpClientFactory.create_http_bl_client(**how)
+(program,) = desk.programs.get_programs(None, None)
+ven = desk.vens.create_ven(NewVen(ven_name="avenue"))
+resource = desk.vens.create_ven_resource(ven.id, NewResource(resource_name="MTR-1", ven_id=ven.id))
+page = PaginationFilter(skip=0, limit=50)
+assert {"avenue", "MTR-1", "MTR-2"} <= {each.ven_name for each in desk.vens.get_vens(None, None, page)}
+assert [each.resource_name for each in desk.vens.get_ven_resources(ven.id, None, None, None)] == ["MTR-1"]
+ven = desk.vens.update_ven_by_id(ven.id, ven.update(VenUpdate(ven_name="alley")))
+home = VirtualEndNodeHttpClientFactory.create_http_ven_client(**how)
+operation = subscriptions.ObjectOperation(
+    objects=(subscriptions.Object.EVENT,), operations=(subscriptions.Operation.POST,), callback_url=callback,
+    bearer_token="t")
+told = home.subscriptions.create_subscription(subscriptions.NewSubscription(
+    client_name="desk", program_id=program.id, object_operations=(operation,)))
+assert len(home.subscriptions.get_subscriptions(None, None, None, None, None)) == 1
+limit = EventPayload(type=EventPayloadType.IMPORT_CAPACITY_LIMIT, values=(0.4,))
+called = desk.events.create_event(NewEvent(
+    programID=program.id, event_name="peak", targets=(Target(type="VEN_NAME", values=("alley",)),),
+    interval_period=IntervalPeriod(start=datetime.now(timezone.utc), duration=timedelta(minutes=10)),
+    intervals=(Interval(id=0, payloads=(limit,)),)))
+alley = TargetFilter(target_type="VEN_NAME", target_values=["alley"])
+assert [each.id for each in desk.events.get_events(page, alley, None)] == [called.id]
+(report,) = desk.reports.get_reports(None, None, called.id, None)
+assert report.client_name == "MTR-1" and desk.reports.get_report_by_id(report.id).event_id == called.id
+desk.events.delete_event_by_id(called.id)
+home.subscriptions.delete_subscription_by_id(told.id)
+desk.vens.delete_ven_resource_by_id(ven.id, resource.id)
+desk.vens.delete_ven_by_id(ven.id)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="openadr3-client needs Python 3.12")
+def test_anothers_client_understands_all_of_it(vtn: Vtn) -> None:
+    words = [sys.executable, "-c", _CLIENT, vtn.url, vtn.works.secret, f"https://{vtn.subscriber.place}/told"]
+    env = {**os.environ, "OAUTHLIB_INSECURE_TRANSPORT": "1"}  # the loopback has no TLS: a proxy's business
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
