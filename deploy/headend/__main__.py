@@ -1,6 +1,7 @@
 """The control point as a service.
 
 python -m deploy.headend serve headend.toml   run it
+python -m deploy.headend worker headend.toml NAME  take packs beside it (workers = N starts N by themselves)
 python -m deploy.headend check headend.toml   only look whether the file can be used
 python -m deploy.headend broker-files headend.toml   what brokers read of authorities, before the first start
 python -m deploy.headend secret               a secret for a new client of the API, and what headend.toml needs of it
@@ -12,8 +13,8 @@ import asyncio
 import json
 import logging
 import signal
-import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from deploy.headend.authorities import Authorities
 from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
+from deploy.headend.worker import PackWorker
 from drivers.pkcs11_token import load_key, read_public_key
+from hub.headend.database import FAILURES
 from hub.wire.keys.pkcs11 import HardwareError, uri_of
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
@@ -68,7 +71,7 @@ def serve(config: HeadendConfig) -> int:
     service = Service(config, operator_signer(config.operator_key_file), live.heard)
     try:
         service.start()
-    except (OSError, sqlite3.Error, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
     try:
@@ -135,7 +138,7 @@ def write_broker_files(config: HeadendConfig) -> int:
         print("headend: [authority] is missing", file=sys.stderr)
         return _USAGE
     try:
-        point = ControlPoint(config.data_dir, config.operator_kid, operator_signer(config.operator_key_file))
+        point = ControlPoint(config.place, config.operator_kid, operator_signer(config.operator_key_file))
 
         def ask(do: Any) -> Any:
             point.book.begin()
@@ -145,7 +148,7 @@ def write_broker_files(config: HeadendConfig) -> int:
 
         BrokerFiles(config.authority, Authorities(config.authority), ask, {}).write()
         point.close()
-    except (OSError, sqlite3.Error, HardwareError) as error:
+    except (*FAILURES, HardwareError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
     return _FINE
@@ -154,6 +157,25 @@ def write_broker_files(config: HeadendConfig) -> int:
 async def _run(server: "uvicorn.Server", live: Live) -> None:
     live.attach(asyncio.get_running_loop())
     await server.serve()
+
+
+def work(config: HeadendConfig, name: str, *, leaves: bool) -> int:
+    """A worker, until SIGTERM or Ctrl-C. It signs nothing: the operator's key need not be here. Raises BadConfig."""
+    if not config.workers:
+        raise BadConfig(f"{config.file}: service.workers: expected 1 or more: else the service takes packs itself")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        worker = PackWorker(config, name)
+        if leaves:
+            worker.leave()
+        else:
+            worker.run(stopping)
+    except FAILURES as error:
+        print(f"headend: worker {name}: {why(error)}", file=sys.stderr)
+        return _PROBLEM
+    return _FINE
 
 
 def openapi() -> dict[str, Any]:
@@ -176,6 +198,10 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     for name in ("serve", "check", "broker-files"):
         actions.add_parser(name).add_argument("config", type=Path)
+    worker = actions.add_parser("worker")
+    worker.add_argument("config", type=Path)
+    worker.add_argument("name", help="of its session at the brokers")
+    worker.add_argument("--leave", action="store_true", help="for good: take what its session holds, and end that")
     actions.add_parser("secret")
     actions.add_parser("openapi")
     arguments = parser.parse_args()
@@ -189,6 +215,8 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     try:
         config = load(arguments.config)
+        if arguments.action == "worker":
+            return work(config, arguments.name, leaves=arguments.leave)
         operator_signer(config.operator_key_file)
         if config.authority is not None:
             Authorities(config.authority)

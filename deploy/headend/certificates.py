@@ -1,13 +1,13 @@
 """Every hub's certificates: who gave them, when they end, which are revoked; and the revocation lists made of that."""
 
 import hashlib
-import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.envelope import kid_of
 
 _DAY_S = 86_400
@@ -53,7 +53,7 @@ def digest_of(entries: Iterable[RevokedSerial]) -> str:
 class CertificateInventory:
     """Tables `hub_certificate` and `revocation_list`. The caller opens and ends transactions."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: BookDatabase) -> None:
         self._db = db
 
     def note(self, hub: str, certificate: x509.Certificate, source: str, made_s: int = 0) -> None:
@@ -88,10 +88,12 @@ class CertificateInventory:
         )
         return [bytes.fromhex(row[0]) for row in rows]
 
-    def revoked_kids(self) -> list[bytes]:
-        """Key ids that are believed no more."""
-        rows = self._db.execute("SELECT kid FROM hub_certificate WHERE revoked_s > 0").fetchall()
-        return [bytes.fromhex(row[0]) for row in rows]
+    def revoked_since(self, t: int) -> tuple[int, list[bytes]]:
+        """Key ids that are believed no more, of what was revoked at `t` or later; and when the last of them was."""
+        rows = self._db.execute(
+            "SELECT kid, revoked_s FROM hub_certificate WHERE revoked_s > 0 AND revoked_s >= ?", (t,)
+        ).fetchall()
+        return max([t, *(row[1] for row in rows)]), [bytes.fromhex(row[0]) for row in rows]
 
     def entries(self, issuer: str, ends_after_s: int) -> list[RevokedSerial]:
         """What a list of this issuer has to name: revoked, and not past its own end since long (RFC 5280, 3.3: an entry
@@ -127,7 +129,7 @@ class CertificateInventory:
 
 
 def inventory_of(
-    db: sqlite3.Connection, hub: str, issuer: str, ends_before_s: int, now_s: int, most: int
+    db: BookReader, hub: str, issuer: str, ends_before_s: int, now_s: int, most: int
 ) -> list[dict[str, Any]]:
     """Certificates, the one that ends first at the top; an empty `hub` or `issuer` is any. `state`: in use (the hub
     signs with it), spare (known, and not in use), ended, or revoked."""
@@ -154,7 +156,7 @@ def inventory_of(
     return found
 
 
-def issuers_in_use(db: sqlite3.Connection) -> dict[str, int]:
+def issuers_in_use(db: BookReader) -> dict[str, int]:
     """How many hubs sign with a certificate of which authority: an exchange is over when the old one's are none."""
     return dict(
         db.execute(
@@ -164,7 +166,7 @@ def issuers_in_use(db: sqlite3.Connection) -> dict[str, int]:
     )
 
 
-def lists_as_pem(db: sqlite3.Connection) -> bytes:
+def lists_as_pem(db: BookReader) -> bytes:
     """Every list in force, one after the other."""
     rows = db.execute("SELECT der FROM revocation_list ORDER BY issuer").fetchall()
     return b"".join(x509.load_der_x509_crl(bytes(row[0])).public_bytes(Encoding.PEM) for row in rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hub.headend.engines import is_server
 from hub.wire.keys.pkcs11 import BadUri, make_uri, parse_uri
 from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
 
@@ -72,9 +73,18 @@ class HeadendConfig:
     gap_after_s: float = 60.0
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
+    workers: int = 0  # processes beside the service that take packs
+    columns_url: str = ""  # of a columnar store; empty: none
+    file: Path = Path("headend.toml")  # where all this stands
+    database: str = ""  # postgresql://...; empty: SQLite in data_dir
     authority: AuthorityConfig | None = None
     callback_hosts: frozenset[str] = frozenset()  # HOST:PORT: where webhooks may go
     callback_ca_file: Path | None = None  # who certifies those; none: the system's authorities
+
+    @property
+    def place(self) -> Path | str:
+        """Where the book is: a folder, or the server."""
+        return self.database or self.data_dir
 
 
 @rule("a command: a list of words")
@@ -106,6 +116,20 @@ def _host_and_port(value: Any) -> tuple[str, int]:
     return host, int(port)
 
 
+@rule("http://... or https://...")
+def _web(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError
+    return value
+
+
+@rule("postgresql://...; without it the book is a file in data_dir")
+def _database(value: Any) -> str:
+    if not isinstance(value, str) or not is_server(value):
+        raise ValueError
+    return value
+
+
 @rule("HOST:PORT")
 def _listen(value: Any) -> tuple[str, int]:
     return _host_and_port(value)
@@ -133,7 +157,11 @@ def _roles(value: Any) -> frozenset[str]:
 
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
+    "service": {
+        "data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database,
+        "workers": whole(0, 256),
+    },
+    "columns": {"url": _web},
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
@@ -173,6 +201,8 @@ def load(file: Path) -> HeadendConfig:
         if name in tables or name not in _MAY_LACK
     }
     service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
+    if service.get("workers") and "database" not in service:
+        raise BadConfig(f"{file}: service.workers: expected a database (postgresql://...): SQLite has one that writes")
     listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
     certificates = registry.get("certificates")
     return HeadendConfig(
@@ -181,7 +211,9 @@ def load(file: Path) -> HeadendConfig:
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], _operator_key(file, operator),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
-        clients=_clients(file, clients), authority=_authority(file, said),
+        clients=_clients(file, clients), database=service.get("database", ""),
+        workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
+        authority=_authority(file, said),
         callback_hosts=frozenset(f"{host}:{port}" for host, port in openadr.get("callback_hosts", ())),
         callback_ca_file=Path(openadr["callback_ca_file"]) if "callback_ca_file" in openadr else None, **said["policy"],
     )  # fmt: skip

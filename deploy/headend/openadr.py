@@ -8,7 +8,6 @@ rest is refused in words: an event that is only half understood must not be beli
 
 import json
 import re
-import sqlite3
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from deploy.headend.openadr_notices import OpenAdrNotices
 from deploy.headend.openadr_objects import PROGRAM_ID, OpenAdrObjects, moment
 from deploy.headend.orders import GridOrders
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.args import BadArgs, check_args
 
 LIMITS = {"IMPORT_CAPACITY_LIMIT": "import", "EXPORT_CAPACITY_LIMIT": "export"}
@@ -186,7 +186,7 @@ class OpenAdrEvents:
     returned. `callback_hosts`: where webhooks may go, HOST:PORT."""
 
     def __init__(
-        self, db: sqlite3.Connection, orders: GridOrders, callback_hosts: frozenset[str] = frozenset()
+        self, db: BookDatabase, orders: GridOrders, callback_hosts: frozenset[str] = frozenset()
     ) -> None:  # fmt: skip
         self._db = db
         self._orders = orders
@@ -269,7 +269,7 @@ class OpenAdrEvents:
 
 
 def events_of(
-    db: sqlite3.Connection, skip: int = 0, limit: int = 50, targets: tuple[str, list[str]] | None = None
+    db: BookReader, skip: int = 0, limit: int = 50, targets: tuple[str, list[str]] | None = None
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events that were called and not ended, oldest first. `targets`: those alone that name one of these (type,
     values)."""
@@ -285,7 +285,7 @@ def events_of(
     ][skip : skip + limit]
 
 
-def event_of(db: sqlite3.Connection, event_id: str) -> dict[str, Any] | None:
+def event_of(db: BookReader, event_id: str) -> dict[str, Any] | None:
     """One of them."""
     row = db.execute("SELECT body FROM openadr_event WHERE id = ?", (event_id,)).fetchone()
     found: dict[str, Any] | None = None if row is None else json.loads(row[0])
@@ -293,21 +293,21 @@ def event_of(db: sqlite3.Connection, event_id: str) -> dict[str, Any] | None:
 
 
 def reports_of(
-    db: sqlite3.Connection, event_id: str = "", hub: str = "", skip: int = 0, limit: int = 50
+    db: BookReader, event_id: str = "", hub: str = "", skip: int = 0, limit: int = 50
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What each hub made of an event, or of all that are not ended, out of its receipts: a report a hub and order, its
     payload RECEIPT_STATUS (a private type) with the status and the reason."""
     return _reports(db, [("e.event_id", event_id), ("h.hub", hub)], skip, limit)
 
 
-def report_of(db: sqlite3.Connection, report_id: str) -> dict[str, Any] | None:
+def report_of(db: BookReader, report_id: str) -> dict[str, Any] | None:
     """One of them."""
     order_id, _, hub = report_id.partition("-")
     found = _reports(db, [("e.order_id", order_id), ("h.hub", hub)], 0, 1) if hub else []
     return found[0] if found else None
 
 
-def _reports(db: sqlite3.Connection, wanted: list[tuple[str, str]], skip: int, limit: int) -> list[dict[str, Any]]:
+def _reports(db: BookReader, wanted: list[tuple[str, str]], skip: int, limit: int) -> list[dict[str, Any]]:
     """`wanted`: (column, value); an empty value is any."""
     where = " AND ".join(["true", *(f"{column} = ?" for column, value in wanted if value)])
     rows = db.execute(

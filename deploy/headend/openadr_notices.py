@@ -6,7 +6,6 @@ counted; a subscriber that is away for long loses the oldest beyond MOST_WAITING
 
 import json
 import logging
-import sqlite3
 import ssl
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from deploy.headend.openadr_objects import OpenAdrObjects
 from drivers.https import HttpsClient, HttpsFault
+from hub.headend.database import BookDatabase
 from hub.wire.printable import why
 
 _LOG = logging.getLogger("headend")
@@ -38,7 +38,7 @@ class DueNotice(NamedTuple):
 class OpenAdrNotices:
     """Table `openadr_notice`. A machine: the caller opens and ends transactions, and sends."""
 
-    def __init__(self, db: sqlite3.Connection, objects: OpenAdrObjects) -> None:
+    def __init__(self, db: BookDatabase, objects: OpenAdrObjects) -> None:
         self._db = db
         self._objects = objects
 

@@ -6,12 +6,13 @@ resource, is an event for those hubs.
 """
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
+
+from hub.headend.database import BookDatabase, BookReader
 
 VEN, RESOURCE, SUBSCRIPTION = "VEN", "RESOURCE", "SUBSCRIPTION"
 PROGRAM_ID = "meterhub"
@@ -29,7 +30,7 @@ class BadObject(ValueError):
 class OpenAdrObjects:
     """Table `openadr_object`. The caller opens and ends transactions. `callback_hosts`: where webhooks may go."""
 
-    def __init__(self, db: sqlite3.Connection, callback_hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(self, db: BookDatabase, callback_hosts: frozenset[str] = frozenset()) -> None:
         self._db = db
         self._callback_hosts = callback_hosts
 
@@ -198,23 +199,23 @@ def moment(t: int) -> str:
 
 
 def objects_of(
-    db: sqlite3.Connection, kind: str, *, owner: str = "", parent: str = "", name: str = "", skip: int = 0,
+    db: BookReader, kind: str, *, owner: str = "", parent: str = "", name: str = "", skip: int = 0,
     limit: int = 50,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """What clients made, in the order in which they did. `owner`: of a subscription."""
+    """What clients made, the oldest first. `owner`: of a subscription."""
     where, values = ["kind = ?"], [kind]
     for column, value in (("owner", owner), ("parent", parent), ("name", name)):
         if value:
             where.append(f"{column} = ?")
             values.append(value)
     rows = db.execute(
-        "SELECT body FROM openadr_object WHERE " + " AND ".join(where) + " ORDER BY made_ms, id LIMIT ? OFFSET ?",
+        "SELECT body FROM openadr_object WHERE " + " AND ".join(where) + " ORDER BY made_ms, name, id LIMIT ? OFFSET ?",
         (*values, limit, skip),
     ).fetchall()
     return [json.loads(row[0]) for row in rows]
 
 
-def object_of(db: sqlite3.Connection, kind: str, object_id: str, owner: str = "") -> dict[str, Any] | None:
+def object_of(db: BookReader, kind: str, object_id: str, owner: str = "") -> dict[str, Any] | None:
     """One of them."""
     row = db.execute("SELECT body, owner FROM openadr_object WHERE id = ? AND kind = ?", (object_id, kind)).fetchone()
     if row is None or (owner and row[1] != owner):
@@ -224,7 +225,7 @@ def object_of(db: sqlite3.Connection, kind: str, object_id: str, owner: str = ""
 
 
 def vens_of(
-    db: sqlite3.Connection, name: str, groups: list[str], skip: int, limit: int
+    db: BookReader, name: str, groups: list[str], skip: int, limit: int
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Those that clients made, then the hubs, by name. `groups`: hubs of these, and made ones with such a target."""
     made = objects_of(db, VEN, name=name, limit=_MOST_OBJECTS[VEN])
@@ -248,7 +249,7 @@ def vens_of(
     return [*found, *(_hub_as_ven(db, row[0], row[1]) for row in rows)]
 
 
-def ven_of(db: sqlite3.Connection, ven_id: str) -> dict[str, Any] | None:
+def ven_of(db: BookReader, ven_id: str) -> dict[str, Any] | None:
     """One that a client made, or a hub."""
     row = db.execute("SELECT hub, seen_ms FROM hub WHERE hub = ?", (ven_id,)).fetchone()
     return object_of(db, VEN, ven_id) if row is None else _hub_as_ven(db, row[0], row[1])
@@ -259,7 +260,7 @@ def _has_group(ven: dict[str, Any], groups: list[str]) -> bool:
     return any(value in groups for row in targets for value in row["values"])
 
 
-def _hub_as_ven(db: sqlite3.Connection, hub: str, seen_ms: int) -> dict[str, Any]:
+def _hub_as_ven(db: BookReader, hub: str, seen_ms: int) -> dict[str, Any]:
     names = [row[0] for row in db.execute("SELECT name FROM hub_group WHERE hub = ? ORDER BY name", (hub,)).fetchall()]
     seen = moment(seen_ms // 1000)
     ven = {"id": hub, "objectType": VEN, "venName": hub, "createdDateTime": seen, "modificationDateTime": seen}

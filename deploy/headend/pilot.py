@@ -89,12 +89,18 @@ class Pilot:
 
     def start(self, *, embedded: bool) -> None:
         self._make_keys()
-        self._certify_hub(REAL, "real/hub")
         self._start_brokers(embedded=embedded)
         self._start_service()
-        self._hubs_began = time.monotonic()
-        self._start_swarm()
-        self._start_real_hub()
+        self._start_hubs()
+
+    @property
+    def _hub_ports(self) -> list[int]:
+        """Where hubs go."""
+        return self.ports
+
+    def _service_lines(self) -> tuple[str, str]:
+        """More lines of [service], and more tables."""
+        return "", ""
 
     def _make_keys(self) -> None:
         pki = self._pki = self._folder / "pki"
@@ -107,6 +113,7 @@ class Pilot:
         self._authority.issue("headend")
         for number in range(self.hubs):
             self._certify_hub(f"SIM-{number:05d}", f"hubs/SIM-{number:05d}")
+        self._certify_real_hub()
         operator = ec.generate_private_key(ec.SECP256R1())
         self._operators = self._folder / "operators.toml"
         self._operators.write_text(
@@ -193,8 +200,9 @@ class Pilot:
 
     def _write_service_config(self, clients: str) -> None:
         self._config = self._folder / "headend.toml"
+        more, tables = self._service_lines()
         self._config.write_text(
-            f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n'
+            f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n{more}{tables}'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
             f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
@@ -213,12 +221,20 @@ class Pilot:
         except OSError:
             return False
 
+    def _certify_real_hub(self) -> None:
+        self._certify_hub(REAL, "real/hub")
+
+    def _start_hubs(self) -> None:
+        self._hubs_began = time.monotonic()
+        self._start_swarm()
+        self._start_real_hub()
+
     def _start_swarm(self, *more: str, program: str = "deploy.fleet.swarm") -> None:
         if self.hubs:
             self._spawn(
                 "swarm", "-m", program, "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
                 "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5", *more,
-                "--brokers", *(f"localhost:{port}" for port in self.ports),
+                "--brokers", *(f"localhost:{port}" for port in self._hub_ports),
             )  # fmt: skip
 
     def _start_real_hub(self, uplink: str = "") -> None:
@@ -233,9 +249,10 @@ class Pilot:
         )  # fmt: skip
         self.wait("the radio", pty.exists)
         config = self._folder / "hub.toml"
+        hosts = json.dumps([f"localhost:{port}" for port in self._hub_ports])
         config.write_text(
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
-            f'[uplink]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
+            f'[uplink]\nhosts = {hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
             f'boot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
         )
@@ -253,6 +270,9 @@ class Pilot:
                 [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
+        self._adopt(name, child)
+
+    def _adopt(self, name: str, child: "subprocess.Popen[bytes]") -> None:
         self._janitor.watch(child.pid)
         self._children[name] = child
 

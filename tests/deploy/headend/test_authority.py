@@ -21,14 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, pkcs7
 
 from deploy.certificates import name_of
+from deploy.fleet.simulated_hub import HubMessage
 from deploy.headend.authorities import Authorities
 from deploy.headend.certificates import key_identifier_of
 from deploy.headend.config import AuthorityConfig, BadConfig, load
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.crl import BrokerFiles, RevocationLists
+from deploy.headend.intake import HeardMessage, PackIntake
 from deploy.pki import DevelopmentAuthority
 from deploy.provision.authority import create
 from deploy.waiting import wait_for
+from hub.headend.bookkeeper import CommandToSend
 from hub.wire.uplink.command import split_command
 from hub.wire.uplink.envelope import FileSigner, verify
 from tests.deploy.headend.home import Fleet
@@ -225,6 +228,40 @@ def test_what_a_revoked_hub_signs_is_believed_no_more_nor_what_it_says_of_anothe
             assert sealed and all(bool(received.fault) is not is_believed for received in sealed)
         fleet.close()
         fleet.open()  # what is revoked stays so, though the certificate still lies where hubs are known from
+    fleet.close()
+
+
+def test_a_worker_beside_the_service_believes_it_no_more_either(tmp_path: Path, place: Path | str) -> None:
+    fleet = Fleet(tmp_path, ["SIM-1"], place)
+    fleet.start()
+    worker = PackIntake(place, 24_000)
+    packs: list[HubMessage] = []
+
+    def keep(message: HubMessage | CommandToSend) -> bool:
+        if isinstance(message, HubMessage):
+            packs.append(message)
+        return isinstance(message, HubMessage)
+
+    fleet.drops = keep
+
+    def faults() -> set[bool]:
+        packs.clear()
+        fleet.run(120)
+        messages = [HeardMessage(pack.topic, pack.payload) for pack in packs if pack.topic.endswith("readings")]
+        taken = worker.take_all(messages, int(fleet.t * 1000))
+        worker.commit()
+        return {bool(received.fault) for received in taken}
+
+    assert faults() == {False}
+    fleet.point.book.begin()
+    fleet.point.registry.revoke("SIM-1", "keyCompromise", int(fleet.t))
+    fleet.point.commit()
+    worker.distrust_revoked()
+    assert faults() == {True}
+    worker.close()
+    worker = PackIntake(place, 24_000)  # nor one that starts later
+    assert faults() == {True}
+    worker.close()
     fleet.close()
 
 

@@ -113,8 +113,8 @@ def test_any_json_is_an_event_or_refused_in_words(field: str, value: Any) -> Non
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"])
+def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
     fleet.start()
     yield fleet
     fleet.close()
@@ -124,7 +124,7 @@ def test_an_event_is_called_reported_and_ended(fleet: Fleet) -> None:
     fleet.point.book.begin()
     stored, sends = fleet.point.openadr.call(event(intervalPeriod={"duration": "PT1H"}), "desk", START)
     fleet.carry(sends)
-    db = reader(fleet.folder / "headend")
+    db = reader(fleet.place)
     assert events_of(db) == [stored] and stored["objectType"] == "EVENT"
     reports = reports_of(db, stored["id"])
     assert [report["clientName"] for report in reports] == ["SIM-1", "SIM-2"]
@@ -156,10 +156,10 @@ def subscribe(fleet: Fleet, objects: list[str], operations: list[str], token: st
 
 
 @pytest.fixture
-def open_fleet(tmp_path: Path) -> Iterator[Fleet]:
+def open_fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
     """Webhooks may go to one host; more than two hubs need a second person."""
     fleet = Fleet(
-        tmp_path, ["SIM-1", "SIM-2", "SIM-3"], callback_hosts=frozenset({"desk:8443"}), second_person_above=2
+        tmp_path, ["SIM-1", "SIM-2", "SIM-3"], place, callback_hosts=frozenset({"desk:8443"}), second_person_above=2
     )  # fmt: skip
     fleet.start()
     yield fleet
@@ -167,7 +167,7 @@ def open_fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_every_hub_is_a_ven_and_a_made_one_is_a_name_for_some(open_fleet: Fleet) -> None:
-    fleet, db = open_fleet, reader(open_fleet.folder / "headend")
+    fleet, db = open_fleet, reader(open_fleet.place)
     act(fleet, lambda openadr: fleet.point.registry.set_groups("SIM-2", ["north"]))
     made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
     for name in ("SIM-1", "SIM-3"):
@@ -195,7 +195,7 @@ def test_hubs_named_one_by_one_are_as_many_as_they_are(open_fleet: Fleet) -> Non
     targets = [{"type": "VEN_NAME", "values": ["SIM-1", "SIM-2"]}, {"type": "RESOURCE_NAME", "values": ["SIM-3"]}]
     stored, sends = act(open_fleet, lambda openadr: openadr.call(event(targets=targets), "desk", START))
     assert not sends, "it waits"
-    db = reader(open_fleet.folder / "headend")
+    db = reader(open_fleet.place)
     assert {row["reportName"] for row in reports_of(db, stored["id"])} == {"waiting"}
 
 
