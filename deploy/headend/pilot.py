@@ -80,6 +80,7 @@ class Pilot:
         self.ports = [free_port() for _ in range(brokers)]
         self._broker_words: list[list[str]] = []
         self._broker_program = sys.executable
+        self._broker_environments: list[dict[str, str]] = []
         self._secrets: dict[str, str] = {}
         self._hubs_began = 0.0
 
@@ -165,13 +166,14 @@ class Pilot:
     def start_broker(self, number: int) -> None:
         """One of them, anew where it was killed."""
         name = f"broker{number}"
-        self._spawn(name, *self._broker_words[number], program=self._broker_program)
-        self.wait("the broker to listen", lambda: self._listens(self.ports[number]))
+        environment = self._broker_environments[number] if self._broker_environments else {}
+        self._spawn(name, *self._broker_words[number], program=self._broker_program, environment=environment)
+        self.wait("the broker to listen", lambda: self._listens(self.ports[number]), 120)
 
     def kill_broker(self, number: int) -> None:
         """As a machine that dies."""
         child = self._children.pop(f"broker{number}")
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
     @staticmethod
@@ -181,7 +183,12 @@ class Pilot:
 
     @property
     def _broker_hosts(self) -> str:
-        return json.dumps([f"localhost:{port}" for port in self.ports])
+        return json.dumps([f"localhost:{port}" for port in self._service_ports])
+
+    @property
+    def _service_ports(self) -> list[int]:
+        """Where the service goes: to each of them."""
+        return self.ports
 
     def _start_service(self) -> None:
         clients = ""
@@ -264,11 +271,13 @@ class Pilot:
     def _succeeds(self, words: list[str]) -> bool:
         return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
-    def _spawn(self, name: str, *arguments: str, program: str = sys.executable) -> None:
+    def _spawn(
+        self, name: str, *arguments: str, program: str = sys.executable, environment: dict[str, str] | None = None
+    ) -> None:  # fmt: skip
         with (self._folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
                 [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent,
+                start_new_session=True, preexec_fn=end_with_parent, env=os.environ | (environment or {}),
             )  # fmt: skip
         self._adopt(name, child)
 
