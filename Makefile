@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
+.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -41,7 +41,7 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
 	@deploy/target.sh $(TARGET)
-	$(TARGET)/bin/python -m pytest -m "not slow" $(TESTS)
+	$(TARGET)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal $(TESTS)
 
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
@@ -100,6 +100,9 @@ docs: setup       ## the reference pages (docs/reference) and deploy/asyncapi.ya
 relock: setup     ## Debian's packages of every board resolved anew, once a month: what changed, and which are fixes; WITHOUT=SUITE
 	@for board in qemu-virt-armhf qemu-virt-arm64; do \
 		$(PY) deploy/build.py --board $$board --lock $(if $(WITHOUT),--without $(WITHOUT)) || exit 1; done
+
+archive: setup    ## what a board's image is built from, kept for the years when no mirror has it: BOARD, OUT (build/archive)
+	$(PY) -m deploy.image.archive $(or $(BOARD),qemu-virt-armhf) $(or $(OUT),build/archive)
 
 lock:             ## resolve the locked packages anew
 	$(PY) -m pip -q install uv

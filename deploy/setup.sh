@@ -161,6 +161,8 @@ if [ "$want" = test ]; then
     lacks u-boot-tools has mkimage
     lacks device-tree-compiler has dtc
     lacks fdisk has sfdisk
+    # What a board lets in and out is read by nft itself.
+    lacks nftables has /usr/sbin/nft
     lacks libengine-pkcs11-openssl has_file '/usr/lib/*/engines-3/pkcs11.so'
     # What a utility has beside the control point.
     lacks_engines

@@ -22,8 +22,8 @@ def uboot_version() -> str:
     return next(line for line in _LOCK.read_text().splitlines() if not line.startswith("#"))
 
 
-def _source(board: Board, cache: Path) -> Path:
-    """U-Boot's unpacked source: the locked version, each file compared with its SHA-256."""
+def fetch_uboot(board: Board, cache: Path) -> Path:
+    """The folder with U-Boot's source as Debian has it: the locked version, each file compared with its SHA-256."""
     version, *rest = [line for line in _LOCK.read_text().splitlines() if not line.startswith("#")]
     files = {name: sha256 for sha256, name in (line.split() for line in rest)}
     folder = cache / "uboot"
@@ -34,6 +34,12 @@ def _source(board: Board, cache: Path) -> Path:
     for name, sha256 in files.items():
         if sha256_of(folder / name) != sha256:
             raise BuildError(f"{folder / name}: its SHA-256 is not the lock's; delete it and build again")
+    return folder
+
+
+def _source(board: Board, cache: Path) -> Path:
+    """U-Boot's unpacked source."""
+    folder, version = fetch_uboot(board, cache), uboot_version()
     tree = folder / f"u-boot-{version}"
     if not tree.is_dir():
         fresh = folder / "fresh"

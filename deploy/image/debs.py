@@ -277,9 +277,10 @@ def read_lock(path: Path) -> list[Package]:
     return packages
 
 
-def fetch(board: Board, cache: Path) -> dict[Package, Path]:
-    """Every package of the board's lock as a file, each compared with its SHA-256. Fetches what is not there yet."""
-    packages = packages_of(board)
+def fetch(board: Board, cache: Path, packages: list[Package] | None = None) -> dict[Package, Path]:
+    """Every package of the board's lock (or these) as a file, each compared with its SHA-256. Fetches what is not there
+    yet."""
+    packages = packages_of(board) if packages is None else packages
     store = _store(cache)
     files = {package: store / package.file_name for package in packages}
     absent = [package for package, path in files.items() if not path.is_file()]

@@ -14,8 +14,10 @@ from deploy.image.elf import needed_libraries
 from deploy.image.shell import BuildError, run
 
 HERE = Path(__file__).parent
-# Every board's: the root (verity, squashfs), the data (crypt, ext4), RAUC's loop device.
-_MODULES = ("dm-mod", "dm-verity", "dm-crypt", "loop", "squashfs", "ext4", "crc32c_generic")
+# Every board's: the root (verity, squashfs), the data (crypt, ext4), RAUC's loop device; the packet filter
+# (files/etc/nftables.conf), since the root can load none.
+FILTER_MODULES = ("nf_tables", "nft_ct", "nft_limit", "nf_conntrack")
+_MODULES = ("dm-mod", "dm-verity", "dm-crypt", "loop", "squashfs", "ext4", "crc32c_generic", *FILTER_MODULES)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Machine:
         if self.card is not None:
             words += ["-drive", f"if=none,id=card,format=raw,file={self.card},cache=writeback", *qemu["card"]]
         doors = "" if ssh_port is None else f",hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
-        doors += "" if udp_port is None else f",hostfwd=udp:127.0.0.1:{udp_port}-:10000"
+        doors += "" if udp_port is None else f",hostfwd=udp:127.0.0.1:{udp_port}-:1884"
         words += ["-netdev", f"user,id=uplink,ipv6=off{doors}", "-device", f"{qemu['network']},netdev=uplink,romfile="]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:

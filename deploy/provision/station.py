@@ -83,6 +83,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--operator", action="append", default=[], metavar="KID:ROLE,ROLE", help="may be repeated")
     made.add_argument("--ssh-ca", type=Path, help="public key that signs field engineers' certificates")
     made.add_argument("--ntp", action="append", default=[], metavar="HOST", help="whose clock its hubs believe")
+    made.add_argument("--nts-ca", type=Path, metavar="FILE", help="who certifies these servers: NTS, and nothing else")
     made = add("provision", run, "make devices' keys, certificates, files and labels")
     made.add_argument("--serial", nargs="+", default=[], metavar="SERIAL", dest="serials")
     made.add_argument("--first", metavar="SERIAL", help="a serial number that ends in digits, to count from")
@@ -124,8 +125,7 @@ def init(arguments: argparse.Namespace) -> int:
     if arguments.ssh_ca is not None:
         _once(shared / "ssh_ca.pub", arguments.ssh_ca.read_bytes())
     if arguments.ntp:
-        (shared / "ntp").mkdir(exist_ok=True)
-        _once(shared / "ntp/utility.conf", "".join(f"server {host} iburst\n" for host in arguments.ntp).encode())
+        _time_servers(shared / "ntp", arguments.ntp, arguments.nts_ca)
     _check_toml(shared / "hub.toml")
     entries = [_operator(folder / "operators", word) for word in arguments.operator]
     _once(shared / "operators.toml", "\n".join(entries).encode())
@@ -133,6 +133,18 @@ def init(arguments: argparse.Namespace) -> int:
     _once(folder / "policy.toml", policy.encode())
     print(f"{folder}: ready; look at shared/hub.toml, then: station.py provision")
     return 0
+
+
+def _time_servers(folder: Path, hosts: list[str], nts_ca: Path | None) -> None:
+    """chrony's lines for each server; with an authority's certificates, each authenticated (NTS, RFC 8915)."""
+    folder.mkdir(exist_ok=True)
+    text, option = "", ""
+    if nts_ca is not None:
+        _once(folder / "nts-ca.pem", nts_ca.read_bytes())
+        text, option = "ntstrustedcerts /etc/meterhub/ntp/nts-ca.pem\n", " nts"
+    elif len(hosts) == 1:
+        print("warning: one time server, and no NTS: whoever plays it sets the clocks; name two or more")
+    _once(folder / "utility.conf", (text + "".join(f"server {host} iburst{option}\n" for host in hosts)).encode())
 
 
 def _once(path: Path, data: bytes) -> None:

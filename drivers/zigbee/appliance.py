@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 # Every reported attribute comes four times an hour at least, every polled one more often.
 LOST_AFTER_S = 3600.0
 # Profiles whose endpoints speak ZCL to us: Home Automation, Light Link, Smart Energy.
-PROFILES = frozenset((0x0104, 0xC05E, 0x0109))
+SMART_ENERGY = 0x0109
+PROFILES = frozenset((0x0104, 0xC05E, SMART_ENERGY))
 _POLL_MOST_S = 1800.0
 _NOTHING_TO_POLL_S = 240
 _NO_UNIT = -1
@@ -155,6 +156,12 @@ class ZclAppliance:
     def is_known(self) -> bool:
         """Whether it is an appliance to us: something of it is read, or it is said what is not."""
         return bool(self.places or self.withheld)
+
+    @property
+    def may_want_mirror(self) -> bool:
+        """Whether it is a Smart Energy meter that sleeps: it asks for a mirror by itself, and is not to be asked."""
+        is_meter = any(shape.profile == SMART_ENERGY and METERING in shape.inputs for shape in self._shapes.values())
+        return self.is_sleepy and is_meter
 
     def _is_pretended(self, measure: Measure) -> bool:
         if measure.quantity in self.exceptions.skip:

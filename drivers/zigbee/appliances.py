@@ -22,7 +22,7 @@ from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.holding import NOT_THERE, Holding, order
 from drivers.zigbee.interviews import Interviews
-from drivers.zigbee.kept import AppliancesFile
+from drivers.zigbee.kept import RecordsFile
 from drivers.zigbee.measures import BASIC, IAS_ZONE, ON_OFF
 from hub.core.backoff import Pace
 from hub.core.records import Change
@@ -50,6 +50,8 @@ _MANUFACTURER, _MODEL = 0x0004, 0x0005
 # Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
 # their parent. None is passed over: who was told a moment ago may have been without power since.
 _TOLD_AGAIN_S, _SLEEPY_TOLD_AGAIN_S = 15.0, 3600.0
+# A meter that sleeps and wants a mirror asks for it as soon as it is here; one that does not is asked after that.
+_WANTS_MIRROR_S = 60.0
 _IDENTIFIED_BY = 1  # after the interview asked twice, it is waited for so many more times
 
 
@@ -66,18 +68,22 @@ class Appliances:
         record_event: RecordEvent,
         health: ConditionTable,
         data_dir: Path,
+        is_mirrored: Callable[[str], bool] = lambda _ieee: False,
     ) -> None:
-        """`observed(changes)`: what appliances that can be held are and do, as an adapter would have said it."""
+        """`observed(changes)`: what appliances that can be held are and do, as an adapter would have said it.
+        `is_mirrored`: whether this device (its IEEE address) reports to a mirror, and is asked nothing."""
+        self._is_mirrored = is_mirrored
         self._reading = reading
         self._record_event = record_event
         self._health = health
-        self._kept = AppliancesFile(data_dir)
+        self._kept = RecordsFile(data_dir)
         self._by_ieee: dict[str, ZclAppliance] = {}
         self._budgets: dict[str, ReportBudget] = {}
         self._devices: dict[str, ZigbeeDevice] = {}
         self._configuring: dict[str, asyncio.Task[None]] = {}
         self._told_at: dict[str, float] = {}  # when a device was last told what to report
         self._tell_at: dict[str, float] = {}  # when one that came back is to be told anew
+        self._waited_for: set[str] = set()  # meters that were given their time to ask for a mirror
         self._interviews = Interviews()
         self._application: Application | None = None
         self._turn = asyncio.Semaphore(_AT_A_TIME)
@@ -203,7 +209,11 @@ class Appliances:
         """`is_back`: it joined, or rejoined, just now; else it was here before the radio started."""
         ieee = hex_of(device.ieee)
         appliance = self._appliance_of(device)
-        if not appliance.places or self._application is None:
+        if not appliance.places or self._application is None or self._is_mirrored(ieee):
+            return
+        if appliance.may_want_mirror and ieee not in self._waited_for:
+            self._waited_for.add(ieee)
+            self._tell_at[ieee] = monotonic() + _WANTS_MIRROR_S
             return
         self._devices[ieee] = device
         self._holding.found_held(appliance)
@@ -488,12 +498,19 @@ class Appliances:
         if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
             await self.save()
 
+    def leave_alone(self, ieee: str) -> None:
+        """It has a mirror now: a meter that sleeps and says by itself what there is to say."""
+        self._stop_configuring(ieee)
+        self._devices.pop(ieee, None)
+        self._tell_at.pop(ieee, None)
+
     def forget(self, ieee: str) -> None:
         """It was removed from the network for good."""
         self._stop_configuring(ieee)
         self._interviews.forget(ieee)
         for table in (self._by_ieee, self._budgets, self._devices, self._told_at, self._tell_at):
             table.pop(ieee, None)
+        self._waited_for.discard(ieee)
         self._holding.forget(ieee)
         if self._kept.records.pop(ieee, None) is not None:
             self._save_at = monotonic()

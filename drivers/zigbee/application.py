@@ -47,9 +47,10 @@ from drivers.zigbee.frames import (
 from drivers.zigbee.load_control import is_of_client
 from drivers.zigbee.patience import patient_timeout
 from drivers.zigbee.smart_energy import ENDPOINT as SMART_ENERGY_ENDPOINT
+from drivers.zigbee.smart_energy import MIRROR_ENDPOINTS
 from drivers.zigbee.smart_energy import is_question as is_question_of_price
 from drivers.zigbee.strangers import Strangers
-from hub.wire.zigbee import ota, zcl
+from hub.wire.zigbee import mirror, ota, zcl
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,9 @@ class Observer(Protocol):
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A load control device speaks of an event."""
 
+    def mirror(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        """A meter that sleeps asks for a mirror or reports to it, or somebody reads one."""
+
     def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         """A device asks for firmware."""
 
@@ -149,6 +153,20 @@ def _forget_broken_frames() -> None:
 def _is_question(cluster_id: int, frame: bytes) -> bool:
     """Whether a display asks something: the price, the time, the last message."""
     return is_question_of_price(cluster_id, frame) or messaging.is_question(cluster_id, frame)
+
+
+def _is_for_mirror(packet: t.ZigbeePacket, frame: bytes) -> bool:
+    """Whether a frame is about the mirrors of meters that sleep (Smart Energy, annex D.3), or for one."""
+    if packet.profile_id != SMART_ENERGY:
+        return False
+    cluster_id, parsed = int(packet.cluster_id), zcl.parse(frame)
+    if packet.dst_ep in MIRROR_ENDPOINTS:
+        is_report = cluster_id == mirror.METERING and parsed is not None and parsed[0].is_report
+        is_read = cluster_id == mirror.METERING and mirror.is_read(cluster_id, frame)
+        return is_report or is_read or mirror.is_of_meter(cluster_id, frame)
+    is_for_interface = packet.dst_ep == SMART_ENERGY_ENDPOINT
+    is_asked = cluster_id == mirror.BASIC and mirror.is_read(cluster_id, frame)
+    return is_for_interface and (is_asked or mirror.is_of_meter(cluster_id, frame))
 
 
 class RadioRefuses(Exception):
@@ -219,8 +237,13 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._is_proved = False
         self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
+        self._long = asyncio.Lock()  # a device has memory for one message in fragments
         self._window: asyncio.Task[None] | None = None
         self.rejoins_until = float("-inf")  # until then whoever missed a new network key is let back
+
+    async def connect(self) -> None:
+        await super().connect()
+        self._ezsp.xncp_prepare_unicast = fragments.one_by_one(self._ezsp.xncp_prepare_unicast)
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""
@@ -258,11 +281,16 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         try:
             await super().add_endpoint(descriptor)
         except bellows.exception.StackAlreadyRunning:
-            # It comes last. A radio without room for it serves all but displays; one that really runs already has
-            # refused the first.
-            if descriptor.endpoint != SMART_ENERGY_ENDPOINT or len(self._created_device_endpoints) == 0:
+            # They come last. A radio without room for them serves all but displays, or meters that sleep; one that
+            # really runs already has refused the first.
+            is_needed = descriptor.endpoint not in (SMART_ENERGY_ENDPOINT, *MIRROR_ENDPOINTS)
+            if is_needed or len(self._created_device_endpoints) == 0:
                 raise
-            log.info("this radio has no room for the endpoint of Smart Energy displays")
+            log.info("this radio has no room for endpoint %s, of Smart Energy", descriptor.endpoint)
+
+    def has_endpoint(self, endpoint: int) -> bool:
+        """Whether the radio had room for this one."""
+        return any(created.endpoint == endpoint for created in self._created_device_endpoints)
 
     # The life's end
 
@@ -308,12 +336,29 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         if nwk == _COORDINATOR_NWK:
             packet = packet.replace(extended_timeout=False)  # nobody sleeps on the way to ourselves
         try:
-            await super().send_packet(packet)
+            await self._send_unicast(packet, nwk)
         except (DeliveryError, TimeoutError):
             self._delivered(nwk, False)
             raise
         self._sent_at = monotonic()
         self._delivered(nwk, True)
+
+    async def _send_unicast(self, packet: t.ZigbeePacket, nwk: int) -> None:
+        data = packet.data.serialize()
+        takes = fragments.takes(self.device_at(nwk), len(data))
+        too_long = bellows.types.sl_Status.MESSAGE_TOO_LONG
+        if len(data) > fragments.FRAME_BYTES and not takes:
+            raise DeliveryError(f"{len(data)} bytes for a device that takes no fragments: {too_long!r}", too_long)
+        if len(data) <= fragments.FRAME_BYTES:
+            try:
+                await super().send_packet(packet)
+                return
+            except DeliveryError as error:  # a source route or the link key may have left less room
+                if error.status != too_long or not takes:
+                    raise
+        async with self._long:
+            for part in fragments.LongMessage(data).parts():
+                await super().send_packet(packet.replace(data=t.SerializableBytes(part)))
 
     def _delivered(self, nwk: t.NWK, is_delivered: bool) -> None:
         device = self.device_at(nwk)
@@ -381,6 +426,12 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         elif device is not None and packet.dst_ep and is_of_client(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
             self.observer.load_control(device, packet)
+        elif device is not None and _is_for_mirror(packet, frame):
+            self._touch(device, packet, monotonic())
+            if t.TransmitOptions.APS_Encryption in packet.tx_options or packet.cluster_id == mirror.BASIC:
+                self.observer.mirror(device, packet)
+            else:  # any plug of the home could say so
+                self.observer.count("refused")
         elif device is not None and packet.dst_ep and ota.is_of_client(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
             self.observer.firmware(device, packet)

@@ -1,14 +1,20 @@
-"""Messages that a device sends in fragments (Zigbee R22, 2.2.8.4.5): bellows puts them together up to EZSP 13 alone.
+"""Messages in fragments (Zigbee R22, 2.2.8.4.5). bellows puts together what comes, up to EZSP 13, and sends none.
 
-From EZSP 14 on the fields of incomingMessageHandler have another order, and bellows reads those of before. A test
-(tests/drivers/zigbee/test_fragments.py) tells when it does so no more; then this file goes.
+From EZSP 14 on the fields of incomingMessageHandler have another order, and bellows reads those of before. Tests
+(tests/drivers/zigbee/test_fragments.py) tell when it does either by itself; then that half of this file goes.
+
+The tunnel sends none: a datagram of MQTT-SN is at most a frame (MQTT-SN 1.2, 5.2.1: it "does not support message
+fragmentation"), so an adapter needs no memory to put one together, and each fragment costs a wait for its
+acknowledgement. What is longer than a frame here is ZCL: a text for a display, an attribute that is a long string.
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bellows.ezsp
 import bellows.types as t
+from bellows.exception import PayloadTooLongError
 from bellows.ezsp.fragmentation import FragmentManager
 
 FIRST_VERSION = 14
@@ -16,6 +22,59 @@ _HANDLER = "incomingMessageHandler"
 # The second byte of the APS options, after type, profile, cluster and both endpoints; its highest bit (UG100,
 # EmberApsOption: fragment).
 _OPTIONS_AT, _IS_FRAGMENT = 8, b"\x80"
+# No radio takes more in a frame: nor can it be asked, since its line's frames are hardly longer (UG101).
+FRAME_BYTES = 82
+# What fits one frame beside two bytes of a fragment's own, the link key's nine, and a source route of several hops.
+PART_BYTES = 60
+
+
+class Part(bytes):
+    """One fragment, in the place of a frame's bytes. All of a message have the APS counter of the first, which is the
+    radio's choice (UG100, EmberApsFrame)."""
+
+    number: int
+    message: "LongMessage"
+
+    def mark(self, aps: Any) -> None:
+        """Make the APS frame that of this fragment."""
+        aps.options |= t.EmberApsOption.APS_OPTION_FRAGMENT | t.EmberApsOption.APS_OPTION_RETRY
+        aps.groupId = t.uint16_t(self.message.count << 8 | self.number)
+        if self.number:
+            aps.sequence = t.uint8_t(self.message.sequence)
+
+
+class LongMessage:
+    """A message that no frame has room for: `parts`, each to be sent once the one before is acknowledged."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.count = -(-len(data) // PART_BYTES)
+        self.sequence = 0
+
+    def parts(self) -> Iterator[Part]:
+        """In order."""
+        for number in range(self.count):
+            part = Part(self._data[number * PART_BYTES : (number + 1) * PART_BYTES])
+            part.number, part.message = number, self
+            yield part
+
+
+def takes(device: Any, size: int) -> bool:
+    """Whether a device puts together messages of so many bytes: its node descriptor says so (R22, 2.3.2.3.9)."""
+    descriptor = None if device is None else device.node_desc
+    return descriptor is not None and int(descriptor.maximum_incoming_transfer_size) >= size
+
+
+def one_by_one(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """bellows' preparation of the command that does several in one, where a radio has it: a fragment goes by the plain
+    one, as does what is too long for it."""
+
+    def prepared(*arguments: Any, data: bytes, **more: Any) -> Any:
+        if isinstance(data, Part):
+            raise PayloadTooLongError
+        return prepare(*arguments, data=data, **more)
+
+    return prepared
 
 
 class Fragments(FragmentManager):  # type: ignore[misc]
@@ -31,15 +90,23 @@ class Fragments(FragmentManager):  # type: ignore[misc]
         return super().handle_incoming_fragment(sender_nwk, aps_sequence, *place, **more)
 
 
-def _patient(handler: Any) -> Any:
-    """The class of a protocol version with the right patience."""
+def _fragmenting(handler: Any) -> Any:
+    """The class of a protocol version with the right patience, that sends fragments."""
 
-    class Patient(handler):  # type: ignore[misc]
+    class Fragmenting(handler):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
             self._fragment_manager = Fragments()
 
-    return Patient
+        async def send_unicast(self, *, aps_frame: Any, data: bytes, **more: Any) -> Any:
+            if not isinstance(data, Part):
+                return await super().send_unicast(aps_frame=aps_frame, data=data, **more)
+            data.mark(aps_frame)
+            status, sequence = await super().send_unicast(aps_frame=aps_frame, data=bytes(data), **more)
+            data.message.sequence = int(sequence)
+            return status, sequence
+
+    return Fragmenting
 
 
 def _reassembling(handler: Any) -> Any:
@@ -76,9 +143,9 @@ def _reassembling(handler: Any) -> Any:
 
 
 def put_together() -> None:
-    """Have bellows put fragments together whatever version its radio speaks."""
+    """Have bellows put fragments together, and send them, whatever version its radio speaks."""
     versions = bellows.ezsp.EZSP._BY_VERSION
     for version, handler in versions.items():
         if handler.__module__ != __name__:
-            patient = _patient(handler)
-            versions[version] = _reassembling(patient) if version >= FIRST_VERSION else patient
+            fragmenting = _fragmenting(handler)
+            versions[version] = _reassembling(fragmenting) if version >= FIRST_VERSION else fragmenting

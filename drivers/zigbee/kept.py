@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 FILE = "radio-appliances.json"
 
 
-class AppliancesFile:
+class RecordsFile:
     """Records by IEEE address (16 hex digits)."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / FILE
+    def __init__(self, data_dir: Path, name: str = FILE) -> None:
+        self._path = data_dir / name
         self.records = _read(self._path)
 
     def write(self, records: dict[str, Any]) -> None:

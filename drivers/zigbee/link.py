@@ -28,6 +28,7 @@ from drivers.zigbee.displays import Displays
 from drivers.zigbee.firmware import Firmware, OpenNote
 from drivers.zigbee.loads import Loads
 from drivers.zigbee.members import Members
+from drivers.zigbee.mirrors import Mirrors
 from drivers.zigbee.network import RAISED_AGAIN, HomeNetwork
 from drivers.zigbee.recovery import StartsAnew, reason_of
 from drivers.zigbee.settings import DATABASE, RadioSettings, preset_of, zigpy_config
@@ -115,6 +116,16 @@ class ZigbeeLink:
             record_event,
             health,
             data_dir,
+            lambda ieee: ieee in self._mirrors,
+        )
+        # Whether the meter's own port tells a meter of this name; the daemon sets it.
+        self.is_taken: Callable[[str], bool] = lambda client: False
+        self._mirrors = Mirrors(
+            lambda *reading: self.reading(*reading),
+            record_event,
+            lambda client: self.is_taken(client),
+            utc,
+            data_dir,
         )
         self._displays = Displays(utc)
         self._loads = Loads(
@@ -176,6 +187,7 @@ class ZigbeeLink:
         if self._saving is not None:
             await asyncio.wait({self._saving})
         await self._appliances.close()
+        await self._mirrors.close()
         self._firmware.close()
 
     def status(self) -> "RadioAnswer":
@@ -198,6 +210,8 @@ class ZigbeeLink:
             "firmware": self._firmware.status(),
             "devices": self._devices(),
         }
+        if mirrors := self._mirrors.status():
+            said["mirrors"] = mirrors
         return cast("RadioAnswer", said)
 
     # What else the daemon asks for
@@ -430,6 +444,7 @@ class ZigbeeLink:
             application.listener_event("device_removed", device)
         self._members.discard(ieee)
         self._appliances.forget(ieee)
+        self._mirrors.forget(ieee)
         self._deliveries.forget(ieee)
         self._save_members()
         self._snapshot_at = monotonic()
@@ -523,6 +538,7 @@ class ZigbeeLink:
         self._appliances.attach(application)
         self._displays.attach(application)
         self._loads.attach(application)
+        self._mirrors.attach(application)
         self._firmware.attach(application)
         self.is_up = True
         self.changed(True)
@@ -545,6 +561,7 @@ class ZigbeeLink:
         self._appliances.detach()
         self._displays.detach()
         self._loads.detach()
+        self._mirrors.detach()
         self._firmware.detach()
         if self.is_up:
             self.is_up = False
@@ -606,6 +623,12 @@ class ZigbeeLink:
 
     def load_control(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         self._loads.heard(device, packet, packet.data.serialize())
+
+    def mirror(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
+        self._mirrors.heard(device, packet)
+        ieee = hex_of(device.ieee)
+        if ieee in self._mirrors:
+            self._appliances.leave_alone(ieee)
 
     def firmware(self, device: ZigbeeDevice, packet: t.ZigbeePacket) -> None:
         self._firmware.heard(device, packet)

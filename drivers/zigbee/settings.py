@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from drivers.zigbee import load_control, messaging, smart_energy
 from drivers.zigbee.frames import Preset
 from drivers.zigbee.tunnel import PRESETS
+from hub.wire.zigbee import mirror
 
 DATABASE = "radio.db"
 # Joins are committed at once whatever this says; the rest (last seen, cached attributes) may be lost in a power cut
@@ -53,14 +54,31 @@ def zigpy_config(radio: RadioSettings, database: Path | None) -> dict[str, Any]:
                 "input_clusters": [preset.cluster_id],
                 "output_clusters": [preset.cluster_id],
             },
-            {  # the last one: a radio may have no room for it (application.py)
+            {  # the last ones: a radio may have no room for it (application.py)
                 "endpoint": smart_energy.ENDPOINT,
                 "profile": smart_energy.PROFILE,
                 "device_type": smart_energy.ENERGY_SERVICE_INTERFACE,
                 "device_version": 0,
-                "input_clusters": [smart_energy.TIME, smart_energy.PRICE, load_control.CLUSTER, messaging.CLUSTER],
-                "output_clusters": [],
+                "input_clusters": [
+                    mirror.BASIC,
+                    smart_energy.TIME,
+                    smart_energy.PRICE,
+                    load_control.CLUSTER,
+                    messaging.CLUSTER,
+                ],
+                "output_clusters": [mirror.METERING],  # by which a meter that sleeps finds who has a mirror for it
             },
+            *(
+                {
+                    "endpoint": endpoint,
+                    "profile": smart_energy.PROFILE,
+                    "device_type": mirror.METERING_DEVICE,
+                    "device_version": 0,
+                    "input_clusters": [mirror.METERING],
+                    "output_clusters": [],
+                }
+                for endpoint in smart_energy.MIRROR_ENDPOINTS
+            ),
         ],
         "max_concurrent_requests": _IN_FLIGHT,
         # The hub's firmware reaches its devices by other ways than zigpy's lists on the Internet.

@@ -11,6 +11,8 @@ from hub.wire.zigbee import zcl
 
 PROFILE = 0x0109
 ENDPOINT = 0x0A
+# Each for the mirror of one meter that sleeps (mirrors.py): gas, water, heat.
+MIRROR_ENDPOINTS = (0x0B, 0x0C, 0x0D)
 ENERGY_SERVICE_INTERFACE = 0x0500  # the device type of the SE profile that prices come from
 TIME, PRICE = 0x000A, 0x0700
 

@@ -521,6 +521,7 @@ class Daemon:
             radio.keep_network = self._radio_network.keep
             radio.kept_network = self._radio_network.document
             radio.open_note = self._open_firmware
+            radio.is_taken = self._is_told_by_meter
             await base.bridge.add_link(radio)
         except Exception as error:
             # Whatever those libraries think of: UDP, the uplink and control are worth more than a restart.
@@ -538,6 +539,10 @@ class Daemon:
         self._tell_prices(radio)
         self._tell_limit(radio)
         return True
+
+    def _is_told_by_meter(self, client: str) -> bool:
+        """Whether the meter's own port passes on a meter of this name."""
+        return self._meter is not None and any(row["client"] == client for row in self._meter.details()["others"])
 
     async def _let_uplink_go_first(self) -> None:
         """On a small ARM the import below and a first TLS handshake take twice as long beside each other."""

@@ -178,6 +178,7 @@ class RadioAnswer(TypedDict):
     move_in_s: NotRequired[int | None]
     displays: NotRequired[DisplayFigures]
     firmware: NotRequired[FirmwareFigures]
+    mirrors: NotRequired[dict[str, str]]
     devices: NotRequired[dict[str, RadioDevice]]
 
 

@@ -157,6 +157,18 @@ class Control:
         self._bench.changed()
         return None
 
+    async def replay(self, request: Request) -> Request | None:
+        """Somebody recorded what a device said last, and says it again. "sealed": true: with the network's key, as a
+        device that was taken could; what is inside is the same."""
+        self._bench.ncp.air.replay(self._device(request), resealed=bool(request.get("sealed")))
+        self._bench.changed()
+        return None
+
+    async def count_back(self, request: Request) -> Request | None:
+        """A device lost its frame counter, as after a broken flash. "counter": where it begins again (0)."""
+        self._device(request).counter = int(request.get("counter", 0))
+        return None
+
     async def announce(self, request: Request) -> Request | None:
         """A device says again that it is there, as after a power cut. "times": how often (1)."""
         device = self._device(request)
@@ -275,6 +287,8 @@ VERBS: Final[dict[str, Verb]] = {
     "jam": Control.jam,
     "conflict": Control.conflict,
     "pan-conflict": Control.pan_conflict,
+    "replay": Control.replay,
+    "count-back": Control.count_back,
     "announce": Control.announce,
     "join": Control.join,
     "rejoin": Control.rejoin,

@@ -81,6 +81,10 @@ MESH_FAULTS: Final = (
         told="radio.pan_id_changed",
     ),
     MeshFault(
+        "somebody says again what a device said, as it was and sealed anew",
+        ({"do": "replay", "device": "boiler-1"}, {"do": "replay", "device": "boiler-1", "sealed": True}), (), 5, 15,
+    ),
+    MeshFault(
         "half of all frames are lost to somebody else on the channel", ({"do": "jam", "rssi": -50},),
         ({"do": "jam", "rssi": -95},), 300, 60, told="radio-undelivered",
     ),

@@ -10,11 +10,14 @@ A "zcl" is any ZCL device, out of its endpoints, attributes and habits: see ezsp
 
 A "relay" is a Smart Energy load control device: see ezsp/relay.py.
 
+A "sleeping-meter" has a mirror for its readings: see ezsp/sleeping_meter.py.
+
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
-device), powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key
-(32 hex digits, what its install code gives). A plug: manufacturer, model, profile.
+device), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14), powered, in_range, hears (its
+neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex digits, what its install code
+gives). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -32,8 +35,9 @@ from .ezsp.display import Display
 from .ezsp.player import Player
 from .ezsp.plug import Plug
 from .ezsp.relay import Relay
+from .ezsp.sleeping_meter import SleepingMeter
 
-COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "powered", "in_range")
+COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "timeout", "powered", "in_range")
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
 RELAY: Final = ("minute_s", "opts_out", "device_class")
@@ -72,6 +76,8 @@ def build(entry: dict[str, Any], now: float) -> Device:
         device = Plug(ieee, appliance.power_w, switched=appliance.set_supply, now=now, **options, **common)
     elif kind == "zcl":
         device = Player({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
+    elif kind == "sleeping-meter":
+        device = SleepingMeter({name: rest.pop(name) for name in PLAYER if name in rest}, ieee, **common)
     elif kind == "relay":
         device = Relay(ieee, **{name: rest.pop(name) for name in RELAY if name in rest}, **common)
     elif kind == "display":
@@ -79,7 +85,9 @@ def build(entry: dict[str, Any], now: float) -> Device:
     elif kind == "adapter":
         device = _adapter(ieee, appliance, rest, common)
     else:
-        raise ValueError(f"a device is a plug, a display, a relay, a zcl device or an adapter, not {kind!r}")
+        raise ValueError(
+            f"a device is a plug, a display, a relay, a zcl device, a sleeping meter or an adapter, not {kind!r}"
+        )
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join

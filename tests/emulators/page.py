@@ -46,6 +46,11 @@ opt-out is told. One that says what it switches (DeviceClassValue, D.2.3.2.4: co
 pump or electric vehicle, and one of them alone) is held by the household's limit as an adapter is; one that does not
 say is left alone.
 
+A meter on a battery (gas, water, heat) that asks for a mirror has one, three of them at most: it wakes, reports to
+the mirror under its link key, and sleeps on. What it counts is told as `meter-gas`, `meter-water` or `meter-heat`, as
+what the meter's own port passes on, in m3 (heat also in Wh or GJ); displays read the mirror. `meterhub radio info` says
+which device is which, or why nothing of it is told.
+
 Not there: key establishment by certificates (CBKE, cluster 0x0800). It needs a certificate of the Zigbee certificate
 authority for each hub, and an NCP firmware with the elliptic curve library; devices that insist on it, as those of a
 SMETS2 home do, cannot be let in. They stay with their own communications hub, and this one reads the meter's own port.

@@ -78,15 +78,15 @@ async def radio(directory: Path, *devices: Device, version: int = 13, state: Any
 
 
 @asynccontextmanager
-async def hub(directory: Path) -> AsyncIterator[tuple[Any, Listener]]:
-    settings = {
+async def hub(directory: Path, **more: Any) -> AsyncIterator[tuple[Any, Listener]]:
+    settings: dict[str, Any] = {
         zigpy_config.CONF_DEVICE: {zigpy_config.CONF_DEVICE_PATH: str(directory / "radio")},
         zigpy_config.CONF_DATABASE: str(directory / "zigbee.db"),
         "backup_enabled": False,
         "topology_scan_enabled": False,
         "ota": {"enabled": False},
         "network": {"pan_id": 0x1A62, "channel": 20},
-    }
+    } | more
     async with asyncio.timeout(LIMIT_S):
         application = await ControllerApplication.new(settings, auto_form=True)
     listener = Listener()
@@ -154,6 +154,31 @@ def test_raw_aps_goes_both_ways(tmp_path: Path) -> None:
             )
             await application.send_packet(packet)
             await until(lambda: b"cba" in listener.messages)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("version", "routed"), [(8, True), (13, False)])
+def test_the_host_sets_a_source_route_where_the_radio_takes_one(tmp_path: Path, version: int, routed: bool) -> None:
+    near, far = home.build(PLUG, 0.0), home.build(PLUG | {"ieee": "0000000000000002"}, 0.0)
+    far.hears, far.hop = (near.ieee,), near.ieee
+
+    async def scenario() -> None:
+        async with (
+            radio(tmp_path, near, far, version=version) as bench,
+            hub(tmp_path, source_routing=True) as (application, listener),
+        ):
+            await application.permit(30)
+            await until(lambda: listener.initialized)
+            await application.permit(30)  # the router, too
+            await until(lambda: len(listener.initialized) == 2)
+            plug = next(device for device in listener.initialized if device.nwk == far.nwk)
+            await until(lambda: plug.relays == [near.nwk])
+            before = bench.ncp.air.counters.get("source_routed", 0)
+            await plug.endpoints[1].on_off.off()
+            await plug.endpoints[1].on_off.on()
+            assert (bench.ncp.air.counters.get("source_routed", 0) >= before + 2) is routed
+            assert not bench.ncp.air.counters.get("source_routes_broken")
 
     asyncio.run(scenario())
 

@@ -42,6 +42,7 @@ FACTS: dict[str, Callable[[], bool]] = {
             for name in ("prometheus", "promtool", "amtool", "prometheus-alertmanager", "haproxy", "victoria-metrics")
         )
     ),
+    "no chrony": lambda: not Path("/usr/sbin/chronyd").exists(),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
 }
 

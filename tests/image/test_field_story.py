@@ -29,7 +29,7 @@ _DENIED = f"user {HUB_ID}\ntopic read meters/#\n"
 _OTHERS = "user somebody\ntopic read meters/#\nuser headend\ntopic readwrite #\n"
 _TOML = """
 [han.udp]
-listen = "0.0.0.0:10000"
+listen = "0.0.0.0:1884"
 
 [meter]
 path = "/dev/ttyS0"

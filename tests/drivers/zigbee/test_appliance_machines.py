@@ -16,7 +16,7 @@ from drivers.zigbee.channel import ClusterPlace, ZclReading
 from drivers.zigbee.delivery import UNSTABLE_RESETS, UNSTABLE_WITHIN_S, Deliveries, Resets
 from drivers.zigbee.ias import Zone
 from drivers.zigbee.interviews import PACE, Interviews
-from drivers.zigbee.kept import FILE, AppliancesFile
+from drivers.zigbee.kept import FILE, RecordsFile
 from drivers.zigbee.register import MOST_WH_PER_H, EnergyRegister
 from drivers.zigbee.scaling import bcd, doubt_of
 from hub.wire.zigbee import zcl
@@ -114,12 +114,12 @@ def test_a_record_brings_all_back_and_a_damaged_one_does_no_harm() -> None:
 
 
 def test_the_file_of_records_survives_damage(tmp_path: Path) -> None:
-    kept = AppliancesFile(tmp_path)
+    kept = RecordsFile(tmp_path)
     kept.write({"00": {"read": True}})
-    assert AppliancesFile(tmp_path).records == {"00": {"read": True}}
+    assert RecordsFile(tmp_path).records == {"00": {"read": True}}
     for damage in ("", "[", "[]", '{"00": 7}'):
         (tmp_path / FILE).write_text(damage)
-        assert AppliancesFile(tmp_path).records == {}
+        assert RecordsFile(tmp_path).records == {}
 
 
 def test_a_register_runs_over_its_end_and_a_spike_is_held_back() -> None:

@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from drivers.zigbee.settings import DATABASE
-from tests.drivers.zigbee.radio import ADAPTER, Emulator, HubSide, bench_with, short_directory, until
+from tests.drivers.zigbee.radio import (
+    ADAPTER,
+    ADAPTER_IEEE,
+    PLUG,
+    Emulator,
+    HubSide,
+    Speaker,
+    bench_on,
+    bench_with,
+    short_directory,
+    until,
+)
 from tests.emulators import home
-from tests.emulators.ezsp.air import Routed
+from tests.emulators.ezsp.air import Air, Routed
 from tests.emulators.faults import MESH_FAULTS, MeshFault
 
 NEAR, SECOND, SLEEPER = "000d6f0000000011", "000d6f0000000012", "000d6f0000000013"
@@ -156,3 +167,89 @@ def test_a_sleeping_device_that_checks_in_is_answered() -> None:
                 assert made - len(answered) <= 2, "it waits for an answer each time, awake"
 
         run(scenario())
+
+
+@pytest.mark.parametrize("version", [8, 13, 14, 18])
+def test_a_frame_that_somebody_recorded_is_served_once(version: int) -> None:
+    """What comes again as it was, the radio drops; what somebody with the network's key seals anew, the hub."""
+
+    async def scenario() -> None:
+        with short_directory() as place:
+            speaker = Speaker(ADAPTER_IEEE)
+            async with (
+                bench_with(place / "tty", speaker, version=version) as bench,
+                HubSide(place / "tty", place / "data") as hub,
+            ):
+                await hub.open()
+                await until("it to join", lambda: hub.status["devices"])
+                speaker.say(b"\x05\x00recorded")
+                bench.changed()
+                await until("it to be heard", lambda: hub.arrived)
+                await asyncio.sleep(0.5)  # its interview has an answer to everything
+                speaker.say(b"\x05\x00again")
+                bench.changed()
+                await until("it once more", lambda: hub.arrived[-1][1] == b"\x05\x00again")
+                for resealed in (False, True):
+                    bench.ncp.air.replay(speaker, resealed=resealed)
+                    bench.changed()
+                speaker.say(b"\x05\x00last")
+                bench.changed()
+                await until("the last one", lambda: hub.arrived[-1][1] == b"\x05\x00last")
+                assert [data for _, data in hub.arrived].count(b"\x05\x00again") == 1
+                assert bench.ncp.air.counters["uplink_refused"] == 1 and hub.status["duplicates"] == 1
+
+    run(scenario())
+
+
+def test_a_plug_whose_counter_fell_is_missed_and_served_again_once_it_has_its_keys_anew() -> None:
+    with short_directory() as place, Emulator(place, [PLUG | {"name": "kettle"}]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await hub.quantities("power", "state")
+                await hub.link.permit(0)
+                await radio.ask("count-back", device="kettle")
+                said = len(hub.readings)
+                await radio.ask("switch", device="kettle", on=False)
+                await until_asked(radio, "uplink_refused")
+                assert len(hub.readings) == said, "what cannot be told from a recording is none"
+                await hub.link.permit(60)
+                await radio.ask("join", device="kettle")
+
+                def is_off() -> bool:
+                    return (f"zb-{PLUG['ieee']}", "state", "0") in hub.readings[said:]
+
+                await until("it to be heard again", is_off)
+
+        run(scenario())
+
+
+async def until_asked(radio: Emulator, counter: str) -> None:
+    """Until something of the air was counted."""
+    deadline = asyncio.get_running_loop().time() + 30
+    while not (await radio.ask("counters"))["air"].get(counter):
+        assert asyncio.get_running_loop().time() < deadline, f"nothing counts as {counter}"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("version", [8, 13, 18])
+def test_a_sleeping_adapter_that_its_parent_forgot_is_served_again_and_has_not_left(version: int) -> None:
+    async def scenario() -> None:
+        with short_directory() as place:
+            air = Air([home.build(dict(HOME[3]) | {"hears": ["hub"], "period_s": 0.2, "timeout": 1}, 0.0)])
+            (sleeper,), air.minute_s = air.devices.values(), 0.5
+            async with (
+                bench_on(place / "tty", air, version=version),
+                HubSide(place / "tty", place / "data") as hub,
+            ):
+                await hub.open()
+                await until("its publishes", lambda: len(hub.arrived) > 3)
+                sleeper.powered = False
+                await until("it to be forgotten", lambda: sleeper.is_forgotten)
+                events, arrived = len(hub.events), len(hub.arrived)
+                sleeper.powered = True
+                await until("it to be served again", lambda: len(hub.arrived) > arrived + 3)
+                assert not sleeper.is_forgotten and hub.events[events:] == [] and not hub.conditions()
+
+    run(scenario())

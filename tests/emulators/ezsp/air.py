@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from . import zdo
-from .device import COORDINATOR_NWK, HUB, ApsFrame, Device
+from .device import APS_OPTION_ENCRYPTION, COORDINATOR_NWK, HUB, ApsFrame, Device
 from .mesh import Mesh
 from .plug import Plug
 
@@ -30,6 +30,9 @@ INDIRECT_TIMEOUT_S: Final = 7.68  # how long a parent keeps a message for a slee
 SCHEDULED_LIMIT: Final = 10_000
 ROUTE_S: Final = 2.0  # until a router has found another way: a route discovery, its retries included
 POLLS_UNHEARD: Final = 3  # a sleeping device gives its parent up after so many
+# End Device Timeout (R22, table 3.44): 0 is ten seconds, n is two to the n minutes; 8 where nobody asked for another.
+SHORTEST_TIMEOUT_MIN, DEFAULT_TIMEOUT, S_PER_MINUTE = 1 / 6, 8, 60.0
+LOOKS_PER_TIMEOUT, MOST_BETWEEN_LOOKS_S = 8, 60.0  # how often a parent looks who has not asked
 SEARCH_S: Final = 10.0  # a device that hears its network no more looks for it on all channels
 # Somebody else on the channel: from so many dBm on a frame is lost in spite of all retries, with this chance.
 JAMMED: Final = ((-40, 0.9), (-60, 0.5))
@@ -81,13 +84,21 @@ class RouteBroken:
 
 
 @dataclass(frozen=True)
+class Aged:
+    """The coordinator forgets a child that has not asked for its messages: childJoinHandler."""
+
+    device: Device
+
+
+@dataclass(frozen=True)
 class AddressConflict:
     """Two devices have one address: idConflictHandler."""
 
     nwk: int
 
 
-Event = Incoming | Sent | Moved | Routed | RouteBroken | AddressConflict
+Event = Incoming | Sent | Moved | Routed | RouteBroken | Aged | AddressConflict
+Route = tuple[int, ...] | None  # relays by NWK address, the one next to the device first; None: the network's own way
 
 
 class Air:
@@ -101,6 +112,13 @@ class Air:
         self.wants_route_records = False  # the coordinator is a concentrator
         self.noise: dict[int, int] = {}  # dBm, where somebody else is loud
         self.lets_back: Callable[[], bool] = lambda: False  # whether unsecured rejoins are allowed
+        # Whether the coordinator takes what comes from this neighbour (its IEEE address) with this frame counter and
+        # this key, and the same of what a device encrypted with its link key.
+        self.admits: Callable[[bytes, int, bytes], bool] = lambda _ieee, _counter, _key: True
+        self.admits_encrypted: Callable[[bytes, int, bytes], bool] = lambda _ieee, _counter, _key: True
+        self.heard: Callable[[bytes], int] = lambda _ieee: -1  # the frame counter that it had last from a neighbour
+        self.default_timeout: Callable[[], int] = lambda: DEFAULT_TIMEOUT  # where a child asked for none
+        self.minute_s = S_PER_MINUTE
         self.permit_until = 0.0
         self.tc_ieee = b"\0" * 8
         self.tc_key = b""
@@ -109,6 +127,8 @@ class Air:
         self.dirty = False  # what `to_dict` gives has changed
         self.mesh = Mesh(self.devices, self._is_there)
         self._seeking: set[bytes] = set()  # devices that look for another way
+        self._looks = False  # whether somebody looks which children have not asked for their messages
+        self._recorded: dict[bytes, tuple[ApsFrame, Device, int, bytes]] = {}  # what each device said last, on the air
         self._dice = random.Random(seed)
         self._events: deque[Event] = deque()
         self._order = itertools.count()
@@ -130,16 +150,19 @@ class Air:
         self.network_id, self.tc_ieee, self.channel = network_id, tc_ieee, channel
         if network_id is None:
             self.permit_until = now
+        elif not self._looks:
+            self._looks = True
+            self._look_for_children(now)
 
     def permit(self, duration_s: float, now: float) -> None:
         """Open the network for joining at the coordinator; devices that wait for that try at once."""
         self.permit_until = now + duration_s
         self._try_all(now)
 
-    def send(self, frame: ApsFrame, handle: int, now: float) -> None:
+    def send(self, frame: ApsFrame, handle: int, now: float, route: Route = None) -> None:
         """Put a frame of the coordinator on the air; a `Sent` with this handle follows."""
         if frame.mode == "unicast":
-            self._send_unicast(frame, handle, now)
+            self._send_unicast(frame, handle, now, route)
             return
         self._count("broadcasts")
         for device in self.devices.values():
@@ -150,15 +173,24 @@ class Air:
                 self._at(now + self._latency(device), self._deliver, device, frame)
         self._at(now + 0.01, lambda _at: self._events.append(Sent(handle, True)))
 
-    def _send_unicast(self, frame: ApsFrame, handle: int, now: float) -> None:
+    def _send_unicast(self, frame: ApsFrame, handle: int, now: float, route: Route) -> None:
         device = self.by_nwk(frame.dst)
         if device is not None and self._is_there(device) and self.mesh.relays(device) is None:
             self._events.append(RouteBroken(device.nwk))
             self._seek(device, now)
-        latency = None if device is None or not self._reachable(device) else self._latency(device)
+        relays = None
+        if device is not None and self._reachable(device):
+            relays = self._relays(device) if route is None else self._routers(device, route)
+        latency = None if device is None or relays is None else self._latency(device, relays)
         if device is not None and not self._admits(device, frame):
             device = None
-        if device is None or latency is None or latency > INDIRECT_TIMEOUT_S or self._lost(device):
+        if (
+            device is None
+            or relays is None
+            or latency is None
+            or latency > INDIRECT_TIMEOUT_S
+            or self._lost(device, relays)
+        ):
             self._count("undelivered")
             wait = INDIRECT_TIMEOUT_S if latency is not None and latency > INDIRECT_TIMEOUT_S else FAILURE_S
             self._at(now + wait, lambda _at: self._events.append(Sent(handle, False)))
@@ -168,7 +200,25 @@ class Air:
         # The acknowledgement can be lost on its way back: delivered, and reported as failed.
         ok = not self._lost(device)
         wait = latency + device.delay_s if ok else FAILURE_S
-        self._at(now + wait, lambda _at: self._events.append(Sent(handle, ok)))
+        self._at(now + wait, self._acknowledged, device, handle, ok)
+
+    def _acknowledged(self, at: float, device: Device, handle: int, ok: bool) -> None:
+        """An acknowledgement is a frame of the device like any other: what the coordinator does not take is none."""
+        if not ok or self._hand_over(device):
+            self._events.append(Sent(handle, ok))
+        else:
+            self._at(at + FAILURE_S, lambda _at: self._events.append(Sent(handle, False)))
+
+    def _routers(self, device: Device, route: tuple[int, ...]) -> list[Device] | None:
+        """The routers of a source route; None: it leads nowhere, and the coordinator is told."""
+        routers = [self.by_nwk(nwk) for nwk in route]
+        found = [router for router in routers if router is not None]
+        if len(found) == len(routers) and self.mesh.is_route(device, found):
+            self._count("source_routed")
+            return found
+        self._count("source_routes_broken")
+        self._events.append(RouteBroken(device.nwk))
+        return None
 
     def spread_key(self, key: bytes, now: float, to: bytes | None = None) -> None:
         """The coordinator sends another network key, to everybody or to one (its address)."""
@@ -236,10 +286,12 @@ class Air:
     def rejoin(self, device: Device, now: float, *, new_nwk: bool = True) -> None:
         """The device lost touch and comes back with its keys, usually under another short address."""
         device.channel = device.pan_id = None  # it looks on every channel
+        device.is_forgotten = False
         hop = self.mesh.way(device)
         device.hop = device.hop if hop is None else hop
         update, decision = UPDATE_SECURED_REJOIN, DECISION_NO_ACTION
-        if not self._reachable(device):
+        device.counter += 1  # a request to come back is numbered, too
+        if not self._reachable(device) or (device.hop == HUB and device.counter <= self.heard(device.ieee)):
             if not self._may_come_back(device):
                 self._count("rejoin_refused")
                 return
@@ -368,6 +420,7 @@ class Air:
             device.counter_heard, device.next_key = -1, None
         if moved.update == UPDATE_UNSECURED_JOIN:
             device.tc_key, device.aps_counter_heard = self.tc_key, -1
+        device.asked_at, device.is_forgotten = now, False
         device.network_id, device.tc_ieee, device.nwk = self.network_id, self.tc_ieee, moved.nwk
         device.channel, device.pan_id = self.channel, self.pan_id
         self._events.append(moved)
@@ -383,27 +436,61 @@ class Air:
 
     def _is_there(self, device: Device) -> bool:
         """Whether it has power and is on the network, however it is reached."""
-        same = device.network_id is not None and device.network_id == self.network_id
+        return device.network_id is not None and device.network_id == self.network_id and self._is_near(device)
+
+    def _is_near(self, device: Device) -> bool:
+        """Whether what it sends reaches this network, under whatever key."""
+        same = self.network_id is not None and (device.network_id or b"")[:8] == self.network_id[:8]
         here = device.channel in (None, self.channel) and device.pan_id in (None, self.pan_id)
         return same and here and device.powered and device.in_range
 
     def _reachable(self, device: Device) -> bool:
-        return self._is_there(device) and (device.hop == HUB or self.mesh.relays(device) is not None)
+        is_on_its_way = device.hop == HUB or self.mesh.relays(device) is not None
+        return self._is_there(device) and is_on_its_way and not device.is_forgotten
+
+    def _timeout_s(self, device: Device) -> float:
+        chosen = self.default_timeout() if device.timeout is None else device.timeout
+        return self.minute_s * (2**chosen if chosen else SHORTEST_TIMEOUT_MIN)
+
+    def _look_for_children(self, now: float) -> None:
+        """A parent forgets a child that has not asked for its messages in time, and sends it to join again when it does
+        ask (R22, 3.6.10)."""
+        wait_s = MOST_BETWEEN_LOOKS_S
+        for device in self.devices.values():
+            if device.poll_s is None:
+                continue
+            limit_s = self._timeout_s(device)
+            wait_s = min(wait_s, limit_s / LOOKS_PER_TIMEOUT)
+            if self.network_id is None or not device.joined:
+                continue
+            asks = self._is_there(device) and (device.hop == HUB or self.mesh.relays(device) is not None)
+            asks_again = asks and now - device.asked_at >= device.poll_s
+            if device.is_forgotten and asks_again:
+                self._at(now + JOIN_S, lambda at, child=device: self.rejoin(child, at, new_nwk=False))
+            elif asks_again:
+                device.asked_at = now - (now - device.asked_at) % device.poll_s if device.poll_s else now
+            elif not device.is_forgotten and now - device.asked_at >= limit_s:
+                device.is_forgotten = self.dirty = True
+                self._count("aged")
+                if device.hop == HUB:
+                    self._events.append(Aged(device))
+        self._at(now + wait_s, self._look_for_children)
 
     def _relays(self, device: Device) -> list[Device]:
         return [] if device.hop == HUB else self.mesh.relays(device) or []
 
-    def _lost(self, device: Device) -> bool:
+    def _lost(self, device: Device, relays: list[Device] | None = None) -> bool:
         jammed = next((chance for dbm, chance in JAMMED if self.noise.get(self.channel, -99) >= dbm), 0.0)
-        for each in (device, *self._relays(device)):
+        for each in (device, *(self._relays(device) if relays is None else relays)):
             if self._dice.random() < max(self.loss, each.loss, jammed):
                 self._count("lost")
                 return True
         return False
 
-    def _latency(self, device: Device) -> float:
+    def _latency(self, device: Device, relays: list[Device] | None = None) -> float:
         """Until a frame arrives: hop by hop, and a sleeping device hears nothing before its next poll."""
-        hops_s = device.delay_s + sum(relay.delay_s for relay in self._relays(device))
+        over = self._relays(device) if relays is None else relays
+        hops_s = device.delay_s + sum(relay.delay_s for relay in over)
         return hops_s if device.poll_s is None else hops_s + self._dice.uniform(0, device.poll_s)
 
     def _deliver(self, at: float, device: Device, frame: ApsFrame) -> None:
@@ -427,6 +514,8 @@ class Air:
     def _uplink(self, device: Device, frame: ApsFrame, now: float) -> None:
         if not self._reachable(device) or self._lost(device):
             self._count("uplink_lost")
+            if self._is_near(device) and not self._is_there(device) and device.hop == HUB:
+                self._hand_over(device)  # under another key: it is heard, and cannot be read
             if self.network_id is not None and device.joined and not self._reachable(device):
                 self._seek(device, now)
             return
@@ -441,7 +530,45 @@ class Air:
         if self.wants_route_records and frame.mode == "unicast" and relays != device.relays_told:
             device.relays_told = relays
             self._events.append(Routed(device, relays))
-        self._at(now + device.delay_s, lambda _at: self._events.append(Incoming(frame, device)))
+        if frame.options & APS_OPTION_ENCRYPTION:
+            device.aps_counter += 1
+            frame = replace(frame, aps_counter=device.aps_counter, aps_key=device.tc_key)
+        self._at(now + device.delay_s, self._arrive, device, frame)
+
+    def _arrive(self, _at: float, device: Device, frame: ApsFrame) -> None:
+        if self._hand_over(device, frame):
+            self._take_encrypted(device, frame)
+
+    def _hand_over(self, device: Device, frame: ApsFrame | None = None) -> bool:
+        """Whether the coordinator takes what the last router on the way, or the device, says to it now."""
+        neighbour = next(reversed(self._relays(device)), device)
+        neighbour.counter += 1
+        key = (neighbour.network_id or b"")[8:]
+        if frame is not None:
+            self._recorded[device.ieee] = (frame, neighbour, neighbour.counter, key)
+        return self._is_admitted(neighbour, neighbour.counter, key)
+
+    def _is_admitted(self, neighbour: Device, counter: int, key: bytes) -> bool:
+        if self.admits(neighbour.ieee, counter, key):
+            return True
+        self._count("uplink_refused")
+        return False
+
+    def _take_encrypted(self, device: Device, frame: ApsFrame) -> None:
+        if frame.aps_counter is None or self.admits_encrypted(device.ieee, frame.aps_counter, frame.aps_key):
+            self._events.append(Incoming(frame, device))
+        else:
+            self._count("uplink_encrypted_refused")
+
+    def replay(self, device: Device, *, resealed: bool = False) -> None:
+        """Somebody recorded what the device said last, and says it again. `resealed`: with the
+        network's key, so that only what is inside is old."""
+        frame, neighbour, counter, key = self._recorded[device.ieee]
+        if resealed:
+            neighbour.counter += 1
+            counter = neighbour.counter
+        if self._is_admitted(neighbour, counter, key):
+            self._take_encrypted(device, frame)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -487,6 +614,9 @@ class Air:
                 "tc_key": d.tc_key.hex(),
                 "aps_counter_heard": d.aps_counter_heard,
                 "counter_heard": d.counter_heard,
+                "counter": d.counter,
+                "aps_counter": d.aps_counter,
+                "is_forgotten": d.is_forgotten,
                 "kept": d.keep(now),
             }
             for d in self.devices.values()
@@ -504,6 +634,8 @@ class Air:
                 device.channel, device.tc_key = entry["channel"], bytes.fromhex(entry["tc_key"])
                 device.aps_counter_heard, device.counter_heard = entry["aps_counter_heard"], entry["counter_heard"]
                 device.pan_id, device.hop = entry.get("pan_id"), bytes.fromhex(entry.get("hop", ""))
+                device.counter, device.aps_counter = entry.get("counter", 0), entry.get("aps_counter", 0)
+                device.is_forgotten, device.asked_at = entry.get("is_forgotten", False), now
                 device.wants_join = False
                 device.recall(entry["kept"], now)
                 device.on_joined(now)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from . import zdo
@@ -14,6 +14,7 @@ HUB: Final = b""  # among the neighbours that a device hears: the coordinator it
 WELL_KNOWN_KEY: Final = b"ZigBeeAlliance09"
 FRAGMENT: Final = 0x8000
 APS_OPTIONS: Final = 0x0140  # retry, enable route discovery (UG100, EmberApsOption)
+APS_OPTION_ENCRYPTION: Final = 0x0020
 
 Mode = Literal["unicast", "broadcast", "multicast"]
 
@@ -32,9 +33,9 @@ class ApsFrame:
     sequence: int = 0
     options: int = APS_OPTIONS
     mode: Mode = "unicast"
-    counter: int | None = None  # the coordinator's NWK frame counter
+    counter: int | None = None  # the coordinator's NWK frame counter; the air numbers what devices send
     group: int = 0  # of a fragment: how many there are, and its number (UG100, EmberApsFrame)
-    aps_counter: int | None = None  # and its APS frame counter, where it encrypted the frame with the link key
+    aps_counter: int | None = None  # the sender's APS frame counter, where it encrypted the frame with the link key
     aps_key: bytes = b""  # that key
 
 
@@ -70,17 +71,28 @@ class Device(zdo.Node):
     aps_counter_heard: int = -1  # the same of frames under the link key
     tc_key: bytes = b""  # the trust centre's link key as it was when the device joined
     counter_heard: int = -1  # the highest frame counter of the coordinator: what is not above it is a replay
+    counter: int = 0  # its own NWK frame counter, which a device keeps for as long as it lives (R22, 4.3.1.3)
+    aps_counter: int = 0  # its own of what it encrypts with the link key
+    timeout: int | None = None  # the End Device Timeout that it asked for (R22, 3.4.11.3.1); None: its parent's own
+    asked_at: float = 0.0  # when it last asked its parent for messages
+    is_forgotten: bool = False  # by its parent, which it has not asked for too long
 
     def __post_init__(self) -> None:
         self._aps_sequence = 0
         self._tsn = 0
         self._frames: deque[ApsFrame] = deque()
         self._fragments: deque[ApsFrame] = deque()  # the first is on its way, and waits for its acknowledgement
+        self._incomplete: dict[tuple[int, int], tuple[int, list[ApsFrame]]] = {}
         self.dirty = False  # something that the device keeps through a power cut has changed
 
     @property
     def joined(self) -> bool:
         return self.network_id is not None
+
+    @property
+    def is_child(self) -> bool:
+        """Whether a parent keeps its messages for it."""
+        return self.joined and self.poll_s is not None and not self.is_forgotten
 
     # -- what appliances fill in ---------------------------------------------------------------------------------
 
@@ -150,10 +162,25 @@ class Device(zdo.Node):
             if self._fragments:
                 self._frames.append(self._fragments[0])
 
+    def _take_fragment(self, frame: ApsFrame, now: float) -> None:
+        """Put a message together: its fragments have one APS counter, and the first says how many there are."""
+        key, number = (frame.src, frame.sequence), frame.group & 0xFF
+        if not number:
+            self._incomplete = {key: (frame.group >> 8, [frame])}  # there is memory for one
+        elif key in self._incomplete and number == len(self._incomplete[key][1]):
+            self._incomplete[key][1].append(frame)
+        count, parts = self._incomplete.get(key, (0, []))
+        whole = b"".join(part.payload for part in parts)
+        if count and len(parts) == count and len(whole) <= self.most_bytes:
+            self._incomplete.clear()
+            self.receive_aps(replace(frame, payload=whole, options=frame.options & ~FRAGMENT), now)
+
     def receive_aps(self, frame: ApsFrame, now: float) -> None:
         """Take a frame from the air."""
         if frame.options & FRAGMENT and not frame.payload:
             self._fragment_heard(frame)
+        elif frame.options & FRAGMENT:
+            self._take_fragment(frame, now)
         elif frame.profile == zdo.PROFILE and frame.dst_ep == 0:
             self._receive_zdo(frame, now)
         elif frame.dst_ep in self.endpoints or frame.dst_ep == 0xFF:
@@ -181,11 +208,13 @@ class Device(zdo.Node):
         *,
         dst: int = COORDINATOR_NWK,
         mode: Mode = "unicast",
+        is_encrypted: bool = False,
     ) -> None:
-        """Queue a frame for the air."""
+        """Queue a frame for the air. `is_encrypted`: with the trust centre's link key."""
         self._aps_sequence = (self._aps_sequence + 1) & 0xFF
+        options = APS_OPTIONS | (APS_OPTION_ENCRYPTION if is_encrypted else 0)
         self._frames.append(
-            ApsFrame(self.nwk, dst, profile, cluster, src_ep, dst_ep, payload, self._aps_sequence, mode=mode)
+            ApsFrame(self.nwk, dst, profile, cluster, src_ep, dst_ep, payload, self._aps_sequence, options, mode)
         )
 
     def next_tsn(self) -> int:

@@ -34,13 +34,21 @@ class Mesh:
             hop = router.hop
         return found
 
+    def is_route(self, device: Device, routers: list[Device]) -> bool:
+        """Whether these routers, the one next to the device first, hear each other all the way to the coordinator."""
+        hops = [*routers, None]
+        return all(
+            (HUB if hop is None else hop.ieee) in before.hears and (hop is None or self._carries(hop))
+            for before, hop in zip([device, *routers], hops, strict=True)
+        )
+
     def way(self, device: Device) -> bytes | None:
         """The best neighbour to go over at present, as the device hears them; None: there is none."""
         return next((hop for hop in device.hears if self._leads(device, hop)), None)
 
     def has_room_for(self, child: Device) -> bool:
         """Whether the coordinator takes this sleeping device, or has it already."""
-        others = (d for d in self._devices.values() if d.joined and d.poll_s is not None and d.hop == HUB)
+        others = (d for d in self._devices.values() if d.is_child and d.hop == HUB)
         return sum(other is not child for other in others) < self.most_children()
 
     def neighbours_of(self, router: Device) -> list[Device]:

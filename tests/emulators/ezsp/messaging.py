@@ -6,14 +6,15 @@ from __future__ import annotations
 from typing import Final
 
 from . import zdo
-from .air import Incoming, Sent
+from .air import Incoming, Route, Sent
 from .codec import Fields
-from .device import COORDINATOR_NWK, ApsFrame
+from .device import APS_OPTION_ENCRYPTION, COORDINATOR_NWK, FRAGMENT, ApsFrame
 from .settings import Handler
 from .stack import (
     CONFIG_APPLICATION_ZDO_FLAGS,
     CONFIG_APS_UNICAST_MESSAGE_COUNT,
     JOINED_NETWORK,
+    NO_NODE,
     POLICY_MESSAGE_CONTENTS,
     RX_UNICAST,
     TX_BROADCAST,
@@ -26,9 +27,9 @@ from .stack import (
 DIRECT, VIA_ADDRESS_TABLE = 0, 1  # EmberOutgoingMessageType (UG100)
 MULTICAST, MULTICAST_WITH_ALIAS, BROADCAST_WITH_ALIAS, BROADCAST = 3, 4, 5, 6
 INCOMING: Final = {"unicast": 0, "multicast": 2, "broadcast": 4}  # EmberIncomingMessageType
-APS_OPTION_ENCRYPTION: Final = 0x0020
 MAXIMUM_PAYLOAD: Final = 82
 APS_SECURITY_BYTES: Final = 9
+FRAGMENT_BYTES: Final = 2  # how many there are and its number
 CONTENTS_IN_CALLBACK: Final = 0x41
 APP_RECEIVES_SUPPORTED: Final = 0x01
 APP_HANDLES_UNSUPPORTED: Final = 0x02
@@ -42,6 +43,8 @@ def maximum_payload_length(_stack: Stack, _args: Fields, _now: float) -> Fields:
 
 def _refusal(stack: Stack, args: Fields) -> str | None:
     limit = MAXIMUM_PAYLOAD - (APS_SECURITY_BYTES if args["aps"]["options"] & APS_OPTION_ENCRYPTION else 0)
+    limit -= FRAGMENT_BYTES if args["aps"]["options"] & FRAGMENT else 0
+    limit -= stack.source_route_overhead(args.get("destination", NO_NODE))
     if stack.state != JOINED_NETWORK:
         return "NETWORK_DOWN"
     if stack.refusing:
@@ -51,20 +54,29 @@ def _refusal(stack: Stack, args: Fields) -> str | None:
     return None
 
 
-def _submit(stack: Stack, args: Fields, kind: int, destination: int, frame: ApsFrame, now: float) -> Fields:
+def _submit(
+    stack: Stack, args: Fields, kind: int, destination: int, frame: ApsFrame, now: float, route: Route = None
+) -> Fields:
     """Give a frame its APS sequence number, put it on the air, remember whom to tell."""
-    stack.aps_sequence = (stack.aps_sequence + 1) & 0xFF
+    sequence = frame.sequence
+    if not _is_later_fragment(args["aps"]):
+        stack.aps_sequence = sequence
     stack.count_frame()
-    aps = args["aps"] | {"sequence": stack.aps_sequence}
+    aps = args["aps"] | {"sequence": sequence}
     handle, stack.next_handle = stack.next_handle, stack.next_handle + 1
     stack.pending[handle] = Pending(kind, destination, aps, args.get("tag", 0), args["message"])
-    stack.air.send(frame, handle, now)
-    return {"sequence": stack.aps_sequence}
+    stack.air.send(frame, handle, now, route)
+    return {"sequence": sequence}
+
+
+def _is_later_fragment(aps: Fields) -> bool:
+    """Whether the host says the APS counter: that of the message's first fragment (UG100, EmberApsFrame)."""
+    return bool(aps["options"] & FRAGMENT and aps["group"] & 0xFF)
 
 
 def _frame(stack: Stack, args: Fields, dst: int) -> ApsFrame:
     aps = args["aps"]
-    sequence = (stack.aps_sequence + 1) & 0xFF
+    sequence = aps["sequence"] if _is_later_fragment(aps) else (stack.aps_sequence + 1) & 0xFF
     aps_counter, aps_key = None, b""
     if aps["options"] & APS_OPTION_ENCRYPTION and stack.nv.keys is not None:
         stack.count_encrypted()
@@ -98,7 +110,8 @@ def send_unicast(stack: Stack, args: Fields, now: float) -> Fields:
         destination = stack.addresses[destination].nwk
     frame = _frame(stack, args, destination)
     if destination != COORDINATOR_NWK:
-        return _submit(stack, args, args["type"], args["destination"], frame, now)
+        route = stack.source_routes.pop(destination, None)
+        return _submit(stack, args, args["type"], args["destination"], frame, now, route)
     return _loop_back(stack, args, frame)
 
 
@@ -128,8 +141,9 @@ def send_reply(stack: Stack, args: Fields, now: float) -> Fields:
     refusal = _refusal(stack, args)
     if refusal is not None:
         return {"status": refusal}
+    frame = _frame(stack, args, args["destination"])
     stack.count_frame()
-    stack.air.send(_frame(stack, args, args["destination"]), NOTHING_TO_REPORT, now)
+    stack.air.send(frame, NOTHING_TO_REPORT, now)
     return {}
 
 
@@ -246,7 +260,10 @@ def _zdo_incoming(stack: Stack, frame: ApsFrame, now: float) -> bool:
         return True
     if response is not None:
         cluster = frame.cluster | zdo.RESPONSE
-        reply = ApsFrame(COORDINATOR_NWK, frame.src, zdo.PROFILE, cluster, 0, 0, response, frame.sequence)
+        reply = ApsFrame(
+            COORDINATOR_NWK, frame.src, zdo.PROFILE, cluster, 0, 0, response, frame.sequence,
+            counter=stack.frame_counter,
+        )  # fmt: skip
         stack.count_frame()
         stack.air.send(reply, NOTHING_TO_REPORT, now)
     return bool(flags & APP_RECEIVES_SUPPORTED)

@@ -28,7 +28,7 @@ VERSION_FRAME: Final = 0x0000
 # Commands that always succeed and change nothing anyone can see.
 _NO_EFFECT: Final = """
     nop callback noCallbacks setBrokenRouteErrorCode setManufacturerCode setPowerDescriptor
-    stopScan setSourceRouteDiscoveryMode setRadioPower setSourceRoute setRoutingShortcutThreshold
+    stopScan setSourceRouteDiscoveryMode setRadioPower setRoutingShortcutThreshold
     gpSinkTableClearAll gpClearProxyTable becomeTrustCenter updateTcLinkKey delayTest
     getLibraryStatus getDutyCycleState sendPanIdUpdate
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import zdo
 from .codec import Fields
 from .nv import Keys, Network
 from .settings import Handler
@@ -26,6 +27,7 @@ KEY_HAS_SEQUENCE, KEY_HAS_TX_COUNTER, KEY_HAS_PARTNER = 0x01, 0x02, 0x08
 CURRENT_SECURITY: Final = 0x0014  # global link key, have the trust center's link key
 HASHED_LINK_KEY: Final = 0x0084
 NO_INDEX: Final = 0xFF
+FIRST_VERSION_WITH_ROUTES_OF_ITS_OWN: Final = 9
 
 
 def network_init(stack: Stack, _args: Fields, now: float) -> Fields:
@@ -101,6 +103,17 @@ def set_concentrator(stack: Stack, args: Fields, _now: float) -> Fields:
     return {}
 
 
+def set_source_route(stack: Stack, args: Fields, _now: float) -> Fields:
+    """The way of the next message to this address. From version 9 on the stack keeps its own routes: it says yes, and
+    does nothing."""
+    relays: bytes = args["relays"]
+    if stack.version < FIRST_VERSION_WITH_ROUTES_OF_ITS_OWN:
+        if not relays or len(relays) < 1 + 2 * relays[0]:
+            return {"status": "INVALID_PARAMETER"}
+        stack.source_routes[args["id"]] = tuple(zdo.u16(relays, 1 + 2 * n) for n in range(relays[0]))
+    return {}
+
+
 def remove_device(stack: Stack, args: Fields, now: float) -> Fields:
     device = stack.air.devices.get(args["eui"])
     if device is not None and device.joined and device.powered and device.in_range:
@@ -122,7 +135,7 @@ def get_child_data(stack: Stack, args: Fields, _now: float) -> Fields:
     if child is None:
         return {"status": "NOT_JOINED"}
     eui, nwk, kind = child
-    return {"child": {"eui": eui, "type": kind, "id": nwk, "timeout": 8}}
+    return {"child": {"eui": eui, "type": kind, "id": nwk, "timeout": stack.timeout_of(eui)}}
 
 
 def set_child_data(stack: Stack, args: Fields, _now: float) -> Fields:
@@ -314,6 +327,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "permitJoining": permit_joining,
     "setConcentrator": set_concentrator,
     "removeDevice": remove_device,
+    "setSourceRoute": set_source_route,
     "startScan": start_scan,
     "getChildData": get_child_data,
     "setChildData": set_child_data,

@@ -77,7 +77,7 @@ class Relay(Device):
             else:
                 said += attribute + bytes((zcl.UNSUPPORTED_ATTRIBUTE,))
         frame = bytes((zcl.FRAME_NO_DEFAULT_RSP, tsn, zcl.READ_RSP)) + said
-        self.transmit(SE_PROFILE, DRLC, ENDPOINT, INTERFACE, frame, dst=COORDINATOR_NWK)
+        self.transmit(SE_PROFILE, DRLC, ENDPOINT, INTERFACE, frame, dst=COORDINATOR_NWK, is_encrypted=True)
 
     def _take(self, body: bytes, now: float) -> None:
         """Event, classes, group, start, minutes, criticality, offsets, setpoints, adjustment, duty cycle, control."""
@@ -103,4 +103,4 @@ class Relay(Device):
         body = self.event_id.to_bytes(4, "little") + bytes((status,)) + bytes(4) + b"\x01"
         body += zdo.le16(0x8000) * 2 + b"\x80" + bytes((self.duty_cycle or 0xFF, 0)) + b"\x00" + b"\xff" * 42
         frame = bytes((zcl.FRAME_CLUSTER, self.next_tsn(), 0x00)) + body
-        self.transmit(SE_PROFILE, DRLC, ENDPOINT, INTERFACE, frame, dst=COORDINATOR_NWK)
+        self.transmit(SE_PROFILE, DRLC, ENDPOINT, INTERFACE, frame, dst=COORDINATOR_NWK, is_encrypted=True)

@@ -93,7 +93,8 @@ def get_value(stack: Stack, args: Fields, _now: float) -> Fields:
 
 def get_extended_value(stack: Stack, args: Fields, _now: float) -> Fields:
     """EzspExtendedValueId: the flags of an endpoint, why a device left, what a source route costs in bytes."""
-    known = {EXTENDED_LEAVE_REASON: b"\0\0\0", EXTENDED_SOURCE_ROUTE_OVERHEAD: b"\0"}
+    overhead = bytes((stack.source_route_overhead(args["characteristics"] & 0xFFFF),))
+    known = {EXTENDED_LEAVE_REASON: b"\0\0\0", EXTENDED_SOURCE_ROUTE_OVERHEAD: overhead}
     if args["characteristics"] in stack.node.endpoints:
         known[EXTENDED_ENDPOINT_FLAGS] = zdo.le16(ENDPOINT_ENABLED)
     if args["id"] in known:

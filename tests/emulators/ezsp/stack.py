@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import zdo
-from .air import AddressConflict, Air, Incoming, Moved, RouteBroken, Routed, Sent, Verdict
+from .air import UPDATE_SECURED_REJOIN, AddressConflict, Aged, Air, Incoming, Moved, RouteBroken, Routed, Sent, Verdict
 from .codec import Fields
-from .device import COORDINATOR_NWK
+from .device import COORDINATOR_NWK, Device
 from .nv import COUNTER_BLOCK, NonVolatile
 
 NO_NETWORK: Final = 0  # EmberNetworkStatus (UG100)
@@ -29,6 +29,7 @@ CONFIG_APS_UNICAST_MESSAGE_COUNT: Final = 0x03
 CONFIG_ADDRESS_TABLE_SIZE: Final = 0x05
 CONFIG_MULTICAST_TABLE_SIZE: Final = 0x06
 CONFIG_MAX_END_DEVICE_CHILDREN: Final = 0x11
+CONFIG_END_DEVICE_POLL_TIMEOUT: Final = 0x13
 CONFIG_KEY_TABLE_SIZE: Final = 0x1E
 CONFIG_APPLICATION_ZDO_FLAGS: Final = 0x2A
 CONFIG_BROADCAST_TABLE_SIZE: Final = 0x2B
@@ -48,6 +49,7 @@ CONFIG_DEFAULTS: Final[dict[int, int]] = dict.fromkeys(range(0x01, 0x43), 0) | {
     0x10: 30,
     CONFIG_MAX_END_DEVICE_CHILDREN: 6,
     0x12: 3000,
+    CONFIG_END_DEVICE_POLL_TIMEOUT: 8,
     0x1A: 100,
     CONFIG_KEY_TABLE_SIZE: 4,
     0x1F: 1600,
@@ -69,7 +71,10 @@ SLEEPY_END_DEVICE: Final = 4  # EmberNodeType
 # Places in the array of counters (EmberCounterType, UG100).
 COUNTERS: Final = 41
 TX_BROADCAST, RX_UNICAST, TX_UNICAST_SUCCESS, TX_UNICAST_FAILED = 7, 8, 9, 11
-JOIN_INDICATION, BROADCAST_TABLE_FULL = 16, 33
+JOIN_INDICATION, CHILD_REMOVED, BROADCAST_TABLE_FULL = 16, 17, 33
+NWK_COUNTER_FAILURE, APS_COUNTER_FAILURE, NWK_DECRYPTION_FAILURE, APS_DECRYPTION_FAILURE = 21, 22, 25, 26
+LONGEST_TIMEOUT: Final = 14
+SOURCE_ROUTE_BYTES: Final = 2  # in the NWK header: how many relays, which is next; and so many for each
 
 
 @dataclass
@@ -129,6 +134,13 @@ class Stack:
         self.air.lets_back = self.lets_back
         self.air.mesh.most_children = lambda: self.config[CONFIG_MAX_END_DEVICE_CHILDREN]
         self.air.wants_route_records = False
+        self.air.admits, self.air.admits_encrypted = self.admits, self.admits_encrypted
+        self.air.heard = lambda ieee: self.heard.get(ieee, -1)
+        self.air.default_timeout = self._default_timeout
+        # What is not above them is a replay. Whoever loses its memory takes the next frame as it comes.
+        self.heard: dict[bytes, int] = {}
+        self.heard_encrypted: dict[bytes, int] = {}
+        self.source_routes: dict[int, tuple[int, ...]] = {}  # each for one message
         self.broadcasts: deque[float] = deque()
         self.next_key: bytes | None = None
         self.air.network(None, self.nv.own_eui, now)
@@ -211,7 +223,35 @@ class Stack:
         self.broadcasts.append(now)
         return True
 
-    def noticed(self, event: Routed | RouteBroken | AddressConflict) -> None:
+    def source_route_overhead(self, nwk: int) -> int:
+        """What the source route that is set for this address costs of a frame, bytes."""
+        route = self.source_routes.get(nwk)
+        return 0 if route is None else SOURCE_ROUTE_BYTES * (1 + len(route))
+
+    # -- what may come in --------------------------------------------------------------------------------------
+
+    def admits(self, ieee: bytes, counter: int, key: bytes) -> bool:
+        """Whether a neighbour's frame is under the network's key, and above the one before (R22, 4.3.1.2)."""
+        if self.nv.keys is None or key != self.nv.keys.network_key:
+            self.counters[NWK_DECRYPTION_FAILURE] += 1
+            return False
+        return self._is_above(self.heard, NWK_COUNTER_FAILURE, ieee, counter)
+
+    def admits_encrypted(self, ieee: bytes, counter: int, key: bytes) -> bool:
+        """The same of what a device encrypted with the trust centre's link key (R22, 4.4.1.2)."""
+        if self.nv.keys is None or key != self.nv.keys.link_key:
+            self.counters[APS_DECRYPTION_FAILURE] += 1
+            return False
+        return self._is_above(self.heard_encrypted, APS_COUNTER_FAILURE, ieee, counter)
+
+    def _is_above(self, heard: dict[bytes, int], failure: int, ieee: bytes, counter: int) -> bool:
+        if counter <= heard.get(ieee, -1):
+            self.counters[failure] += 1
+            return False
+        heard[ieee] = counter
+        return True
+
+    def noticed(self, event: Routed | RouteBroken | Aged | AddressConflict) -> None:
         """What the mesh tells of its routes and addresses, in EZSP's words (UG100)."""
         if self.state != JOINED_NETWORK:
             return
@@ -225,6 +265,10 @@ class Stack:
         elif isinstance(event, RouteBroken):
             self.callback("incomingRouteErrorHandler", status="SOURCE_ROUTE_FAILURE", id=event.nwk)
             self.callback("incomingNetworkStatusHandler", error=STATUS_SOURCE_ROUTE_FAILURE, id=event.nwk)
+        elif isinstance(event, Aged):
+            self.counters[CHILD_REMOVED] += 1
+            self._drop_child(event.device)
+            self.nv.changed()
         else:
             self.callback("idConflictHandler", id=event.nwk)
             self.callback("incomingNetworkStatusHandler", error=STATUS_ADDRESS_CONFLICT, id=event.nwk)
@@ -272,9 +316,11 @@ class Stack:
             return
         device = moved.device
         self.counters[JOIN_INDICATION] += 1
-        for index in [i for i, child in self.nv.children.items() if child[0] == device.ieee]:
-            self._tell_child(index, joining=False)
-            del self.nv.children[index]
+        self._drop_child(device)
+        if moved.update != UPDATE_SECURED_REJOIN:
+            # It has its keys from us, or is gone: whatever counter it begins with is the first.
+            self.heard.pop(device.ieee, None)
+            self.heard_encrypted.pop(device.ieee, None)
         if device.joined and device.poll_s is not None and moved.parent == COORDINATOR_NWK:
             free = next(i for i in range(256) if i not in self.nv.children)
             self.nv.children[free] = (device.ieee, moved.nwk, SLEEPY_END_DEVICE)
@@ -292,6 +338,20 @@ class Stack:
             parent=moved.parent,
         )
 
+    def _drop_child(self, device: Device) -> None:
+        for index in [i for i, child in self.nv.children.items() if child[0] == device.ieee]:
+            self._tell_child(index, joining=False)
+            del self.nv.children[index]
+
+    def timeout_of(self, ieee: bytes) -> int:
+        """A child's End Device Timeout, as its enumeration."""
+        device = self.air.devices.get(ieee)
+        return self._default_timeout() if device is None or device.timeout is None else device.timeout
+
+    def _default_timeout(self) -> int:
+        # Before EZSP 7 it was a number of seconds, and a host may still set it so: no enumeration goes as far.
+        return min(self.config[CONFIG_END_DEVICE_POLL_TIMEOUT], LONGEST_TIMEOUT)
+
     def _tell_child(self, index: int, *, joining: bool) -> None:
         eui, nwk, kind = self.nv.children[index]
         self.callback("childJoinHandler", index=index, joining=joining, id=nwk, eui=eui, type=kind)
@@ -307,4 +367,4 @@ class Stack:
         self.transient_keys[eui] = (key, now + self.config[CONFIG_TRANSIENT_KEY_TIMEOUT_S])
 
 
-AirEvent = Incoming | Sent | Moved | Routed | RouteBroken | AddressConflict
+AirEvent = Incoming | Sent | Moved | Routed | RouteBroken | Aged | AddressConflict

@@ -77,6 +77,7 @@ class Node:
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
     neighbors: list[Neighbor] = field(default_factory=list)
+    most_bytes: int = 82  # of a message, either way: more than a frame's where it has a memory for fragments
 
     @property
     def rx_on_when_idle(self) -> bool:
@@ -126,7 +127,7 @@ def _node_desc(node: Node, body: bytes) -> bytes | None:
         return bytes((DEVICE_NOT_FOUND,)) + body[:2]
     server_mask = 0x2C41 if node.logical_type == COORDINATOR else 0x2C00
     descriptor = bytes((node.logical_type, 0x40, node.capability)) + le16(node.manufacturer_code)
-    descriptor += bytes((82,)) + le16(82) + le16(server_mask) + le16(82) + b"\0"
+    descriptor += bytes((82,)) + le16(node.most_bytes) + le16(server_mask) + le16(node.most_bytes) + b"\0"
     return bytes((SUCCESS,)) + le16(node.nwk) + descriptor
 
 
