@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from deploy.parent import end_with_parent
 from deploy.waiting import free_port, wait_for
 
 _PROGRAMS = ("postgres", "initdb", "pg_isready", "createdb")
@@ -70,12 +71,12 @@ class PostgresCluster:
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
         ]  # fmt: skip
 
-    def start(self, **options: Any) -> "PostgresCluster":
-        """`options`: of subprocess.Popen. A database `meterhub` is there once it returns."""
+    def start(self) -> "PostgresCluster":
+        """A database `meterhub` is there once it returns. It ends with this process."""
         with (self._folder / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.words, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, **self._as_whom, **options,
+                start_new_session=True, preexec_fn=end_with_parent, **self._as_whom,
             )  # fmt: skip
         try:
             wait_for("PostgreSQL to listen", self._is_ready)

@@ -164,8 +164,6 @@ if [ "$want" = test ]; then
     # What a board lets in and out is read by nft itself.
     lacks nftables has /usr/sbin/nft
     lacks libengine-pkcs11-openssl has_file '/usr/lib/*/engines-3/pkcs11.so'
-    # What a utility has beside the control point.
-    lacks_engines
     # The official AsyncAPI parser and MicroPython run in node.
     lacks nodejs has node
     lacks npm has npm
