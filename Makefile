@@ -41,7 +41,7 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
 	@deploy/target.sh $(TARGET)
-	$(TARGET)/bin/python -m pytest -m "not slow" $(TESTS)
+	$(TARGET)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal $(TESTS)
 
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image

@@ -212,6 +212,12 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
     api.include_router(make_router(ask, needs("fleet"), needs("control"), database))
 
+    for failure in FAILURES:
+
+        @api.exception_handler(failure)
+        async def away(_request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"detail": f"the database does not answer: {error}"[:200]}, 503, {"Retry-After": "30"})
+
     @api.exception_handler(ValueError)
     async def refused(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)[:200]}, 400)

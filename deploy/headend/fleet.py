@@ -9,7 +9,6 @@ book is held against what hubs sent."""
 import sys
 import time
 
-from deploy.demo import end_with_parent
 from deploy.headend.engines import EngineProcess, FleetEngines
 from deploy.headend.pilot import Pilot, live, say
 
@@ -44,7 +43,7 @@ class Fleet(Pilot):
         cluster = self._engines.database()
         if cluster is None:
             return
-        cluster.start(preexec_fn=end_with_parent)
+        cluster.start()
         assert cluster.process is not None
         self._adopt("postgres", cluster.process)
         beside = f"with {self.workers} workers that take packs" if self.workers else "and no worker beside the service"

@@ -27,9 +27,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.demo import end_with_parent
 from deploy.headend.access import new_secret
 from deploy.janitor import Janitor, end_groups
+from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port
 from hub.wire.keys.operators import operator_entry
