@@ -37,8 +37,8 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
                                           (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
     ends = db.execute("SELECT min(next_s) FROM revocation_list").fetchone()[0]
     if ends is not None:
-        text = "When the first of the revocation lists is out of date, and brokers refuse everybody."
-        add("revocation_list_end_seconds", "gauge", text, [("", ends)])
+        text = "Until the first of the revocation lists is out of date, and brokers refuse everybody."
+        add("revocation_list_left_seconds", "gauge", text, [("", ends - now)])
     rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
     add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
     columns = ("messages", "readings", "faults", "repeats", "commits", "failed")

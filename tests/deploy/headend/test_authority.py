@@ -210,7 +210,7 @@ def test_a_revoked_hub_is_out_at_the_broker_at_the_book_and_at_the_authority(
     entry = revoked.get_revoked_certificate_by_serial_number(serial)
     assert entry is not None
     assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason == x509.ReasonFlags.key_compromise
-    assert "meterhub_revocation_list_end_seconds 1" in httpx.get(f"http://127.0.0.1:{works.port}/metrics").text
+    assert "meterhub_revocation_list_left_seconds 1.2" in httpx.get(f"http://127.0.0.1:{works.port}/metrics").text
 
 
 def test_what_a_revoked_hub_signs_is_believed_no_more_nor_what_it_says_of_another_key(tmp_path: Path) -> None:
