@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -31,9 +32,10 @@ from deploy.headend.certificates import (
     lists_as_pem,
 )
 from deploy.headend.config import AuthorityConfig, BadConfig, load
-from deploy.headend.control_point import ControlPoint, reader
+from deploy.headend.control_point import ControlPoint, overview, reader
 from deploy.headend.crl import BrokerFiles, RevocationLists
 from deploy.headend.intake import HeardMessage, PackIntake
+from deploy.headend.metrics import metrics
 from deploy.pki import DevelopmentAuthority
 from deploy.provision.authority import DeviceAuthority, create
 from deploy.waiting import wait_for
@@ -295,6 +297,11 @@ def test_inventory_and_lists_on_either_engine(tmp_path: Path, place: Path | str)
     assert kept is not None and (kept.number, kept.digest) == (2, digest_of(entries))
     assert len(x509.load_pem_x509_crl(lists_as_pem(db))) == 1
     assert [row["state"] for row in inventory_of(db, "SIM-1", "", 1 << 40, now_s, 10)] == ["revoked"]
+    assert issuers_in_use(db) == {issuer: 1}, "it will not renew: an exchange is over without it"
+    fleet.point.book.begin()
+    fleet.point.book.db.execute("UPDATE hub SET not_after_s = ?", (now_s + DAY_S,))
+    fleet.point.commit()
+    assert 'meterhub_certificates_expiring{days="7"} 1\n' in metrics(overview(db), Counter(), 0, db)
     fleet.point.book.begin()
     certificates.forget_lists([])
     fleet.point.commit()
