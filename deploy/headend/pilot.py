@@ -81,6 +81,7 @@ class Pilot:
         self._broker_words: list[list[str]] = []
         self._broker_program = sys.executable
         self._broker_environments: list[dict[str, str]] = []
+        self._protocol = "auto"  # of MQTT, with the brokers
         self._secrets: dict[str, str] = {}
         self._hubs_began = 0.0
 
@@ -146,6 +147,7 @@ class Pilot:
             self.start_broker(number)
         each = "" if len(self.ports) == 1 else f"{len(self.ports)} times "
         if mosquitto is None:
+            self._protocol = "3.1.1"  # amqtt says nothing to 5: a hub would find that out in half a minute
             say("broker", f"{each}embedded (amqtt); with mosquitto installed it is that")
         else:
             say("broker", f"{each}mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
@@ -261,7 +263,7 @@ class Pilot:
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
             f'[uplink]\nhosts = {hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
-            f'boot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
+            f'protocol = "{self._protocol}"\nboot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
