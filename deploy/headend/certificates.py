@@ -157,11 +157,12 @@ def inventory_of(
 
 
 def issuers_in_use(db: BookReader) -> dict[str, int]:
-    """How many hubs sign with a certificate of which authority: an exchange is over when the old one's are none."""
+    """How many hubs sign with a certificate of which authority: an exchange is over when the old one's are none. One
+    that was revoked will not renew, and is not waited for."""
     return dict(
         db.execute(
             "SELECT c.issuer, count(*) FROM hub h JOIN hub_certificate c ON c.hub = h.hub AND c.kid = h.kid"
-            " GROUP BY c.issuer ORDER BY c.issuer"
+            " WHERE c.revoked_s = 0 GROUP BY c.issuer ORDER BY c.issuer"
         ).fetchall()
     )
 

@@ -35,6 +35,7 @@ from deploy.headend.authorities import Authorities
 from deploy.headend.certificates import MOST_A_DAY
 from deploy.headend.control_point import ControlPoint
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import FAILURES
 from hub.wire.keys.identity import common_name
 from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.printable import plain, why
@@ -190,7 +191,8 @@ def make_app(enrolment: Enrolment) -> Starlette:
         except _Refused as refused:
             headers = {"Retry-After": str(_BUSY_S)} if refused.status in (429, 503) else None
             return PlainTextResponse(str(refused), refused.status, headers)
-        except TimeoutError:
+        except (TimeoutError, *FAILURES) as error:  # nothing was given that is not in the book
+            _LOG.error("no certificate now: %s", why(error))
             return PlainTextResponse("the service is busy", 503, {"Retry-After": str(_BUSY_S)})
 
     return Starlette(

@@ -7,6 +7,12 @@ from hub.headend.database import BookReader
 
 _EXPIRY_DAYS = (7, 30, 90)
 
+# A hub that was revoked is not waited for.
+_EXPIRING = (
+    "SELECT count(*) FROM hub h WHERE h.not_after_s < ? AND NOT EXISTS (SELECT 1 FROM hub_certificate c"
+    " WHERE c.hub = h.hub AND c.kid = h.kid AND c.revoked_s > 0)"
+)
+
 
 def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: BookReader) -> str:
     """The page. `fleet` as overview() gives it, `counts` the service's own since its start."""
@@ -33,8 +39,8 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     silent = db.execute("SELECT count(*) FROM hub WHERE seen_ms > 0 AND seen_ms < ?", ((now - 3600) * 1000,)).fetchone()
     add("hubs_silent", "gauge", "Hubs that were heard once, and not within an hour.", [("", silent[0])])
     add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [
-        (f'{{days="{days}"}}', db.execute("SELECT count(*) FROM hub WHERE not_after_s < ?",
-                                          (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
+        (f'{{days="{days}"}}', db.execute(_EXPIRING, (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS
+    ])  # fmt: skip
     ends = db.execute("SELECT min(next_s) FROM revocation_list").fetchone()[0]
     if ends is not None:
         text = "Until the first of the revocation lists is out of date, and brokers refuse everybody."

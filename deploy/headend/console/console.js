@@ -271,6 +271,26 @@ function hubPage(name) {
   return every(3000, look);
 }
 
+function certificatesPage() {
+  const here = page("certificates");
+  const form = here.querySelector("form");
+  async function look() {
+    const [issuers, rows] = await Promise.all([
+      get("/v1/certificates/issuers"), get(`/v1/certificates?most=200&${new URLSearchParams(new FormData(form))}`),
+    ]);
+    here.querySelector(".facts").textContent =
+      Object.entries(issuers).map(([issuer, n]) => `${n} hubs sign with a key of authority ${issuer.slice(0, 8)}`).join(", ") || "No hub has said yet with which key it signs.";
+    fill(here.querySelector("tbody"), rows.map((row) => [
+      link(row.hub, `#/hubs/${row.hub}`), new Date(row.not_after_s * 1000).toLocaleDateString(),
+      cell(row.state, row.state === "in use" ? "good" : ["revoked", "ended"].includes(row.state) ? "bad" : ""),
+      row.source, row.issuer.slice(0, 8),
+    ]), "No certificate is known of such a hub.");
+  }
+  form.addEventListener("submit", (event) => { event.preventDefault(); look().catch(failed); });
+  look().catch(failed);
+  return every(10000, look);
+}
+
 function auditPage() {
   const here = page("audit");
   get("/v1/audit").then((rows) => fill(here.querySelector("tbody"), rows.map((row) => [
@@ -287,6 +307,7 @@ function show() {
   if (kind === "hubs" && name) leave = hubPage(decodeURIComponent(name));
   else if (kind === "orders" && name) leave = orderPage(name);
   else if (kind === "orders") leave = ordersPage();
+  else if (kind === "certificates") leave = certificatesPage();
   else if (kind === "audit") leave = auditPage();
   else leave = fleetPage();
   main.focus();

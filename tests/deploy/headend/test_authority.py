@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,14 +23,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key, pk
 
 from deploy.certificates import name_of
 from deploy.fleet.simulated_hub import HubMessage
-from deploy.headend.authorities import Authorities
-from deploy.headend.certificates import key_identifier_of
+from deploy.headend.authorities import Authorities, make_list
+from deploy.headend.certificates import (
+    digest_of,
+    inventory_of,
+    issuers_in_use,
+    key_identifier_of,
+    lists_as_pem,
+)
 from deploy.headend.config import AuthorityConfig, BadConfig, load
-from deploy.headend.control_point import ControlPoint
+from deploy.headend.control_point import ControlPoint, overview, reader
 from deploy.headend.crl import BrokerFiles, RevocationLists
 from deploy.headend.intake import HeardMessage, PackIntake
+from deploy.headend.metrics import metrics
 from deploy.pki import DevelopmentAuthority
-from deploy.provision.authority import create
+from deploy.provision.authority import DeviceAuthority, create
 from deploy.waiting import wait_for
 from hub.headend.bookkeeper import CommandToSend
 from hub.wire.uplink.command import split_command
@@ -262,6 +270,43 @@ def test_a_worker_beside_the_service_believes_it_no_more_either(tmp_path: Path, 
     worker = PackIntake(place, 24_000)  # nor one that starts later
     assert faults() == {True}
     worker.close()
+    fleet.close()
+
+
+def test_inventory_and_lists_on_either_engine(tmp_path: Path, place: Path | str) -> None:
+    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
+    fleet.start()
+    db, now_s = reader(place), int(time.time())
+    rows = inventory_of(db, "", "", 1 << 40, now_s, 10)
+    assert [(row["hub"], row["state"]) for row in rows] == [("SIM-1", "in use"), ("SIM-2", "in use")]
+    issuer = rows[0]["issuer"]
+    assert issuers_in_use(db) == {issuer: 2}
+    assert [row["hub"] for row in inventory_of(db, "SIM-2", issuer, 1 << 40, now_s, 10)] == ["SIM-2"]
+    assert {row["state"] for row in inventory_of(db, "", "", 1 << 40, now_s + 3000 * DAY_S, 10)} == {"ended"}
+    (tmp_path / "ca").mkdir()
+    create(tmp_path / "ca", "ca", PASSPHRASE)
+    authority = DeviceAuthority(tmp_path / "ca", PASSPHRASE)
+    fleet.point.book.begin()
+    fleet.point.registry.revoke("SIM-1", "superseded", now_s)
+    certificates = fleet.point.certificates
+    entries = certificates.entries(issuer, now_s)
+    for number in (1, 2):
+        certificates.keep_list(issuer, make_list(authority, entries, number, now_s, 10))
+    fleet.point.commit()
+    kept = certificates.kept_list(issuer)
+    assert kept is not None and (kept.number, kept.digest) == (2, digest_of(entries))
+    assert len(x509.load_pem_x509_crl(lists_as_pem(db))) == 1
+    assert [row["state"] for row in inventory_of(db, "SIM-1", "", 1 << 40, now_s, 10)] == ["revoked"]
+    assert issuers_in_use(db) == {issuer: 1}, "it will not renew: an exchange is over without it"
+    fleet.point.book.begin()
+    fleet.point.book.db.execute("UPDATE hub SET not_after_s = ?", (now_s + DAY_S,))
+    fleet.point.commit()
+    assert 'meterhub_certificates_expiring{days="7"} 1\n' in metrics(overview(db), Counter(), 0, db)
+    fleet.point.book.begin()
+    certificates.forget_lists([])
+    fleet.point.commit()
+    assert lists_as_pem(db) == b""
+    db.close()
     fleet.close()
 
 
