@@ -18,6 +18,7 @@ from tests.image.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
+HOST_ADDRESS_6 = "fec0::2"  # of this machine's ::1, to a board in QEMU
 HUB_UID, CHRONY_UID = 960, 965
 _HOUR_S = 3600.0
 
@@ -25,7 +26,7 @@ _HOUR_S = 3600.0
 @pytest.fixture(scope="module")
 def liar() -> Iterator[TimeServer]:
     """Another time server of the utility's, or somebody who plays it: its clock is an hour ahead."""
-    server = TimeServer()
+    server = TimeServer("::1")
     server.offset_s = _HOUR_S
     yield server
     server.close()
@@ -34,8 +35,9 @@ def liar() -> Iterator[TimeServer]:
 @pytest.fixture(scope="module")
 def shut_site(release: Path, liar: TimeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(
-        tmp_path_factory.mktemp("site"), release, station=["--ntp", f"{HOST_ADDRESS} port {liar.port} minpoll 4"],
+        tmp_path_factory.mktemp("site"), release, station=["--ntp", f"{HOST_ADDRESS_6} port {liar.port} minpoll 4"],
         toml='[han.udp]\nlisten = "0.0.0.0:1884"\n', home=None, udp_port=free_port(),
+        ipv6=True,
     )  # fmt: skip
     yield site
     site.close()
