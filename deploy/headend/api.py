@@ -9,7 +9,6 @@ import base64
 import csv
 import io
 import json
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime
@@ -37,6 +36,7 @@ from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import FAILURES, BookReader
 from hub.wire.uplink.args import check_args
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.reading import format_decimal, unit_of
@@ -162,14 +162,14 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return check
 
-    def database() -> Iterator[sqlite3.Connection]:
-        db = reader(config.data_dir)
+    def database() -> Iterator[BookReader]:
+        db = reader(config.place)
         try:
             yield db
         finally:
             db.close()
 
-    Db = Annotated[sqlite3.Connection, Depends(database)]  # noqa: N806
+    Db = Annotated[BookReader, Depends(database)]  # noqa: N806
     Fleet = Annotated[ApiClient, Depends(needs("fleet"))]  # noqa: N806
     UsageClient = Annotated[ApiClient, Depends(needs("usage"))]  # noqa: N806
     Control = Annotated[ApiClient, Depends(needs("control"))]  # noqa: N806
@@ -185,7 +185,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             raise HTTPException(400, str(error)) from None
         except TimeoutError:
             raise HTTPException(503, "the service is busy: ask again", {"Retry-After": "5"}) from None
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise HTTPException(503, f"not written: {error}", {"Retry-After": "30"}) from None
 
     def note_reading(client: ApiClient, action: str, detail: str) -> None:
@@ -247,7 +247,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         where: list[str] = ["hub > ?"]
         values: list[Any] = [after]
         for clause, value in (
-            ("state = ?", state), ("version = ?", version), ("instr(hub, ?)", name),
+            ("state = ?", state), ("version = ?", version), ("replace(hub, ?, '') <> hub", name),
             ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
         ):  # fmt: skip
             if value:
@@ -521,19 +521,19 @@ def _utc_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _known(db: sqlite3.Connection, hub: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("SELECT * FROM hub WHERE hub = ?", (hub,)).fetchone()
+def _known(db: BookReader, hub: str) -> Any:
+    row: Any | None = db.execute("SELECT * FROM hub WHERE hub = ?", (hub,)).fetchone()
     if row is None:
         raise HTTPException(404, "no such hub")
     return row
 
 
-def _hub(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+def _hub(db: BookReader, row: Any) -> dict[str, Any]:
     groups = db.execute("SELECT name FROM hub_group WHERE hub = ? ORDER BY name", (row["hub"],))
     return {**dict(row), "groups": [found[0] for found in groups]}
 
 
-def _order(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+def _order(db: BookReader, row: Any) -> dict[str, Any]:
     counts = dict(
         db.execute("SELECT status, count(*) FROM order_hub WHERE order_id = ? GROUP BY status", (row["id"],)).fetchall()
     )
@@ -541,7 +541,7 @@ def _order(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     return {**dict(row), "args": args, "target": target, "counts": counts}
 
 
-def _limits_of(db: sqlite3.Connection, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:
+def _limits_of(db: BookReader, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:
     """`(from_s, to_s, limit_w)` of the import limits that this hub obeyed; one that ended early ends where it did."""
     found = []
     for row in db.execute(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hub.headend.engines import is_server
 from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
 
 # What a client of the API may be allowed (README.md has the table of what each opens).
@@ -50,6 +51,15 @@ class HeadendConfig:
     gap_after_s: float = 60.0
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
+    workers: int = 0  # processes beside the service that take packs
+    columns_url: str = ""  # of a columnar store; empty: none
+    file: Path = Path("headend.toml")  # where all this stands
+    database: str = ""  # postgresql://...; empty: SQLite in data_dir
+
+    @property
+    def place(self) -> Path | str:
+        """Where the book is: a folder, or the server."""
+        return self.database or self.data_dir
 
 
 @rule("a list of files")
@@ -72,6 +82,20 @@ def _host_and_port(value: Any) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 <= int(port) < 1 << 16:
         raise ValueError
     return host, int(port)
+
+
+@rule("http://... or https://...")
+def _web(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError
+    return value
+
+
+@rule("postgresql://...; without it the book is a file in data_dir")
+def _database(value: Any) -> str:
+    if not isinstance(value, str) or not is_server(value):
+        raise ValueError
+    return value
 
 
 @rule("HOST:PORT")
@@ -101,7 +125,11 @@ def _roles(value: Any) -> frozenset[str]:
 
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "service": {"data_dir": required(text()), "listen": _listen, "timezone": _zone},
+    "service": {
+        "data_dir": required(text()), "listen": _listen, "timezone": _zone, "database": _database,
+        "workers": whole(0, 256),
+    },
+    "columns": {"url": _web},
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
@@ -128,6 +156,8 @@ def load(file: Path) -> HeadendConfig:
             raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
     said = {name: _table(file, name, rules, tables.get(name, {})) for name, rules in _RULES.items()}
     service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
+    if service.get("workers") and "database" not in service:
+        raise BadConfig(f"{file}: service.workers: expected a database (postgresql://...): SQLite has one that writes")
     listen_host, listen_port = service.get("listen", ("127.0.0.1", 8080))
     certificates = registry.get("certificates")
     return HeadendConfig(
@@ -136,8 +166,9 @@ def load(file: Path) -> HeadendConfig:
         Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
-        clients=_clients(file, clients), **said["policy"],
-    )  # fmt: skip
+        clients=_clients(file, clients), database=service.get("database", ""),
+        workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
+        **said["policy"], )  # fmt: skip
 
 
 def _brokers(file: Path, said: dict[str, Any]) -> tuple[tuple[str, int], ...]:

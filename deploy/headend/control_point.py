@@ -1,50 +1,49 @@
 """The control point: one message of a hub after another, and what follows of it. It has the database and nothing else:
 no socket, no thread, no clock; deploy/headend/service.py drives it."""
 
-import sqlite3
-from collections.abc import Iterable
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.headend.intake import HeardMessage, PackIntake, book_in
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
-from deploy.headend.registry import Registry
 from deploy.headend.rollouts import Rollouts
-from deploy.headend.usage import HouseholdUsage
-from hub.headend.book import Book
 from hub.headend.bookkeeper import Bookkeeper, CommandToSend
 from hub.headend.command_signer import CommandSigner
-from hub.headend.inbox import Inbox, Received
+from hub.headend.database import BookReader
+from hub.headend.engines import open_to_read
+from hub.headend.inbox import Received
 from hub.wire.uplink.envelope import FileSigner
 from hub.wire.uplink.receipt import Receipt, chain_hash, decode_receipt
 
-FILE = "headend.db"
 _MAX_AUDIT_TEXT = 500
 
 
 class ControlPoint:
-    """Opens `headend.db` in `data_dir`, which it makes. Raises OSError, sqlite3.Error."""
+    """`place`: a folder, which it makes, for `headend.db`; or `postgresql://...`. There any number of
+    workers (PackIntake) may stand beside it. Raises OSError, sqlite3.Error."""
 
     def __init__(
         self,
-        data_dir: Path,
+        place: Path | str,
         kid: str,
         signer: FileSigner,
         *,
         second_person_above: int = 100,
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
+        has_columns: bool = False,
     ) -> None:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.book = Book(data_dir / FILE)
+        self._intake = PackIntake(place, max_power_w, has_columns=has_columns)
+        self.book = self._intake.book
+        self.registry, self.usage = self._intake.registry, self._intake.usage
         db = self.book.db
-        db.executescript((files(__package__) / "schema.sql").read_text())
-        inbox = Inbox([], has_ledger=False)
-        self.registry = Registry(db, inbox)
+        if not db.reserve("control point"):
+            self.book.close()
+            raise OSError("another control point has this database: beside it there can be workers alone")
         command_signer = CommandSigner(self.book, kid, signer)
-        self._bookkeeper = Bookkeeper(inbox, self.book, command_signer, gap_after_s=gap_after_s)
-        self.usage = HouseholdUsage(db, max_power_w)
+        self._bookkeeper = Bookkeeper(self._intake.inbox, self.book, command_signer, gap_after_s=gap_after_s)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self.rollouts = Rollouts(db, self.registry, self.orders)
         self.openadr = OpenAdrEvents(db, self.orders)
@@ -63,28 +62,35 @@ class ControlPoint:
 
     def take(self, topic: str, payload: bytes, t_ms: int, broker: str = "") -> Received:
         """One message from `meters/{hub}/...`, by one of several brokers. It counts once `commit` returns; never raises
-        for what it holds."""
+        for what it holds, but UnfitValue where no table can hold that."""
+        return self.take_all([HeardMessage(topic, payload, broker)], t_ms)[0]
+
+    def take_all(self, messages: Sequence[HeardMessage], t_ms: int) -> list[Received]:
+        """Some messages, in the order in which they came; see `take`."""
         self.book.begin()
-        received = self._bookkeeper.take(topic, payload)
-        self.registry.note(received, t_ms, broker)
-        if received.fault or received.envelope is None or not received.is_new:
-            return received
-        if received.readings:
-            self.usage.enter(received.hub, received.readings)
-        elif received.kind == "events":
-            self._note_event(received)
-        elif received.kind == "receipts":
-            receipt = decode_receipt(received.envelope.payload)
-            self._keep_receipt(received, receipt, payload, t_ms)
-            self.orders.heard(receipt, received.envelope.epoch, t_ms)
-        return received
+        taken = self._bookkeeper.take_all([(message.topic, message.payload) for message in messages])
+        self._intake.enter(taken, messages, t_ms)
+        for received, message in zip(taken, messages):
+            if received.fault or received.envelope is None or not received.is_new:
+                continue
+            if received.kind == "events":
+                self._note_event(received)
+            elif received.kind == "receipts":
+                receipt = decode_receipt(received.envelope.payload)
+                self._keep_receipt(received, receipt, message.payload, t_ms)
+                self.orders.heard(receipt, received.envelope.epoch, t_ms)
+        return taken
+
+    def refuse(self, message: HeardMessage, why: str) -> Received:
+        """A message that cannot be taken, counted as not believed; in a transaction of its own."""
+        return self._intake.refuse(message, why)
 
     def _note_event(self, received: Received) -> None:
         assert received.envelope is not None
         fields = dict(received.fields)
         t_ms, event = fields.pop("t"), fields.pop("event")
         self._db.execute(
-            "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (received.hub, received.envelope.epoch, received.envelope.number, t_ms, event, to_json(fields)),
         )
         last, first = fields.get("last_registers"), fields.get("first_registers")
@@ -94,19 +100,18 @@ class ControlPoint:
     def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes, t_ms: int) -> None:
         assert received.envelope is not None
         self._db.execute(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (received.hub, received.envelope.epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason,
              receipt.prev, chain_hash(message), t_ms),
         )  # fmt: skip
 
     def commit(self) -> None:
         """Make durable what came and what was asked; only then may the broker be told, and commands go."""
-        self.book.commit()
+        self._intake.commit()
 
     def undo(self) -> None:
         """Forget what was done since the last commit."""
-        self.book.undo()
-        self.usage.forget_cache()
+        self._intake.undo()
 
     def due(self, now: float, t: int) -> list[CommandToSend]:
         """What to publish now: orders that were not heard, `resend` for what is missing. `now`: monotonic seconds; `t`:
@@ -114,6 +119,11 @@ class ControlPoint:
         self.book.begin()
         self.usage.settle_stale(t * 1000)
         return [*self.orders.due(t), *self.rollouts.due(t), *self._bookkeeper.questions(now, t)]
+
+    @property
+    def missing(self) -> int:
+        """How many numbers have been missing for longer than is usual."""
+        return self._bookkeeper.missing
 
     def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for the hubs of whom more is in the book than they were told."""
@@ -132,15 +142,12 @@ class ControlPoint:
         self.book.close()
 
 
-def reader(data_dir: Path) -> sqlite3.Connection:
-    """The database, to read: any number of these beside the one that writes."""
-    # Opened by one of the API's threads and used by another, never by two at once.
-    db = sqlite3.connect(f"file:{data_dir / FILE}?mode=ro", uri=True, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    return db
+def reader(place: Path | str) -> BookReader:
+    """The database, to read: any number of these beside those that write."""
+    return open_to_read(book_in(place))
 
 
-def broken_chains(db: sqlite3.Connection, hub: str = "") -> list[tuple[str, int, int]]:
+def broken_chains(db: BookReader, hub: str = "") -> list[tuple[str, int, int]]:
     """`(hub, epoch, i)` of each receipt, of all hubs or one, that does not fit the one before (design 3.3: `prev`,
     `i`). One whose predecessor has not come yet is not judged: the book asks for it."""
     one, values = ("a.hub = ?", (hub,)) if hub else ("true", ())
@@ -154,7 +161,7 @@ def broken_chains(db: sqlite3.Connection, hub: str = "") -> list[tuple[str, int,
     ]
 
 
-def overview(db: sqlite3.Connection) -> dict[str, Any]:
+def overview(db: BookReader) -> dict[str, Any]:
     """Figures of the fleet. Cheap however much is stored: consoles ask every few seconds."""
     states = dict(db.execute("SELECT state, count(*) FROM hub GROUP BY state").fetchall())
 
@@ -168,7 +175,7 @@ def overview(db: sqlite3.Connection) -> dict[str, Any]:
         "online": states.get("online", 0),
         "offline": states.get("offline", 0),
         "never_seen": states.get("never seen", 0),
-        "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE NOT is_given_up"),
+        "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 0"),
         "readings": total("SELECT coalesce(sum(readings), 0) FROM series"),
         "faults": total("SELECT coalesce(sum(faults), 0) FROM hub"),
     }

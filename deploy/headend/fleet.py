@@ -1,21 +1,67 @@
 """`make fleet`: the control point over several brokers, and a fleet that outlives the death of one.
 
-What `make headend` starts (deploy/headend/pilot.py), with three brokers. A limit reaches everybody; a broker is killed,
-as a machine that dies; its hubs go to the others by themselves and lose nothing; a limit reaches everybody again; the
-broker comes back with what it had of before, and nobody is misled by that. The book is held against what hubs sent.
-"""
+What `make headend` starts (deploy/headend/pilot.py), with three brokers and, where they are installed, what else a
+utility has: haproxy before the brokers, PostgreSQL with workers, VictoriaMetrics, Prometheus with Alertmanager. A limit
+reaches everybody; a broker is killed, as a machine that dies; its hubs go to the others by themselves and lose nothing;
+a limit reaches everybody again; the broker comes back with what it had of before, and nobody is misled by that. The
+book is held against what hubs sent."""
 
 import sys
 import time
 
+from deploy.demo import end_with_parent
+from deploy.headend.engines import EngineProcess, FleetEngines
 from deploy.headend.pilot import Pilot, live, say
 
 _OUTAGE_READINGS = 2  # of each hub, while a broker is dead
 _BACK_S = 180.0
+_WORKERS = 2
 
 
 class Fleet(Pilot):
-    """A pilot with several brokers, and its story."""
+    """A pilot with several brokers and the engines that a utility has, and its story."""
+
+    def start(self, *, embedded: bool) -> None:
+        self._engines = FleetEngines(self._folder)
+        self._make_keys()
+        self._start_database()
+        self._start_brokers(embedded=embedded)
+        self._start_engine(
+            self._engines.proxy(self.ports), "one address for hubs, before the brokers; TLS passes through"
+        )
+        self._start_engine(self._engines.columns(), "a columnar store; each reading once")
+        self._start_service()
+        self._start_engine(self._engines.alerts(), "tells whom it concerns")
+        self._start_engine(self._engines.prometheus(self._http_port), "figures of service and proxy, alert rules")
+        if self._engines.missing:
+            say("engines", f"not there: {', '.join(self._engines.missing)}; deploy/setup.sh fleet has them")
+        self._start_hubs()
+
+    def _start_database(self) -> None:
+        cluster = self._engines.database()
+        if cluster is None:
+            return
+        cluster.start(preexec_fn=end_with_parent)
+        assert cluster.process is not None
+        self._adopt("postgres", cluster.process)
+        say("engines", f"PostgreSQL at {cluster.port}: the book, with {_WORKERS} workers that take packs")
+
+    def _start_engine(self, engine: EngineProcess | None, text: str) -> None:
+        if engine is not None:
+            self._spawn(engine.name, *engine.arguments, program=engine.program)
+            self.wait(f"{engine.name} to listen", lambda: self._listens(engine.port))
+            say("engines", f"{engine.name} at {engine.port}: {text}")
+
+    @property
+    def _hub_ports(self) -> list[int]:
+        return [self._engines.front_port] if self._engines.front_port else self.ports
+
+    def _service_lines(self) -> tuple[str, str]:
+        cluster, url = self._engines.cluster, self._engines.columns_url
+        return (
+            f'database = "{cluster.url}"\nworkers = {_WORKERS}\n' if cluster is not None else "",
+            f'[columns]\nurl = "{url}"\n' if url else "",
+        )
 
     def tell(self) -> bool:
         wanted = self.hubs + 1
@@ -40,9 +86,8 @@ class Fleet(Pilot):
         say("outage", "the broker is back, with the retained words and sessions of before")
         self.wait("no number to be missing", lambda: not self.missing(), _BACK_S)
         still = self._online(without=self._address(dead))
-        return (
-            self.conclude(order, wanted, {"believed to be where they are": f"{still} of {wanted}"}) and still == wanted
-        )
+        more = {"believed to be where they are": f"{still} of {wanted}", **self._engines.held()}
+        return self.conclude(order, wanted, more) and still == wanted
 
     def _address(self, number: int) -> str:
         return f"localhost:{self.ports[number]}"

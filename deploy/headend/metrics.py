@@ -1,13 +1,14 @@
 """Figures for Prometheus (text format 0.0.4)."""
 
-import sqlite3
 import time
 from typing import Any
+
+from hub.headend.database import BookReader
 
 _EXPIRY_DAYS = (7, 30, 90)
 
 
-def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: sqlite3.Connection) -> str:
+def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, db: BookReader) -> str:
     """The page. `fleet` as overview() gives it, `counts` the service's own since its start."""
     lines: list[str] = []
 
@@ -20,15 +21,41 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     add("messages_stored", "gauge", "Messages in the book.", [("", fleet["messages"])])
     add("readings_stored", "gauge", "Readings in the database.", [("", fleet["readings"])])
     add("receipt_chains_broken", "gauge", "Receipts that do not follow from the one before.", [("", chains_broken)])
-    lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up").fetchone()[0]
+    lost = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 1").fetchone()[0]
     add("messages_lost", "gauge", "Numbers that hubs do not keep any more.", [("", lost)])
+    add(
+        "messages_missing",
+        "gauge",
+        "Numbers that were not heard, asked for, and have not come.",
+        [("", counts["missing"])],
+    )
     now = int(time.time())
+    silent = db.execute("SELECT count(*) FROM hub WHERE seen_ms > 0 AND seen_ms < ?", ((now - 3600) * 1000,)).fetchone()
+    add("hubs_silent", "gauge", "Hubs that were heard once, and not within an hour.", [("", silent[0])])
     add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [
         (f'{{days="{days}"}}', db.execute("SELECT count(*) FROM hub WHERE not_after_s < ?",
                                           (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
     rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
     add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
+    columns = ("messages", "readings", "faults", "repeats", "commits", "failed")
+    workers = db.execute(f"SELECT name, beat_ms, {', '.join(columns)} FROM worker ORDER BY name").fetchall()
+    if workers:
+        add("worker_silent_seconds", "gauge", "Seconds since a worker said that it is there.", [
+            (f'{{worker="{row[0]}"}}', max(0.0, time.time() - row[1] / 1000)) for row in workers])  # fmt: skip
+        for at, column in enumerate(columns, 2):
+            rows = [(f'{{worker="{row[0]}"}}', row[at]) for row in workers]
+            add(f"worker_{column}_total", "counter", f"Of a worker since it started: {column}.", rows)
+    waiting = db.execute("SELECT count(*) FROM uncolumned").fetchone()[0]
+    add(
+        "column_packs_waiting",
+        "gauge",
+        "Packs that are in the book and not in the columnar store yet.",
+        [("", waiting)],
+    )
     for name, text in (
+        ("column_readings", "Readings given to the columnar store."),
+        ("column_failures", "Times that the columnar store could not be written."),
+        ("worker_starts", "Workers started, each time."),
         ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),
         ("failed", "Transactions that could not be written."),

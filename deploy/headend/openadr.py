@@ -8,13 +8,13 @@ in words: an event that is only half understood must not be believed to be carri
 
 import json
 import re
-import sqlite3
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from deploy.headend.orders import GridOrders
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.args import BadArgs, check_args
 
 PROGRAM_ID = "meterhub"
@@ -179,7 +179,7 @@ def _seconds(text: Any, name: str) -> int:
 class OpenAdrEvents:
     """Table `openadr_event`. The caller opens and ends transactions and publishes what is returned."""
 
-    def __init__(self, db: sqlite3.Connection, orders: GridOrders) -> None:
+    def __init__(self, db: BookDatabase, orders: GridOrders) -> None:
         self._db = db
         self._orders = orders
 
@@ -211,20 +211,20 @@ class OpenAdrEvents:
         return json.loads(row[0]), sends
 
 
-def events_of(db: sqlite3.Connection, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
+def events_of(db: BookReader, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
     """Events that were called and not ended, oldest first."""
     rows = db.execute("SELECT body FROM openadr_event ORDER BY made_ms, id LIMIT ? OFFSET ?", (limit, skip))
     return [json.loads(row[0]) for row in rows]
 
 
-def event_of(db: sqlite3.Connection, event_id: str) -> dict[str, Any] | None:
+def event_of(db: BookReader, event_id: str) -> dict[str, Any] | None:
     """One of them."""
     row = db.execute("SELECT body FROM openadr_event WHERE id = ?", (event_id,)).fetchone()
     found: dict[str, Any] | None = None if row is None else json.loads(row[0])
     return found
 
 
-def reports_of(db: sqlite3.Connection, event_id: str, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
+def reports_of(db: BookReader, event_id: str, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
     """What each hub made of an event, out of its receipts: a report a hub, its payload RECEIPT_STATUS (a private type)
     with the status and the reason."""
     row = db.execute("SELECT order_ids FROM openadr_event WHERE id = ?", (event_id,)).fetchone()

@@ -1,6 +1,5 @@
 """The OpenADR 3 paths of the API: what a business client of a VTN asks (openadr3.yaml, 3.0.1)."""
 
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from deploy.headend.config import ApiClient
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.openadr import LIMITS, PRICE, PROGRAM_ID, event_of, events_of, reports_of
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import BookReader
 
 _PROBLEM: dict[str, Any] = {
     "description": "what is wrong (openadr3.yaml, `problem`)",
@@ -35,7 +35,7 @@ def make_router(ask: Callable[[Asked], Any], fleet: Any, control: Any, database:
     router = APIRouter(prefix="/openadr3", tags=["OpenADR 3"])
     Fleet = Annotated[ApiClient, Depends(fleet)]  # noqa: N806
     Control = Annotated[ApiClient, Depends(control)]  # noqa: N806
-    Db = Annotated[sqlite3.Connection, Depends(database)]  # noqa: N806
+    Db = Annotated[BookReader, Depends(database)]  # noqa: N806
     Skip = Annotated[int, Query(ge=0, le=1 << 31)]  # noqa: N806
     Limit = Annotated[int, Query(ge=0, le=50)]  # noqa: N806
 

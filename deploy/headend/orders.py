@@ -3,7 +3,6 @@ until it expires; what each hub made of it is written down, receipt by receipt."
 
 import json
 import os
-import sqlite3
 import uuid
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from deploy.headend.registry import Registry
 from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
+from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.command import CTI_BYTES
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import FINAL, Receipt
@@ -31,7 +31,7 @@ class GridOrders:
     """Tables `grid_order`, `order_message`, `order_hub`. The caller opens and ends transactions, and publishes what is
     returned once the transaction is durable."""
 
-    def __init__(self, db: sqlite3.Connection, registry: Registry, signer: CommandSigner, second_above: int) -> None:
+    def __init__(self, db: BookDatabase, registry: Registry, signer: CommandSigner, second_above: int) -> None:
         self._db = db
         self._registry = registry
         self._signer = signer
@@ -251,7 +251,7 @@ class Spread(NamedTuple):
     watts: list[tuple[float, float]]
 
 
-def spread_of(db: sqlite3.Connection, order_id: str, seconds: int) -> Spread:
+def spread_of(db: BookReader, order_id: str, seconds: int) -> Spread:
     """Of an order that was sent; up to `seconds` after. Raises Refusal where there is no such order."""
     row = db.execute("SELECT sent_ms FROM grid_order WHERE id = ?", (order_id,)).fetchone()
     if row is None or not row[0]:

@@ -93,6 +93,15 @@ class Pilot:
         self._start_service()
         self._start_hubs()
 
+    @property
+    def _hub_ports(self) -> list[int]:
+        """Where hubs go."""
+        return self.ports
+
+    def _service_lines(self) -> tuple[str, str]:
+        """More lines of [service], and more tables."""
+        return "", ""
+
     def _make_keys(self) -> None:
         pki = self._pki = self._folder / "pki"
         authority = DevelopmentAuthority(pki)
@@ -177,8 +186,9 @@ class Pilot:
             self._secrets[name], digest = new_secret()
             clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
         config = self._folder / "headend.toml"
+        more, tables = self._service_lines()
         config.write_text(
-            f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n'
+            f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n{more}{tables}'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
             f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
@@ -204,7 +214,7 @@ class Pilot:
             self._spawn(
                 "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
                 "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5",
-                "--brokers", *(f"localhost:{port}" for port in self.ports),
+                "--brokers", *(f"localhost:{port}" for port in self._hub_ports),
             )  # fmt: skip
         home = self._folder / "home.json"
         home.write_text(json.dumps(_HOME))
@@ -216,9 +226,10 @@ class Pilot:
         )  # fmt: skip
         self.wait("the radio", pty.exists)
         config = self._folder / "hub.toml"
+        hosts = json.dumps([f"localhost:{port}" for port in self._hub_ports])
         config.write_text(
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
-            f'[uplink]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
+            f'[uplink]\nhosts = {hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
             f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
         )
@@ -236,6 +247,9 @@ class Pilot:
                 [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
+        self._adopt(name, child)
+
+    def _adopt(self, name: str, child: "subprocess.Popen[bytes]") -> None:
         self._janitor.watch(child.pid)
         self._children[name] = child
 

@@ -2,14 +2,14 @@
 journal and certificates make it known; its state, heartbeats and events keep it true."""
 
 import json
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hub.headend.book import Book
 from hub.headend.inbox import Inbox, Received
 from hub.wire.keys.identity import common_name
 from hub.wire.uplink.envelope import kid_of
@@ -21,8 +21,8 @@ _STATES = ("online", "offline")
 class Registry:
     """Tables `hub` and `hub_group`. The caller opens and ends transactions."""
 
-    def __init__(self, db: sqlite3.Connection, inbox: Inbox) -> None:
-        self._db = db
+    def __init__(self, book: Book, inbox: Inbox) -> None:
+        self._book, self._db = book, book.db
         self._inbox = inbox
 
     def enrol(self, der: bytes, source: str) -> bool:
@@ -30,26 +30,33 @@ class Registry:
         certificate = x509.load_der_x509_certificate(der)
         hub = common_name(certificate)
         self._inbox.trust(hub, der)
+        self._book.keep_certificate(hub, der)  # for the workers, who know nothing else
         not_after_s = int(certificate.not_valid_after_utc.timestamp())
         added = self._db.execute(
-            "INSERT OR IGNORE INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?)",
+            "INSERT INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (hub, source, kid_of(certificate).hex(), not_after_s),
         ).rowcount
         return bool(added)
 
-    def note(self, received: Received, t_ms: int, broker: str = "") -> None:
-        """One message of a hub, after it was judged. `broker`: by which it came."""
-        if received.fault:
-            self._db.execute(
-                "UPDATE hub SET faults = faults + 1, fault = ? WHERE hub = ?",
-                (received.fault[:_MAX_FAULT], received.hub),
-            )
-            return
-        self._db.execute("UPDATE hub SET seen_ms = max(seen_ms, ?) WHERE hub = ?", (t_ms, received.hub))
-        if received.kind == "state":
-            self._note_state(received, broker)
-        if received.certificate:
-            self._note_certificate(received.hub, received.certificate)
+    def note_all(self, taken: Sequence[Received], t_ms: int, addresses: Sequence[str]) -> None:
+        """Messages of hubs, after they were judged, and by which broker each came. Nobody else writes of these hubs
+        meanwhile (Book.lock)."""
+        heard = sorted({received.hub for received in taken if not received.fault})
+        self._db.executemany(
+            "UPDATE hub SET seen_ms = ? WHERE hub = ? AND seen_ms < ?", [(t_ms, hub, t_ms) for hub in heard]
+        )
+        for received, broker in zip(taken, addresses):
+            if received.fault:
+                self.note_fault(received.hub, received.fault)
+                continue
+            if received.kind == "state":
+                self._note_state(received, broker)
+            if received.certificate:
+                self._note_certificate(received.hub, received.certificate)
+
+    def note_fault(self, hub: str, fault: str) -> None:
+        """A message in the name of this hub was not believed."""
+        self._db.execute("UPDATE hub SET faults = faults + 1, fault = ? WHERE hub = ?", (fault[:_MAX_FAULT], hub))
 
     def _note_state(self, received: Received, broker: str) -> None:
         """The retained word of a hub. It is not signed: the broker's access list vouches for who said it.
@@ -83,7 +90,9 @@ class Registry:
     def set_groups(self, hub: str, names: list[str]) -> None:
         """The groups that a hub said it listens to (the receipt of a `config` that set `hub.groups`)."""
         self._db.execute("DELETE FROM hub_group WHERE hub = ?", (hub,))
-        self._db.executemany("INSERT OR IGNORE INTO hub_group VALUES (?, ?)", ((hub, name) for name in names))
+        self._db.executemany(
+            "INSERT INTO hub_group VALUES (?, ?) ON CONFLICT DO NOTHING", ((hub, name) for name in names)
+        )
 
     def members(self, target: dict[str, Any]) -> list[str]:
         """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, or a filter

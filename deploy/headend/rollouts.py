@@ -5,13 +5,13 @@ A wave is an order (orders.py). This decides when there is a next one; it has no
 """
 
 import json
-import sqlite3
 import uuid
 from typing import Any
 
 from deploy.headend.orders import GridOrders, Refusal, is_over, to_json
 from deploy.headend.registry import Registry
 from hub.headend.bookkeeper import CommandToSend
+from hub.headend.database import BookDatabase, BookReader
 
 OPS = ("update", "config")
 RUNNING, PAUSED, STOPPED, DONE = "running", "paused", "stopped", "done"
@@ -21,7 +21,7 @@ _DID_IT = ("completed",)
 class Rollouts:
     """Tables `rollout`, `rollout_hub`. The caller opens and ends transactions and publishes what is returned."""
 
-    def __init__(self, db: sqlite3.Connection, registry: Registry, orders: GridOrders) -> None:
+    def __init__(self, db: BookDatabase, registry: Registry, orders: GridOrders) -> None:
         self._db = db
         self._registry = registry
         self._orders = orders
@@ -132,7 +132,7 @@ class Rollouts:
         self._set(rollout_id, after, "")
 
 
-def rollouts_of(db: sqlite3.Connection) -> list[dict[str, Any]]:
+def rollouts_of(db: BookReader) -> list[dict[str, Any]]:
     """All of them, newest first, with how many hubs are where."""
     found = []
     rows = db.execute("SELECT * FROM rollout ORDER BY made_ms DESC").fetchall()

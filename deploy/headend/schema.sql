@@ -1,4 +1,5 @@
--- Beside the tables of hub/headend/book.py, in the same file: what is here is durable with the book or not at all.
+-- Beside the tables of hub/headend/book.py, in the same database: what is here is durable with the book or not at all.
+-- SQLite's words; hub/headend/postgres.py makes PostgreSQL's of INTEGER PRIMARY KEY, INTEGER, BLOB, REAL, WITHOUT ROWID.
 
 CREATE TABLE IF NOT EXISTS hub (
   hub TEXT PRIMARY KEY,
@@ -34,6 +35,11 @@ CREATE TABLE IF NOT EXISTS interval (
   energy_mwh INTEGER,                -- NULL: not known
   quality TEXT NOT NULL, made_ms INTEGER NOT NULL, PRIMARY KEY (series, start_s, version)
 ) WITHOUT ROWID;
+-- Where half-hours have to be made anew, since readings came.
+CREATE TABLE IF NOT EXISTS unsettled (
+  id INTEGER PRIMARY KEY, series INTEGER NOT NULL, from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS unsettled_series ON unsettled (series);
 CREATE TABLE IF NOT EXISTS exchange (   -- a meter was exchanged: registers of the old and of the new one
   hub TEXT NOT NULL, quantity TEXT NOT NULL, t_ms INTEGER NOT NULL,
   last_mwh INTEGER NOT NULL, first_mwh INTEGER NOT NULL, PRIMARY KEY (hub, quantity, t_ms)
@@ -87,6 +93,18 @@ CREATE TABLE IF NOT EXISTS receipt (
   heard_ms INTEGER NOT NULL, PRIMARY KEY (hub, epoch, i)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
+
+-- Packs whose readings are not in the columnar store yet; households that have to be forgotten there.
+CREATE TABLE IF NOT EXISTS uncolumned (
+  id INTEGER PRIMARY KEY, hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, n INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS column_erasure (hub TEXT PRIMARY KEY) WITHOUT ROWID;
+
+-- Workers beside the control point: when each was heard of last, and what it did since it started.
+CREATE TABLE IF NOT EXISTS worker (
+  name TEXT PRIMARY KEY, beat_ms INTEGER NOT NULL, messages INTEGER NOT NULL, readings INTEGER NOT NULL,
+  faults INTEGER NOT NULL, repeats INTEGER NOT NULL, commits INTEGER NOT NULL, failed INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- Who did what: people and their programs.
 CREATE TABLE IF NOT EXISTS audit (

@@ -3,7 +3,6 @@ the API asks. It alone writes to the database."""
 
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,21 +11,31 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from deploy.headend.brokers import Brokers
+from deploy.headend.columns import ColumnWriter
 from deploy.headend.config import HeadendConfig
 from deploy.headend.control_point import ControlPoint
+from deploy.headend.intake import PACK_LANES
 from deploy.headend.registry import certificates_of, issued_in
+from deploy.headend.taking import Taker
+from deploy.headend.worker_processes import WorkerProcesses
 from hub.headend.bookkeeper import CommandToSend
-from hub.headend.connection import BrokerDelivery
+from hub.headend.database import FAILURES
 from hub.headend.inbox import Received
-from hub.wire.printable import plain, why
+from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
 _LOG = logging.getLogger("headend")
-_AT_ONCE = 500
-_TOPICS = ("state", "readings", "events", "receipts", "answers", "heartbeat")
+_OTHER_LANES = ("state", "events", "receipts", "heartbeat")
 _LOOK_FOR_HUBS_S = 30.0
 _FIRST_BOOKED_S = 10.0
 T = TypeVar("T")
+
+
+def subscriptions(workers: int) -> tuple[list[str], list[str]]:
+    """What the service's own session listens to, and what it does no longer: packs are the workers' where there are
+    any. What hubs are, do and answer stays in one hand, in its order."""
+    packs, others = ([f"meters/+/{lane}" for lane in lanes] for lanes in (PACK_LANES, _OTHER_LANES))
+    return (others, packs) if workers else ([*others, *packs], [])
 
 
 class _Question(NamedTuple):
@@ -45,7 +54,8 @@ class Service:
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
-        self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0}
+        self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0,
+                       "worker_starts": 0, "column_readings": 0, "column_failures": 0, "missing": 0}  # fmt: skip
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -71,25 +81,26 @@ class Service:
         config = self._config
         try:
             point = ControlPoint(
-                config.data_dir, config.operator_kid, self._signer, second_person_above=config.second_person_above,
-                max_power_w=config.max_power_w, gap_after_s=config.gap_after_s,
+                config.place, config.operator_kid, self._signer, second_person_above=config.second_person_above,
+                max_power_w=config.max_power_w, gap_after_s=config.gap_after_s, has_columns=bool(config.columns_url),
             )  # fmt: skip
             brokers = Brokers(config)
-            worker = _Worker(config, point, brokers, self._questions, self.counts, self._heard)
+            worker = _ServiceLoop(config, point, brokers, self._questions, self.counts, self._heard)
             worker.enrol()
-            brokers.start([f"meters/+/{topic}" for topic in _TOPICS])
-        except (OSError, sqlite3.Error, ValueError) as error:
+            brokers.start(*subscriptions(config.workers))
+        except (*FAILURES, ValueError) as error:
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
         try:
             worker.loop(self._stopping)
         finally:
+            worker.stop()
             brokers.stop()
             point.close()
 
 
-class _Worker:
+class _ServiceLoop:
     """What lives in the thread: the only one that writes."""
 
     def __init__(
@@ -97,9 +108,13 @@ class _Worker:
         questions: "queue.SimpleQueue[_Question]", counts: dict[str, int], heard: Callable[[Received], None],
     ) -> None:  # fmt: skip
         self._config, self._point, self._brokers = config, point, brokers
-        self._questions, self._counts, self._heard = questions, counts, heard
+        self._questions, self._counts = questions, counts
         self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
-        self._delivered: list[BrokerDelivery] = []  # what a broker gave and has no acknowledgement of
+        self._taker = Taker(brokers.deliveries, point, counts, heard)
+        self._workers = WorkerProcesses(config.file, config.workers)
+        self._columns = ColumnWriter(config.place, config.columns_url) if config.columns_url else None
+        if self._columns is not None:
+            self._columns.start()
 
     def loop(self, stopping: threading.Event) -> None:
         booked_every_s = self._config.booked_every_s
@@ -107,62 +122,34 @@ class _Worker:
         due_at, enrol_at, booked_at = now, now + _LOOK_FOR_HUBS_S, now + min(_FIRST_BOOKED_S, booked_every_s)
         while not stopping.is_set():
             try:
-                self._take()
+                self._taker.take()
                 self._answer()
                 now = time.monotonic()
                 if now >= due_at:
                     due_at = now + 1.0
+                    self._workers.look()
+                    self._counts["worker_starts"] = self._workers.starts
+                    if self._columns is not None:
+                        self._counts |= self._columns.counts
                     self._publish(self._point.due(now, int(time.time())))
+                    self._counts["missing"] = self._point.missing
                 if now >= booked_at:
                     booked_at = now + booked_every_s
                     self._publish(self._point.bookings(int(time.time())))
                 if now >= enrol_at:
                     enrol_at = now + _LOOK_FOR_HUBS_S
                     self.enrol()
-            except (sqlite3.Error, OSError) as error:
+            except FAILURES as error:
                 # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
                 self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))
                 self._point.undo()
                 stopping.wait(1.0)
 
-    def _take(self) -> None:
-        """What has arrived, in one transaction; then the broker has its acknowledgements. What could not be written is
-        taken again the next time."""
-        deliveries = self._brokers.deliveries
-        try:
-            if not self._delivered:
-                self._delivered.append(deliveries.get(timeout=0.02))
-            while len(self._delivered) < _AT_ONCE:
-                self._delivered.append(deliveries.get_nowait())
-        except queue.Empty:
-            pass
-        if not self._delivered:
-            return
-        t_ms = int(time.time() * 1000)
-        taken = [
-            self._point.take(delivery.topic, delivery.payload, t_ms, delivery.connection.address)
-            for delivery in self._delivered
-        ]
-        self._point.commit()
-        self._counts["commits"] += 1
-        for delivery in self._delivered:
-            delivery.acknowledge()
-        self._delivered.clear()
-        for received in taken:
-            self._count(received)
-            self._heard(received)
-
-    def _count(self, received: Received) -> None:
-        counts = self._counts
-        counts["messages"] += 1
-        if received.fault:
-            counts["faults"] += 1
-            _LOG.warning("%s %s: %s", plain(received.hub), plain(received.kind), received.fault)
-        elif received.is_new:
-            counts["readings"] += len(received.readings)
-        else:
-            counts["repeats"] += 1
+    def stop(self) -> None:
+        self._workers.stop()
+        if self._columns is not None:
+            self._columns.stop()
 
     def _answer(self) -> None:
         while True:

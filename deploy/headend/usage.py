@@ -1,11 +1,12 @@
 """Usage: readings as they came, and half-hours made of registers. Originals are never changed; a half-hour that turns
 out otherwise gets a new version."""
 
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.intervals import STEP_S, STILL_S, Interval, MeterExchange, RegisterPoint, settle
+from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
 
 METER = "meter"
@@ -36,31 +37,55 @@ def to_mwh(mantissa: int, exponent: int) -> int:
     return int(mantissa * 10**scale) if scale >= 0 else int(mantissa // 10**-scale)
 
 
-class HouseholdUsage:
-    """Tables `series`, `reading`, `interval`, `exchange`. The caller opens and ends transactions."""
+class SeriesGone(OSError):
+    """A household was forgotten while a pack of it came: what is written is undone, and taken again."""
 
-    def __init__(self, db: sqlite3.Connection, max_power_w: int) -> None:
+
+class HouseholdUsage:
+    """Tables `series`, `reading`, `interval`, `exchange`, `unsettled`. The caller opens and ends transactions."""
+
+    def __init__(self, db: BookDatabase, max_power_w: int) -> None:
         self._db = db
         self._max_power_w = max_power_w
         self._series: dict[tuple[str, str, str], int] = {}
-        self._stale: dict[int, tuple[int, int]] = {}  # series -> from, to in ms: where half-hours have to be made anew
+        self._added: Counter[int] = Counter()  # readings by series, to be counted yet
 
-    def enter(self, hub: str, readings: Iterable[Reading]) -> None:
+    def enter(self, hub: str, readings: Sequence[Reading]) -> None:
         """What a pack held."""
-        columns: dict[int, list[tuple[int, int, int, int, int]]] = {}
-        for reading in readings:
-            series = self._series_of(hub, reading.client_id, reading.quantity)
-            row = (series, reading.t_ms, reading.mantissa, reading.exponent, reading.flags)
-            columns.setdefault(series, []).append(row)
-            if is_register(reading.client_id, reading.quantity):
-                self._mark(series, reading.t_ms, reading.t_ms)
-        for series, rows in columns.items():
-            added = self._db.executemany("INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?)", rows).rowcount
-            self._db.execute("UPDATE series SET readings = readings + ? WHERE id = ?", (added, series))
+        self.enter_all([(hub, readings)])
+        self.count_added()
+
+    def enter_all(self, packs: Sequence[tuple[str, Sequence[Reading]]]) -> None:
+        """What some packs held. `count_added` before the transaction ends."""
+        # In one order, so that two processes that make the same series wait for each other in one direction.
+        keys = {(hub, reading.client_id, reading.quantity) for hub, readings in packs for reading in readings}
+        for key in sorted(keys - self._series.keys()):
+            self._series_of(*key)
+        rows = []
+        spans: dict[int, tuple[int, int]] = {}
+        for hub, readings in packs:
+            for client, quantity, t_ms, mantissa, exponent, flags in readings:
+                series = self._series_of(hub, client, quantity)
+                rows.append((series, t_ms, mantissa, exponent, flags))
+                if is_register(client, quantity):
+                    low, high = spans.get(series, (t_ms, t_ms))
+                    spans[series] = min(low, t_ms), max(high, t_ms)
+        rows.sort()
+        self._added.update(self._db.add_counted("reading", rows))
+        self._mark((series, *span) for series, span in spans.items())
+
+    def count_added(self) -> None:
+        """Write down how many came. At the end of a transaction: nobody else writes of these hubs (Book.lock). Raises
+        SeriesGone."""
+        for series, added in sorted(self._added.items()):
+            sql = "UPDATE series SET readings = readings + ? WHERE id = ?"
+            if not self._db.execute(sql, (added, series)).rowcount:
+                raise SeriesGone("a household was forgotten meanwhile: its pack is taken once more")
+        self._added.clear()
 
     def enter_exchange(self, hub: str, t_ms: int, last: dict[str, Any], first: dict[str, Any]) -> None:
         """The event `meter.replaced`: registers of the old and the new meter, quantity -> decimal text."""
-        for quantity in set(last) & set(first):
+        for quantity in sorted(set(last) & set(first)):
             if not is_register(METER, quantity):
                 continue
             try:
@@ -68,19 +93,20 @@ class HouseholdUsage:
             except ValueError:
                 continue
             self._db.execute(
-                "INSERT OR IGNORE INTO exchange VALUES (?, ?, ?, ?, ?)", (hub, quantity, t_ms, before, after)
+                "INSERT INTO exchange VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (hub, quantity, t_ms, before, after),
             )
-            self._mark(self._series_of(hub, METER, quantity), t_ms, t_ms)
+            self._mark([(self._series_of(hub, METER, quantity), t_ms, t_ms)])
 
-    def _mark(self, series: int, from_ms: int, to_ms: int) -> None:
-        low, high = self._stale.get(series, (from_ms, to_ms))
-        self._stale[series] = min(low, from_ms), max(high, to_ms)
+    def _mark(self, spans: Iterable[tuple[int, int, int]]) -> None:
+        """Half-hours have to be made anew there; durable with what changed them, and any process may make them."""
+        self._db.executemany("INSERT INTO unsettled (series, from_ms, to_ms) VALUES (?, ?, ?)", spans)
 
     def _series_of(self, hub: str, client: str, quantity: str) -> int:
         key = (hub, client, quantity)
         found = self._series.get(key)
         if found is None:
-            self._db.execute("INSERT OR IGNORE INTO series (hub, client, quantity) VALUES (?, ?, ?)", key)
+            self._db.execute("INSERT INTO series (hub, client, quantity) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", key)
             sql = "SELECT id FROM series WHERE hub = ? AND client = ? AND quantity = ?"
             found = self._series[key] = int(self._db.execute(sql, key).fetchone()[0])
         return found
@@ -88,14 +114,23 @@ class HouseholdUsage:
     def forget_cache(self) -> None:
         """After a transaction that was undone: the ids that it gave are none."""
         self._series.clear()
+        self._added.clear()
 
     def settle_stale(self, t_ms: int, most: int = 200) -> int:
         """Make half-hours of what came since; how many series were worked on. `t_ms`: UTC now."""
+        rows = self._db.execute(
+            "SELECT DISTINCT u.series, s.hub FROM unsettled u JOIN series s ON s.id = u.series ORDER BY 1 LIMIT ?",
+            (most,),
+        ).fetchall()
+        self._db.lock({hub for _, hub in rows})
         done = 0
-        for series in list(self._stale)[:most]:
-            from_ms, to_ms = self._stale.pop(series)
-            self._settle(series, from_ms, to_ms, t_ms)
-            done += 1
+        for series, _ in rows:
+            spans = self._db.execute(
+                "DELETE FROM unsettled WHERE series = ? RETURNING from_ms, to_ms", (series,)
+            ).fetchall()
+            if spans:  # else another process was here first
+                self._settle(series, min(low for low, _ in spans), max(high for _, high in spans), t_ms)
+                done += 1
         return done
 
     def _settle(self, series: int, from_ms: int, to_ms: int, t_ms: int) -> None:
@@ -164,21 +199,23 @@ class HouseholdUsage:
     def erase(self, hub: str) -> int:
         """A household's data goes on its request: readings, half-hours, and the packs that were their evidence. Numbers
         and digests stay, so that the book is complete and a repeat is known. How many readings went."""
-        ids = [row[0] for row in self._db.execute("SELECT id FROM series WHERE hub = ?", (hub,))]
+        self._db.lock([hub])
+        ids = [row[0] for row in self._db.execute("SELECT id FROM series WHERE hub = ?", (hub,)).fetchall()]
         gone = 0
         for series in ids:
             gone += self._db.execute("DELETE FROM reading WHERE series = ?", (series,)).rowcount
             self._db.execute("DELETE FROM interval WHERE series = ?", (series,))
-            self._stale.pop(series, None)
+            self._db.execute("DELETE FROM unsettled WHERE series = ?", (series,))
+        self._db.execute("INSERT INTO column_erasure VALUES (?) ON CONFLICT DO NOTHING", (hub,))
         self._db.execute("DELETE FROM exchange WHERE hub = ?", (hub,))
         self._db.execute("DELETE FROM series WHERE hub = ?", (hub,))
-        self._db.execute("UPDATE message SET body = X'' WHERE hub = ? AND lane IN ('readings', 'answers')", (hub,))
+        self._db.execute("UPDATE message SET body = ? WHERE hub = ? AND lane IN ('readings', 'answers')", (b"", hub))
         self._series = {key: number for key, number in self._series.items() if key[0] != hub}
         return gone
 
 
 def readings_of(
-    db: sqlite3.Connection, hub: str, client: str, quantity: str, from_ms: int, to_ms: int, most: int
+    db: BookReader, hub: str, client: str, quantity: str, from_ms: int, to_ms: int, most: int
 ) -> Iterator[Row]:
     """Readings in order of time; an empty `client` or `quantity` is any."""
     where, values = ["hub = ?", "t_ms >= ?", "t_ms < ?"], [hub, from_ms, to_ms]
@@ -195,12 +232,13 @@ def readings_of(
 
 
 def intervals_of(
-    db: sqlite3.Connection, hub: str, quantity: str, from_s: int, to_s: int
+    db: BookReader, hub: str, quantity: str, from_s: int, to_s: int
 ) -> list[tuple[int, int, int | None, str, int]]:
     """`(start_s, version, energy_mwh, quality, made_ms)`: the newest version of each half-hour."""
     return db.execute(
-        "SELECT start_s, max(version), energy_mwh, quality, made_ms FROM interval JOIN series ON series = id"
-        " WHERE hub = ? AND client = ? AND quantity = ? AND start_s >= ? AND start_s < ?"
-        " GROUP BY start_s ORDER BY start_s",
+        "SELECT i.start_s, i.version, i.energy_mwh, i.quality, i.made_ms FROM interval i JOIN series ON i.series = id"
+        " WHERE hub = ? AND client = ? AND quantity = ? AND i.start_s >= ? AND i.start_s < ? AND NOT EXISTS ("
+        " SELECT 1 FROM interval n WHERE n.series = i.series AND n.start_s = i.start_s AND n.version > i.version)"
+        " ORDER BY i.start_s",
         (hub, METER, quantity, from_s, to_s),
     ).fetchall()

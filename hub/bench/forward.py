@@ -108,11 +108,12 @@ def _bare(pipe: Connection, directory: str, port: int) -> None:
     selector.register(tls, selectors.EVENT_READ)
     pipe.send(udp.getsockname()[1])
     waiting: deque[bytes] = deque()
-    under_way, mid = 0, 0
+    under_way, mid, rest = 0, 0, 0
     while True:
         for key, _ in selector.select():
             if key.fileobj is tls:
-                under_way -= len(tls.recv(65_536)) // 4  # PUBACKs, nothing else comes
+                acknowledged, rest = divmod(rest + len(tls.recv(65_536)), 4)  # PUBACKs, nothing else comes
+                under_way -= acknowledged
                 _acknowledge_at_once(tls)
                 continue
             arrived: list[tuple[bytes, Any]] = []

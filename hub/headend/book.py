@@ -1,15 +1,16 @@
 """The control point's book: durable, what of each hub arrived, and what is missing. Where custody ends (promise P1).
 
-One SQLite file. Every message is kept with the SHA-256 of its bytes; numbers as ranges per (hub, epoch, lane). What is
-entered counts once `commit` returns, and only then may the broker be told that it was taken.
+A database (hub/headend/database.py). Every message is kept with the SHA-256 of its bytes; numbers as ranges per (hub,
+epoch, lane). What is entered counts once `commit` returns, and only then may the broker be told that it was taken.
 """
 
 import hashlib
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from hub.headend.engines import open_database
 from hub.headend.ledger import Altered, Announcements, Lane
 from hub.wire.uplink.envelope import Envelope
 
@@ -23,8 +24,10 @@ CREATE TABLE IF NOT EXISTS range (
   is_given_up INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hub, epoch, lane, first)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS certificate (der BLOB PRIMARY KEY, hub TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS certificate_hub ON certificate (hub);
 CREATE TABLE IF NOT EXISTS counter (kid TEXT PRIMARY KEY, ctr INTEGER NOT NULL) WITHOUT ROWID;
 """
+_RUNS_AT_ONCE = 200  # of a statement: SQLite takes 32,766 values in one
 
 
 class Gap(NamedTuple):
@@ -35,33 +38,36 @@ class Gap(NamedTuple):
     last: int
 
 
-class Book:
-    """Open for one process. Raises sqlite3.Error where the file cannot be used. `db`: where other tables of a control
-    point lie too; what is written to them between `begin` and `commit` is durable with the book, or not at all."""
+class _Range(NamedTuple):
+    first: int
+    last: int
+    is_given_up: int
 
-    def __init__(self, file: Path) -> None:
-        self.db = self._db = sqlite3.connect(file, isolation_level=None)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+
+class Book:
+    """`place`: a file, or `postgresql://...`; there any number of processes may enter what arrives. Raises one of
+    database.FAILURES where it cannot be used. `db`: where other tables of a control point lie too; what is written to
+    them between `begin` and `commit` is durable with the book, or not at all."""
+
+    def __init__(self, place: Path | str) -> None:
+        self.db = self._db = open_database(place)
+        self._db.make(_SCHEMA)
         self._announced = Announcements()
-        self._in_transaction = False
+        self._arrived: dict[Lane, list[int]] = {}  # numbers whose ranges have to be written yet
 
     def begin(self) -> None:
         """Open a transaction, unless one is open."""
-        if not self._in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._in_transaction = True
+        self._db.begin()
 
     def commit(self) -> None:
         """Make durable what was entered."""
-        if self._in_transaction:
-            self._db.execute("COMMIT")
-            self._in_transaction = False
+        self._write_ranges()
+        self._db.commit()
 
     def undo(self) -> None:
         """Forget what was entered since `begin`."""
-        if self._in_transaction:
-            self._db.execute("ROLLBACK")
-            self._in_transaction = False
+        self._arrived.clear()
+        self._db.undo()
 
     def close(self) -> None:
         self.commit()
@@ -69,57 +75,109 @@ class Book:
 
     def enter(self, envelope: Envelope, message: bytes) -> bool:
         """Take a verified message; True when it is new. Raises Altered when its number came with other bytes."""
+        [found] = self.enter_all([(envelope, message)])
+        if isinstance(found, Altered):
+            raise found
+        return found
+
+    def enter_all(self, messages: Sequence[tuple[Envelope, bytes]]) -> list[bool | Altered]:
+        """Take verified messages; of each whether it is new, or that its number came with other bytes."""
         self.begin()
-        lane = Lane(envelope.hub, envelope.epoch, envelope.lane)
-        digest = hashlib.sha256(message).digest()
-        known = self._db.execute(
-            "SELECT digest FROM message WHERE hub = ? AND epoch = ? AND lane = ? AND n = ?", (*lane, envelope.number)
-        ).fetchone()
-        if known is not None:
-            if known[0] != digest:
-                raise Altered(
-                    f"{lane.hub} epoch {lane.epoch} {lane.lane} {envelope.number}: came again with other bytes"
-                )
-            return False
-        self._db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", (*lane, envelope.number, digest, message))
-        self._add_range(lane, envelope.number, envelope.number, given_up=False)
-        return True
+        keys = [(envelope.hub, envelope.epoch, envelope.lane, envelope.number) for envelope, _ in messages]
+        digests = [hashlib.sha256(message).digest() for _, message in messages]
+        firsts: dict[tuple[str, int, str, int], int] = {}
+        for at, key in enumerate(keys):
+            firsts.setdefault(key, at)
+        rows = [(*key, digests[at], messages[at][1]) for key, at in sorted(firsts.items())]
+        new = self._db.add("message", rows, ("hub", "epoch", "lane", "n"))
+        for hub, epoch, lane, number in sorted(new):
+            self._arrived.setdefault(Lane(hub, epoch, lane), []).append(number)
+        found: list[bool | Altered] = []
+        for at, key in enumerate(keys):
+            is_new = key in new and firsts[key] == at
+            known = digests[firsts[key]] if is_new or key in new else self._digest_of(key)
+            found.append(is_new if known == digests[at] else _altered(key))
+        return found
+
+    def _digest_of(self, key: tuple[str, int, str, int]) -> bytes:
+        sql = "SELECT digest FROM message WHERE hub = ? AND epoch = ? AND lane = ? AND n = ?"
+        return bytes(self._db.execute(sql, key).fetchone()[0])
 
     def keep_certificate(self, hub: str, certificate: bytes) -> None:
-        """A hub's renewed certificate (DER): with it the book reads on after a start anew."""
+        """A hub's certificate (DER): with it the book reads on after a start anew, and others that enter read too."""
         self.begin()
-        self._db.execute("INSERT OR IGNORE INTO certificate VALUES (?, ?)", (certificate, hub))
+        self._db.execute("INSERT INTO certificate VALUES (?, ?) ON CONFLICT DO NOTHING", (certificate, hub))
 
     def certificates(self) -> list[tuple[str, bytes]]:
         """What `keep_certificate` kept, as (hub, DER)."""
         return self._db.execute("SELECT hub, der FROM certificate").fetchall()
 
+    def certificates_of(self, hub: str) -> list[bytes]:
+        """Those of one hub."""
+        rows = self._db.execute("SELECT der FROM certificate WHERE hub = ?", (hub,)).fetchall()
+        return [bytes(row[0]) for row in rows]
+
     def give_up(self, gap: Gap) -> None:
         """The hub does not keep these any more: they are waited for no longer, and stay visible as lost."""
         self.begin()
-        for first, last in list(self._missing(gap.lane, gap.last + 1)):
-            low, high = max(first, gap.first), min(last, gap.last)
-            if low <= high:
-                self._add_range(gap.lane, low, high, given_up=True)
+        self._write_ranges()
+        self._db.lock([gap.lane.hub])
+        missing = [
+            (max(first, gap.first), min(last, gap.last)) for first, last in self._missing(gap.lane, gap.last + 1)
+        ]
+        self._join({gap.lane: [(low, high) for low, high in missing if low <= high]}, is_given_up=1)
 
-    def _add_range(self, lane: Lane, first: int, last: int, *, given_up: bool) -> None:
-        """Keep ranges of one kind joined: of a lane that arrives in order there is one row."""
-        below = self._db.execute(
-            "SELECT first FROM range WHERE hub = ? AND epoch = ? AND lane = ? AND last = ? AND is_given_up = ?",
-            (*lane, first - 1, given_up),
-        ).fetchone()
-        above = self._db.execute(
-            "SELECT last FROM range WHERE hub = ? AND epoch = ? AND lane = ? AND first = ? AND is_given_up = ?",
-            (*lane, last + 1, given_up),
-        ).fetchone()
-        if above is not None:
-            self._db.execute(
-                "DELETE FROM range WHERE hub = ? AND epoch = ? AND lane = ? AND first = ?", (*lane, last + 1)
+    def lock(self, hubs: Iterable[str]) -> None:
+        """Until the transaction ends nobody else writes of these hubs. What arrived is entered before: see
+        BookDatabase.lock."""
+        self._db.lock(hubs)
+
+    def _write_ranges(self) -> None:
+        """What arrived since. At the end of a transaction, as others that enter for the same hub wait from here on."""
+        if self._arrived:
+            arrived = {lane: _runs(numbers) for lane, numbers in self._arrived.items()}
+            self._arrived = {}
+            self._db.lock({lane.hub for lane in arrived})
+            self._join(arrived, is_given_up=0)
+
+    def _join(self, runs: dict[Lane, list[tuple[int, int]]], *, is_given_up: int) -> None:
+        """Keep ranges of one kind joined: of a lane that arrives in order there is one row. What arrives though it was
+        given up is lost no longer."""
+        lanes = list(runs)
+        for at in range(0, len(lanes), _RUNS_AT_ONCE):
+            part = {lane: [_Range(*run, is_given_up) for run in runs[lane]] for lane in lanes[at : at + _RUNS_AT_ONCE]}
+            gone, kept = [], []
+            known = self._neighbours(part)
+            for lane, its_runs in part.items():
+                before = known.get(lane, set())
+                after = _joined(before, its_runs)
+                firsts = {row.first for row in after}
+                gone += [(*lane, row.first) for row in before if row.first not in firsts]
+                kept += [(*lane, *row) for row in after if row not in before]
+            if gone:
+                self._db.executemany("DELETE FROM range WHERE hub = ? AND epoch = ? AND lane = ? AND first = ?", gone)
+            self._db.executemany(
+                "INSERT INTO range VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hub, epoch, lane, first)"
+                " DO UPDATE SET last = excluded.last, is_given_up = excluded.is_given_up",
+                kept,
             )
-            last = above[0]
-        if below is not None:
-            first = below[0]
-        self._db.execute("INSERT OR REPLACE INTO range VALUES (?, ?, ?, ?, ?, ?)", (*lane, first, last, given_up))
+
+    def _neighbours(self, runs: dict[Lane, list[_Range]]) -> dict[Lane, set[_Range]]:
+        """The ranges that these runs touch or lie in."""
+        found: dict[Lane, set[_Range]] = {}
+        rows = [(*lane, *run[:2]) for lane, its_runs in runs.items() for run in its_runs]
+        for at in range(0, len(rows), _RUNS_AT_ONCE):
+            part = rows[at : at + _RUNS_AT_ONCE]
+            answer = self._db.execute(
+                f"WITH run (hub, epoch, lane, first, last) AS (VALUES {', '.join(['(?, ?, ?, ?, ?)'] * len(part))})"
+                " SELECT r.hub, r.epoch, r.lane, r.first, r.last, r.is_given_up FROM run JOIN range r"
+                " ON r.hub = run.hub AND r.epoch = run.epoch AND r.lane = run.lane"
+                " AND r.first <= run.last + 1 AND r.last >= run.first - 1",
+                [value for row in part for value in row],
+            )
+            for row in answer:
+                found.setdefault(Lane(*row[:3]), set()).add(_Range(*row[3:]))
+        return found
 
     def announce(self, lane: Lane, next_number: int) -> None:
         """A heartbeat says which number is next: what is below it exists."""
@@ -127,6 +185,7 @@ class Book:
 
     def lanes(self, hub: str = "") -> list[Lane]:
         """Every numbering that is known, or those of one hub; in order."""
+        self._write_ranges()
         where, values = (" WHERE hub = ?", (hub,)) if hub else ("", ())
         rows = self._db.execute("SELECT DISTINCT hub, epoch, lane FROM range" + where, values).fetchall()
         announced = (lane for lane in self._announced.lanes(hub) if self._announced.next_of(lane) > 1)
@@ -146,35 +205,57 @@ class Book:
 
     def gaps(self, hub: str = "") -> list[Gap]:
         """Everything that is missing now, of all hubs or one; a few are normal while messages are on their way."""
-        return [Gap(lane, first, last) for lane in self.lanes(hub) for first, last in self._missing(lane)]
+        self._write_ranges()
+        where, values = (" WHERE hub = ?", (hub,)) if hub else ("", ())
+        rows = self._db.execute(
+            f"SELECT hub, epoch, lane, min(first), max(last), count(*) FROM range{where} GROUP BY hub, epoch, lane",
+            values,
+        ).fetchall()
+        ends = {Lane(*row[:3]): row[4] if row[3] == 1 and row[5] == 1 else 0 for row in rows}
+        # Most lanes are one range from 1 on: only the others are looked at one by one.
+        suspect = {lane for lane, end in ends.items() if not end or self._announced.next_of(lane) > end + 1}
+        suspect |= {
+            lane for lane in self._announced.lanes(hub) if lane not in ends and self._announced.next_of(lane) > 1
+        }
+        return [Gap(lane, first, last) for lane in sorted(suspect) for first, last in self._missing(lane)]
 
     def lost(self) -> list[Gap]:
         """What was given up."""
-        rows = self._db.execute("SELECT hub, epoch, lane, first, last FROM range WHERE is_given_up ORDER BY 1, 2, 3, 4")
+        self._write_ranges()
+        rows = self._db.execute(
+            "SELECT hub, epoch, lane, first, last FROM range WHERE is_given_up = 1 ORDER BY 1, 2, 3, 4"
+        )
         return [Gap(Lane(*row[:3]), row[3], row[4]) for row in rows]
 
     def complete_to(self, lane: Lane) -> int:
         """Up to which number nothing is missing."""
+        self._write_ranges()
         first = next(self._missing(lane), None)
         if first is not None:
             return first[0] - 1
         row = self._db.execute("SELECT max(last) FROM range WHERE hub = ? AND epoch = ? AND lane = ?", lane).fetchone()
         return int(row[0] or 0)
 
-    def booked(self, hub: str) -> dict[str, list[int]]:
-        """The arguments of `booked` for a hub: for each lane the place up to which all of it is here. A gap in an old
-        epoch holds the place back, since what is booked covers all that came before it."""
-        places: dict[str, list[int]] = {}
-        for lane in self.lanes(hub):  # by epoch
-            if lane.lane in places and next(self._missing(Lane(hub, places[lane.lane][0], lane.lane)), None):
-                continue
-            upto = self.complete_to(lane)
-            if upto:
-                places[lane.lane] = [lane.epoch, upto]
-        return places
-
-    def hubs(self) -> list[str]:
-        return sorted({lane.hub for lane in self.lanes()})
+    def booked(self, hub: str = "") -> dict[str, dict[str, list[int]]]:
+        """The arguments of `booked` for each hub, or one: for each lane the place up to which all of it is here. A gap
+        in an old epoch holds the place back, since what is booked covers all that came before it."""
+        self._write_ranges()
+        where, values = (" WHERE hub = ?", (hub,)) if hub else ("", ())
+        rows = self._db.execute(
+            f"SELECT hub, epoch, lane, first, last FROM range{where} ORDER BY hub, lane, epoch, first", values
+        ).fetchall()
+        found: dict[str, dict[str, list[int]]] = {}
+        for (its_hub, lane), its_rows in groupby(rows, lambda row: (row[0], row[2])):
+            for epoch, ranges in groupby(its_rows, lambda row: row[1]):
+                upto, last = 0, 0
+                for row in ranges:
+                    last = row[4]
+                    upto = last if row[3] <= upto + 1 else upto
+                if upto:
+                    found.setdefault(its_hub, {})[lane] = [epoch, upto]
+                if upto < max(last, self._announced.next_of(Lane(its_hub, epoch, lane)) - 1):
+                    break
+        return found
 
     def count(self) -> int:
         """Messages in the book."""
@@ -183,7 +264,50 @@ class Book:
     def next_ctr(self, kid: str, least: int) -> int:
         """A counter for the operator's next command, above any before."""
         self.begin()
-        row = self._db.execute("SELECT ctr FROM counter WHERE kid = ?", (kid,)).fetchone()
-        ctr = max(least, (row[0] if row else 0) + 1)
-        self._db.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", (kid, ctr))
-        return ctr
+        row = self._db.execute(
+            "INSERT INTO counter VALUES (?, ?) ON CONFLICT (kid) DO UPDATE SET"
+            " ctr = CASE WHEN counter.ctr >= excluded.ctr THEN counter.ctr + 1 ELSE excluded.ctr END RETURNING ctr",
+            (kid, least),
+        ).fetchone()
+        return int(row[0])
+
+
+def _altered(key: tuple[str, int, str, int]) -> Altered:
+    hub, epoch, lane, number = key
+    return Altered(f"{hub} epoch {epoch} {lane} {number}: came again with other bytes")
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Numbers as inclusive ranges."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _joined(known: set[_Range], runs: list[_Range]) -> list[_Range]:
+    """What the ranges are once these runs are among them: a run comes before what was given up there."""
+    parts = list(runs)
+    for row in known:
+        if row.is_given_up and not runs[0].is_given_up:
+            low = row.first
+            for run in sorted(runs):
+                if run.last < low or run.first > row.last:
+                    continue
+                if run.first > low:
+                    parts.append(_Range(low, run.first - 1, 1))
+                low = run.last + 1
+            if low <= row.last:
+                parts.append(_Range(low, row.last, 1))
+        else:
+            parts.append(row)
+    found: list[_Range] = []
+    for part in sorted(parts):
+        if found and found[-1].is_given_up == part.is_given_up and found[-1].last + 1 >= part.first:
+            found[-1] = found[-1]._replace(last=max(found[-1].last, part.last))
+        else:
+            found.append(part)
+    return found

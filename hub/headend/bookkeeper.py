@@ -2,12 +2,14 @@
 clock; `hub/cli/headend_keep.py` drives it."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hub.headend.book import Book, Gap
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.inbox import Inbox, Received
-from hub.headend.ledger import Altered, Lane
+from hub.headend.intake import BookIntake
+from hub.headend.ledger import Lane
 from hub.wire.uplink.command import CTI_BYTES
 from hub.wire.uplink.receipt import FINAL
 
@@ -32,37 +34,33 @@ class Bookkeeper:
     def __init__(self, inbox: Inbox, book: Book, signer: CommandSigner, *, gap_after_s: float) -> None:
         self._inbox = inbox
         self.book = book
-        for hub, certificate in book.certificates():
-            inbox.trust(hub, certificate)
+        self._intake = BookIntake(inbox, book)
         self._signer = signer
         self._gap_after_s = gap_after_s
         self._gap_since: dict[Gap, float] = {}
         self._asked: dict[Gap, float] = {}
         self._questions: dict[bytes, Gap] = {}  # cti of a resend -> what it asked for
+        self.missing = 0  # numbers that were missing for so long when `questions` looked last
         self._told: dict[str, dict[str, list[int]]] = {}
 
     def take(self, topic: str, payload: bytes) -> Received:
         """One message. It is in the book once that was committed."""
-        received = self._inbox.receive(topic, payload)
-        if received.fault:
-            return received
-        if received.kind == "heartbeat":
-            if not self._inbox.knows(received.hub):  # nothing of it could be read: nothing is asked of it
-                return received
-            epoch = received.fields["epoch"]
-            for lane, number in received.fields["n"].items():
-                self.book.announce(Lane(received.hub, epoch, lane), number)
-        elif received.envelope is not None:
-            try:
-                received.is_new = self.book.enter(received.envelope, payload)
-            except Altered as error:
-                received.fault = str(error)
-                return received
-            if received.certificate:
-                self.book.keep_certificate(received.hub, received.certificate)
+        return self.take_all([(topic, payload)])[0]
+
+    def take_all(self, messages: Sequence[tuple[str, bytes]]) -> list[Received]:
+        """Some messages, in the order in which they came."""
+        taken = self._intake.take_all(messages)
+        for received in taken:
+            if received.fault:
+                continue
             if received.kind == "receipts":
                 self._heard_receipt(received)
-        return received
+            # Of a hub of whom nothing could be read nothing is asked.
+            elif received.kind == "heartbeat" and self._inbox.knows(received.hub):
+                epoch = received.fields["epoch"]
+                for lane, number in received.fields["n"].items():
+                    self.book.announce(Lane(received.hub, epoch, lane), number)
+        return taken
 
     def _heard_receipt(self, received: Received) -> None:
         if received.fields.get("status") not in FINAL:
@@ -75,6 +73,9 @@ class Bookkeeper:
         """`resend` for what has been missing for a while. `t`: UTC epoch seconds."""
         gaps = self.book.gaps()
         self._gap_since = {gap: self._gap_since.get(gap, now) for gap in gaps}
+        self.missing = sum(
+            gap.last - gap.first + 1 for gap, since in self._gap_since.items() if now - since >= self._gap_after_s
+        )
         found = []
         for gap, since in self._gap_since.items():
             if now - since < self._gap_after_s or now - self._asked.get(gap, float("-inf")) < _AGAIN_AFTER_S:
@@ -93,9 +94,8 @@ class Bookkeeper:
     def bookings(self, t: int) -> list[CommandToSend]:
         """`booked` for every hub of whom more is booked than it was told."""
         found = []
-        for hub in self.book.hubs():
-            places = self.book.booked(hub)
-            if places and places != self._told.get(hub):
+        for hub, places in self.book.booked().items():
+            if places != self._told.get(hub):
                 self._told[hub] = places
                 found.append(self._command(hub, "booked", dict(places), os.urandom(CTI_BYTES), t))
         return found

@@ -4,6 +4,7 @@ import queue
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ class BrokerConnection:
         self.deliveries: queue.Queue[BrokerDelivery] = queue.Queue(QUEUE_LIMIT) if deliveries is None else deliveries
         self.notices: queue.Queue[str] = queue.Queue()
         self._filters: list[tuple[str, int]] = []
+        self._unwanted: list[str] = []
         self.address = f"{host}:{port}"
         self._host, self._port = host, port
         # A named client keeps its session: what hubs send while the head-end is away is waiting when it comes back.
@@ -79,7 +81,10 @@ class BrokerConnection:
 
     def _on_connect(self, client: mqtt.Client, _user: object, _flags: object, reason: object, _props: object) -> None:
         if str(reason) == "Success":
-            client.subscribe(self._filters)
+            if self._unwanted:
+                client.unsubscribe(self._unwanted)
+            if self._filters:
+                client.subscribe(self._filters)
             self.notices.put("connected")
         else:
             self.notices.put(f"the broker answered: {reason}")
@@ -87,15 +92,19 @@ class BrokerConnection:
     def _on_disconnect(self, _c: object, _user: object, _flags: object, reason: object, _props: object) -> None:
         self.notices.put(f"disconnected: {reason}")
 
-    def start(self, filters: list[str]) -> None:
-        """Connect in the background and subscribe at QoS 1. Raises OSError when the files or the first try fail."""
+    def start(self, filters: list[str], unwanted: Sequence[str] = ()) -> None:
+        """Connect in the background and subscribe at QoS 1; to `unwanted` no longer, where the session did. Raises
+        OSError when the files or the first try fail."""
+        self._unwanted = list(unwanted)
         self._filters = [(topic_filter, 1) for topic_filter in filters]
         self._client.connect(self._host, self._port, keepalive=30)
         self._client.loop_start()
-        self._subscribed.wait(_SUBSCRIBE_S)
+        if filters:
+            self._subscribed.wait(_SUBSCRIBE_S)
 
-    def start_later(self, filters: list[str]) -> None:
+    def start_later(self, filters: list[str], unwanted: Sequence[str] = ()) -> None:
         """The same for a broker that need not be there yet: it is tried until it is."""
+        self._unwanted = list(unwanted)
         self._filters = [(topic_filter, 1) for topic_filter in filters]
         self._client.connect_async(self._host, self._port, keepalive=30)
         self._client.loop_start()

@@ -1,6 +1,7 @@
 """What a control point does with a hub's message: verify, book, decode. No I/O; `watch` and the tests feed it."""
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Inbox:
         self._has_ledger = has_ledger
         self._keys: dict[bytes, tuple[str, PublicKey]] = {}
         self._names: set[str] = set()
+        # Certificates (DER) of a hub, asked for where it seals with a key that is not known.
+        self.look_up: Callable[[str], Iterable[bytes]] = lambda _hub: ()
         for file in certificates:
             self._trust(x509.load_pem_x509_certificate(file.read_bytes()))
 
@@ -73,7 +76,10 @@ class Inbox:
         """Whether a certificate of this hub is known."""
         return hub in self._names
 
-    def _key_for(self, kid: bytes) -> PublicKey | None:
+    def _key_for(self, hub: str, kid: bytes) -> PublicKey | None:
+        if kid not in self._keys:
+            for certificate in self.look_up(hub):
+                self.trust(hub, certificate)
         known = self._keys.get(kid)
         return known[1] if known else None
 
@@ -108,7 +114,7 @@ class Inbox:
         return Received(hub, "heartbeat", fields=beat)
 
     def _sealed(self, hub: str, kind: str, payload: bytes) -> Received:
-        envelope = open_envelope(payload, self._key_for)
+        envelope = open_envelope(payload, lambda kid: self._key_for(hub, kid))
         if envelope.hub != hub or self._keys[envelope.kid][0] != hub or envelope.lane != kind:
             raise ValueError(f"sealed by {envelope.hub} for {envelope.lane}, but sent as {hub} {kind}")
         received = Received(hub, kind, envelope=envelope)

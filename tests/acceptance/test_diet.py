@@ -80,7 +80,7 @@ def test_a_hub_holds_what_it_needs(settled: Callable[[], Hub]) -> None:
     imported = set(re.findall(r"^import time: .*\| +(\S+)$", hub.log_file.read_text(), re.MULTILINE))
     assert {"hub.app.daemon", "bellows.zigbee.application", "paho.mqtt.client"} <= imported, "the log tells of imports"
     broken = [f"{name} ({why})" for name, why in NOT_THERE.items() if name in imported]
-    assert not broken, f"a running hub has imported {', '.join(broken)}; see hub/lean.py"
+    assert not broken, f"a running hub has imported {', '.join(broken)}; see drivers/lazy_imports.py"
     size = hub.status()["process"]["rss_bytes"]
     print(f"{size:,} bytes resident")
     if platform.machine() == "x86_64":

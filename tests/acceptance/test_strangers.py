@@ -42,13 +42,13 @@ def test_one_host_with_five_thousand_names(make_hub: Callable[..., Hub]) -> None
         "the flood to be read", lambda: "adapters-crowded" in hub.conditions() or hub.status()["han"]["known"] > 200
     )
     honest = UdpAdapter(hub.udp_port, "honest")
-    assert honest.connect() == 0 and honest.publish(1, b"5") == 0
+    assert honest.connect_again() == 0 and honest.publish(1, b"5") == 0
     events = [row["event"] for row in hub.ask("events", limit=10_000)]
     assert events.count("adapter.joined") <= 40
     hub.kill()
     hub.start()
     after = UdpAdapter(hub.udp_port, "later")
-    assert after.connect() == 0 and after.publish(1, b"5") == 0
+    assert after.connect_again() == 0 and after.publish(1, b"5") == 0
     assert hub.status()["han"]["known"] <= 260
     bad.close()
     honest.close()

@@ -1,6 +1,6 @@
 """How many readings a second the control point makes durable, and how far a limit has come after how long.
 
-`python -m tests.bench.control_point [--hubs N] [--pack-s S]`
+`python -m tests.bench.control_point [--hubs N] [--pack-s S] [--engine postgresql --workers 1 2]`
 
 First the writing alone: packs of many hubs, made before, through the control point with a commit each 500, beside the
 least that anybody has to do with them (verify each signature, decode each pack). Then a fleet on real TLS sessions: how
@@ -8,12 +8,16 @@ long it takes to open them, and how soon a limit for all has been obeyed by 95, 
 """
 
 import argparse
+import multiprocessing
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,7 +26,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from deploy.headend.control_point import ControlPoint
+from deploy.headend.intake import HeardMessage, PackIntake
 from deploy.local_broker import Broker
+from deploy.local_postgres import PostgresCluster
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import wait_for
 from hub.headend.connection import BrokerConnection
@@ -35,10 +41,12 @@ from hub.wire.uplink.receipt import decode_receipt
 _AT_ONCE = 500
 _START = 1_795_000_000
 _PACKS_EACH = 10
+_SPAWN = multiprocessing.get_context("spawn")
 
 
-def write(hubs: int, pack_s: float) -> dict[str, float]:
-    """Readings a second to COMMIT, and of verifying and decoding alone."""
+def write(hubs: int, pack_s: float, database: str = "", workers: int = 1) -> dict[str, float]:
+    """Readings a second to COMMIT by so many processes side by side, and of verifying and decoding alone by one.
+    `database`: `postgresql://...`, empty; else SQLite."""
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         certificates, messages = _packs(Path(folder), hubs, pack_s)
         inbox = Inbox([], has_ledger=False)
@@ -47,27 +55,61 @@ def write(hubs: int, pack_s: float) -> dict[str, float]:
         begun = time.process_time()
         readings = sum(len(inbox.receive(message.topic, message.payload).readings) for message in messages)
         least_s = time.process_time() - begun
-        point = ControlPoint(Path(folder) / "data", "op", FileSigner(ec.generate_private_key(ec.SECP256R1()), b""))
+        place: Path | str = database or Path(folder) / "data"
+        point = ControlPoint(place, "op", FileSigner(ec.generate_private_key(ec.SECP256R1()), b""))
         point.enrol(certificates.values(), "bench")
         point.commit()
-        begun, begun_cpu = time.monotonic(), time.process_time()
-        for at in range(0, len(messages), _AT_ONCE):
-            for message in messages[at : at + _AT_ONCE]:
-                received = point.take(message.topic, message.payload, _START * 1000)
-                assert not received.fault, received.fault
-            point.commit()
-        spent_s, cpu_s = time.monotonic() - begun, time.process_time() - begun_cpu
+        said = [HeardMessage(message.topic, message.payload) for message in messages]
+        # As a broker divides them: in turn.
+        results: multiprocessing.Queue[float] = _SPAWN.Queue()
+        barrier = _SPAWN.Barrier(workers + 1)
+        processes = [
+            _SPAWN.Process(target=_enter, args=(place, said[at::workers], barrier, results)) for at in range(workers)
+        ]
+        for process in processes:
+            process.start()
+        barrier.wait()
         begun = time.monotonic()
+        cpu_s = sum(results.get() for _ in processes)
+        spent_s = time.monotonic() - begun
+        for process in processes:
+            process.join()
+        begun = time.monotonic()
+        point.book.begin()
         while point.usage.settle_stale(_START * 1000):
             point.commit()
+            point.book.begin()
+        point.commit()
         settled_s = time.monotonic() - begun
-        point.close()  # what lies in the write-ahead log is in the file now
-        bytes_each = (Path(folder) / "data" / "headend.db").stat().st_size / readings
+        stored = point.book.count()
+        assert stored == len(messages) and not point.book.gaps(), f"{stored} of {len(messages)} are in the book"
+        bytes_each = _bytes_of(point, place) / readings
+        point.close()
     return {
         "packs": len(messages), "readings": readings, "per_s": readings / spent_s,
         "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s,
         "settled_s": settled_s, "bytes_each": bytes_each,
     }  # fmt: skip
+
+
+def _enter(place: Path | str, messages: list[HeardMessage], barrier: Any, results: Any) -> None:
+    """One process: all of them, with a commit each so many; its processor time."""
+    intake = PackIntake(place, 24_000)
+    barrier.wait()
+    begun = time.process_time()
+    for at in range(0, len(messages), _AT_ONCE):
+        for received in intake.take_all(messages[at : at + _AT_ONCE], _START * 1000):
+            assert not received.fault, received.fault
+        intake.commit()
+    results.put(time.process_time() - begun)
+    intake.close()
+
+
+def _bytes_of(point: ControlPoint, place: Path | str) -> int:
+    if isinstance(place, str):
+        return int(point.book.db.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+    point.book.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what lies in the write-ahead log is in the file now
+    return (place / "headend.db").stat().st_size
 
 
 def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], list[HubMessage]]:
@@ -152,17 +194,38 @@ def _reach(connection: BrokerConnection, hubs: int, key: ec.EllipticCurvePrivate
     }  # fmt: skip
 
 
+@contextmanager
+def _cluster(engine: str) -> Iterator[str]:
+    """A PostgreSQL of its own, on the disk; empty for SQLite."""
+    if engine == "sqlite":
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
+        Path(folder).chmod(0o711)
+        cluster = PostgresCluster(Path(folder) / "cluster").start()
+        try:
+            yield cluster.url
+        finally:
+            cluster.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.control_point")
     parser.add_argument("--hubs", type=int, default=200)
     parser.add_argument("--pack-s", type=float, default=300.0)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="how many processes write side by side")
     parser.add_argument("--reach", type=int, default=1000, help="sessions of the second part; 0: leave it out")
     arguments = parser.parse_args()
-    row = write(arguments.hubs, arguments.pack_s)
-    print(f"{row['packs']:,.0f} packs of {arguments.hubs} hubs, {arguments.pack_s:g} s each: to COMMIT"
-          f" {row['per_s']:,.0f} readings/s, {row['packs_per_s']:,.0f} packs/s;"
-          f" {row['ratio_to_least']:.2f} of verifying and decoding alone; half-hours in {row['settled_s']:.1f} s;"
-          f" {row['bytes_each']:.0f} B a reading, its evidence included")  # fmt: skip
+    for count in arguments.workers:
+        with _cluster(arguments.engine) as database:
+            row = write(arguments.hubs, arguments.pack_s, database, count)
+        print(f"{arguments.engine}, {count} side by side: {row['packs']:,.0f} packs of {arguments.hubs} hubs,"
+              f" {arguments.pack_s:g} s each, to COMMIT"
+              f" {row['per_s']:,.0f} readings/s, {row['packs_per_s']:,.0f} packs/s;"
+              f" {row['ratio_to_least']:.2f} of verifying and decoding alone (processor time here, the server's apart);"
+              f" half-hours in {row['settled_s']:.1f} s;"
+              f" {row['bytes_each']:.0f} B a reading, its evidence included")  # fmt: skip
     if arguments.reach:
         row = reach(arguments.reach)
         print(f"{row['hubs']:,} sessions open after {row['opened_s']:.1f} s;"

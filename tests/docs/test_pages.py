@@ -19,6 +19,7 @@ from hub.wire.uplink.event import EVENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _OF_OTHERS = {"LICENSE"}
+_WITH_INVENTED_PATHS = ("tests/test_names.py", "tests/test_skips.py", "tests/test_floors_guard.py")
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
     for path in sorted(ROOT.rglob("*.md"))
@@ -114,6 +115,20 @@ def test_every_file_that_is_named_is_there(name: str) -> None:
     }
     for file in re.findall(r"`([a-z_0-9]+\.py)`", DOCUMENTS[name]):
         assert file in known or file in FOREIGN, f"{name} names {file}"
+
+
+def test_every_file_that_code_names_is_there() -> None:
+    """In comments, docstrings and messages: a path from the root. What only begins or ends like one is none."""
+    path = re.compile(r"(?<![\w/.\-])(?:hub|drivers|store|tests|deploy|docs)/[\w/\-]+\.(?:py|md|sh|sql)\b")
+    missing = {
+        f"{file.relative_to(ROOT)} names {named}"
+        for folder in ("hub", "drivers", "store", "tests", "deploy")
+        for file in (ROOT / folder).rglob("*.py")
+        if file.relative_to(ROOT).as_posix() not in _WITH_INVENTED_PATHS
+        for named in path.findall(file.read_text("utf-8"))
+        if not (ROOT / named).exists()
+    }
+    assert not missing, missing
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))

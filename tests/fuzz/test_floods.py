@@ -49,7 +49,7 @@ def test_memory_is_bounded_and_newcomers_are_let_in(hub: Hub, flood: dict[str, o
     before = hub.status()["process"]["rss_bytes"]
     assert send(flood, "127.0.1.9", hub.udp_port, _FOR_S) > 0
     honest = UdpAdapter(hub.udp_port, "honest")
-    wait_for("an honest adapter to be let in", lambda: honest.connect() == 0)
+    wait_for("an honest adapter to be let in", lambda: honest.connect_again() == 0)
     assert honest.publish(1, b"5") == 0
     honest.close()
     status = hub.status()

@@ -7,6 +7,7 @@ beforehand. On a machine that cannot have a tool: METERHUB_ANY_SKIP=1 in the env
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -33,6 +34,14 @@ FACTS: dict[str, Callable[[], bool]] = {
     "no loop device": cache(_no_loop_device),
     "no shared cases": lambda: not (ROOT.parent / "shared" / "cases").is_dir(),
     "not x86-64 with Python 3.11": lambda: platform.machine() != "x86_64" or sys.version_info[:2] != (3, 11),
+    "no PostgreSQL": lambda: not (list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")),
+    "no VictoriaMetrics": lambda: shutil.which("victoria-metrics") is None,
+    "not all engines of the fleet": lambda: (
+        not all(
+            shutil.which(name)
+            for name in ("prometheus", "promtool", "amtool", "prometheus-alertmanager", "haproxy", "victoria-metrics")
+        )
+    ),
     "no chrony": lambda: not Path("/usr/sbin/chronyd").exists(),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
 }

@@ -39,6 +39,22 @@ class UdpAdapter:
         self.send(0x04, struct.pack(">BBH", 0x04 if clean else 0, 1, duration_s) + self.client_id.encode())
         return self.expect(0x05)[0]
 
+    def connect_again(self, tries: int = 6) -> int:
+        """The same where datagrams may be lost, in a socket's full buffer for one: sent again until there is an answer
+        (MQTT-SN 1.2, section 6.13). Raises TimeoutError."""
+        for _ in range(tries):
+            try:
+                code = self.connect()
+                break
+            except TimeoutError:
+                continue
+        else:
+            raise TimeoutError(f"{tries} times no answer to CONNECT")
+        self.send(0x16, b"")  # PINGREQ: what comes before its answer is to a CONNECT that was only late
+        while self.receive()[0] != 0x17:
+            continue
+        return code
+
     def publish(
         self,
         topic_id: int,

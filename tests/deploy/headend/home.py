@@ -20,10 +20,11 @@ START = 1_790_000_000  # UTC epoch seconds
 
 
 class Fleet:
-    """`drops(message)` true: the line loses it."""
+    """`place`: where the book is, else a folder. `drops(message)` true: the line loses it."""
 
-    def __init__(self, folder: Path, names: list[str], **policy: Any) -> None:
+    def __init__(self, folder: Path, names: list[str], place: Path | str = "", **policy: Any) -> None:
         self.folder, self.t = folder, float(START)
+        self.place = place or folder / "headend"
         key = ec.generate_private_key(ec.SECP256R1())
         operators = parse_operators(operator_entry("op", key.public_key(), ["limit", "read", "admin", "price"], "Test"))
         self.signer = FileSigner(key, b"")
@@ -44,7 +45,7 @@ class Fleet:
 
     def open(self) -> None:
         """The control point starts, or starts again on what it had."""
-        self.point = ControlPoint(self.folder / "headend", "op", self.signer, **self.policy)
+        self.point = ControlPoint(self.place, "op", self.signer, **self.policy)
         self.point.enrol(self.certificates.values(), "test")
         self.point.commit()
 

@@ -14,8 +14,8 @@ NAMES = ["SIM-1", "SIM-2", "SIM-3"]
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, NAMES, second_person_above=100)
+def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, NAMES, place, second_person_above=100)
     fleet.start()
     yield fleet
     fleet.close()
@@ -24,7 +24,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def test_what_hubs_say_is_in_the_book_and_the_registry_knows_them(fleet: Fleet) -> None:
     fleet.run(130)
     assert not [received.fault for received in fleet.received if received.fault]
-    figures = overview(reader(fleet.folder / "headend"))
+    figures = overview(reader(fleet.place))
     assert figures["hubs"] == figures["online"] == 3 and figures["faults"] == 0
     assert figures["readings"] >= 3 * 2 * 8
     assert fleet.point.book.gaps() == []
@@ -84,7 +84,7 @@ def test_a_receipt_that_comes_late_by_resend_still_counts(fleet: Fleet) -> None:
     assert fleet.answers(order_id) == {"SIM-1": "sent"}
     fleet.run(300)
     assert fleet.answers(order_id) == {"SIM-1": "completed"}
-    assert broken_chains(reader(fleet.folder / "headend")) == []
+    assert broken_chains(reader(fleet.place)) == []
 
 
 def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
@@ -102,8 +102,8 @@ def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
     assert rows[0] == ("refused", "replayed") and [row[0] for row in rows[1:]] == ["accepted", "applied", "completed"]
 
 
-def test_many_hubs_need_a_second_person(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, NAMES, second_person_above=2)
+def test_many_hubs_need_a_second_person(tmp_path: Path, place: Path | str) -> None:
+    fleet = Fleet(tmp_path, NAMES, place, second_person_above=2)
     fleet.start()
     alone = fleet.give("limit", {"watts": 500, "duration": 60}, {"hub": "SIM-1"})
     assert fleet.answers(alone) == {"SIM-1": "applied"}
@@ -141,7 +141,7 @@ def test_a_chain_with_a_link_that_was_rewritten_is_seen(fleet: Fleet) -> None:
     fleet.give("limit", {"watts": 500, "duration": 60}, {"hub": "SIM-1"})
     fleet.hubs["SIM-1"]._prev = bytes(32)  # a hub that denies what it said before
     fleet.run(90)
-    assert [(hub, i) for hub, _, i in broken_chains(reader(fleet.folder / "headend"))] == [("SIM-1", 3)]
+    assert [(hub, i) for hub, _, i in broken_chains(reader(fleet.place))] == [("SIM-1", 3)]
 
 
 def test_hubs_are_told_what_is_booked(fleet: Fleet) -> None:
@@ -158,7 +158,7 @@ def test_strangers_and_liars_are_counted_and_change_nothing(fleet: Fleet) -> Non
     fleet.hear([pack._replace(topic="meters/nobody/state", payload=b'{"state":"online"}')])
     fleet.hear([pack._replace(topic="meters/SIM-3/state", payload=b'{"state":"on fire","epoch":-1}')])
     fleet.hear([pack._replace(topic="meters/SIM-3/state", payload=b"[")])
-    db = reader(fleet.folder / "headend")
+    db = reader(fleet.place)
     rows = {row["hub"]: (row["state"], row["faults"]) for row in db.execute("SELECT * FROM hub")}
     assert rows == {"SIM-1": ("online", 1), "SIM-2": ("online", 1), "SIM-3": ("online", 1)}
 
@@ -177,7 +177,7 @@ def test_a_household_is_forgotten_on_its_request_and_the_book_stays_whole(fleet:
     fleet.point.book.begin()
     gone = fleet.point.usage.erase("SIM-1")
     fleet.point.commit()
-    db = reader(fleet.folder / "headend")
+    db = reader(fleet.place)
     assert gone > 100
     assert db.execute("SELECT count(*) FROM series WHERE hub = 'SIM-1'").fetchone()[0] == 0
     assert db.execute("SELECT count(*) FROM interval JOIN series ON series = id WHERE hub = 'SIM-2'").fetchone()[0] > 0
@@ -191,22 +191,22 @@ def test_a_household_is_forgotten_on_its_request_and_the_book_stays_whole(fleet:
 
 def test_what_was_not_committed_is_as_if_it_had_not_come(fleet: Fleet) -> None:
     fleet.run(61)
-    before = overview(reader(fleet.folder / "headend"))
+    before = overview(reader(fleet.place))
     pack = _until(fleet, "SIM-1", "readings")[0]
     fleet.point.take(pack.topic, pack.payload, int(fleet.t * 1000))
     fleet.point.undo()
-    assert overview(reader(fleet.folder / "headend")) == before
+    assert overview(reader(fleet.place)) == before
     fleet.hear([pack])
     assert fleet.received[-1].is_new and not fleet.received[-1].fault
 
 
-def test_a_broker_that_comes_back_misleads_nobody(tmp_path: Path) -> None:
+def test_a_broker_that_comes_back_misleads_nobody(tmp_path: Path, place: Path | str) -> None:
     """It has the retained word and the will of a session that its hub has left long ago."""
-    fleet = Fleet(tmp_path, ["SIM-0"])
+    fleet = Fleet(tmp_path, ["SIM-0"], place)
     hub = fleet.hubs["SIM-0"]
 
     def known() -> tuple[str, str]:
-        with closing(reader(tmp_path / "headend")) as db:
+        with closing(reader(place)) as db:
             state, broker = db.execute("SELECT state, broker FROM hub").fetchone()
         return state, broker
 

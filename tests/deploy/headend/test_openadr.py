@@ -100,7 +100,7 @@ def test_any_json_is_an_event_or_refused_in_words(field: str, value: Any) -> Non
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"])
     fleet.start()
     yield fleet
@@ -111,7 +111,7 @@ def test_an_event_is_called_reported_and_ended(fleet: Fleet) -> None:
     fleet.point.book.begin()
     stored, sends = fleet.point.openadr.call(event(intervalPeriod={"duration": "PT1H"}), "desk", START)
     fleet.carry(sends)
-    db = reader(fleet.folder / "headend")
+    db = reader(fleet.place)
     assert events_of(db) == [stored] and stored["objectType"] == "EVENT"
     reports = reports_of(db, stored["id"])
     assert [report["clientName"] for report in reports] == ["SIM-1", "SIM-2"]

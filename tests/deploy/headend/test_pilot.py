@@ -1,10 +1,14 @@
 """`make headend`, its story, short: on mosquitto and on the embedded broker."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from deploy.local_postgres import postgres_programs
+from tests.harness.folders import folder_until_exit
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,12 +29,26 @@ def test_the_story_ends_well_and_leaves_nothing(tmp_path: Path, broker: list[str
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fleet_outlives_the_death_of_a_broker(tmp_path: Path) -> None:
+@pytest.fixture
+def reachable() -> Path:
+    """A folder that every user gets to: root's PostgreSQL is somebody else's."""
+    folder = folder_until_exit("mh-fleet-")
+    folder.chmod(0o711)
+    return folder
+
+
+def test_a_fleet_outlives_the_death_of_a_broker(reachable: Path) -> None:
     words = [sys.executable, "-m", "deploy.headend.fleet", "--hubs", "9", "--once"]
-    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
+    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(reachable), "PATH": "/usr/bin:/bin:/usr/sbin"},
                           capture_output=True, text=True, timeout=400, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("10 of 10 hubs kept it to its end") == 2, "before and during the outage"
+    for program, said in (
+        ("haproxy", "one address for hubs"), ("victoria-metrics", "each reading once"), ("prometheus", "alert rules"),
+        ("prometheus-alertmanager", "tells whom it concerns"),
+    ):  # fmt: skip
+        assert (said in done.stdout) == bool(shutil.which(program)), "what is installed is started"
+    assert ("packs taken by worker-1" in done.stdout) == (postgres_programs() is not None)
     for name, value in (("missing", "0"), ("given up by hubs", "0"), ("believed to be where they are", "10 of 10")):
         assert f"  {name:30} {value}\n" in done.stdout
-    assert not list(tmp_path.iterdir())
+    assert not list(reachable.iterdir())

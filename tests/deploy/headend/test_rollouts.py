@@ -16,8 +16,8 @@ ARGS = {"set": {"hub.groups": ["north"]}}
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, NAMES)
+def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, NAMES, place)
     fleet.start()
     yield fleet
     fleet.close()
@@ -32,7 +32,7 @@ def begin(fleet: Fleet, **rule: Any) -> str:
 
 
 def shown(fleet: Fleet) -> dict[str, Any]:
-    return rollouts_of(reader(fleet.folder / "headend"))[0]
+    return rollouts_of(reader(fleet.place))[0]
 
 
 def test_it_goes_wave_by_wave_to_the_end(fleet: Fleet) -> None:

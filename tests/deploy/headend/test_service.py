@@ -19,6 +19,7 @@ from deploy.fleet.swarm import Swarm, make_session
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
 from deploy.local_broker import Broker
+from deploy.local_postgres import PostgresCluster
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 from hub.wire.keys.operators import operator_entry, parse_operators
@@ -29,9 +30,9 @@ ROLES = {"desk": ["fleet", "usage", "control", "admin"], "second": ["fleet", "ap
 
 
 class Site:
-    """Everything of a small utility."""
+    """Everything of a small utility. `database`: a line of the configuration."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
         self.folder = folder
         pki = folder / "pki"
         authority = DevelopmentAuthority(pki)
@@ -56,7 +57,7 @@ class Site:
         self.port = free_port()
         self.config = folder / "headend.toml"
         self.config.write_text(
-            f'[service]\ndata_dir = "{folder}/data"\nlisten = "127.0.0.1:{self.port}"\n'
+            f'[service]\ndata_dir = "{folder}/data"\nlisten = "127.0.0.1:{self.port}"\n{database}'
             f'[broker]\nhost = "localhost"\nport = {self.broker.port}\nca_file = "{pki}/ca.pem"\n'
             f'cert_file = "{pki}/headend.pem"\nkey_file = "{pki}/headend.key"\n'
             f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
@@ -101,18 +102,28 @@ class Site:
     def version(self, desk: httpx.Client) -> str:
         return str(desk.get("/v1/hubs/SIM-0").json()["version"])
 
-    def stop(self) -> None:
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+
+    def end_swarm(self) -> None:
         self.swarm.is_ending = True
         self._thread.join()
+
+    def stop(self) -> None:
+        self.end_swarm()
         assert self.process is not None
         self.process.terminate()
         assert self.process.wait(20) == 0, (self.folder / "service.log").read_text()
         self.broker.stop()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    database = ""
+    if request.param == "postgresql":
+        cluster: PostgresCluster = request.getfixturevalue("cluster")
+        database = f'database = "{cluster.make_database("site")}"\n'
+    site = Site(tmp_path_factory.mktemp("site"), database)
     try:
         yield site
     finally:
@@ -345,6 +356,8 @@ def test_a_token_ends() -> None:
         (("port = ", 'hosts = ["a"] # '), r"broker.hosts: expected a list of HOST:PORT"),
         (("port = ", 'hosts = ["a:8883"] # '), "broker: expected either host, or hosts"),
         (("data_dir = ", "#"), "service.data_dir: is missing"),
+        (("data_dir = ", 'database = "x.db"\ndata_dir = '), "service.database: expected postgresql://"),
+        (("[policy]", '[columns]\nurl = "x"\n[policy]'), "columns.url: expected http"),
         (("listen = ", "listen = 8080 #"), "service.listen: expected HOST:PORT"),
         (('kid = "op"', "kid = 5"), "operator.kid: expected a text of"),
         (("roles = [", 'roles = ["king", '), "roles: expected some of"),
@@ -358,7 +371,8 @@ def test_a_wrong_configuration_is_one_clear_line(
     tmp_path: Path, site: Site, change: tuple[str, str], said: str
 ) -> None:
     file = tmp_path / "headend.toml"
-    file.write_text(site.config.read_text().replace(*change))
+    lines = site.config.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("database")).replace(*change))
     with pytest.raises(BadConfig, match=said):
         load(file)
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from deploy.headend.control_point import book_in
 from deploy.headend.intervals import MEASURED, STEP_S, SUBSTITUTED, SUSPECT, day_of
 from deploy.headend.usage import HouseholdUsage, intervals_of, readings_of, to_mwh
 from hub.headend.book import Book
@@ -19,9 +20,11 @@ START = 1_800_000_000 // STEP_S * STEP_S
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    book = Book(tmp_path / "headend.db")
-    book.db.executescript((files("deploy.headend") / "schema.sql").read_text())
+def book(place: Path | str) -> Iterator[Book]:
+    if isinstance(place, Path):
+        place.mkdir()
+    book = Book(book_in(place))
+    book.db.make((files("deploy.headend") / "schema.sql").read_text())
     yield book
     book.close()
 

@@ -1,0 +1,76 @@
+"""A worker: takes packs beside others, each pack once by one of them, and makes half-hours. Any number of processes, on
+any number of machines, with one PostgreSQL.
+
+The brokers divide packs among the sessions that share a subscription (`$share`). A worker's session waits for it: what
+the broker gave to one that died it gives again when that is back, and hubs are asked for what is missing meanwhile."""
+
+import logging
+import threading
+import time
+
+from deploy.headend.brokers import Brokers
+from deploy.headend.config import HeadendConfig
+from deploy.headend.intake import PACK_LANES, WORKER_COUNTS, PackIntake
+from deploy.headend.taking import Taker
+from hub.headend.database import FAILURES
+from hub.wire.printable import why
+
+_LOG = logging.getLogger("headend")
+SHARED = tuple(f"$share/ingest/meters/+/{lane}" for lane in PACK_LANES)
+_BEAT_S = 2.0
+_PAUSE_S = 1.0
+_DRAINED_S = 1.0
+
+
+class PackWorker:
+    """`name`: of its session at the brokers, the same each time it starts. Raises OSError where the database or every
+    broker is away."""
+
+    def __init__(self, config: HeadendConfig, name: str) -> None:
+        self._name = name
+        self._counts = dict.fromkeys(WORKER_COUNTS, 0)
+        self._intake = PackIntake(config.place, config.max_power_w, has_columns=bool(config.columns_url))
+        self._brokers = Brokers(config, f"{config.client_id}-{name}")
+        self._taker = Taker(self._brokers.deliveries, self._intake, self._counts, lambda _received: None)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Until it is told to stop. Its session stays, and what it holds."""
+        self._brokers.start(list(SHARED))
+        _LOG.info("worker %s takes packs", self._name)
+        beat_at = 0.0
+        while not stopping.is_set():
+            try:
+                self._taker.take()
+                if time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + _BEAT_S
+                    self._beat()
+            except FAILURES as error:
+                # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
+                self._counts["failed"] += 1
+                _LOG.error("not written, and not acknowledged: %s", why(error))
+                self._intake.undo()
+                stopping.wait(_PAUSE_S)
+        self._end()
+
+    def _beat(self) -> None:
+        t_ms = int(time.time() * 1000)
+        self._intake.book.begin()
+        self._intake.usage.settle_stale(t_ms)
+        self._intake.note_worker(self._name, t_ms, self._counts)
+        self._intake.commit()
+
+    def leave(self) -> None:
+        """For good: the brokers give it no more, what they had given is taken, and it is known no longer. Raises one of
+        FAILURES."""
+        self._brokers.start([], SHARED)
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < _DRAINED_S:
+            if self._taker.take():
+                quiet_since = time.monotonic()
+        self._intake.forget_worker(self._name)
+        self._intake.commit()
+        self._end()
+
+    def _end(self) -> None:
+        self._brokers.stop()
+        self._intake.close()
