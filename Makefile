@@ -72,8 +72,8 @@ headend: setup    ## the control point as a service, its console, a pilot's hubs
 setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus)
 	@deploy/setup.sh fleet
 
-fleet: setup-fleet ## the control point over three brokers with its engines, a fleet, and a broker that dies; HUBS=30 ONCE=1
-	@$(PY) -m deploy.headend.fleet $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+fleet: setup-fleet ## the control point over three brokers with its engines, a fleet, and a broker that dies; HUBS=30 ONCE=1 ENGINE=nats
+	@$(PY) -m deploy.headend.fleet$(if $(ENGINE),_$(ENGINE)) $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 mutants: setup    ## a score a room: which small changes of the code its tests notice; EACH=30 SEED=1 ROOM=core/gateway
 	@test -x $(MUTANTS)/bin/python || { python3 -m venv $(MUTANTS) && $(MUTANTS)/bin/pip -q install cosmic-ray==8.7.0; }

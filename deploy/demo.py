@@ -8,7 +8,6 @@ the receipts that prove it are verified. Ctrl-C ends it all.
 
 import argparse
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.faulty_proxy import Proxy
 from deploy.janitor import Janitor, end_groups
 from deploy.local_broker import MOSQUITTO, Broker
+from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
 from deploy.screen import Screen
 from deploy.waiting import free_port
@@ -65,12 +65,6 @@ HOME = {
         {"kind": "plug", "ieee": "00:0d:6f:00:00:00:00:01", "name": "Kettle", "appliance": "kettle"},
     ],
 }  # fmt: skip
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """This process gets the signal when the one that started it is gone (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 class DemoFailed(Exception):

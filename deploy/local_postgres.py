@@ -1,5 +1,6 @@
 """A PostgreSQL of one's own: a cluster in a folder, on a free port of the loopback, to be killed and started again."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from deploy.parent import end_with_parent
 from deploy.waiting import free_port, wait_for
 
 _PROGRAMS = ("postgres", "initdb", "pg_isready", "createdb")
@@ -70,12 +72,12 @@ class PostgresCluster:
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
         ]  # fmt: skip
 
-    def start(self, **options: Any) -> "PostgresCluster":
-        """`options`: of subprocess.Popen. A database `meterhub` is there once it returns."""
+    def start(self) -> "PostgresCluster":
+        """A database `meterhub` is there once it returns. It ends with this process."""
         with (self._folder / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.words, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, **self._as_whom, **options,
+                start_new_session=True, preexec_fn=end_with_parent, **self._as_whom,
             )  # fmt: skip
         try:
             wait_for("PostgreSQL to listen", self._is_ready)
@@ -106,10 +108,16 @@ class PostgresCluster:
 
     def kill(self) -> None:
         """As a machine that dies: what was committed is there when it starts again."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+        if self.process is None:
+            return
+        # Each of its backends is a session of its own, and holds the shared memory until it is gone.
+        family = [self.process.pid, *_children_of(self.process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+        wait_for("its backends to be gone", lambda: not any(_is_running(pid) for pid in family))
 
     def stop(self) -> None:
         """In good order and at once."""
@@ -117,3 +125,20 @@ class PostgresCluster:
             self.process.send_signal(signal.SIGINT)
             self.process.wait()
             self.process = None
+
+
+def _stat_of(pid: int) -> list[str]:
+    """State, parent and so on (proc(5), /proc/PID/stat); empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _children_of(pid: int) -> list[int]:
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [child for child in pids if _stat_of(child)[1:2] == [str(pid)]]
+
+
+def _is_running(pid: int) -> bool:
+    return _stat_of(pid)[:1] not in ([], ["Z"])

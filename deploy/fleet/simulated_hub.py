@@ -91,6 +91,13 @@ class SimulatedHub:
         """The first words of a session."""
         return [self.state("online", t), self._event("uplink.up", {"host": "simulated", "protocol": "3.1.1"}, t)]
 
+    def renewed(self, signer: Signer, certificate: bytes, not_after: str, t: float) -> list[HubMessage]:
+        """A new key in place of the present one, said by both (design 3.3). `certificate`: DER."""
+        fields = {"not_after": not_after, "x5c": [certificate]}
+        said = [self._event("certificate.renewed", fields, t)]
+        self._signer = signer
+        return [*said, self._event("certificate.renewed", fields, t)]
+
     def due(self, t: float) -> list[HubMessage]:
         """What has to be said by now."""
         found = []

@@ -16,13 +16,13 @@ import ssl
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import paho.mqtt.client as mqtt
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
@@ -42,6 +42,7 @@ class SwarmSession:
     def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, addresses: Sequence[tuple[str, int]]) -> None:
         self.hub = hub
         self.watches: Watching = _Nobody()
+        self._context = context
         self._addresses = addresses
         self._at = zlib.crc32(hub.hub.encode()) % len(addresses)
         client = self._client = mqtt.Client(CallbackAPIVersion.VERSION2, hub.hub, clean_session=False)
@@ -88,9 +89,21 @@ class SwarmSession:
 
     def close(self) -> None:
         self._publish([self.hub.state("offline", time.time())])
+        self.close_line()
+
+    def close_line(self) -> None:
         self.serve(readable=False)
         self._client.disconnect()
         self.serve(readable=False)
+
+    def renew(self, cert_file: Path) -> None:
+        """A new certificate, its key beside it: told to the control point, shown at the next connect, soon."""
+        certificate, signer = _identity(cert_file)
+        until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
+        self._publish(self.hub.renewed(signer, certificate.public_bytes(Encoding.DER), until, time.time()))
+        self._at = (self._at - 1) % len(self._addresses)  # it comes back to this broker, where its session waits
+        self.close_line()
 
     def _publish(self, messages: list[HubMessage]) -> None:
         for message in messages:
@@ -159,6 +172,7 @@ class Swarm:
         self._looks: list[tuple[float, int]] = []  # (UTC epoch seconds, which): a heap
         self._look_at = [math.inf] * len(sessions)  # what of the heap counts
         self.is_ending = False
+        self.each_round: Callable[[], None] = lambda: None  # called by the loop, some fifty times a second
         for session in sessions:
             session.watches = self
 
@@ -171,6 +185,7 @@ class Swarm:
                 open_at = now + self._pause_s
                 self._open(heapq.heappop(self._to_open)[1], now)
             self._look(time.time())
+            self.each_round()
             for key, mask in self._selector.select(0.005 if self._to_open else 0.02):
                 key.data.serve(readable=bool(mask & selectors.EVENT_READ))
         for session in self.sessions:
@@ -227,18 +242,22 @@ def make_session(
     ca_file: Path, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
 ) -> SwarmSession:
     """A hub by its certificate; the key lies beside it."""
-    certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
-    key_file = cert_file.with_suffix(".key")
-    key = load_pem_private_key(key_file.read_bytes(), None)
-    signer = FileSigner(key, kid_of(certificate))  # type: ignore[arg-type]
+    certificate, signer = _identity(cert_file)
     hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
     context = ssl.create_default_context(cafile=str(ca_file))
-    context.load_cert_chain(cert_file, key_file)
+    context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
     return SwarmSession(hub, context, addresses)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.fleet.swarm", description=__doc__)
+def _identity(cert_file: Path) -> tuple[x509.Certificate, FileSigner]:
+    certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+    key = load_pem_private_key(cert_file.with_suffix(".key").read_bytes(), None)
+    return certificate, FileSigner(key, kid_of(certificate))  # type: ignore[arg-type]
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The command line of a swarm."""
+    parser = argparse.ArgumentParser(prog=f"python -m deploy.fleet.{name}", description=about)
     parser.add_argument("--ca", type=Path, required=True, metavar="FILE", help="whom the broker's certificate is from")
     parser.add_argument("--hubs", type=Path, required=True, metavar="DIR", help="the hubs' certificates and keys")
     parser.add_argument("--operators", type=Path, required=True, help="operators.toml: whom the hubs obey")
@@ -246,13 +265,21 @@ def main() -> int:
     parser.add_argument("--interval-s", type=float, default=10.0, help="between readings (default: %(default)s)")
     parser.add_argument("--pack-s", type=float, default=60.0, help="between packs (default: %(default)s)")
     parser.add_argument("--a-second", type=float, default=50.0, help="sessions opened (default: %(default)s)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def swarm_of(arguments: argparse.Namespace) -> Swarm:
+    """What the command line asks for."""
     operators = parse_operators(arguments.operators.read_text())
     addresses = [(host, int(port)) for host, _, port in (text.rpartition(":") for text in arguments.brokers)]
     pace = {"interval_s": arguments.interval_s, "pack_s": arguments.pack_s}
     certificates = sorted(arguments.hubs.glob("*.pem"))
     sessions = [make_session(arguments.ca, file, operators, addresses, **pace) for file in certificates]
-    swarm = Swarm(sessions, arguments.a_second)
+    return Swarm(sessions, arguments.a_second)
+
+
+def live(swarm: Swarm) -> int:
+    """Until SIGTERM or Ctrl-C; the exit status."""
 
     def end(*_: object) -> None:
         swarm.is_ending = True
@@ -262,6 +289,10 @@ def main() -> int:
     print("ready", flush=True)
     swarm.run()
     return 0
+
+
+def main() -> int:
+    return live(swarm_of(parser_of("swarm", __doc__).parse_args()))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python -m deploy.headend serve headend.toml   run it
 python -m deploy.headend worker headend.toml NAME  take packs beside it (workers = N starts N by themselves)
 python -m deploy.headend check headend.toml   only look whether the file can be used
+python -m deploy.headend broker-files headend.toml   what brokers read of authorities, before the first start
 python -m deploy.headend secret               a secret for a new client of the API, and what headend.toml needs of it
 python -m deploy.headend openapi              the API's description, as JSON
 """
@@ -21,24 +22,38 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from deploy.headend.access import new_secret
+from deploy.headend.authorities import Authorities
 from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
 from deploy.headend.worker import PackWorker
+from drivers.pkcs11_token import load_key, read_public_key
 from hub.headend.database import FAILURES
+from hub.wire.keys.pkcs11 import HardwareError, uri_of
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from deploy.headend.crl import BrokerFiles
+    from deploy.headend.est import EnrolmentServer
+    from deploy.headend.openadr_notices import Webhooks
+
 _FINE, _PROBLEM, _USAGE = 0, 1, 2
+_ASK_S = 30.0
 
 
 def operator_signer(file: Path) -> FileSigner:
-    """The operator's key. Raises BadConfig."""
+    """The operator's key: of a PEM file, or in a token (a PEM file that names it, or a `pkcs11:` URI). Raises
+    BadConfig."""
     try:
+        uri = uri_of(file)
+        if uri is not None:
+            return FileSigner(load_key(uri, read_public_key(uri)), b"")
         key = load_pem_private_key(file.read_bytes(), None)
+    except HardwareError as error:
+        raise BadConfig(f"the operator's key: {why(error)}") from None
     except (OSError, ValueError, TypeError) as error:
         raise BadConfig(f"{file}: {why(error)}") from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
@@ -59,6 +74,12 @@ def serve(config: HeadendConfig) -> int:
     except (*FAILURES, ValueError) as error:
         print(f"headend: {why(error)}", file=sys.stderr)
         return _PROBLEM
+    try:
+        beside: list[Any] = [*start_authority(config, service), *start_webhooks(config, service)]
+    except (OSError, BadConfig) as error:
+        print(f"headend: {why(error)}", file=sys.stderr)
+        service.stop()
+        return _PROBLEM
     # uvicorn ends in good order and then lets the signal do what it would have done without it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -69,7 +90,67 @@ def serve(config: HeadendConfig) -> int:
         )  # fmt: skip
         asyncio.run(_run(uvicorn.Server(how), live))
     finally:
+        for each in beside:
+            each.stop()
         service.stop()
+    return _FINE
+
+
+def start_authority(config: HeadendConfig, service: Service) -> "list[BrokerFiles | EnrolmentServer]":
+    """What certifies hubs and tells brokers of it, where there is an authority. Raises BadConfig, OSError."""
+    if config.authority is None:
+        return []
+    from deploy.headend.crl import BrokerFiles
+    from deploy.headend.est import Enrolment, EnrolmentServer
+
+    def ask(do: Any) -> Any:
+        return service.ask(do).result(_ASK_S)
+
+    authorities = Authorities(config.authority)
+    started: list[BrokerFiles | EnrolmentServer] = [BrokerFiles(config.authority, authorities, ask, service.counts)]
+    if config.authority.est is not None:
+        enrolment = Enrolment(authorities, ask, service.counts)
+        bundle_file = config.data_dir / "believed.pem"
+        server = EnrolmentServer(*config.authority.est, authorities, bundle_file, enrolment)
+        server.start()
+        started.append(server)
+    started[0].start()
+    return started
+
+
+def start_webhooks(config: HeadendConfig, service: Service) -> "list[Webhooks]":
+    """What tells OpenADR's subscribers, where the configuration lets there be some. Raises OSError."""
+    if not config.callback_hosts:
+        return []
+    from deploy.headend.openadr_notices import Webhooks
+
+    webhooks = Webhooks(config.callback_ca_file, lambda do: service.ask(do).result(_ASK_S), service.counts)
+    webhooks.start()
+    return [webhooks]
+
+
+def write_broker_files(config: HeadendConfig) -> int:
+    """While the service does not run: a broker wants its files before the service wants its broker."""
+    from deploy.headend.control_point import ControlPoint
+    from deploy.headend.crl import BrokerFiles
+
+    if config.authority is None:
+        print("headend: [authority] is missing", file=sys.stderr)
+        return _USAGE
+    try:
+        point = ControlPoint(config.place, config.operator_kid, operator_signer(config.operator_key_file))
+
+        def ask(do: Any) -> Any:
+            point.book.begin()
+            answer, _ = do(point)
+            point.commit()
+            return answer
+
+        BrokerFiles(config.authority, Authorities(config.authority), ask, {}).write()
+        point.close()
+    except (*FAILURES, HardwareError) as error:
+        print(f"headend: {why(error)}", file=sys.stderr)
+        return _PROBLEM
     return _FINE
 
 
@@ -115,7 +196,7 @@ def main() -> int:
         prog="python -m deploy.headend", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("serve", "check"):
+    for name in ("serve", "check", "broker-files"):
         actions.add_parser(name).add_argument("config", type=Path)
     worker = actions.add_parser("worker")
     worker.add_argument("config", type=Path)
@@ -137,9 +218,13 @@ def main() -> int:
         if arguments.action == "worker":
             return work(config, arguments.name, leaves=arguments.leave)
         operator_signer(config.operator_key_file)
+        if config.authority is not None:
+            Authorities(config.authority)
     except BadConfig as error:
         print(f"headend: {error}", file=sys.stderr)
         return _USAGE
+    if arguments.action == "broker-files":
+        return write_broker_files(config)
     return _FINE if arguments.action == "check" else serve(config)
 
 

@@ -23,8 +23,9 @@ from fastapi.security import OAuth2
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.headend import charts
+from deploy.headend import charts, exports
 from deploy.headend.access import TOKEN_S, Access
+from deploy.headend.certificates import inventory_of, issuers_in_use, lists_as_pem
 from deploy.headend.config import ApiClient, HeadendConfig
 from deploy.headend.control_point import ControlPoint, broken_chains, overview, reader
 from deploy.headend.intervals import day_of
@@ -37,6 +38,7 @@ from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import FAILURES, BookReader
+from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.uplink.args import check_args
 from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.reading import format_decimal, unit_of
@@ -89,6 +91,15 @@ class NewOrder(BaseModel):
     args: dict[str, Any] = {}
     target: Target
     valid_s: int = Field(300, ge=10, le=_MAX_VALID_S, description="how long it may be obeyed, and is said again")
+
+
+class Revocation(BaseModel):
+    """Why a hub's certificates are revoked (RFC 5280, 5.3.1)."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: Literal["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"] = (
+        "unspecified"
+    )
 
 
 class NewRollout(BaseModel):
@@ -185,6 +196,8 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             raise HTTPException(400, str(error)) from None
         except TimeoutError:
             raise HTTPException(503, "the service is busy: ask again", {"Retry-After": "5"}) from None
+        except HardwareError as error:
+            raise HTTPException(503, f"the operator's key: {error}", {"Retry-After": "30"}) from None
         except FAILURES as error:
             raise HTTPException(503, f"not written: {error}", {"Retry-After": "30"}) from None
 
@@ -198,6 +211,12 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ask(do)
 
     api.include_router(make_router(ask, needs("fleet"), needs("control"), database))
+
+    for failure in FAILURES:
+
+        @api.exception_handler(failure)
+        async def away(_request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"detail": f"the database does not answer: {error}"[:200]}, 503, {"Retry-After": "30"})
 
     @api.exception_handler(ValueError)
     async def refused(_request: Request, error: Exception) -> JSONResponse:
@@ -292,15 +311,21 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ]
 
     @api.get("/v1/hubs/{hub}/readings", tags=["usage"], responses={404: _WORDS, 200: {"content": {
-        "application/senml+json": {}, "text/csv": {}}}})  # fmt: skip
+        "application/senml+json": {}, "text/csv": {}, exports.PARQUET: {}}}, 406: _WORDS})  # fmt: skip
     def readings(
         client: UsageClient, db: Db, request: Request, hub: HubName, from_s: Moment, to_s: Moment,
         appliance: str = "", quantity: str = "", most: Most = 10_000,
     ) -> Response:  # fmt: skip
-        """Readings as they came, exact: SenML (RFC 8428) or, where the client accepts `text/csv`, CSV."""
+        """Readings as they came, exact: SenML (RFC 8428), or where the client accepts that, CSV (`text/csv`) or Parquet
+        (`application/vnd.apache.parquet`; the extra `parquet`)."""
         _known(db, hub)
         note_reading(client, "readings", f"{hub} {from_s}-{to_s} {appliance} {quantity}")
         rows = readings_of(db, hub, appliance, quantity, from_s * 1000, to_s * 1000, most)
+        if exports.PARQUET in request.headers.get("accept", ""):
+            try:
+                return Response(exports.parquet(hub, rows), media_type=exports.PARQUET)
+            except exports.NotInstalled as error:
+                raise HTTPException(406, str(error)) from None
         if "text/csv" in request.headers.get("accept", ""):
             text = io.StringIO()
             sheet = csv.writer(text)
@@ -349,6 +374,36 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             return gone, []
 
         return {"readings": ask(do)}
+
+    @api.get("/v1/certificates", tags=["certificates"])
+    def certificates(
+        _: Fleet, db: Db, hub: str = "", issuer: str = "", ends_before_s: Moment = 1 << 40, most: Most = 1000
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Hubs' certificates, the one that ends first at the top."""
+        return inventory_of(db, hub, issuer, ends_before_s, int(time.time()), most)
+
+    @api.get("/v1/certificates/issuers", tags=["certificates"])
+    def issuers(_: Fleet, db: Db) -> dict[str, int]:
+        """How many hubs sign with a certificate of which authority (its key identifier)."""
+        return issuers_in_use(db)
+
+    @api.post("/v1/hubs/{hub}/revoke", tags=["certificates"], responses={404: _WORDS})
+    def revoke(client: Admin, db: Db, hub: HubName, revocation: Revocation) -> dict[str, int]:
+        """All certificates of a hub, for good: brokers refuse it from the next list on, what it signs is believed no
+        more, it cannot renew. A session that is open stays so until the hub or the broker ends it."""
+        _known(db, hub)
+
+        def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
+            count = point.registry.revoke(hub, revocation.reason, int(time.time()))
+            point.note_deed(_utc_ms(), client.client_id, "revoke", f"{hub}: {count} certificates, {revocation.reason}")
+            return count, []
+
+        return {"certificates": ask(do)}
+
+    @api.get("/crl.pem", tags=["certificates"], responses={200: {"content": {"application/x-pem-file": {}}}})
+    def revocation_lists(db: Db) -> Response:
+        """The revocation list of each authority (RFC 5280), for brokers; no secret."""
+        return Response(lists_as_pem(db), media_type="application/x-pem-file")
 
     @api.post("/v1/orders", response_model=Made, status_code=201, tags=["orders"], responses={409: _WORDS})
     def give(client: Control, order: NewOrder) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hub.headend.engines import is_server
+from hub.wire.keys.pkcs11 import BadUri, make_uri, parse_uri
 from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
 
 # What a client of the API may be allowed (README.md has the table of what each opens).
@@ -27,6 +28,27 @@ class ApiClient:
     name: str
     secret_sha256: str
     roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityConfig:
+    """Tables `authority` and `est`: who certifies hubs, what brokers are told of it, where hubs renew.
+
+    `folder`, `earlier`: of provisioning stations; `trusted`: certificates of others' authorities, whose hubs may renew
+    here; `more_crls`: their lists, PEM. `est`: (host, port), certificate, key.
+    """
+
+    folder: Path
+    passphrase_file: Path | None = None
+    earlier: tuple[Path, ...] = ()
+    trusted: tuple[Path, ...] = ()
+    certificate_days: int = 730
+    trusted_file: Path | None = None
+    crl_file: Path | None = None
+    crl_days: int = 14
+    more_crls: tuple[Path, ...] = ()
+    broker_command: tuple[str, ...] = ()
+    est: tuple[tuple[str, int], Path, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +77,21 @@ class HeadendConfig:
     columns_url: str = ""  # of a columnar store; empty: none
     file: Path = Path("headend.toml")  # where all this stands
     database: str = ""  # postgresql://...; empty: SQLite in data_dir
+    authority: AuthorityConfig | None = None
+    callback_hosts: frozenset[str] = frozenset()  # HOST:PORT: where webhooks may go
+    callback_ca_file: Path | None = None  # who certifies those; none: the system's authorities
 
     @property
     def place(self) -> Path | str:
         """Where the book is: a folder, or the server."""
         return self.database or self.data_dir
+
+
+@rule("a command: a list of words")
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
+        raise ValueError
+    return tuple(value)
 
 
 @rule("a list of files")
@@ -134,13 +166,21 @@ _RULES: dict[str, dict[str, Rule]] = {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
     },
-    "operator": {"kid": required(text(64)), "key_file": required(text())},
+    "operator": {"kid": required(text(64)), "key_file": text(), "key_uri": text(), "pin_file": text()},
     "registry": {"journals": _files, "certificates": text()},
     "policy": {
         "second_person_above": whole(0, 10**9), "max_power_w": whole(1, 10**7), "gap_after_s": whole(1, 86_400),
         "booked_every_s": whole(1, 86_400),
     },
+    "authority": {
+        "folder": required(text()), "passphrase_file": text(), "earlier": _files, "trusted": _files,
+        "certificate_days": whole(1, 7300), "trusted_file": text(), "crl_file": text(), "crl_days": whole(1, 365),
+        "more_crls": _files, "broker_command": _words,
+    },
+    "openadr": {"callback_hosts": _hosts, "callback_ca_file": text()},
+    "est": {"listen": required(_listen), "cert_file": required(text()), "key_file": required(text())},
 }  # fmt: skip
+_MAY_LACK = ("authority", "est")
 _CLIENT: dict[str, Rule] = {"name": text(64), "secret_sha256": required(_digest), "roles": required(_roles)}
 
 
@@ -154,7 +194,12 @@ def load(file: Path) -> HeadendConfig:
     for table in tables:
         if table not in _RULES:
             raise BadConfig(f"{file}: [{table}]: not one of {', '.join(_RULES)}, client.ID")
-    said = {name: _table(file, name, rules, tables.get(name, {})) for name, rules in _RULES.items()}
+    openadr = _table(file, "openadr", _RULES["openadr"], tables.get("openadr", {}))
+    said = {
+        name: _table(file, name, rules, tables.get(name, {}))
+        for name, rules in _RULES.items()
+        if name in tables or name not in _MAY_LACK
+    }
     service, broker, operator, registry = (said[name] for name in ("service", "broker", "operator", "registry"))
     if service.get("workers") and "database" not in service:
         raise BadConfig(f"{file}: service.workers: expected a database (postgresql://...): SQLite has one that writes")
@@ -163,12 +208,49 @@ def load(file: Path) -> HeadendConfig:
     return HeadendConfig(
         Path(service["data_dir"]), listen_host, listen_port, service.get("timezone", ZoneInfo("UTC")),
         _brokers(file, broker), Path(broker["ca_file"]), Path(broker["cert_file"]),
-        Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], Path(operator["key_file"]),
+        Path(broker["key_file"]), broker.get("client_id", "headend"), operator["kid"], _operator_key(file, operator),
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
         clients=_clients(file, clients), database=service.get("database", ""),
         workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
-        **said["policy"], )  # fmt: skip
+        authority=_authority(file, said),
+        callback_hosts=frozenset(f"{host}:{port}" for host, port in openadr.get("callback_hosts", ())),
+        callback_ca_file=Path(openadr["callback_ca_file"]) if "callback_ca_file" in openadr else None, **said["policy"],
+    )  # fmt: skip
+
+
+def _operator_key(file: Path, said: dict[str, Any]) -> Path:
+    """A file, or a path that is a `pkcs11:` URI (hub/wire/keys/pkcs11.py)."""
+    if ("key_file" in said) == ("key_uri" in said):
+        raise BadConfig(f"{file}: operator: expected either key_file, or key_uri (a key in a token)")
+    if "key_file" in said:
+        return Path(said["key_file"])
+    try:
+        uri = parse_uri(said["key_uri"])
+    except BadUri as error:
+        raise BadConfig(f"{file}: operator.key_uri: expected {error}") from None
+    if "pin_file" in said:
+        uri = make_uri(uri.path, {**uri.query, "pin-source": said["pin_file"]})
+    return Path(uri.text)
+
+
+def _authority(file: Path, said: dict[str, dict[str, Any]]) -> AuthorityConfig | None:
+    est, found = said.get("est"), said.get("authority")
+    if found is None:
+        if est is not None:
+            raise BadConfig(f"{file}: est: an authority certifies there: [authority] is missing")
+        return None
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        if name in ("folder", "passphrase_file", "trusted_file", "crl_file"):
+            values[name] = Path(value)
+        elif name in ("earlier", "trusted", "more_crls"):
+            values[name] = tuple(Path(each) for each in value)
+        else:
+            values[name] = value
+    if est is not None:
+        values["est"] = (est["listen"], Path(est["cert_file"]), Path(est["key_file"]))
+    return AuthorityConfig(**values)
 
 
 def _brokers(file: Path, said: dict[str, Any]) -> tuple[tuple[str, int], ...]:

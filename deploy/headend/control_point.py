@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from deploy.headend.intake import HeardMessage, PackIntake, book_in
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
@@ -34,11 +37,13 @@ class ControlPoint:
         max_power_w: int = 24_000,
         gap_after_s: float = 60.0,
         has_columns: bool = False,
+        callback_hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._intake = PackIntake(place, max_power_w, has_columns=has_columns)
         self.book = self._intake.book
         self.registry, self.usage = self._intake.registry, self._intake.usage
         db = self.book.db
+        self.certificates = self._intake.certificates
         if not db.reserve("control point"):
             self.book.close()
             raise OSError("another control point has this database: beside it there can be workers alone")
@@ -46,7 +51,7 @@ class ControlPoint:
         self._bookkeeper = Bookkeeper(self._intake.inbox, self.book, command_signer, gap_after_s=gap_after_s)
         self.orders = GridOrders(db, self.registry, command_signer, second_person_above)
         self.rollouts = Rollouts(db, self.registry, self.orders)
-        self.openadr = OpenAdrEvents(db, self.orders)
+        self.openadr = OpenAdrEvents(db, self.orders, callback_hosts)
         self._db = db
 
     def enrol(self, certificates: Iterable[bytes], source: str) -> int:
@@ -59,6 +64,12 @@ class ControlPoint:
             except ValueError:
                 continue
         return added
+
+    def certified(self, hub: str, certificate: x509.Certificate, t: int) -> None:
+        """A hub renewed its certificate here; with it the book reads on after a start anew."""
+        self.book.begin()
+        self.registry.certified(hub, certificate, t)
+        self.book.keep_certificate(hub, certificate.public_bytes(Encoding.DER))
 
     def take(self, topic: str, payload: bytes, t_ms: int, broker: str = "") -> Received:
         """One message from `meters/{hub}/...`, by one of several brokers. It counts once `commit` returns; never raises
@@ -79,6 +90,7 @@ class ControlPoint:
                 receipt = decode_receipt(received.envelope.payload)
                 self._keep_receipt(received, receipt, message.payload, t_ms)
                 self.orders.heard(receipt, received.envelope.epoch, t_ms)
+                self.openadr.heard(received.hub, receipt.re, receipt.status, receipt.reason, t_ms // 1000)
         return taken
 
     def refuse(self, message: HeardMessage, why: str) -> Received:

@@ -152,7 +152,7 @@ class FleetEngines:
         with psycopg.connect(self.cluster.url) as connection:
             messages = connection.execute("SELECT count(*) FROM message").fetchone()
             rows = connection.execute("SELECT name, messages FROM worker ORDER BY name").fetchall()
-        workers = ", ".join(f"{name} {count}" for name, count in rows)
+        workers = ", ".join(f"{name} {count}" for name, count in rows) or "the service alone"
         return f"{messages[0] if messages else 0} messages; packs taken by {workers}"
 
     @staticmethod

@@ -9,17 +9,19 @@ book is held against what hubs sent."""
 import sys
 import time
 
-from deploy.demo import end_with_parent
 from deploy.headend.engines import EngineProcess, FleetEngines
 from deploy.headend.pilot import Pilot, live, say
 
-_OUTAGE_READINGS = 2  # of each hub, while a broker is dead
-_BACK_S = 180.0
-_WORKERS = 2
+OUTAGE_READINGS = 2  # of each hub, while a broker is dead
+BACK_S = 180.0
 
 
 class Fleet(Pilot):
-    """A pilot with several brokers and the engines that a utility has, and its story."""
+    """A pilot with several brokers and the engines that a utility has, and its story. `workers`: that take packs;
+    `are_one`: the brokers stand for each other, and the service goes to them as hubs do."""
+
+    workers = 2
+    are_one = False
 
     def start(self, *, embedded: bool) -> None:
         self._engines = FleetEngines(self._folder)
@@ -41,10 +43,11 @@ class Fleet(Pilot):
         cluster = self._engines.database()
         if cluster is None:
             return
-        cluster.start(preexec_fn=end_with_parent)
+        cluster.start()
         assert cluster.process is not None
         self._adopt("postgres", cluster.process)
-        say("engines", f"PostgreSQL at {cluster.port}: the book, with {_WORKERS} workers that take packs")
+        beside = f"with {self.workers} workers that take packs" if self.workers else "and no worker beside the service"
+        say("engines", f"PostgreSQL at {cluster.port}: the book, {beside}")
 
     def _start_engine(self, engine: EngineProcess | None, text: str) -> None:
         if engine is not None:
@@ -56,16 +59,20 @@ class Fleet(Pilot):
     def _hub_ports(self) -> list[int]:
         return [self._engines.front_port] if self._engines.front_port else self.ports
 
+    @property
+    def _service_ports(self) -> list[int]:
+        return self._hub_ports if self.are_one else self.ports
+
     def _service_lines(self) -> tuple[str, str]:
         cluster, url = self._engines.cluster, self._engines.columns_url
         return (
-            f'database = "{cluster.url}"\nworkers = {_WORKERS}\n' if cluster is not None else "",
+            f'database = "{cluster.url}"\nworkers = {self.workers}\n' if cluster is not None else "",
             f'[columns]\nurl = "{url}"\n' if url else "",
         )
 
     def tell(self) -> bool:
         wanted = self.hubs + 1
-        self.wait("all hubs to be online", lambda: self._online() >= wanted, _BACK_S)
+        self.wait("all hubs to be online", lambda: self._online() >= wanted, BACK_S)
         at = self._online_at()
         say("online", f"{wanted} of {wanted} hubs: " + ", ".join(f"{n} at {where}" for where, n in at.items()))
         self.limit_all(wanted)
@@ -74,17 +81,17 @@ class Fleet(Pilot):
         self.kill_broker(dead)
         killed = time.monotonic()
         say("outage", f"the broker at {self._address(dead)} is killed; {moved} hubs were there")
-        self.wait("them at the others", lambda: self._online(without=self._address(dead)) >= wanted, _BACK_S)
+        self.wait("them at the others", lambda: self._online(without=self._address(dead)) >= wanted, BACK_S)
         say("outage", f"{moved} of {moved} are at the others after {time.monotonic() - killed:.1f} s")
         readings = self.desk.get("/v1/fleet")["readings"]
         self.wait(
             "readings of each hub",
-            lambda: self.desk.get("/v1/fleet")["readings"] >= readings + _OUTAGE_READINGS * wanted, _BACK_S,
+            lambda: self.desk.get("/v1/fleet")["readings"] >= readings + OUTAGE_READINGS * wanted, BACK_S,
         )  # fmt: skip
         order = self.limit_all(wanted)
         self.start_broker(dead)
         say("outage", "the broker is back, with the retained words and sessions of before")
-        self.wait("no number to be missing", lambda: not self.missing(), _BACK_S)
+        self.wait("no number to be missing", lambda: not self.missing(), BACK_S)
         still = self._online(without=self._address(dead))
         more = {"believed to be where they are": f"{still} of {wanted}", **self._engines.held()}
         return self.conclude(order, wanted, more) and still == wanted

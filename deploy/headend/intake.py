@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.headend.certificates import CertificateInventory
 from deploy.headend.registry import Registry
 from deploy.headend.usage import HouseholdUsage
 from hub.headend.book import Book
@@ -37,7 +38,10 @@ class PackIntake:
         self.book = Book(book_in(place))
         self.book.db.make((files(__package__) / "schema.sql").read_text())
         self.inbox = Inbox([], has_ledger=False)
-        self.registry = Registry(self.book, self.inbox)
+        self.certificates = CertificateInventory(self.book.db)
+        self._revoked_s = -1  # of the last that this inbox knows
+        self.distrust_revoked()
+        self.registry = Registry(self.book, self.inbox, self.certificates)
         self.usage = HouseholdUsage(self.book.db, max_power_w)
         self._book_intake = BookIntake(self.inbox, self.book)
 
@@ -67,6 +71,12 @@ class PackIntake:
         self.book.lock({received.hub for received in taken})
         self.usage.count_added()
         self.registry.note_all(taken, t_ms, [message.broker for message in messages])
+
+    def distrust_revoked(self) -> None:
+        """What was revoked since, perhaps by another process, is believed no more."""
+        self._revoked_s, kids = self.certificates.revoked_since(self._revoked_s)
+        for kid in kids:
+            self.inbox.distrust(kid)
 
     def refuse(self, message: HeardMessage, why: str) -> Received:
         """A message that cannot be taken, counted as not believed; in a transaction of its own."""

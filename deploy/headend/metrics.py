@@ -35,6 +35,10 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     add("certificates_expiring", "gauge", "Hubs whose certificate ends within so many days.", [
         (f'{{days="{days}"}}', db.execute("SELECT count(*) FROM hub WHERE not_after_s < ?",
                                           (now + days * 86_400,)).fetchone()[0]) for days in _EXPIRY_DAYS])  # fmt: skip
+    ends = db.execute("SELECT min(next_s) FROM revocation_list").fetchone()[0]
+    if ends is not None:
+        text = "Until the first of the revocation lists is out of date, and brokers refuse everybody."
+        add("revocation_list_left_seconds", "gauge", text, [("", ends - now)])
     rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
     add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
     columns = ("messages", "readings", "faults", "repeats", "commits", "failed")
@@ -58,7 +62,12 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
         ("worker_starts", "Workers started, each time."),
         ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),
-        ("failed", "Transactions that could not be written."),
+        ("failed", "Transactions that could not be written."), ("enrolled", "Certificates given to hubs."),
+        ("enrolments_refused", "Requests for a certificate that were refused."),
+        ("notices_sent", "Webhooks that subscribers took."), ("notices_failed", "Webhooks that they did not."),
+        ("notices_given_up", "Webhooks that were tried for the last time."),
+        ("broker_files_failed", "Attempts to tell brokers of revocations that came to nothing."),
     ):  # fmt: skip
-        add(f"{name}_total", "counter", text, [("", counts[name])])
+        if name in counts:
+            add(f"{name}_total", "counter", text, [("", counts[name])])
     return "\n".join(lines) + "\n"

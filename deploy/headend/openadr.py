@@ -2,8 +2,8 @@
 
 The service plays the VTN towards a business client (OpenADR 3.0.1, openadr3.yaml: `event`, `interval`, `valuesMap`,
 `report`, `problem`). What is understood: payloads IMPORT_CAPACITY_LIMIT, EXPORT_CAPACITY_LIMIT (kW, or W where the
-payload's descriptor says so) and PRICE (per kWh); targets GROUP and VEN_NAME, or none for all hubs. The rest is refused
-in words: an event that is only half understood must not be believed to be carried out.
+payload's descriptor says so) and PRICE (per kWh); targets GROUP, VEN_NAME and RESOURCE_NAME, or none for all hubs. The
+rest is refused in words: an event that is only half understood must not be believed to be carried out.
 """
 
 import json
@@ -12,12 +12,13 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from deploy.headend.openadr_notices import OpenAdrNotices
+from deploy.headend.openadr_objects import PROGRAM_ID, OpenAdrObjects, moment
 from deploy.headend.orders import GridOrders
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.args import BadArgs, check_args
 
-PROGRAM_ID = "meterhub"
 LIMITS = {"IMPORT_CAPACITY_LIMIT": "import", "EXPORT_CAPACITY_LIMIT": "export"}
 PRICE = "PRICE"
 _WATTS = {"KW": 1000, "W": 1}
@@ -143,8 +144,12 @@ def _targets(rows: Any) -> list[dict[str, Any]]:
     for row in rows if isinstance(rows, list) else [None]:
         kind = row.get("type") if isinstance(row, dict) else None
         values = row.get("values") if isinstance(row, dict) else None
-        if kind not in ("GROUP", "VEN_NAME") or not isinstance(values, list):
-            raise BadEvent("targets: GROUP (a group of hubs) or VEN_NAME (a hub), with values")
+        if (
+            kind not in ("GROUP", "VEN_NAME", "RESOURCE_NAME")
+            or not isinstance(values, list)
+            or not all(isinstance(value, str) for value in values)
+        ):
+            raise BadEvent("targets: GROUP (of hubs), VEN_NAME or RESOURCE_NAME (hubs), with values")
         found += [{"group" if kind == "GROUP" else "hub": str(value)} for value in values]
     if not 0 < len(found) <= _MOST_TARGETS:
         raise BadEvent(f"targets: 1 to {_MOST_TARGETS} values")
@@ -177,27 +182,76 @@ def _seconds(text: Any, name: str) -> int:
 
 
 class OpenAdrEvents:
-    """Table `openadr_event`. The caller opens and ends transactions and publishes what is returned."""
+    """Tables `openadr_event` and `openadr_order`. The caller opens and ends transactions and publishes what is
+    returned. `callback_hosts`: where webhooks may go, HOST:PORT."""
 
-    def __init__(self, db: BookDatabase, orders: GridOrders) -> None:
+    def __init__(
+        self, db: BookDatabase, orders: GridOrders, callback_hosts: frozenset[str] = frozenset()
+    ) -> None:  # fmt: skip
         self._db = db
         self._orders = orders
+        self._objects = OpenAdrObjects(db, callback_hosts)
+        self.notices = OpenAdrNotices(db, self._objects)
+
+    def make(self, kind: str, body: dict[str, Any], owner: str, t: int, parent: str = "") -> dict[str, Any]:
+        """A VEN, a resource, a subscription. Raises BadObject, KeyError."""
+        made = self._objects.make(kind, body, owner, t, parent)
+        self.notices.tell(kind, "POST", made, t)
+        return made
+
+    def change(self, kind: str, object_id: str, body: dict[str, Any], owner: str, t: int) -> dict[str, Any]:
+        """Raises BadObject, KeyError."""
+        changed = self._objects.change(kind, object_id, body, owner, t)
+        self.notices.tell(kind, "PUT", changed, t)
+        return changed
+
+    def delete(self, kind: str, object_id: str, owner: str, t: int) -> dict[str, Any]:
+        """Raises KeyError."""
+        deleted = self._objects.delete(kind, object_id, owner)
+        self.notices.tell(kind, "DELETE", deleted, t)
+        return deleted
 
     def call(self, event: dict[str, Any], client: str, t: int) -> tuple[dict[str, Any], list[CommandToSend]]:
         """All of its orders, or none. Raises BadEvent, ValueError where it names nobody."""
         order_ids, sends = [], []
-        for op, args, target, valid_s in orders_of(event, t):
+        event_id = uuid.uuid4().hex
+        for op, args, target, valid_s in self._merged(orders_of(event, t)):
             order_id, its_sends = self._orders.give(op, args, target, valid_s, client, t)
             order_ids.append(order_id)
             sends += its_sends
-        event_id = uuid.uuid4().hex
-        made = datetime.fromtimestamp(t, UTC).isoformat().replace("+00:00", "Z")
+            self._db.execute("INSERT INTO openadr_order VALUES (?, ?)", (order_id, event_id))
+        made = moment(t)
         stored = {**event, "id": event_id, "createdDateTime": made, "modificationDateTime": made, "objectType": "EVENT"}
         self._db.execute(
             "INSERT INTO openadr_event VALUES (?, ?, ?, ?)",
             (event_id, json.dumps(stored), json.dumps(order_ids), t * 1000),
         )
+        self.notices.tell("EVENT", "POST", stored, t)
         return stored, sends
+
+    def _merged(self, wanted: list[WantedOrder]) -> list[WantedOrder]:
+        """Hubs by name are one order together: so it counts how many they are, should a second person be needed."""
+        found: list[WantedOrder] = []
+        named: dict[str, tuple[WantedOrder, list[str]]] = {}
+        for order in wanted:
+            if "hub" not in order.target:
+                found.append(order)
+                continue
+            key = json.dumps([order.op, order.args], sort_keys=True, default=str)
+            hubs = named.setdefault(key, (order, []))[1]
+            hubs += [hub for hub in self._objects.hubs_of(order.target["hub"]) if hub not in hubs]
+        return [*found, *(order._replace(target={"hubs": hubs}) for order, hubs in named.values())]
+
+    def heard(self, hub: str, cti: bytes | None, status: str, reason: str, t: int) -> None:
+        """A receipt that may answer an event: whoever subscribed to reports is told."""
+        row = self._db.execute(
+            "SELECT e.event_id, e.order_id FROM openadr_order e JOIN order_message m ON m.order_id = e.order_id"
+            " WHERE m.cti = ?",
+            (cti,),
+        ).fetchone()
+        if row is not None:
+            report = _report(row[0], row[1], hub, status, reason, t)
+            self.notices.tell("REPORT", "POST", report, t)
 
     def cancel(self, event_id: str, client: str, t: int) -> tuple[dict[str, Any], list[CommandToSend]]:
         """The event ends: what waits for approval is withdrawn, limits that went are cancelled. Raises KeyError."""
@@ -208,13 +262,27 @@ class OpenAdrEvents:
         for order_id in json.loads(row[1]):
             sends += self._orders.take_back(order_id, client, t)
         self._db.execute("DELETE FROM openadr_event WHERE id = ?", (event_id,))
-        return json.loads(row[0]), sends
+        self._db.execute("DELETE FROM openadr_order WHERE event_id = ?", (event_id,))
+        ended: dict[str, Any] = json.loads(row[0])
+        self.notices.tell("EVENT", "DELETE", ended, t)
+        return ended, sends
 
 
-def events_of(db: BookReader, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
-    """Events that were called and not ended, oldest first."""
-    rows = db.execute("SELECT body FROM openadr_event ORDER BY made_ms, id LIMIT ? OFFSET ?", (limit, skip))
-    return [json.loads(row[0]) for row in rows]
+def events_of(
+    db: BookReader, skip: int = 0, limit: int = 50, targets: tuple[str, list[str]] | None = None
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Events that were called and not ended, oldest first. `targets`: those alone that name one of these (type,
+    values)."""
+    if targets is None:
+        rows = db.execute("SELECT body FROM openadr_event ORDER BY made_ms, id LIMIT ? OFFSET ?", (limit, skip))
+        return [json.loads(row[0]) for row in rows]
+    found = [json.loads(row[0]) for row in db.execute("SELECT body FROM openadr_event ORDER BY made_ms, id")]
+    kind, values = targets
+    return [
+        event
+        for event in found
+        if any(row["type"] == kind and set(row["values"]) & set(values) for row in event.get("targets") or [])
+    ][skip : skip + limit]
 
 
 def event_of(db: BookReader, event_id: str) -> dict[str, Any] | None:
@@ -224,21 +292,39 @@ def event_of(db: BookReader, event_id: str) -> dict[str, Any] | None:
     return found
 
 
-def reports_of(db: BookReader, event_id: str, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
-    """What each hub made of an event, out of its receipts: a report a hub, its payload RECEIPT_STATUS (a private type)
-    with the status and the reason."""
-    row = db.execute("SELECT order_ids FROM openadr_event WHERE id = ?", (event_id,)).fetchone()
-    found = []
-    for order_id in json.loads(row[0]) if row else ():
-        answers = db.execute(
-            "SELECT hub, status, reason FROM order_hub WHERE order_id = ? ORDER BY hub LIMIT ? OFFSET ?",
-            (order_id, limit, skip),
-        )
-        for hub, status, reason in answers:
-            payload = {"type": "RECEIPT_STATUS", "values": [status, reason]}
-            resource = {"resourceName": "AGGREGATED_REPORT", "intervals": [{"id": 0, "payloads": [payload]}]}
-            found.append(
-                {"id": f"{order_id}-{hub}", "objectType": "REPORT", "programID": PROGRAM_ID, "eventID": event_id,
-                 "clientName": hub, "resources": [resource]}
-            )  # fmt: skip
-    return found
+def reports_of(
+    db: BookReader, event_id: str = "", hub: str = "", skip: int = 0, limit: int = 50
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What each hub made of an event, or of all that are not ended, out of its receipts: a report a hub and order, its
+    payload RECEIPT_STATUS (a private type) with the status and the reason."""
+    return _reports(db, [("e.event_id", event_id), ("h.hub", hub)], skip, limit)
+
+
+def report_of(db: BookReader, report_id: str) -> dict[str, Any] | None:
+    """One of them."""
+    order_id, _, hub = report_id.partition("-")
+    found = _reports(db, [("e.order_id", order_id), ("h.hub", hub)], 0, 1) if hub else []
+    return found[0] if found else None
+
+
+def _reports(db: BookReader, wanted: list[tuple[str, str]], skip: int, limit: int) -> list[dict[str, Any]]:
+    """`wanted`: (column, value); an empty value is any."""
+    where = " AND ".join(["true", *(f"{column} = ?" for column, value in wanted if value)])
+    rows = db.execute(
+        "SELECT e.event_id, e.order_id, h.hub, h.status, h.reason, h.heard_ms, o.made_ms FROM openadr_order e"
+        " JOIN order_hub h ON h.order_id = e.order_id JOIN grid_order o ON o.id = e.order_id"
+        f" WHERE {where} ORDER BY o.made_ms, e.order_id, h.hub LIMIT ? OFFSET ?",
+        (*(value for _, value in wanted if value), limit, skip),
+    ).fetchall()
+    return [
+        _report(event, order, hub, status, reason, max(heard_ms, made_ms) // 1000)
+        for event, order, hub, status, reason, heard_ms, made_ms in rows
+    ]
+
+
+def _report(event_id: str, order_id: str, hub: str, status: str, reason: str, t: int) -> dict[str, Any]:
+    payload = {"type": "RECEIPT_STATUS", "values": [status, reason]}
+    resource = {"resourceName": hub, "intervals": [{"id": 0, "payloads": [payload]}]}
+    return {"id": f"{order_id}-{hub}", "objectType": "REPORT", "programID": PROGRAM_ID, "eventID": event_id,
+            "clientName": hub, "reportName": status, "createdDateTime": moment(t), "modificationDateTime": moment(t),
+            "resources": [resource]}  # fmt: skip

@@ -9,7 +9,17 @@ from fastapi.responses import JSONResponse
 
 from deploy.headend.config import ApiClient
 from deploy.headend.control_point import ControlPoint
-from deploy.headend.openadr import LIMITS, PRICE, PROGRAM_ID, event_of, events_of, reports_of
+from deploy.headend.openadr import LIMITS, PRICE, OpenAdrEvents, event_of, events_of, report_of, reports_of
+from deploy.headend.openadr_objects import (
+    PROGRAM_ID,
+    RESOURCE,
+    SUBSCRIPTION,
+    VEN,
+    object_of,
+    objects_of,
+    ven_of,
+    vens_of,
+)
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import BookReader
 
@@ -22,6 +32,8 @@ _PROGRAM = {
     "id": PROGRAM_ID,
     "objectType": "PROGRAM",
     "programName": PROGRAM_ID,
+    "createdDateTime": "2026-01-01T00:00:00Z",  # it is as old as the program
+    "modificationDateTime": "2026-01-01T00:00:00Z",
     "payloadDescriptors": [
         {"objectType": "EVENT_PAYLOAD_DESCRIPTOR", "payloadType": kind, "units": units}
         for kind, units in _UNITS.items()
@@ -38,6 +50,10 @@ def make_router(ask: Callable[[Asked], Any], fleet: Any, control: Any, database:
     Db = Annotated[BookReader, Depends(database)]  # noqa: N806
     Skip = Annotated[int, Query(ge=0, le=1 << 31)]  # noqa: N806
     Limit = Annotated[int, Query(ge=0, le=50)]  # noqa: N806
+    TargetType = Annotated[str, Query(alias="targetType", max_length=128)]  # noqa: N806
+    TargetValues = Annotated[list[str] | None, Query(alias="targetValues", max_length=100)]  # noqa: N806
+    ProgramFilter = Annotated[str, Query(alias="programID")]  # noqa: N806
+    Said = Annotated[dict[str, Any], Body()]  # noqa: N806
 
     @router.get("/programs")
     def programs(_: Fleet) -> list[dict[str, Any]]:
@@ -49,10 +65,15 @@ def make_router(ask: Callable[[Asked], Any], fleet: Any, control: Any, database:
         """That one."""
         return _PROGRAM if program_id == PROGRAM_ID else _problem(404, "no such program")
 
-    @router.get("/events")
-    def events(_: Fleet, db: Db, skip: Skip = 0, limit: Limit = 50) -> list[dict[str, Any]]:
+    @router.get("/events", responses={400: _PROBLEM})
+    def events(
+        _: Fleet, db: Db, skip: Skip = 0, limit: Limit = 50, target_type: TargetType = "", targets: TargetValues = None,
+        program_id: ProgramFilter = PROGRAM_ID,
+    ) -> list[dict[str, Any]]:  # fmt: skip
         """Events that were called and not ended."""
-        return events_of(db, skip, limit)
+        if program_id != PROGRAM_ID:
+            return []
+        return events_of(db, skip, limit, (target_type, targets or []) if target_type else None)
 
     @router.get("/events/{event_id}", responses={404: _PROBLEM})
     def event(_: Fleet, db: Db, event_id: str) -> Any:
@@ -89,10 +110,141 @@ def make_router(ask: Callable[[Asked], Any], fleet: Any, control: Any, database:
 
     @router.get("/reports")
     def reports(
-        _: Fleet, db: Db, event_id: Annotated[str, Query(alias="eventID")], skip: Skip = 0, limit: Limit = 50
-    ) -> list[dict[str, Any]]:
-        """What each hub made of an event."""
-        return reports_of(db, event_id, skip, limit)
+        _: Fleet, db: Db, event_id: Annotated[str, Query(alias="eventID")] = "",
+        client_name: Annotated[str, Query(alias="clientName")] = "", program_id: ProgramFilter = PROGRAM_ID,
+        skip: Skip = 0, limit: Limit = 50,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """What each hub made of an event, or of all that are not ended."""
+        return reports_of(db, event_id, client_name, skip, limit) if program_id == PROGRAM_ID else []
+
+    @router.get("/reports/{report_id}", responses={404: _PROBLEM})
+    def report(_: Fleet, db: Db, report_id: str) -> Any:
+        """One of them."""
+        return report_of(db, report_id) or _problem(404, "no such report")
+
+    def act(client: ApiClient, deed: str, do: Callable[[OpenAdrEvents, int], dict[str, Any]]) -> Any:
+        """Something about an object, with its line in the audit log."""
+
+        def asked(point: ControlPoint) -> tuple[dict[str, Any] | None, list[CommandToSend]]:
+            t = int(time.time())
+            try:
+                found = do(point.openadr, t)
+            except KeyError:
+                return None, []
+            point.note_deed(t * 1000, client.client_id, f"openadr {deed}", found["id"])
+            return found, []
+
+        found = ask(asked)
+        return _problem(404, "no such object") if found is None else found
+
+    @router.get("/vens")
+    def vens(
+        _: Fleet, db: Db, skip: Skip = 0, limit: Limit = 50, name: Annotated[str, Query(alias="venName")] = "",
+        target_type: TargetType = "", targets: TargetValues = None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Those that clients made, then every hub."""
+        if target_type not in ("", "GROUP", "VEN_NAME"):
+            return []
+        if target_type == "VEN_NAME":
+            return [ven for one in targets or [] for ven in vens_of(db, one, [], 0, 1)][skip : skip + limit]
+        return vens_of(db, name, targets or [] if target_type else [], skip, limit)
+
+    @router.post("/vens", status_code=201)
+    def make_ven(client: Control, body: Said) -> Any:
+        """A name for hubs: its resources."""
+        return act(client, "VEN", lambda openadr, t: openadr.make(VEN, body, client.client_id, t))
+
+    @router.get("/vens/{ven_id}", responses={404: _PROBLEM})
+    def ven(_: Fleet, db: Db, ven_id: str) -> Any:
+        """One of them."""
+        return ven_of(db, ven_id) or _problem(404, "no such VEN")
+
+    @router.put("/vens/{ven_id}", responses={404: _PROBLEM})
+    def change_ven(client: Control, ven_id: str, body: Said) -> Any:
+        """In place of what it was. A hub is what it is."""
+        return act(client, "VEN changed", lambda openadr, t: openadr.change(VEN, ven_id, body, client.client_id, t))
+
+    @router.delete("/vens/{ven_id}", responses={404: _PROBLEM})
+    def delete_ven(client: Control, ven_id: str) -> Any:
+        """It goes with its resources; the hubs stay."""
+        return act(client, "VEN deleted", lambda openadr, t: openadr.delete(VEN, ven_id, client.client_id, t))
+
+    @router.get("/vens/{ven_id}/resources", responses={404: _PROBLEM})
+    def resources(
+        _: Fleet, db: Db, ven_id: str, skip: Skip = 0, limit: Limit = 50,
+        name: Annotated[str, Query(alias="resourceName")] = "",
+    ) -> Any:  # fmt: skip
+        """A VEN's; a hub has none, it is one."""
+        if ven_of(db, ven_id) is None:
+            return _problem(404, "no such VEN")
+        return objects_of(db, RESOURCE, parent=ven_id, name=name, skip=skip, limit=limit)
+
+    @router.post("/vens/{ven_id}/resources", status_code=201, responses={404: _PROBLEM})
+    def make_resource(client: Control, ven_id: str, body: Said) -> Any:
+        """A hub, by its name, becomes one of this VEN's."""
+        return act(client, "resource", lambda openadr, t: openadr.make(RESOURCE, body, client.client_id, t, ven_id))
+
+    @router.get("/vens/{ven_id}/resources/{resource_id}", responses={404: _PROBLEM})
+    def resource(_: Fleet, db: Db, ven_id: str, resource_id: str) -> Any:
+        """One of them."""
+        found = object_of(db, RESOURCE, resource_id)
+        return found if found is not None and found["venID"] == ven_id else _problem(404, "no such resource")
+
+    @router.put("/vens/{ven_id}/resources/{resource_id}", responses={404: _PROBLEM})
+    def change_resource(client: Control, ven_id: str, resource_id: str, body: Said) -> Any:
+        """In place of what it was."""
+        body = {**body, "venID": ven_id}
+        return act(
+            client, "resource changed",
+            lambda openadr, t: openadr.change(RESOURCE, resource_id, body, client.client_id, t),
+        )  # fmt: skip
+
+    @router.delete("/vens/{ven_id}/resources/{resource_id}", responses={404: _PROBLEM})
+    def delete_resource(client: Control, db: Db, ven_id: str, resource_id: str) -> Any:
+        """The hub is not this VEN's any more."""
+        found = object_of(db, RESOURCE, resource_id)
+        if found is None or found["venID"] != ven_id:
+            return _problem(404, "no such resource")
+        return act(
+            client, "resource deleted",
+            lambda openadr, t: openadr.delete(RESOURCE, resource_id, client.client_id, t),
+        )  # fmt: skip
+
+    @router.get("/subscriptions")
+    def subscriptions(
+        client: Fleet, db: Db, skip: Skip = 0, limit: Limit = 50,
+        name: Annotated[str, Query(alias="clientName")] = "", program_id: ProgramFilter = PROGRAM_ID,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """One's own."""
+        if program_id != PROGRAM_ID:
+            return []
+        return objects_of(db, SUBSCRIPTION, owner=client.client_id, name=name, skip=skip, limit=limit)
+
+    @router.post("/subscriptions", status_code=201)
+    def subscribe(client: Fleet, body: Said) -> Any:
+        """To be told of objects by a webhook, at a host that `openadr.callback_hosts` of headend.toml names."""
+        return act(client, "subscription", lambda openadr, t: openadr.make(SUBSCRIPTION, body, client.client_id, t))
+
+    @router.get("/subscriptions/{subscription_id}", responses={404: _PROBLEM})
+    def subscription(client: Fleet, db: Db, subscription_id: str) -> Any:
+        """One's own."""
+        return object_of(db, SUBSCRIPTION, subscription_id, client.client_id) or _problem(404, "no such subscription")
+
+    @router.put("/subscriptions/{subscription_id}", responses={404: _PROBLEM})
+    def change_subscription(client: Fleet, subscription_id: str, body: Said) -> Any:
+        """In place of what it was."""
+        return act(
+            client, "subscription changed",
+            lambda openadr, t: openadr.change(SUBSCRIPTION, subscription_id, body, client.client_id, t),
+        )  # fmt: skip
+
+    @router.delete("/subscriptions/{subscription_id}", responses={404: _PROBLEM})
+    def unsubscribe(client: Fleet, subscription_id: str) -> Any:
+        """Nothing more is told; what waits to be told neither."""
+        return act(
+            client, "subscription ended",
+            lambda openadr, t: openadr.delete(SUBSCRIPTION, subscription_id, client.client_id, t),
+        )  # fmt: skip
 
     return router
 

@@ -27,9 +27,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.demo import end_with_parent
 from deploy.headend.access import new_secret
 from deploy.janitor import Janitor, end_groups
+from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port
 from hub.wire.keys.operators import operator_entry
@@ -80,6 +80,8 @@ class Pilot:
         self.ports = [free_port() for _ in range(brokers)]
         self._broker_words: list[list[str]] = []
         self._broker_program = sys.executable
+        self._broker_environments: list[dict[str, str]] = []
+        self._protocol = "auto"  # of MQTT, with the brokers
         self._secrets: dict[str, str] = {}
         self._hubs_began = 0.0
 
@@ -104,18 +106,16 @@ class Pilot:
 
     def _make_keys(self) -> None:
         pki = self._pki = self._folder / "pki"
-        authority = DevelopmentAuthority(pki)
+        self._authority = DevelopmentAuthority(pki)
         (pki / "hubs").mkdir()
         (pki / "real").mkdir()
-        authority.issue("broker", hosts=["localhost", "127.0.0.1"])
-        authority.issue("headend")
+        self._known = self._folder / "known"  # what the service is given: certificates, no keys
+        self._known.mkdir()
+        self._authority.issue("broker", hosts=["localhost", "127.0.0.1"])
+        self._authority.issue("headend")
         for number in range(self.hubs):
-            authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
-        certificate, _ = authority.issue(REAL, file_name="real/hub")
-        known = self._folder / "known"  # what the service is given: certificates, no keys
-        known.mkdir()
-        for file in (*(pki / "hubs").glob("*.pem"), certificate):
-            shutil.copy(file, known / file.name)
+            self._certify_hub(f"SIM-{number:05d}", f"hubs/SIM-{number:05d}")
+        self._certify_real_hub()
         operator = ec.generate_private_key(ec.SECP256R1())
         self._operators = self._folder / "operators.toml"
         self._operators.write_text(
@@ -128,7 +128,12 @@ class Pilot:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        say("keys", f"an authority; certificates for the broker, the service, {self.hubs + 1} hubs")
+        say("keys", "an authority; certificates for the broker, the service, hubs")
+
+    def _certify_hub(self, name: str, file_name: str) -> None:
+        """A key and its certificate, which the service gets to know."""
+        certificate, _ = self._authority.issue(name, file_name=file_name)
+        shutil.copy(certificate, self._known / f"{name}.pem")
 
     def _start_brokers(self, *, embedded: bool) -> None:
         mosquitto = None if embedded else shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -142,6 +147,7 @@ class Pilot:
             self.start_broker(number)
         each = "" if len(self.ports) == 1 else f"{len(self.ports)} times "
         if mosquitto is None:
+            self._protocol = "3.1.1"  # amqtt says nothing to 5: a hub would find that out in half a minute
             say("broker", f"{each}embedded (amqtt); with mosquitto installed it is that")
         else:
             say("broker", f"{each}mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
@@ -162,13 +168,14 @@ class Pilot:
     def start_broker(self, number: int) -> None:
         """One of them, anew where it was killed."""
         name = f"broker{number}"
-        self._spawn(name, *self._broker_words[number], program=self._broker_program)
-        self.wait("the broker to listen", lambda: self._listens(self.ports[number]))
+        environment = self._broker_environments[number] if self._broker_environments else {}
+        self._spawn(name, *self._broker_words[number], program=self._broker_program, environment=environment)
+        self.wait("the broker to listen", lambda: self._listens(self.ports[number]), 120)
 
     def kill_broker(self, number: int) -> None:
         """As a machine that dies."""
         child = self._children.pop(f"broker{number}")
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
     @staticmethod
@@ -178,16 +185,32 @@ class Pilot:
 
     @property
     def _broker_hosts(self) -> str:
-        return json.dumps([f"localhost:{port}" for port in self.ports])
+        return json.dumps([f"localhost:{port}" for port in self._service_ports])
+
+    @property
+    def _service_ports(self) -> list[int]:
+        """Where the service goes: to each of them."""
+        return self.ports
 
     def _start_service(self) -> None:
         clients = ""
         for name, roles in (("desk", ["fleet", "usage", "control", "admin"]), ("second", ["fleet", "approve"])):
             self._secrets[name], digest = new_secret()
             clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
-        config = self._folder / "headend.toml"
+        self._write_service_config(clients)
+        self._start_service_process()
+        self._sign_in()
+        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
+
+    def _sign_in(self) -> None:
+        """A service that started again knows no token of before."""
+        self.desk = Api(self.address, "desk", self._secrets["desk"])
+        self.second = Api(self.address, "second", self._secrets["second"])
+
+    def _write_service_config(self, clients: str) -> None:
+        self._config = self._folder / "headend.toml"
         more, tables = self._service_lines()
-        config.write_text(
+        self._config.write_text(
             f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n{more}{tables}'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
@@ -195,11 +218,10 @@ class Pilot:
             f'[registry]\ncertificates = "{self._folder}/known"\n'
             f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
         )
-        self._spawn("service", "-m", "deploy.headend", "serve", str(config))
+
+    def _start_service_process(self) -> None:
+        self._spawn("service", "-m", "deploy.headend", "serve", str(self._config))
         self.wait("the service to answer", self._answers)
-        self.desk = Api(self.address, "desk", self._secrets["desk"])
-        self.second = Api(self.address, "second", self._secrets["second"])
-        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
 
     def _answers(self) -> bool:
         try:
@@ -208,14 +230,24 @@ class Pilot:
         except OSError:
             return False
 
+    def _certify_real_hub(self) -> None:
+        self._certify_hub(REAL, "real/hub")
+
     def _start_hubs(self) -> None:
         self._hubs_began = time.monotonic()
+        self._start_swarm()
+        self._start_real_hub()
+
+    def _start_swarm(self, *more: str, program: str = "deploy.fleet.swarm") -> None:
         if self.hubs:
             self._spawn(
-                "swarm", "-m", "deploy.fleet.swarm", "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
-                "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5",
+                "swarm", "-m", program, "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
+                "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5", *more,
                 "--brokers", *(f"localhost:{port}" for port in self._hub_ports),
             )  # fmt: skip
+
+    def _start_real_hub(self, uplink: str = "") -> None:
+        """`uplink`: more lines of that table of its configuration."""
         home = self._folder / "home.json"
         home.write_text(json.dumps(_HOME))
         pty = self._folder / "radio"
@@ -231,7 +263,7 @@ class Pilot:
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
             f'[uplink]\nhosts = {hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
-            f'boot_spread_s = 0\n[control]\noperators_file = "{self._operators}"\n'
+            f'protocol = "{self._protocol}"\nboot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
@@ -241,11 +273,13 @@ class Pilot:
     def _succeeds(self, words: list[str]) -> bool:
         return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
-    def _spawn(self, name: str, *arguments: str, program: str = sys.executable) -> None:
+    def _spawn(
+        self, name: str, *arguments: str, program: str = sys.executable, environment: dict[str, str] | None = None
+    ) -> None:  # fmt: skip
         with (self._folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
                 [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent,
+                start_new_session=True, preexec_fn=end_with_parent, env=os.environ | (environment or {}),
             )  # fmt: skip
         self._adopt(name, child)
 

@@ -9,21 +9,24 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from deploy.headend.certificates import CertificateInventory
 from hub.headend.book import Book
 from hub.headend.inbox import Inbox, Received
 from hub.wire.keys.identity import common_name
 from hub.wire.uplink.envelope import kid_of
 
 _MAX_FAULT = 200
+_AT_ONCE = 1000  # names in one question
 _STATES = ("online", "offline")
 
 
 class Registry:
     """Tables `hub` and `hub_group`. The caller opens and ends transactions."""
 
-    def __init__(self, book: Book, inbox: Inbox) -> None:
+    def __init__(self, book: Book, inbox: Inbox, certificates: CertificateInventory) -> None:
         self._book, self._db = book, book.db
         self._inbox = inbox
+        self._certificates = certificates
 
     def enrol(self, der: bytes, source: str) -> bool:
         """Make a hub known by its certificate (DER); False where it was. Raises ValueError for what is none."""
@@ -31,6 +34,7 @@ class Registry:
         hub = common_name(certificate)
         self._inbox.trust(hub, der)
         self._book.keep_certificate(hub, der)  # for the workers, who know nothing else
+        self._certificates.note(hub, certificate, source)
         not_after_s = int(certificate.not_valid_after_utc.timestamp())
         added = self._db.execute(
             "INSERT INTO hub (hub, source, kid, not_after_s) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -82,10 +86,26 @@ class Registry:
 
     def _note_certificate(self, hub: str, der: bytes) -> None:
         certificate = x509.load_der_x509_certificate(der)
+        self._certificates.note(hub, certificate, "hub")
         self._db.execute(
             "UPDATE hub SET kid = ?, not_after_s = ? WHERE hub = ?",
             (kid_of(certificate).hex(), int(certificate.not_valid_after_utc.timestamp()), hub),
         )
+
+    def knows(self, hub: str) -> bool:
+        return self._db.execute("SELECT 1 FROM hub WHERE hub = ?", (hub,)).fetchone() is not None
+
+    def certified(self, hub: str, certificate: x509.Certificate, t: int) -> None:
+        """A hub was given a certificate here (EST); what it signs with it is believed, also before it says so."""
+        self._certificates.note(hub, certificate, "est", t)
+        self._inbox.trust(hub, certificate.public_bytes(Encoding.DER))
+
+    def revoke(self, hub: str, reason: str, t: int) -> int:
+        """All of a hub's certificates: what it signs with them is believed no more. How many."""
+        kids = self._certificates.revoke(hub, reason, t)
+        for kid in kids:
+            self._inbox.distrust(kid)
+        return len(kids)
 
     def set_groups(self, hub: str, names: list[str]) -> None:
         """The groups that a hub said it listens to (the receipt of a `config` that set `hub.groups`)."""
@@ -95,8 +115,11 @@ class Registry:
         )
 
     def members(self, target: dict[str, Any]) -> list[str]:
-        """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, or a filter
-        `{"state":, "version":, "group":}` under "where". Raises ValueError where it names nothing that is known."""
+        """The hubs that a target names: `{"hub": name}`, `{"group": name}`, `{"all": true}`, `{"hubs": names}`,
+        or a filter `{"state":, "version":, "group":}` under "where". Raises ValueError where it names nothing that is
+        known."""
+        if "hubs" in target:
+            return self._known(target["hubs"])
         where = target.get("where", target)
         clauses, values = [], []
         for key, value in where.items():
@@ -114,6 +137,18 @@ class Registry:
         if not found:
             raise ValueError(f"no hub is {json.dumps(where)}")
         return found
+
+    def _known(self, names: list[str]) -> list[str]:
+        """These hubs. Raises ValueError where one of them is not known."""
+        wanted = sorted(set(names))
+        found: set[str] = set()
+        for at in range(0, len(wanted), _AT_ONCE):
+            some = wanted[at : at + _AT_ONCE]
+            sql = f"SELECT hub FROM hub WHERE hub IN ({', '.join('?' * len(some))})"
+            found.update(row[0] for row in self._db.execute(sql, some).fetchall())
+        if strangers := [name for name in wanted if name not in found]:
+            raise ValueError(f"no hub is {json.dumps(strangers[:5])}")
+        return wanted
 
 
 def certificates_of(folder: Path) -> Iterator[bytes]:

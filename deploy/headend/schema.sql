@@ -110,3 +110,33 @@ CREATE TABLE IF NOT EXISTS worker (
 CREATE TABLE IF NOT EXISTS audit (
   id INTEGER PRIMARY KEY, t_ms INTEGER NOT NULL, client TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL
 );
+
+-- Every certificate of a hub that became known, by whoever gave it.
+CREATE TABLE IF NOT EXISTS hub_certificate (
+  issuer TEXT NOT NULL,              -- the authority's key identifier, hex
+  serial TEXT NOT NULL,              -- hex
+  hub TEXT NOT NULL, kid TEXT NOT NULL, not_before_s INTEGER NOT NULL, not_after_s INTEGER NOT NULL,
+  source TEXT NOT NULL,              -- the station's journal, a folder, est, the hub's own word (certificate.renewed)
+  made_s INTEGER NOT NULL DEFAULT 0, -- when we made it; 0: somebody else did
+  revoked_s INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (issuer, serial)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hub_certificate_hub ON hub_certificate (hub);
+CREATE INDEX IF NOT EXISTS hub_certificate_end ON hub_certificate (not_after_s);
+-- The revocation list of each authority, as it was made last.
+CREATE TABLE IF NOT EXISTS revocation_list (
+  issuer TEXT PRIMARY KEY, number INTEGER NOT NULL, next_s INTEGER NOT NULL, digest TEXT NOT NULL, der BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- What clients of OpenADR 3 keep here: VENs, their resources, subscriptions; and what subscribers have yet to be told.
+CREATE TABLE IF NOT EXISTS openadr_object (
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, parent TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL,
+  body TEXT NOT NULL, made_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS openadr_object_name ON openadr_object (kind, name);
+CREATE INDEX IF NOT EXISTS openadr_object_parent ON openadr_object (parent);
+CREATE TABLE IF NOT EXISTS openadr_order (order_id TEXT PRIMARY KEY, event_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS openadr_notice (
+  number INTEGER PRIMARY KEY, subscription TEXT NOT NULL, url TEXT NOT NULL, token TEXT NOT NULL, body TEXT NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0, next_s INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS openadr_notice_subscription ON openadr_notice (subscription, number);

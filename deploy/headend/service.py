@@ -21,6 +21,7 @@ from deploy.headend.worker_processes import WorkerProcesses
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import FAILURES
 from hub.headend.inbox import Received
+from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.printable import why
 from hub.wire.uplink.envelope import FileSigner
 
@@ -83,6 +84,7 @@ class Service:
             point = ControlPoint(
                 config.place, config.operator_kid, self._signer, second_person_above=config.second_person_above,
                 max_power_w=config.max_power_w, gap_after_s=config.gap_after_s, has_columns=bool(config.columns_url),
+                callback_hosts=config.callback_hosts,
             )  # fmt: skip
             brokers = Brokers(config)
             worker = _ServiceLoop(config, point, brokers, self._questions, self.counts, self._heard)
@@ -139,7 +141,7 @@ class _ServiceLoop:
                 if now >= enrol_at:
                     enrol_at = now + _LOOK_FOR_HUBS_S
                     self.enrol()
-            except FAILURES as error:
+            except (*FAILURES, HardwareError) as error:
                 # Nothing was acknowledged that is not durable: the broker and the hubs have it still.
                 self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))

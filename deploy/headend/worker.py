@@ -55,6 +55,7 @@ class PackWorker:
     def _beat(self) -> None:
         t_ms = int(time.time() * 1000)
         self._intake.book.begin()
+        self._intake.distrust_revoked()
         self._intake.usage.settle_stale(t_ms)
         self._intake.note_worker(self._name, t_ms, self._counts)
         self._intake.commit()

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.demo import end_with_parent
+from deploy.parent import end_with_parent
 
 _LOG = logging.getLogger("headend")
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 30.0

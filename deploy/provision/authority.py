@@ -66,7 +66,11 @@ class DeviceAuthority:
         """A client certificate whose CN is the serial number. The request proves who holds the key, no more: the name
         is the station's to give. Raises ValueError for a request that its own key did not sign."""
         public_key = request.public_key()
-        if not request.is_signature_valid or not isinstance(public_key, ec.EllipticCurvePublicKey):
+        if (
+            not isinstance(public_key, ec.EllipticCurvePublicKey)
+            or not isinstance(public_key.curve, ec.SECP256R1)
+            or not request.is_signature_valid
+        ):
             raise ValueError(f"{serial}: the request is not signed by a P-256 key of its own")
         return leaf(name_of(serial), public_key, self.certificate.subject, self.key, ends_in=timedelta(days=days))
 

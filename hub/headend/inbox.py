@@ -45,6 +45,7 @@ class Inbox:
         self._has_ledger = has_ledger
         self._keys: dict[bytes, tuple[str, PublicKey]] = {}
         self._names: set[str] = set()
+        self._distrusted: set[bytes] = set()
         # Certificates (DER) of a hub, asked for where it seals with a key that is not known.
         self.look_up: Callable[[str], Iterable[bytes]] = lambda _hub: ()
         for file in certificates:
@@ -54,8 +55,15 @@ class Inbox:
         key = certificate.public_key()
         alg_of(key)
         hub = common_name(certificate)
-        self._keys[kid_of(certificate)] = (hub, key)  # type: ignore[assignment]
+        kid = kid_of(certificate)
+        if kid not in self._distrusted:
+            self._keys[kid] = (hub, key)  # type: ignore[assignment]
         self._names.add(hub)
+
+    def distrust(self, kid: bytes) -> None:
+        """A certificate was revoked: what is signed with its key is no hub's, whoever names it again."""
+        self._distrusted.add(kid)
+        self._keys.pop(kid, None)
 
     def trust(self, hub: str, certificate: bytes) -> None:
         """Know one more certificate (DER) of a hub. Raises ValueError for one that is another's, or that no hub has."""

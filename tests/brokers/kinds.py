@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from deploy.broker_nodes import RABBITMQ, debian_nats, nats_config, rabbitmq_environment
 from deploy.local_broker import MOSQUITTO
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
@@ -117,22 +118,16 @@ class DebianNats(ForeignBroker):
 
     @classmethod
     def program(cls) -> str | None:
-        return shutil.which("nats-server", path="/usr/sbin:/usr/bin")
+        return debian_nats()
 
     @classmethod
     def missing(cls) -> str:
         return "" if cls.program() else "nats-server"
 
     def command(self) -> list[str]:
-        file = self.folder / "nats.conf"
-        file.write_text(
-            f'server_name: one\nlisten: "127.0.0.1:-1"\njetstream {{ store_dir: "{self.folder}/js" }}\n'
-            f'mqtt {{\n  listen: "127.0.0.1:{self.port}"\n  tls {{ cert_file: "{self.pki}/broker.pem"\n'
-            f'    key_file: "{self.pki}/broker.key"\n    ca_file: "{self.pki}/ca.pem"\n    verify: true }}\n}}\n'
-        )
         program = self.program()
         assert program
-        return [program, "-c", str(file)]
+        return [program, "-c", str(nats_config(self.folder, self.pki, self.ports))]
 
 
 class NatsServer(DebianNats):
@@ -160,18 +155,6 @@ class NatsCluster(NatsServer):
         self.port = self.ports[(self._first + 1) % self.nodes]
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def _config(self, node: int) -> Path:
-        file = self.folder / f"node{node}.conf"
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
-        file.write_text(
-            f'server_name: node{node}\nlisten: "127.0.0.1:-1"\njetstream {{ store_dir: "{self.folder}/js{node}" }}\n'
-            f'cluster {{ name: mh\n  listen: "127.0.0.1:{self._routes[node]}"\n  routes: [{routes}] }}\n'
-            f'mqtt {{\n  listen: "127.0.0.1:{self.ports[node]}"\n  stream_replicas: {self.nodes}\n'
-            f'  tls {{ cert_file: "{self.pki}/broker.pem"\n'
-            f'    key_file: "{self.pki}/broker.key"\n    ca_file: "{self.pki}/ca.pem"\n    verify: true }}\n}}\n'
-        )
-        return file
-
     def start(self) -> None:
         program = self.program()
         assert program
@@ -179,7 +162,10 @@ class NatsCluster(NatsServer):
             if node not in self._nodes:
                 with (self.folder / "log").open("ab") as log:
                     self._nodes[node] = subprocess.Popen(
-                        [program, "-c", str(self._config(node))], stdout=log, stderr=log, cwd=self.folder
+                        [program, "-c", str(nats_config(self.folder, self.pki, self.ports, self._routes, node))],
+                        stdout=log,
+                        stderr=log,
+                        cwd=self.folder,
                     )
         wait_for(f"{self.name} to listen", self._all_listen, timeout_s=_START_S)
 
@@ -208,30 +194,16 @@ class RabbitMq(ForeignBroker):
     """rabbitmq-server of Debian with its MQTT plugin: 3.1.1."""
 
     name = "rabbitmq"
-    _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
     @classmethod
     def missing(cls) -> str:
-        return "" if cls._PROGRAM.exists() else "rabbitmq-server"
+        return "" if RABBITMQ.exists() else "rabbitmq-server"
 
     def command(self) -> list[str]:
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
-        (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp = none\nmqtt.listeners.tcp = none\nmqtt.listeners.ssl.default = {self.port}\n"
-            f"ssl_options.cacertfile = {self.pki}/ca.pem\nssl_options.certfile = {self.pki}/broker.pem\n"
-            f"ssl_options.keyfile = {self.pki}/broker.key\nssl_options.verify = verify_peer\n"
-            "ssl_options.fail_if_no_peer_cert = true\nmqtt.allow_anonymous = true\nloopback_users = none\n"
-        )
-        return [str(self._PROGRAM)]
+        return [str(RABBITMQ)]
 
     def environment(self) -> dict[str, str]:
-        return {
-            "HOME": str(self.folder), "RABBITMQ_NODENAME": f"mh{self.port}@localhost",
-            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"), "RABBITMQ_LOGS": "-",
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
-            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"), "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
-        }  # fmt: skip
+        return rabbitmq_environment(self.folder, self.pki, self.port)
 
 
 class ActiveMq(ForeignBroker):

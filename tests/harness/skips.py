@@ -34,6 +34,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     "no loop device": cache(_no_loop_device),
     "no shared cases": lambda: not (ROOT.parent / "shared" / "cases").is_dir(),
     "not x86-64 with Python 3.11": lambda: platform.machine() != "x86_64" or sys.version_info[:2] != (3, 11),
+    "older than Python 3.12": lambda: sys.version_info < (3, 12),
     "no PostgreSQL": lambda: not (list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")),
     "no VictoriaMetrics": lambda: shutil.which("victoria-metrics") is None,
     "not all engines of the fleet": lambda: (

@@ -214,6 +214,21 @@ def test_a_server_that_dies_loses_nothing_that_was_committed(tmp_path: Path, own
     fleet.close()
 
 
+def test_one_that_hangs_in_a_transaction_holds_the_others_up_no_longer_than_a_minute(server_place: str) -> None:
+    with closing(Book(server_place)) as book:
+        assert book.db.execute("SHOW idle_in_transaction_session_timeout").fetchone()[0] == "1min"
+        book.db.execute("SET idle_in_transaction_session_timeout = '200ms'")
+        book.begin()
+        book.lock(["MTR-1"])
+        with closing(Book(server_place)) as other:
+            enter(other, 1)  # waits for it, and goes on
+        with pytest.raises(FAILURES):
+            enter(book, 2)
+        book.undo()
+        enter(book, 2)
+        assert ranges(book) == [(1, 2, 0)]
+
+
 def test_a_server_that_does_not_sync_is_refused(own_cluster: PostgresCluster) -> None:
     with psycopg.connect(own_cluster.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")

@@ -1,16 +1,28 @@
 """OpenADR 3: what an event comes to, and what is refused of it."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.headend.control_point import reader
-from deploy.headend.openadr import BadEvent, WantedOrder, events_of, orders_of, reports_of
+from deploy.headend.openadr import (
+    BadEvent,
+    OpenAdrEvents,
+    WantedOrder,
+    events_of,
+    orders_of,
+    report_of,
+    reports_of,
+)
+from deploy.headend.openadr_notices import MOST_TRIES, MOST_WAITING, DueNotice
+from deploy.headend.openadr_objects import BadObject, objects_of, ven_of, vens_of
 from tests.deploy.headend.home import START, Fleet
 
 NOW = 1_800_000_000
@@ -77,6 +89,7 @@ def test_prices_are_one_order() -> None:
         ({"intervalPeriod": {"duration": "P30D"}}, "duration"),
         ({"targets": [{"type": "LOCATION", "values": ["x"]}]}, "targets"),
         ({"targets": [{"type": "GROUP", "values": []}]}, "targets"),
+        ({"targets": [{"type": "GROUP", "values": [{}]}]}, "targets"),
         ({"payloadDescriptors": [{"payloadType": "IMPORT_CAPACITY_LIMIT", "units": "AMPS"}]}, "units"),
     ],
 )
@@ -101,7 +114,7 @@ def test_any_json_is_an_event_or_refused_in_words(field: str, value: Any) -> Non
 
 @pytest.fixture
 def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"])
+    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
     fleet.start()
     yield fleet
     fleet.close()
@@ -125,3 +138,176 @@ def test_an_event_is_called_reported_and_ended(fleet: Fleet) -> None:
     assert [row[0] for row in rows] == ["accepted", "applied", "cancelled", "completed"] * 2
     with pytest.raises(KeyError):
         fleet.point.openadr.cancel(stored["id"], "desk", START)
+
+
+def act(fleet: Fleet, do: Callable[[OpenAdrEvents], Any]) -> Any:
+    fleet.point.book.begin()
+    try:
+        return do(fleet.point.openadr)
+    finally:
+        fleet.point.commit()
+
+
+def subscribe(fleet: Fleet, objects: list[str], operations: list[str], token: str | None = "secret") -> dict[str, Any]:
+    row = {"objects": objects, "operations": operations, "callbackUrl": "https://desk:8443/told", "bearerToken": token}
+    body = {"clientName": "desk", "programID": "meterhub", "objectOperations": [row]}
+    found: dict[str, Any] = act(fleet, lambda openadr: openadr.make("SUBSCRIPTION", body, "desk", START))
+    return found
+
+
+@pytest.fixture
+def open_fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    """Webhooks may go to one host; more than two hubs need a second person."""
+    fleet = Fleet(
+        tmp_path, ["SIM-1", "SIM-2", "SIM-3"], place, callback_hosts=frozenset({"desk:8443"}), second_person_above=2
+    )  # fmt: skip
+    fleet.start()
+    yield fleet
+    fleet.close()
+
+
+def test_every_hub_is_a_ven_and_a_made_one_is_a_name_for_some(open_fleet: Fleet) -> None:
+    fleet, db = open_fleet, reader(open_fleet.place)
+    act(fleet, lambda openadr: fleet.point.registry.set_groups("SIM-2", ["north"]))
+    made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+    for name in ("SIM-1", "SIM-3"):
+        body = {"resourceName": name, "venID": made["id"], "attributes": None}
+        act(fleet, lambda openadr, b=body: openadr.make("RESOURCE", b, "desk", START, made["id"]))
+    assert [ven["venName"] for ven in vens_of(db, "", [], 0, 50)] == ["street", "SIM-1", "SIM-2", "SIM-3"]
+    assert [ven["venName"] for n in range(4) for ven in vens_of(db, "", [], n, 1)] == [
+        "street", "SIM-1", "SIM-2", "SIM-3",
+    ]  # fmt: skip
+    assert [ven["venName"] for ven in vens_of(db, "", ["north"], 0, 50)] == ["SIM-2"]
+    assert [row["resourceName"] for row in objects_of(db, "RESOURCE", parent=made["id"])] == ["SIM-1", "SIM-3"]
+    stored, sends = act(
+        fleet, lambda openadr: openadr.call(event(targets=[{"type": "VEN_NAME", "values": ["street"]}]), "desk", START)
+    )
+    assert [send.hub for send in sends] == ["SIM-1", "SIM-3"]
+    assert [report["clientName"] for report in reports_of(db, stored["id"])] == ["SIM-1", "SIM-3"]
+    assert reports_of(db, hub="SIM-3") == [report_of(db, reports_of(db, hub="SIM-3")[0]["id"])]
+    assert events_of(db, targets=("VEN_NAME", ["street"])) == [stored] and not events_of(db, targets=("GROUP", ["x"]))
+    act(fleet, lambda openadr: openadr.delete("VEN", made["id"], "desk", START))
+    assert not objects_of(db, "RESOURCE") and ven_of(db, made["id"]) is None and ven_of(db, "SIM-1") is not None
+
+
+def test_hubs_named_one_by_one_are_as_many_as_they_are(open_fleet: Fleet) -> None:
+    """A second person is needed above two, whether three are one group or three names."""
+    targets = [{"type": "VEN_NAME", "values": ["SIM-1", "SIM-2"]}, {"type": "RESOURCE_NAME", "values": ["SIM-3"]}]
+    stored, sends = act(open_fleet, lambda openadr: openadr.call(event(targets=targets), "desk", START))
+    assert not sends, "it waits"
+    db = reader(open_fleet.place)
+    assert {row["reportName"] for row in reports_of(db, stored["id"])} == {"waiting"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("VEN", {}, "venName"),
+        ("VEN", {"venName": "SIM-1"}, "is a hub"),
+        ("VEN", {"venName": "street"}, "there is one of the name"),
+        ("VEN", {"venName": "x", "targets": [{"type": "GROUP"}]}, "a type and values"),
+        ("VEN", {"venName": "x", "attributes": {}, "targets": "y"}, "targets: a list"),
+        ("VEN", {"venName": "x" * 129}, "128"),
+        ("VEN", {"venName": "x", "more": "y" * 20_000}, "at most"),
+        ("VEN", {"venName": "x", "resources": [{}]}, "one by one"),
+        ("RESOURCE", {"resourceName": "stranger"}, "no hub of that name"),
+        ("RESOURCE", {"resourceName": "SIM-1", "venID": "other"}, "venID"),
+        ("SUBSCRIPTION", {"clientName": "a", "programID": "b"}, "programID"),
+        ("SUBSCRIPTION", {"clientName": "a", "programID": "meterhub"}, "objectOperations"),
+        *(
+            (
+                "SUBSCRIPTION",
+                {"clientName": "a", "programID": "meterhub", "objectOperations": [
+                    {"objects": ["EVENT"], "operations": ["POST"], "callbackUrl": "https://desk:8443/"} | row]},
+                said,
+            )
+            for row, said in [
+                ({"objects": ["WEATHER"]}, "objects"),
+                ({"operations": []}, "operations"),
+                ({"callbackUrl": "http://desk:8443/"}, "https"),
+                ({"callbackUrl": "https://desk:8443@other/"}, "https, with no name"),
+                ({"callbackUrl": "https://169.254.169.254/latest"}, "callback_hosts"),
+                ({"callbackUrl": "https://desk:8444/"}, "callback_hosts"),
+                ({"callbackUrl": "https://desk:x/"}, "a URL"),
+                ({"callbackUrl": 5}, "a URL"),
+                ({"bearerToken": "a\r\nHost: b"}, "bearerToken"),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_an_object_that_is_not_right_is_refused_in_words(
+    open_fleet: Fleet, kind: str, body: dict[str, Any], said: str
+) -> None:
+    made = act(open_fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+    with pytest.raises(BadObject, match=said):
+        act(open_fleet, lambda openadr: openadr.make(kind, body, "desk", START, made["id"]))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["VEN", "RESOURCE", "SUBSCRIPTION"]),
+    st.dictionaries(st.sampled_from(
+        ["venName", "resourceName", "clientName", "programID", "objectOperations", "targets", "attributes"]
+    ), _JSON, max_size=4),
+)  # fmt: skip
+def test_any_json_is_an_object_or_refused_in_words(open_fleet: Fleet, kind: str, body: dict[str, Any]) -> None:
+    with contextlib.suppress(BadObject, KeyError):
+        act(open_fleet, lambda openadr: openadr.make(kind, {**body, "programID": "meterhub"}, "desk", START))
+
+
+def told(fleet: Fleet, t: int) -> list[tuple[str, str]]:
+    due: list[DueNotice] = act(fleet, lambda openadr: openadr.notices.due(t))
+    bodies = [json.loads(notice.body) for notice in due]
+    return [(body["objectType"], body["operation"]) for body in bodies]
+
+
+def test_subscribers_are_told_of_what_they_asked_for(open_fleet: Fleet) -> None:
+    fleet = open_fleet
+    subscription = subscribe(fleet, ["EVENT", "REPORT", "SUBSCRIPTION"], ["POST", "DELETE"])
+    called = {"type": "VEN_NAME", "values": ["SIM-1"]}
+    stored, sends = act(fleet, lambda openadr: openadr.call(event(targets=[called]), "desk", START))
+    fleet.carry(sends)
+    act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+    assert told(fleet, START) == [
+        ("SUBSCRIPTION", "POST"), ("EVENT", "POST"), ("REPORT", "POST"), ("REPORT", "POST"),
+    ]  # fmt: skip
+    due = act(fleet, lambda openadr: openadr.notices.due(START))
+    assert {(notice.url, notice.token) for notice in due} == {("https://desk:8443/told", "secret")}
+    assert not [notice for notice in due if "secret" in notice.body], "nobody is told the secret of another"
+    assert json.loads(due[1].body)["object"] == stored
+    report = json.loads(due[3].body)["object"]
+    assert (report["clientName"], report["reportName"]) == ("SIM-1", "applied")
+    act(fleet, lambda openadr: openadr.delete("SUBSCRIPTION", subscription["id"], "desk", START))
+    assert told(fleet, START) == [], "who has ended it is told nothing more"
+
+
+def test_a_notice_is_tried_again_at_growing_intervals_and_not_for_ever(open_fleet: Fleet) -> None:
+    fleet = open_fleet
+    subscribe(fleet, ["VEN"], ["POST"])
+    act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+    tries, is_last, t = [], False, START
+    while not is_last:
+        due = act(fleet, lambda openadr, at=t: openadr.notices.due(at))
+        if due:
+            tries.append(t - START)
+            is_last = act(fleet, lambda openadr, n=due[0].number, at=t: openadr.notices.tried(n, at, is_sent=False))
+        t += 1
+    waits = [after - before for before, after in itertools.pairwise(tries)]
+    assert waits == sorted(waits) and waits[0] == 5 and waits[-1] == 900 and len(tries) == MOST_TRIES
+    assert told(fleet, t + 10_000) == []
+
+
+def test_what_waits_for_a_subscriber_that_is_away_has_a_bound(open_fleet: Fleet) -> None:
+    fleet = open_fleet
+    subscribe(fleet, ["VEN"], ["PUT"])
+    made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+
+    def change(openadr: OpenAdrEvents) -> None:
+        for n in range(MOST_WAITING + 50):
+            openadr.change("VEN", made["id"], {"venName": f"street {n}"}, "desk", START)
+
+    act(fleet, change)
+    count = fleet.point.book.db.execute("SELECT count(*) FROM openadr_notice").fetchone()[0]
+    assert count == MOST_WAITING
+    first = act(fleet, lambda openadr: openadr.notices.due(START))[0]
+    assert json.loads(first.body)["object"]["venName"] == "street 50", "the oldest go first"

@@ -52,3 +52,15 @@ def test_a_fleet_outlives_the_death_of_a_broker(reachable: Path) -> None:
     for name, value in (("missing", "0"), ("given up by hubs", "0"), ("believed to be where they are", "10 of 10")):
         assert f"  {name:30} {value}\n" in done.stdout
     assert not list(reachable.iterdir())
+
+
+def test_the_authority_is_exchanged_and_nobody_is_missed(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "deploy.headend.exchange", "--hubs", "30", "--brokers", "2", "--once"]
+    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
+                          capture_output=True, text=True, timeout=400, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("31 of 31 hubs kept it to its end") == 2, "while they renewed, and after the old one went"
+    assert "certificates open 0 of 2 brokers" in done.stdout
+    for name, value in (("missing", "0"), ("not believed", "0"), ("sign with the new authority's", "31 of 31")):
+        assert f"  {name:30} {value}\n" in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """The service whole: a real mosquitto, simulated hubs on real TLS sessions, the API over HTTP."""
 
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pyarrow import parquet
 
 from deploy.fleet.swarm import Swarm, make_session
 from deploy.headend.access import Access, new_secret
@@ -196,6 +198,10 @@ def test_usage_is_exact_in_every_form_and_looking_at_it_is_written_down(site: Si
     assert [record["v"] for record in records] == sorted(record["v"] for record in records)
     sheet = desk.get("/v1/hubs/SIM-1/readings", params=span, headers={"Accept": "text/csv"}).text.splitlines()
     assert sheet[0] == "time,appliance,quantity,value,unit,flags" and ",meter,power," in sheet[1] + sheet[2]
+    rows = desk.get("/v1/hubs/SIM-1/readings", params=span, headers={"Accept": "application/vnd.apache.parquet"})
+    assert rows.headers["content-type"] == "application/vnd.apache.parquet"
+    table = parquet.read_table(io.BytesIO(rows.content)).to_pylist()
+    assert len(table) >= len(records) and {row["unit"] for row in table} == {"W", "Wh"}
     today = str(datetime.now(UTC).date())
     assert desk.get("/v1/hubs/SIM-1/intervals", params={"day": today}).status_code == 200
     chart = desk.get("/v1/hubs/SIM-1/day.svg", params={"day": today})

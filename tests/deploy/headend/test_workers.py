@@ -87,10 +87,13 @@ def test_two_workers_share_packs_and_the_death_of_one_or_of_the_database_costs_n
     before = ingest.messages()
     wait_for("more packs", lambda: ingest.messages() > before + 4 * HUBS)
     own_cluster.kill()
+    order = {"op": "limit", "args": {"watts": 300, "duration": 1}, "target": {"hub": "SIM-1"}}
+    with site.client("desk") as desk:
+        assert desk.get("/v1/fleet").status_code == 503
+        assert desk.post("/v1/orders", json=order).status_code == 503
     own_cluster.start()
     wait_for("more packs after the database was away", lambda: ingest.messages() > before + 12 * HUBS)
     with site.client("desk") as desk:
-        order = {"op": "limit", "args": {"watts": 300, "duration": 1}, "target": {"hub": "SIM-1"}}
         made = desk.post("/v1/orders", json=order).raise_for_status().json()
         wait_for(
             "an order to be kept",
