@@ -50,9 +50,12 @@ class Machine:
         meter: str | None = None,
         ssh_port: int | None = None,
         udp_port: int | None = None,
+        *,
+        ipv6: bool = False,
     ) -> list[str]:
         """QEMU's command line. console: a -chardev's description without its id; radio, meter: HOST:PORT where one
-        listens; ssh_port, udp_port: of this machine's loopback, where the board's sshd and its MQTT-SN are found."""
+        listens; ssh_port, udp_port: of this machine's loopback, where the board's sshd and its MQTT-SN are found;
+        ipv6: the board has it, too, and this machine's ::1 is fec0::2 to it."""
         qemu = self.board.qemu
         if qemu is None:
             raise BuildError(f"{self.board.name} is not emulated")
@@ -67,7 +70,12 @@ class Machine:
             words += ["-drive", f"if=none,id=card,format=raw,file={self.card},cache=writeback", *qemu["card"]]
         doors = "" if ssh_port is None else f",hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
         doors += "" if udp_port is None else f",hostfwd=udp:127.0.0.1:{udp_port}-:1884"
-        words += ["-netdev", f"user,id=uplink,ipv6=off{doors}", "-device", f"{qemu['network']},netdev=uplink,romfile="]
+        words += [
+            "-netdev",
+            f"user,id=uplink,ipv4=on,ipv6={'on' if ipv6 else 'off'}{doors}",
+            "-device",
+            f"{qemu['network']},netdev=uplink,romfile=",
+        ]
         words += ["-device", "virtio-rng-pci"]
         if radio is not None:
             words += ["-chardev", f"socket,id=radio,{_address(radio)}", *qemu["radio"]]

@@ -10,12 +10,12 @@ _MODE_SERVER, _VERSION = 4, 4
 
 
 class TimeServer:
-    """Answers with this machine's time, or one that is `offset_s` later."""
+    """Answers with this machine's time, or one that is `offset_s` later. `address`: 127.0.0.1, or ::1."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.offset_s = 0.0
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((address, 0))
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 

@@ -49,7 +49,7 @@ class Site:
     the station that say where the device's key is made; none: softhsm2. `toml`: more tables of the hub's configuration,
     `uplink`: more lines of that table; `station`: more words for the lot's beginning; `broker`: more of its
     configuration; `home`: what is in the home (None: no radio); `meter`: HOST:PORT of a meter's line; `ssh_port`,
-    `udp_port`: where the board's sshd, and its MQTT-SN over UDP, are to be found."""
+    `udp_port`: where the board's sshd, and its MQTT-SN over UDP, are to be found; `ipv6`: the board has that, too."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Site:
         meter: str | None = None,
         ssh_port: int | None = None,
         udp_port: int | None = None,
+        ipv6: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -77,6 +78,7 @@ class Site:
         self.broker = Broker(folder / "broker", self.authority, extra=broker)
         self._toml, self._uplink, self._station = toml, uplink, station
         self._home, self._meter, self._doors = home, meter, (ssh_port, udp_port)
+        self._ipv6 = ipv6
         self.lot = Lot(folder / "lot")
         self._make_lot(token)
         self.broker.start()
@@ -127,7 +129,9 @@ class Site:
         """Start the board; returns a mark of the console to look from."""
         mark = self.console.mark()
         radio = None if self._home is None else f"127.0.0.1:{self._radio_port}"
-        command = self.machine.command(f"socket,path={self.console.path}", radio, self._meter, *self._doors)
+        command = self.machine.command(
+            f"socket,path={self.console.path}", radio, self._meter, *self._doors, ipv6=self._ipv6
+        )
         log = (self.folder / "qemu.log").open("ab")
         self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()

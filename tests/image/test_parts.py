@@ -1,5 +1,6 @@
 """The image's parts that need no build: boards, layout, locks, archives, the boot script."""
 
+import ast
 import hashlib
 import io
 import re
@@ -473,3 +474,35 @@ def test_what_make_was_told_stays_with_it(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("BOARD", "VERSION", "MAKEFLAGS"):
         monkeypatch.setenv(name, "ours")
     assert run(["sh", "-c", "echo ${BOARD-} ${VERSION-} ${MAKEFLAGS-}"]).strip() == ""
+
+
+# The board's shell scripts
+
+SCRIPTS = sorted(
+    path
+    for pattern in (
+        "deploy/image/initramfs/*", "deploy/image/files/usr/lib/meterhub/*", "deploy/image/files/usr/bin/*",
+        "deploy/systemd/*", "deploy/field/*",
+    )
+    for path in REPOSITORY.glob(pattern)
+    if path.is_file() and (path.suffix == ".sh" or path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/busybox sh")))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_of_the_board_is_read_to_its_end(script: Path) -> None:
+    """Half of these run once in fifteen years, when something is wrong: no start would find their slips."""
+    for shell in ("dash", "busybox"):
+        words = [found, *(["sh"] if shell == "busybox" else [])] if (found := shutil.which(shell)) else ["sh"]
+        done = subprocess.run([*words, "-n", str(script)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert len(SCRIPTS) >= 8
+
+
+def test_a_program_of_the_board_is_python() -> None:
+    folders = ("deploy/image/files/usr", "deploy/field", "deploy/systemd")
+    files = [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*")) if path.is_file()]
+    programs = [path for path in files if path.read_bytes().startswith(b"#!/usr/bin/python3")]
+    assert len(programs) >= 3
+    for program in programs:
+        ast.parse(program.read_text(), str(program))
