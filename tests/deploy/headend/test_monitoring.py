@@ -132,6 +132,8 @@ class Watched:
             with urllib.request.urlopen(place, timeout=30) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
+            if error.code == 503:
+                return []  # it listens, and is not ready yet
             raise AssertionError(f"{query}: {error.read().decode()}") from None
         except OSError:
             return []  # not there yet
