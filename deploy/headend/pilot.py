@@ -263,7 +263,8 @@ class Pilot:
             f'[hub]\ndata_dir = "{self._folder}/data"\nrun_dir = "{self._folder}/run"\n[radio]\npath = "{pty}"\n'
             f'[uplink]\nhosts = {hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/real/hub.pem"\nkey_file = "{self._pki}/real/hub.key"\npack_interval_s = 5\n'
-            f'protocol = "{self._protocol}"\nboot_spread_s = 0\n{uplink}[control]\noperators_file = "{self._operators}"\n'
+            f'protocol = "{self._protocol}"\nboot_spread_s = 0\n{uplink}'
+            f'[control]\noperators_file = "{self._operators}"\n'
         )
         self._spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
