@@ -81,16 +81,18 @@ class ControlPoint:
         self.book.begin()
         taken = self._bookkeeper.take_all([(message.topic, message.payload) for message in messages])
         self._intake.enter(taken, messages, t_ms)
+        receipts = []
         for received, message in zip(taken, messages):
             if received.fault or received.envelope is None or not received.is_new:
                 continue
             if received.kind == "events":
                 self._note_event(received)
             elif received.kind == "receipts":
-                receipt = decode_receipt(received.envelope.payload)
-                self._keep_receipt(received, receipt, message.payload, t_ms)
-                self.orders.heard(receipt, received.envelope.epoch, t_ms)
-                self.openadr.heard(received.hub, receipt.re, receipt.status, receipt.reason, t_ms // 1000)
+                receipts.append((decode_receipt(received.envelope.payload), received.envelope.epoch, message.payload))
+        self._keep_receipts(receipts, t_ms)
+        self.orders.heard_all([(receipt, epoch) for receipt, epoch, _ in receipts], t_ms)
+        for receipt, _, _ in receipts:
+            self.openadr.heard(receipt.hub, receipt.re, receipt.status, receipt.reason, t_ms // 1000)
         return taken
 
     def refuse(self, message: HeardMessage, why: str) -> Received:
@@ -109,12 +111,11 @@ class ControlPoint:
         if event == "meter.replaced" and isinstance(last, dict) and isinstance(first, dict):
             self.usage.enter_exchange(received.hub, t_ms, last, first)
 
-    def _keep_receipt(self, received: Received, receipt: Receipt, message: bytes, t_ms: int) -> None:
-        assert received.envelope is not None
-        self._db.execute(
+    def _keep_receipts(self, receipts: Sequence[tuple[Receipt, int, bytes]], t_ms: int) -> None:
+        self._db.executemany(
             "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (received.hub, received.envelope.epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason,
-             receipt.prev, chain_hash(message), t_ms),
+            [(receipt.hub, epoch, receipt.i, receipt.iat, receipt.re, receipt.status, receipt.reason, receipt.prev,
+              chain_hash(message), t_ms) for receipt, epoch, message in receipts],
         )  # fmt: skip
 
     def commit(self) -> None:

@@ -4,6 +4,7 @@ until it expires; what each hub made of it is written down, receipt by receipt."
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.registry import Registry
@@ -25,6 +26,15 @@ _CANCEL_VALID_S = 3600
 
 class Refusal(ValueError):
     """The order cannot be given, or not by this client; the text says why."""
+
+
+class _Asked(NamedTuple):
+    """An order that a receipt answers; `place`: (epoch, index) of the newest receipt that was heard of it."""
+
+    id: str
+    op: str
+    args: str
+    place: tuple[int, int]
 
 
 class GridOrders:
@@ -170,43 +180,58 @@ class GridOrders:
             found.append(CommandToSend(topic_for(hub), message, op, hub))
         return found
 
-    def heard(self, receipt: Receipt, epoch: int, t_ms: int) -> bool:
-        """A receipt, verified, of an epoch of its hub; True where it answers an order of ours."""
-        row = self._db.execute(
-            "SELECT m.order_id, o.op, o.args, h.receipt_epoch, h.receipt_i FROM order_message m"
-            " JOIN grid_order o ON o.id = m.order_id"
-            " LEFT JOIN order_hub h ON h.order_id = m.order_id AND h.hub = ? WHERE m.cti = ?",
-            (receipt.hub, receipt.re),
-        ).fetchone()
-        if row is None:
-            return False
-        order_id, op, args, known_epoch, known_i = row
-        if known_i is not None and (known_epoch, known_i) >= (epoch, receipt.i):
-            return True  # an older one that came late
-        if (receipt.status, receipt.reason) == ("refused", "replayed") and self._sign_anew(order_id, receipt, t_ms):
-            return True
+    def heard_all(self, receipts: Sequence[tuple[Receipt, int]], t_ms: int) -> None:
+        """Receipts, verified, each with the epoch of its hub, in the order in which they came. What answers no order of
+        ours changes nothing."""
+        asked = self._asked_by({(receipt.hub, receipt.re) for receipt, _ in receipts if receipt.re is not None})
+        places = {(order.id, hub): order.place for (hub, _), order in asked.items()}
+        answers: dict[tuple[str, str], tuple[Any, ...]] = {}
+        for receipt, epoch in receipts:
+            order = asked.get((receipt.hub, receipt.re)) if receipt.re is not None else None
+            if order is None:
+                continue
+            key = (order.id, receipt.hub)
+            if (epoch, receipt.i) <= places[key]:
+                continue  # an older one that came late
+            if (receipt.status, receipt.reason) == ("refused", "replayed"):
+                self._write(answers)
+                if self._sign_anew(order.id, receipt, t_ms):
+                    continue
+            places[key] = (epoch, receipt.i)
+            answers[key] = (*key, receipt.re, receipt.status, receipt.reason, to_json(receipt.detail), epoch, receipt.i,
+                            t_ms)  # fmt: skip
+            groups = _from_json(order.args).get("set", {}).get("hub.groups") if order.op == "config" else None
+            if groups is not None and receipt.status in ("applied", "completed"):
+                self._registry.set_groups(receipt.hub, [str(name) for name in groups])
+        self._write(answers)
+
+    def _asked_by(self, keys: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], _Asked]:
+        """The orders that receipts of `(hub, cti)` answer."""
+        found = {}
+        ordered = sorted(keys)
+        for at in range(0, len(ordered), _AT_ONCE):
+            part = ordered[at : at + _AT_ONCE]
+            rows = self._db.execute(
+                f"WITH said (hub, cti) AS (VALUES {', '.join(['(?, ?)'] * len(part))})"
+                " SELECT s.hub, s.cti, o.id, o.op, o.args, h.receipt_epoch, h.receipt_i FROM said s"
+                " JOIN order_message m ON m.cti = s.cti JOIN grid_order o ON o.id = m.order_id"
+                " LEFT JOIN order_hub h ON h.order_id = o.id AND h.hub = s.hub",
+                [value for key in part for value in key],
+            )
+            for hub, cti, order_id, op, args, epoch, i in rows:
+                found[hub, bytes(cti)] = _Asked(order_id, op, args, (epoch or 0, i or 0))
+        return found
+
+    def _write(self, answers: dict[tuple[str, str], tuple[Any, ...]]) -> None:
         # A hub that listens to a group we did not know it to be in has its line too.
-        self._db.execute(
+        self._db.executemany(
             "INSERT INTO order_hub (order_id, hub, cti, status, reason, detail, receipt_epoch, receipt_i, heard_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id, hub) DO UPDATE SET status = excluded.status,"
             " reason = excluded.reason, detail = excluded.detail, receipt_epoch = excluded.receipt_epoch,"
             " receipt_i = excluded.receipt_i, heard_ms = excluded.heard_ms",
-            (
-                order_id,
-                receipt.hub,
-                receipt.re,
-                receipt.status,
-                receipt.reason,
-                to_json(receipt.detail),
-                epoch,
-                receipt.i,
-                t_ms,
-            ),
+            [answers[key] for key in sorted(answers)],
         )
-        groups = _from_json(args).get("set", {}).get("hub.groups") if op == "config" else None
-        if groups is not None and receipt.status in ("applied", "completed"):
-            self._registry.set_groups(receipt.hub, [str(name) for name in groups])
-        return True
+        answers.clear()
 
     def _sign_anew(self, order_id: str, receipt: Receipt, t_ms: int) -> bool:
         """A broker lost the order, and one of ours with a higher counter came first. The hub says that it did not do

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.headend.control_point import broken_chains, overview, reader
+from deploy.headend.intake import HeardMessage
 from deploy.headend.orders import Refusal
 from tests.deploy.headend.home import Fleet
 
@@ -85,6 +86,20 @@ def test_a_receipt_that_comes_late_by_resend_still_counts(fleet: Fleet) -> None:
     fleet.run(300)
     assert fleet.answers(order_id) == {"SIM-1": "completed"}
     assert broken_chains(reader(fleet.place)) == []
+
+
+def test_receipts_that_come_together_count_in_the_order_of_the_hub(fleet: Fleet) -> None:
+    """A batch holds several of one hub, and an older one may come after a newer."""
+    fleet.drops = lambda message: message.topic.endswith("/commands")
+    order_id = fleet.give("limit", {"watts": 500, "duration": 60}, {"all": True})
+    topic, message = fleet.point.book.db.execute("SELECT topic, message FROM order_message").fetchone()
+    said = [answer for hub in fleet.hubs.values() for answer in hub.take(topic, bytes(message), fleet.t)]
+    assert len(said) == 6
+    fleet.point.take_all([HeardMessage(its.topic, its.payload) for its in reversed(said)], 1)
+    fleet.point.commit()
+    assert set(fleet.answers(order_id).values()) == {"applied"}
+    assert broken_chains(reader(fleet.place)) == []
+    assert fleet.point.book.db.execute("SELECT count(*) FROM receipt").fetchone()[0] == 6
 
 
 def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
