@@ -9,7 +9,6 @@ there once (start the store with `-dedup.minScrapeInterval=1ms`)."""
 import json
 import logging
 import math
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from deploy.headend.background import Background
 from deploy.headend.intake import book_in
 from hub.headend.database import FAILURES, BookDatabase
 from hub.headend.engines import open_database
@@ -51,21 +51,13 @@ def import_lines(hub: str, readings: list[Reading]) -> Iterator[str]:
         yield json.dumps({"metric": labels, "values": values, "timestamps": times})
 
 
-class ColumnWriter:
+class ColumnWriter(Background):
     """A thread with a database connection of its own. `url`: of the store."""
 
     def __init__(self, place: Path | str, url: str) -> None:
+        super().__init__("columns")
         self._place, self._url = place, url.rstrip("/")
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="columns")
         self.counts = {"column_readings": 0, "column_failures": 0}
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S

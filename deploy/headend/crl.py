@@ -6,7 +6,6 @@ hub is revoked; then the broker is told (`broker_command`, for mosquitto a SIGHU
 
 import logging
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.headend.authorities import Authorities, issuer_key, make_list
+from deploy.headend.background import Background
 from deploy.headend.certificates import KeptList, digest_of
 from deploy.headend.config import AuthorityConfig
 from deploy.headend.control_point import ControlPoint
@@ -74,7 +74,7 @@ class RevocationLists:
         self._ask(do)
 
 
-class BrokerFiles:
+class BrokerFiles(Background):
     """The loop: keeps the lists and the bundle of authorities where brokers read them. `counts["broker_files"]`: how
     often they were written; `["broker_files_failed"]`: how often that, or telling the broker, did not succeed."""
 
@@ -82,20 +82,12 @@ class BrokerFiles:
         self, config: AuthorityConfig, authorities: Authorities, ask: Callable[[Asked], Any], counts: dict[str, int],
         retry_s: float = _RETRY_S,
     ) -> None:  # fmt: skip
+        super().__init__("broker files")
         self._retry_s = retry_s
         self._config, self._authorities, self._counts = config, authorities, counts
         self._lists = RevocationLists(config, authorities, ask)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="broker files")
         counts.setdefault("broker_files", 0)
         counts.setdefault("broker_files_failed", 0)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         is_told, has_forgotten = True, False

@@ -7,12 +7,12 @@ counted; a subscriber that is away for long loses the oldest beyond MOST_WAITING
 import json
 import logging
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deploy.headend.background import Background
 from deploy.headend.openadr_objects import OpenAdrObjects
 from drivers.https import HttpsClient, HttpsFault
 from hub.headend.database import BookDatabase
@@ -102,23 +102,15 @@ def _public(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "objectOperations": [{**row, "bearerToken": None} for row in body["objectOperations"]]}
 
 
-class Webhooks:
+class Webhooks(Background):
     """The loop: sends what is due. `ask(do)` does something with the control point, in a transaction."""
 
     def __init__(self, ca_file: Path | None, ask: Callable[[Any], Any], counts: dict[str, int]) -> None:
+        super().__init__("webhooks")
         self._context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         self._ask, self._counts = ask, counts
         for name in ("notices_sent", "notices_failed", "notices_given_up"):
             counts.setdefault(name, 0)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhooks")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.wait(_ROUND_S):
