@@ -1,10 +1,11 @@
 """How long it takes to open N sessions, and how soon a load limit has reached all of them that are open.
 
-`python -m tests.bench.reach [--hubs N] [--brokers B]`: simulated hubs with a certificate each, on real TLS sessions,
-at B mosquitto as deploy/broker has them, a swarm's process for each. All of it shares this machine.
+`python -m tests.bench.reach [--hubs N] [--brokers B] [--restart]`: simulated hubs with a certificate each, on real TLS
+sessions, at B mosquitto as deploy/broker has them, a swarm's process for each. All of it shares this machine.
 
 Two figures: when a hub has the command in its hands (whatever it computes then, it does on a processor of its own), and
 when the control point has everybody's receipt that it is obeyed, which includes signing two receipts for each hub here.
+With `--restart` the first broker stops and starts anew, its hubs come back: after five seconds, one by one.
 """
 
 import argparse
@@ -50,7 +51,9 @@ class Reached:
         (place / "operators.toml").write_text(operator_entry("op", self._key.public_key(), ["limit"], "Bench"))
         self._deliveries: queue.Queue[BrokerDelivery] = queue.Queue()
         self._ports = [free_port() for _ in range(brokers)]
-        self.brokers = [self._broker(number, pki) for number in range(brokers)]
+        for number, port in enumerate(self._ports):
+            production_config(place / f"broker{number}", port, pki)
+        self.brokers = [self._start_broker(number) for number in range(brokers)]
         self._swarms: list[subprocess.Popen[bytes]] = []
         self._connections = []
         for port in self._ports:
@@ -58,14 +61,13 @@ class Reached:
                 "localhost", port, pki / "ca.pem", pki / "headend.pem", pki / "headend.key", "bench",
                 acknowledges_late=True, deliveries=self._deliveries,
             )  # fmt: skip
-            connection.start(["meters/+/receipts", "meters/+/state"])
+            connection.start(["meters/+/receipts", "meters/+/state", "meters/+/events"])
             self._connections.append(connection)
 
-    def _broker(self, number: int, pki: Path) -> subprocess.Popen[bytes]:
-        place = self._place / f"broker{number}"
-        config = production_config(place, self._ports[number], pki)
-        with (self._place / f"broker{number}.log").open("wb") as log:
-            return subprocess.Popen([str(MOSQUITTO), "-c", str(config)], stdout=log, stderr=log)
+    def _start_broker(self, number: int) -> subprocess.Popen[bytes]:
+        words = [str(MOSQUITTO), "-c", str(self._place / f"broker{number}" / "mosquitto.conf")]
+        with (self._place / f"broker{number}.log").open("ab") as log:
+            return subprocess.Popen(words, stdout=log, stderr=log)
 
     def open(self) -> float:
         """Start the swarms; seconds until all are online."""
@@ -119,6 +121,27 @@ class Reached:
             found += [float(line) for line in file.read_text().split()]
         return found
 
+    def restart(self) -> list[float]:
+        """The first broker stops and starts; seconds after which each of its hubs had a session again."""
+        wanted = {file.stem for file in (self._place / "hubs0").glob("*.pem")}
+        while not self._deliveries.empty():
+            self._deliveries.get().acknowledge()
+        begun = time.monotonic()
+        self.brokers[0].terminate()
+        self.brokers[0].wait()
+        self.brokers[0] = self._start_broker(0)
+        back: dict[str, float] = {}
+        while len(back) < len(wanted) and time.monotonic() < begun + 1200:
+            try:
+                delivery = self._deliveries.get(timeout=1)
+            except queue.Empty:
+                continue
+            delivery.acknowledge()
+            _, hub, kind = delivery.topic.split("/")
+            if kind == "events" and hub in wanted:  # `uplink.up`: the first word of a session
+                back.setdefault(hub, time.monotonic() - begun)
+        return sorted(back.values())
+
     def session_bytes(self) -> tuple[float, float]:
         """What a session costs a broker, and a swarm: their resident memory, divided."""
         return tuple(sum(map(_resident, processes)) / self.hubs for processes in (self.brokers, self._swarms))  # type: ignore[return-value]
@@ -144,7 +167,7 @@ def _shares(times: list[float], of: int) -> str:
     return " / ".join(said)
 
 
-def measure(hubs: int, brokers: int) -> dict[str, Any]:
+def measure(hubs: int, brokers: int, *, is_restarted: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         reached = Reached(Path(folder), hubs, brokers)
         try:
@@ -152,10 +175,11 @@ def measure(hubs: int, brokers: int) -> dict[str, Any]:
             time.sleep(_SETTLE_S)  # the last ones are still saying their first words
             broker_bytes, swarm_bytes = reached.session_bytes()
             heard, obeyed = reached.limit()
+            back = reached.restart() if is_restarted else []
         finally:
             reached.stop()
     return {
-        "opened_s": opened_s, "heard": heard, "obeyed": obeyed,
+        "opened_s": opened_s, "heard": heard, "obeyed": obeyed, "back": back,
         "broker_kb": broker_bytes / 1000, "swarm_kb": swarm_bytes / 1000,
     }  # fmt: skip
 
@@ -164,16 +188,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.reach")
     parser.add_argument("--hubs", type=int, default=1000)
     parser.add_argument("--brokers", type=int, default=1)
+    parser.add_argument("--restart", action="store_true", help="restart a broker, and see when its hubs are back")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.hubs / arguments.brokers > most - 500:
         raise SystemExit(f"reach: no process may hold more than {most} files here; --brokers more")
-    row = measure(arguments.hubs, arguments.brokers)
+    row = measure(arguments.hubs, arguments.brokers, is_restarted=arguments.restart)
     print(f"{arguments.hubs:,} sessions at {arguments.brokers} mosquitto open after {row['opened_s']:.0f} s;"
           f" {row['broker_kb']:.0f} kB each at the broker, {row['swarm_kb']:.0f} in the swarm;\n"
           f"a limit was with 50 / 95 / 99 / 100 % of them after {_shares(row['heard'], arguments.hubs)} s,"
           f" their receipts after {_shares(row['obeyed'], arguments.hubs)} s")  # fmt: skip
+    if arguments.restart:
+        at_one = -(-arguments.hubs // arguments.brokers)
+        print(f"a broker was started anew: 50 / 95 / 99 / 100 % of its {at_one:,} hubs were back after"
+              f" {_shares(row['back'], at_one)} s")  # fmt: skip
 
 
 if __name__ == "__main__":
