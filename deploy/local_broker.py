@@ -1,5 +1,6 @@
 """A real mosquitto: mutual TLS, persistence, to be killed and started again."""
 
+import os
 import shutil
 import signal
 import socket
@@ -16,6 +17,24 @@ from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+_PRODUCTION = Path(__file__).resolve().parent / "broker"
+
+
+def production_config(place: Path, port: int, pki: Path) -> Path:
+    """deploy/broker's own configuration with its access list, for a mosquitto at this port of the loopback that keeps
+    its sessions in the new folder `place`."""
+    place.mkdir()
+    shutil.copy(_PRODUCTION / "acl", place / "acl")
+    text = (_PRODUCTION / "mosquitto.conf").read_text()
+    for there, here in (
+        ("listener 8883", f"listener {port} 127.0.0.1"),
+        ("/etc/mosquitto/meterhub/acl", f"{place}/acl"),
+        ("/etc/mosquitto/meterhub", str(pki)),
+        ("/var/lib/mosquitto/", f"{place}/"),
+    ):
+        text = text.replace(there, here)
+    (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+    return place / "mosquitto.conf"
 
 
 class Broker:

@@ -16,6 +16,7 @@ import ssl
 import sys
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,9 @@ from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
 
 _KEEPALIVE_S = 60
-_MISC_S = 5.0
+_MISC_S = 15.0  # a broker waits for half a keep-alive more
+_ANSWERED_AT_ONCE = 20
+_FOR_ALL = "meters/all/commands"
 _RETRY_S = 5.0
 
 
@@ -119,10 +122,14 @@ class SwarmSession:
             self._publish(self.hub.started(time.time()))
 
     def _on_message(self, _client: object, _user: object, message: mqtt.MQTTMessage) -> None:
-        groups = self.hub.groups
         if not message.retain:
-            self._publish(self.hub.take(message.topic, bytes(message.payload), time.time()))
-            self.watches.due_at(self, self.hub.deadline)
+            self.watches.heard(self, message.topic, bytes(message.payload))
+
+    def answer(self, topic: str, payload: bytes) -> None:
+        """Do what was heard."""
+        groups = self.hub.groups
+        self._publish(self.hub.take(topic, payload, time.time()))
+        self.watches.due_at(self, self.hub.deadline)
         if self.hub.groups != groups:
             self._subscribe()
 
@@ -145,6 +152,8 @@ class Watching(Protocol):
 
     def due_at(self, session: SwarmSession, t: float) -> None: ...
 
+    def heard(self, session: SwarmSession, topic: str, payload: bytes) -> None: ...
+
 
 class _Nobody:
     def opened(self, session: SwarmSession, sock: Any) -> None:
@@ -158,9 +167,13 @@ class _Nobody:
     def due_at(self, session: SwarmSession, t: float) -> None:
         """Nobody waits."""
 
+    def heard(self, session: SwarmSession, topic: str, payload: bytes) -> None:
+        """Nobody waits."""
+
 
 class Swarm:
-    """Sessions and one loop: its work grows with what happens, not with how many there are."""
+    """Sessions and one loop: its work grows with what happens, not with how many there are. Sockets are read before
+    anything is answered: hubs are machines of their own, and one that computes keeps no other from hearing."""
 
     def __init__(self, sessions: list[SwarmSession], opened_a_second: float) -> None:
         self.sessions = sessions
@@ -171,6 +184,8 @@ class Swarm:
         self._waiting = set(range(len(sessions)))  # what the heap holds
         self._looks: list[tuple[float, int]] = []  # (UTC epoch seconds, which): a heap
         self._look_at = [math.inf] * len(sessions)  # what of the heap counts
+        self._heard: deque[tuple[SwarmSession, str, bytes]] = deque()
+        self.arrivals: list[float] = []  # of commands for all, monotonic seconds: when each hub had them
         self.is_ending = False
         self.each_round: Callable[[], None] = lambda: None  # called by the loop, some fifty times a second
         for session in sessions:
@@ -186,8 +201,11 @@ class Swarm:
                 self._open(heapq.heappop(self._to_open)[1], now)
             self._look(time.time())
             self.each_round()
-            for key, mask in self._selector.select(0.005 if self._to_open else 0.02):
+            for key, mask in self._selector.select(0.0 if self._heard else 0.005 if self._to_open else 0.02):
                 key.data.serve(readable=bool(mask & selectors.EVENT_READ))
+            for _ in range(min(len(self._heard), _ANSWERED_AT_ONCE)):
+                session, topic, payload = self._heard.popleft()
+                session.answer(topic, payload)
         for session in self.sessions:
             if session.is_open:
                 session.close()
@@ -221,6 +239,11 @@ class Swarm:
         if t < self._look_at[number]:
             self._look_at[number] = t
             heapq.heappush(self._looks, (t, number))
+
+    def heard(self, session: SwarmSession, topic: str, payload: bytes) -> None:
+        if topic == _FOR_ALL:
+            self.arrivals.append(time.monotonic())
+        self._heard.append((session, topic, payload))
 
     def opened(self, session: SwarmSession, sock: Any) -> None:
         self._selector.register(sock, selectors.EVENT_READ, session)

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.headend.access import new_secret
 from deploy.janitor import Janitor, end_groups
+from deploy.local_broker import production_config
 from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port
@@ -153,17 +154,7 @@ class Pilot:
             say("broker", f"{each}mosquitto, mutual TLS, each hub held to its own topics by its certificate's name")
 
     def _mosquitto_conf(self, place: Path, port: int) -> Path:
-        place.mkdir()
-        shutil.copy(ROOT / "deploy/broker/acl", place / "acl")
-        text = (ROOT / "deploy/broker/mosquitto.conf").read_text()
-        for there, here in (
-            ("listener 8883", f"listener {port} 127.0.0.1"),
-            ("/etc/mosquitto/meterhub/acl", f"{place}/acl"), ("/etc/mosquitto/meterhub", str(self._pki)),
-            ("/var/lib/mosquitto/", f"{place}/"),
-        ):  # fmt: skip
-            text = text.replace(there, here)
-        (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
-        return place / "mosquitto.conf"
+        return production_config(place, port, self._pki)
 
     def start_broker(self, number: int) -> None:
         """One of them, anew where it was killed."""

@@ -1,17 +1,14 @@
-"""How many readings a second the control point makes durable, and how far a limit has come after how long.
+"""How many readings a second the control point makes durable.
 
 `python -m tests.bench.control_point [--hubs N] [--pack-s S] [--engine postgresql --workers 1 2]`
 
-First the writing alone: packs of many hubs, made before, through the control point with a commit each 500, beside the
-least that anybody has to do with them (verify each signature, decode each pack). Then a fleet on real TLS sessions: how
-long it takes to open them, and how soon a limit for all has been obeyed by 95, 99 and 100 % of them.
+Packs of many hubs, made before, through the control point with a commit each 500, beside the least that anybody has to
+do with them (verify each signature, decode each pack).
 """
 
 import argparse
 import multiprocessing
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,16 +24,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from deploy.headend.control_point import ControlPoint
 from deploy.headend.intake import HeardMessage, PackIntake
-from deploy.local_broker import Broker
 from deploy.local_postgres import PostgresCluster
 from deploy.pki import DevelopmentAuthority
-from deploy.waiting import wait_for
-from hub.headend.connection import BrokerConnection
 from hub.headend.inbox import Inbox
 from hub.wire.keys.operators import operator_entry, parse_operators
-from hub.wire.uplink.command import Command, sign_command
-from hub.wire.uplink.envelope import FileSigner, kid_of, split_sign1
-from hub.wire.uplink.receipt import decode_receipt
+from hub.wire.uplink.envelope import FileSigner, kid_of
 
 _AT_ONCE = 500
 _START = 1_795_000_000
@@ -132,68 +124,6 @@ def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], li
     return certificates, messages
 
 
-def reach(hubs: int) -> dict[str, float]:
-    """Seconds to open N sessions, and until a limit was obeyed by a share of them."""
-    with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
-        place = Path(folder)
-        authority = DevelopmentAuthority(place / "pki")
-        (place / "pki" / "hubs").mkdir()
-        authority.issue("broker", hosts=["localhost"])
-        authority.issue("headend")
-        for number in range(hubs):
-            authority.issue(f"SIM-{number:05d}", file_name=f"hubs/SIM-{number:05d}")
-        key = ec.generate_private_key(ec.SECP256R1())
-        (place / "operators.toml").write_text(operator_entry("op", key.public_key(), ["limit"], "Bench"))
-        broker = Broker(place / "broker", authority, somebody=False, extra="max_inflight_messages 1000\n").start()
-        pki = place / "pki"
-        connection = BrokerConnection(
-            "localhost", broker.port, pki / "ca.pem", pki / "headend.pem", pki / "headend.key", "bench"
-        )
-        connection.start(["meters/+/receipts", "meters/+/state"])
-        swarm = subprocess.Popen(
-            [sys.executable, "-m", "deploy.fleet.swarm", "--ca", str(pki / "ca.pem"), "--hubs", str(pki / "hubs"),
-             "--operators", str(place / "operators.toml"), "--brokers", f"localhost:{broker.port}",
-             "--a-second", "1000", "--interval-s", "60", "--pack-s", "300"])  # fmt: skip
-        try:
-            return _reach(connection, hubs, key)
-        finally:
-            swarm.terminate()
-            swarm.wait()
-            connection.stop()
-            broker.stop()
-
-
-def _reach(connection: BrokerConnection, hubs: int, key: ec.EllipticCurvePrivateKey) -> dict[str, float]:
-    online: set[str] = set()
-    begun = time.monotonic()
-
-    def listen() -> bool:
-        while not connection.messages.empty():
-            topic, _ = connection.messages.get_nowait()
-            if topic.endswith("/state"):
-                online.add(topic)
-        return len(online) >= hubs
-
-    wait_for("the sessions to open", listen, timeout_s=600)
-    opened_s = time.monotonic() - begun
-    t = int(time.time())
-    command = Command("op", "all", t + 300, None, t, bytes(16), 1, "limit", {"watts": 500, "duration": 60})
-    message = sign_command(FileSigner(key, b""), command)
-    sent = time.monotonic()
-    connection.send("meters/all/commands", message)
-    obeyed: dict[str, float] = {}
-    while len(obeyed) < hubs and time.monotonic() < sent + 300:
-        topic, payload = connection.messages.get(timeout=60)
-        # Only looked into: verifying belongs to the service, and is measured above.
-        if topic.endswith("/receipts") and decode_receipt(split_sign1(payload).payload).status == "applied":
-            obeyed.setdefault(topic, time.monotonic() - sent)
-    times = sorted(obeyed.values())
-    return {
-        "hubs": hubs, "opened_s": opened_s, "obeyed": len(times),
-        **{f"p{share}_s": times[max(0, len(times) * share // 100 - 1)] for share in (50, 95, 99, 100)},
-    }  # fmt: skip
-
-
 @contextmanager
 def _cluster(engine: str) -> Iterator[str]:
     """A PostgreSQL of its own, on the disk; empty for SQLite."""
@@ -215,7 +145,6 @@ def main() -> None:
     parser.add_argument("--pack-s", type=float, default=300.0)
     parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="how many processes write side by side")
-    parser.add_argument("--reach", type=int, default=1000, help="sessions of the second part; 0: leave it out")
     arguments = parser.parse_args()
     for count in arguments.workers:
         with _cluster(arguments.engine) as database:
@@ -226,11 +155,6 @@ def main() -> None:
               f" {row['ratio_to_least']:.2f} of verifying and decoding alone (processor time here, the server's apart);"
               f" half-hours in {row['settled_s']:.1f} s;"
               f" {row['bytes_each']:.0f} B a reading, its evidence included")  # fmt: skip
-    if arguments.reach:
-        row = reach(arguments.reach)
-        print(f"{row['hubs']:,} sessions open after {row['opened_s']:.1f} s;"
-              f" a limit obeyed by 50 / 95 / 99 / 100 % after {row['p50_s']:.2f} / {row['p95_s']:.2f}"
-              f" / {row['p99_s']:.2f} / {row['p100_s']:.2f} s")  # fmt: skip
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB at most here")
 
 
