@@ -11,7 +11,14 @@ import psycopg
 
 from hub.headend.database import BookReader, SqlAnswer, UnfitValue, Values
 
-_CONNECT_S = 10
+# A server that has gone without a word is noticed within a minute.
+_LINE: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 4,
+}
 # One that hangs, or whose machine has gone, holds its locks, and others up, no longer than this.
 _SETTINGS = (
     b"SET synchronous_commit = on",
@@ -90,14 +97,7 @@ class PostgresDatabase:
 
     def _connected(self) -> "psycopg.Connection[tuple[Any, ...]]":
         with _failures():
-            made = psycopg.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=_CONNECT_S,
-                keepalives_idle=20,
-                keepalives_interval=10,
-                keepalives_count=4,
-            )
+            made: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(self._url, **_LINE)
             for setting in _SETTINGS:
                 made.execute(setting)
             fsync = made.execute("SHOW fsync").fetchone()
@@ -230,14 +230,6 @@ class PostgresReader:
 def reading_connection(url: str) -> BookReader:
     """See `open_to_read`."""
     with _failures():
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            connect_timeout=_CONNECT_S,
-            keepalives_idle=20,
-            keepalives_interval=10,
-            keepalives_count=4,
-            row_factory=_named,
-        )
+        connection = psycopg.connect(url, row_factory=_named, **_LINE)
         connection.execute("SET default_transaction_read_only = on")
     return PostgresReader(connection)
