@@ -101,6 +101,7 @@ def test_two_workers_share_packs_and_the_death_of_one_or_of_the_database_costs_n
         )
     text = site.metrics()
     assert 'meterhub_worker_readings_total{worker="worker-2"}' in text and "meterhub_worker_starts_total 3" in text
+    wait_for("nothing to be missing while hubs go on", ingest.is_whole)
     site.end_swarm()
     wait_for("nothing to be missing", ingest.is_whole)
     ingest.audit()
@@ -118,6 +119,8 @@ def test_one_that_leaves_holds_nothing_back(ingest: Ingest) -> None:
     assert set(ingest.taken()) == {"worker-1", "worker-2"}
     before = ingest.messages()
     wait_for("more packs", lambda: ingest.messages() > before + 4 * HUBS)
+    # What the dead one held is asked for again, which hubs can answer as long as they are there.
+    wait_for("nothing to be missing while hubs go on", ingest.is_whole)
     ingest.site.end_swarm()
     wait_for("nothing to be missing", ingest.is_whole)
     ingest.audit()
