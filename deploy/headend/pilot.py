@@ -38,7 +38,7 @@ from hub.wire.keys.operators import operator_entry
 ROOT = Path(__file__).resolve().parents[2]
 REAL = "MTR-PILOT-1"
 KID = "pilot"
-LIMIT_W, LIMIT_S = 1500, 10
+LIMIT_W, LIMIT_S = 1500, 5
 _START_S = 60.0
 
 

@@ -212,12 +212,12 @@ def test_receipts_are_told_in_words_and_json_is_structure(hub: Hub, desk: Desk, 
     wait_for(
         "both to have begun", lambda: desk.send("limit.cancel", "--to", "MTR-1", "--wait", "final")[-1]["exit"] == 0
     )
-    desk.send("limit", "watts=1500", "duration=60", "--to", "MTR-1", "--wait")
-    desk.send("limit", "watts=1600", "duration=60", "--to", "MTR-1", "--wait")
+    desk.send("limit", "watts=1500", "duration=3", "--to", "MTR-1", "--wait")
+    desk.send("limit", "watts=1600", "duration=3", "--to", "MTR-1", "--wait")
     for each in watching:
         each.send_signal(signal.SIGINT)
     plain, structured = (each.communicate(timeout=60)[0] for each in watching)
-    assert "limit watts 1600, duration 60 by grid: accepted" in plain, plain
+    assert "limit watts 1600, duration 3 by grid: accepted" in plain, plain
     assert "receipt   20" in plain and "accepted end 20" in plain, "times are times"
     rows = [json.loads(line) for line in structured.splitlines()]
     receipt = next(row for row in rows if row["kind"] == "receipt" and row["status"] == "accepted")
