@@ -54,6 +54,7 @@ def test_a_fleet_outlives_the_death_of_a_broker(reachable: Path) -> None:
     assert not list(reachable.iterdir())
 
 
+@pytest.mark.slow  # a minute, nearly all of it waiting; its parts are in test_authority.py
 def test_the_authority_is_exchanged_and_nobody_is_missed(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "deploy.headend.exchange", "--hubs", "30", "--brokers", "2", "--once"]
     done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/sbin"},
