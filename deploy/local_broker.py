@@ -32,6 +32,7 @@ def production_config(place: Path, port: int, pki: Path) -> Path:
         ("/etc/mosquitto/meterhub", str(pki)),
         ("/var/lib/mosquitto/", f"{place}/"),
     ):
+        assert there in text, f"{_PRODUCTION}/mosquitto.conf has no {there!r}"
         text = text.replace(there, here)
     (place / "mosquitto.conf").write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
     return place / "mosquitto.conf"

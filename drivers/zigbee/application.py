@@ -437,7 +437,7 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
             self.observer.firmware(device, packet)
         elif device is not None and zcl.is_check_in(packet.cluster_id, frame):
             self._touch(device, packet, monotonic())
-            self._answer(packet, zcl.check_in_response(frame[1], self.observer.is_owed(device)))
+            self.answer(packet, zcl.check_in_response(frame[1], self.observer.is_owed(device)))
         elif device is not None and self._takes(device, packet):
             return
         elif not is_match_of_smart_energy(packet):
@@ -472,14 +472,15 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         now = monotonic()
         self._touch(device, packet, now)
         if is_zone and header.command == zcl.ENROLL_REQUEST:
-            self._answer(packet, zcl.enroll_response(header.tsn, _ZONE_ID))
+            self.answer(packet, zcl.enroll_response(header.tsn, _ZONE_ID))
         elif header.wants_default_response:
-            self._answer(packet, zcl.default_response(header))
+            self.answer(packet, zcl.default_response(header))
         if not self._duplicates.is_duplicate(hex_of(device.ieee), packet.tsn or 0, data, now):
             self.observer.spontaneous(device, ClusterPlace(int(packet.src_ep), int(packet.cluster_id)), header, body)
         return True
 
-    def _answer(self, packet: t.ZigbeePacket, data: bytes) -> None:
+    def answer(self, packet: t.ZigbeePacket, data: bytes) -> None:
+        """Say this to whoever sent a frame, soon; so many at once, and what fails is not tried again."""
         if packet.src is None or self._answers >= _ANSWERS_MOST:
             return
         place = (int(packet.profile_id), int(packet.cluster_id), int(packet.dst_ep or 0), int(packet.src_ep or 0))

@@ -11,7 +11,6 @@ from zigpy.device import ZigbeeDevice
 
 from drivers.zigbee.address import client_id_of, hex_of
 from drivers.zigbee.application import Application
-from drivers.zigbee.frames import zcl_answer
 from drivers.zigbee.kept import RecordsFile
 from drivers.zigbee.scaling import bcd, fixed
 from drivers.zigbee.smart_energy import EPOCH_2000, MIRROR_ENDPOINTS
@@ -108,7 +107,6 @@ class Mirrors:
             except (KeyError, TypeError, ValueError) as error:  # the meter will say it again
                 log.warning("the mirror of %s: %r", ieee, error)
         self._application: Application | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None
         self._told: set[tuple[str, str]] = set()
         self._gave_up: set[str] = set()  # what of theirs was under way still is no reason to begin anew
@@ -118,8 +116,6 @@ class Mirrors:
 
     def detach(self) -> None:
         self._application = None
-        for task in self._tasks:
-            task.cancel()
 
     def __contains__(self, ieee: str) -> bool:
         return ieee in self._mirrors
@@ -221,22 +217,8 @@ class Mirrors:
         return self._is_taken(client)
 
     def _answer(self, packet: t.ZigbeePacket, data: bytes) -> None:
-        application = self._application
-        assert packet.src is not None
-        if application is None:
-            return
-        place = (int(packet.profile_id), int(packet.cluster_id), int(packet.dst_ep or 0), int(packet.src_ep or 0))
-        frame = zcl_answer(packet.src, place, application.get_sequence(), data)
-
-        async def send() -> None:
-            try:
-                await application.send_packet(frame)
-            except Exception as error:  # it sleeps again: it will say it again
-                log.debug("to a meter: %r", error)
-
-        task = asyncio.get_running_loop().create_task(send(), name="zigbee-mirror")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._application is not None:
+            self._application.answer(packet, data)
 
     # What outlives the hub
 

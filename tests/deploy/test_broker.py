@@ -1,6 +1,5 @@
 """deploy/broker: the mosquitto.conf and the access list that integrators are given, with hubs and strangers at them."""
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -14,10 +13,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from deploy.local_broker import production_config
 from deploy.pki import DevelopmentAuthority
 from tests.harness.broker import MOSQUITTO
 from tests.harness.control_point import ControlPoint
-from tests.harness.hub import ROOT, Hub
+from tests.harness.hub import Hub
 from tests.harness.operator import Operator, cti_of, write_operators
 from tests.harness.udp import UdpAdapter
 from tests.harness.waiting import free_port, wait_for
@@ -40,19 +40,7 @@ def port(tmp_path: Path, authority: DevelopmentAuthority) -> Iterator[int]:
     """The files as they are given, with this test's folders and port in them."""
     assert MOSQUITTO
     port, folder = free_port(), tmp_path / "broker"
-    folder.mkdir()
-    shutil.copy(ROOT / "deploy/broker/acl", folder / "acl")
-    text = (ROOT / "deploy/broker/mosquitto.conf").read_text()
-    for there, here in (
-        ("listener 8883", f"listener {port} 127.0.0.1"),
-        ("/etc/mosquitto/meterhub/acl", f"{folder}/acl"),
-        ("/etc/mosquitto/meterhub", str(authority.directory)),
-        ("/var/lib/mosquitto/", f"{folder}/"),
-    ):
-        assert there in text
-        text = text.replace(there, here)
-    file = folder / "mosquitto.conf"
-    file.write_text(text + ("user root\n" if Path("/proc/self").stat().st_uid == 0 else ""))
+    file = production_config(folder, port, authority.directory)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([MOSQUITTO, "-c", str(file)], stdout=log, stderr=log)
 
