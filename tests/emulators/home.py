@@ -15,9 +15,9 @@ A "sleeping-meter" has a mirror for its readings: see ezsp/sleeping_meter.py.
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
-device), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14), powered, in_range, hears (its
-neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex digits, what its install code
-gives). A plug: manufacturer, model, profile.
+device), hears_broadcasts (true), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14),
+powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex
+digits, what its install code gives). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -37,7 +37,18 @@ from .ezsp.plug import Plug
 from .ezsp.relay import Relay
 from .ezsp.sleeping_meter import SleepingMeter
 
-COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "timeout", "powered", "in_range")
+COMMON: Final = (
+    "name",
+    "lqi",
+    "rssi",
+    "loss",
+    "delay_s",
+    "poll_s",
+    "timeout",
+    "powered",
+    "in_range",
+    "hears_broadcasts",
+)
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
 RELAY: Final = ("minute_s", "opts_out", "device_class")
