@@ -17,7 +17,7 @@ A "display" is a Smart Energy in-premises display: it asks for price and time.
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
 device), hears_broadcasts (true), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14),
 powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex
-digits, what its install code gives). A plug: manufacturer, model, profile.
+digits, what its install code gives), groups (which it is in already). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -80,7 +80,7 @@ def build(entry: dict[str, Any], now: float) -> Device:
         common["link_key"] = bytes.fromhex(rest.pop("link_key"))
     if common.get("poll_s") is not None:
         common |= {"logical_type": 2, "capability": END_DEVICE_CAPABILITY}
-    appliance = _appliance(rest.pop("appliance", "plain"), now)
+    appliance, in_groups = _appliance(rest.pop("appliance", "plain"), now), rest.pop("groups", [])
     device: Device
     if kind == "plug":
         options: dict[str, Any] = {name: rest.pop(name) for name in PLUG if name in rest}
@@ -102,6 +102,7 @@ def build(entry: dict[str, Any], now: float) -> Device:
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join
+    device.groups.entries = {(group, endpoint) for group in in_groups for endpoint in device.endpoints}
     return device
 
 

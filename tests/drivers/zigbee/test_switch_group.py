@@ -197,6 +197,29 @@ class AnyHome(RuleBasedStateMachine):
     def order_all(self, on: bool, but: SwitchPlace | None) -> None:
         self.home.order([place for place in HOME if place != but], on)
 
+    @rule(on=st.booleans())
+    def order_those_who_confirmed(self, on: bool) -> None:
+        self.home.order(self.home.group.members, on)
+
+    @rule(seed=st.integers(0, 1 << 32))
+    def two_days(self, seed: int) -> None:
+        """A group of some, and then, while much is lost, of others: and an order to exactly those who confirmed."""
+        dice = random.Random(seed)
+        for _ in range(2):
+            self.home.order(dice.sample(HOME, dice.randint(AT_LEAST, len(HOME))), dice.random() < 0.5)
+            self.quiet(dice.randint(5, 30))
+            self.order_those_who_confirmed(dice.random() < 0.5)
+            self.wait(20.0)
+
+    @rule()
+    def the_record_is_lost_and_those_who_answer_make_a_group(self) -> None:
+        home = self.home
+        home.restart(None)
+        whom = HOME[:AT_LEAST]
+        home.order(whom, True)
+        self.quiet(12)
+        home.order(whom, False)
+
     @rule(delay_s=st.floats(0.01, 12.0))
     def wait(self, delay_s: float) -> None:
         self.home.advance(self.home.now + delay_s)
@@ -434,3 +457,53 @@ def test_nobody_is_asked_to_join_before_that_is_durable() -> None:
 def test_a_damaged_record_is_no_record() -> None:
     for record in ({"group": 0}, {"group": 7}, {"group": 0xFFFF, "wanted": []}, {"wanted": 3}, {"group": "x"}):
         assert SwitchGroup(AT_LEAST, draws(), record).group_id is None
+
+
+def test_one_who_may_have_joined_counts_as_a_member() -> None:
+    home = quiet_home()
+    home.order(HOME, True)
+    home.advance(home.now + QUIET_S + 5)
+    unheard = HOME[1]
+    for _ in range(30):
+        home.advance(home.now + 2.0)
+        home.group.present(home.there, home.plain, home.now)
+        question = home.group.next_question(home.now)
+        if question is not None and question.kind == "add" and question.place == unheard:
+            home.groups[unheard].add(question.group_id)  # it joined; its answer is lost
+            home.group.answered(question, home.now, None)
+        elif question is not None:
+            home._ask(question)
+    assert home.group.members == [place for place in HOME if place != unheard]
+    assert home.order(home.group.members, False) is None
+    home.advance(home.now + 5)
+    assert home.on[unheard]
+    assert home.order(HOME, True) is not None, "meant with the others it does no harm"
+
+
+def test_a_number_of_before_that_is_forgotten_is_not_used_where_somebody_may_still_have_it() -> None:
+    home = quiet_home()
+    formed(home)
+    home.restart(None)
+    home.group = SwitchGroup(AT_LEAST, draws(0x0077, 0x0078))  # chance gives the same number again
+    home.order(HOME[:4], True)
+    home.advance(home.now + QUIET_S + 5)
+    for _ in range(30):
+        home.advance(home.now + 2.0)
+        home.group.present(home.there, home.plain, home.now)
+        question = home.group.next_question(home.now)
+        if question is not None and question.place == HOME[5]:
+            home.group.answered(question, home.now, None)  # it is asleep, or switched off at the wall
+        elif question is not None:
+            home._ask(question)
+    assert home.group.group_id == 0x0078
+    assert home.order(HOME[:4], False) is None, "one has not said which groups it is in"
+
+
+def test_one_of_whom_nothing_is_known_stands_in_the_way() -> None:
+    home = quiet_home()
+    home.there.discard(HOME[5])
+    home.plain.discard(HOME[5])
+    formed(home, HOME[:5])
+    assert home.group.members == HOME[:5]
+    home.there.add(HOME[5])  # it has just joined
+    assert home.order(HOME[:5], False) is None
