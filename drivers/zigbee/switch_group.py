@@ -27,8 +27,9 @@ from hub.core.backoff import Pace
 FIRST_GROUP, LAST_GROUP = 0x0001, 0xFFF7
 # A broadcast may still arrive after so long (Zigbee R22, nwkNetworkBroadcastDeliveryTime).
 BROADCAST_LIFE_S = 9.0
-# Whoever has not reported its new state by then is told by a unicast.
-PROOF_S = 1.0
+# Whoever has not reported its new state by then, and so long after the last one that did, is told by a unicast: the
+# reports of two hundred come one after the other, on a serial line for four seconds.
+PROOF_S, PROOF_MOST_S = 1.0, 6.0
 # A report of an earlier order may be on its way for so long: it proves nothing of a later one.
 REPORT_LATE_S = 10.0
 # A network carries about nine broadcasts in nine seconds, for everything.
@@ -67,7 +68,7 @@ class GroupCommand(NamedTuple):
 class _Order:
     """One endpoint is being switched. `due`: when it is told by a unicast, unless it proves its state before."""
 
-    __slots__ = ("due", "is_again", "is_in_group", "is_missed", "may_prove", "on", "tries")
+    __slots__ = ("due", "is_again", "is_in_group", "is_missed", "may_prove", "on", "proof_until", "tries")
 
     def __init__(self, on: bool, due: float) -> None:
         self.on = on
@@ -75,6 +76,7 @@ class _Order:
         self.is_in_group = False  # the group's command may have reached it
         self.is_missed = False  # it is in the group, and did not do what that was told
         self.may_prove = False  # a report is an answer to this order, and to no earlier one
+        self.proof_until = due
         self.is_again = False  # whoever gave it has had its answer
         self.tries = 0
 
@@ -184,6 +186,7 @@ class SwitchGroup:
                 if place in targets:
                     self._orders[place].is_in_group = True
                     self._orders[place].due = now + PROOF_S
+                    self._orders[place].proof_until = now + PROOF_MOST_S
             self._sent.append((now, command, self.holders()))
             self.frames += 1
         self._learn(targets, now)
@@ -239,6 +242,9 @@ class SwitchGroup:
             order.due = now
         elif order.may_prove:
             self._finish(place, order, True)
+            for other in self._orders.values():
+                if other.is_in_group and other.due > now:
+                    other.due = max(other.due, min(now + PROOF_S, other.proof_until))
 
     def take_unicasts(self, now: float) -> list[tuple[SwitchPlace, bool]]:
         """Whom to tell now, and what; `told` for each afterwards."""

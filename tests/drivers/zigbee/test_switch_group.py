@@ -478,6 +478,11 @@ def test_one_who_may_have_joined_counts_as_a_member() -> None:
     home.advance(home.now + 5)
     assert home.on[unheard]
     assert home.order(HOME, True) is not None, "meant with the others it does no harm"
+    home.advance(home.now + 60)
+    home.group.reset(unheard.ieee)
+    home.there.discard(unheard)  # the radio's database lost it, and its device is where it was
+    home.plain.discard(unheard)
+    assert home.order([place for place in HOME if place != unheard], False) is None
 
 
 def test_a_number_of_before_that_is_forgotten_is_not_used_where_somebody_may_still_have_it() -> None:
@@ -507,3 +512,97 @@ def test_one_of_whom_nothing_is_known_stands_in_the_way() -> None:
     assert home.group.members == HOME[:5]
     home.there.add(HOME[5])  # it has just joined
     assert home.order(HOME[:5], False) is None
+
+
+def test_while_nobody_knows_who_is_there_the_group_rests() -> None:
+    home = quiet_home()
+    formed(home)
+    home.group.detached()
+    assert home.group.order(HOME, False, home.now) is None
+    home.advance(home.now + 60)
+    assert home.order(HOME, True) is not None
+
+
+def test_a_request_to_join_that_is_late_does_not_come_after_the_one_to_leave() -> None:
+    home = quiet_home()
+    formed(home)
+    late = HOME[5]
+    home.group.reset(late.ieee)
+    home.look()  # it is asked to join again
+    asked_at = home.now
+    home.group.excluded(late.ieee, home.now)
+    questions = []
+    while home.now < asked_at + JOIN_LATE_S + 5:
+        home.advance(home.now + 1.0)
+        question = home.group.next_question(home.now)
+        if question is not None:
+            questions.append((question.kind, question.place, home.now - asked_at >= JOIN_LATE_S))
+            home.group.answered(question, home.now, None)
+    assert questions == [("remove", late, True)]
+
+
+def test_one_who_refuses_to_leave_may_still_be_in() -> None:
+    home = quiet_home()
+    formed(home)
+    home.group.excluded(HOME[5].ieee, home.now)
+    home.advance(home.now + JOIN_LATE_S)
+    while (question := home.group.next_question(home.now)) is None:
+        home.advance(home.now + 1.0)
+    home.group.answered(question, home.now, 0x01)
+    assert HOME[5] in home.group.holders()
+    assert home.order(HOME[:5], False) is None
+
+
+def test_a_report_of_an_earlier_order_proves_nothing_of_a_later_one() -> None:
+    home = quiet_home()
+    formed(home)
+    one = HOME[0]
+    home.order([one], False)
+    home.advance(home.now + 4)
+    home.order([one], True)
+    home.advance(home.now + 4)
+    home.groups[one].clear()  # it will not hear the group
+    assert home.order(HOME, False) is not None
+    home.group.reported(one, False, home.now)  # as it was after the first
+    home.advance(home.now + 5)
+    assert not home.on[one]
+
+
+def test_two_commands_to_the_contrary_are_never_in_the_air() -> None:
+    home = quiet_home()
+    formed(home)
+    assert home.order(HOME, False) is not None
+    home.advance(home.now + 3)
+    assert home.order(HOME, True) is None
+    home.advance(home.now + BROADCAST_LIFE_S + 5)
+    assert all(home.on.values())
+
+
+def test_a_command_does_not_overtake_a_unicast_to_the_contrary() -> None:
+    home = quiet_home()
+    formed(home)
+    home.order(HOME[:1], True)  # under way: nobody has acknowledged it
+    assert home.order(HOME, False) is None
+    home.advance(home.now + 10)
+    assert not any(home.on.values())
+
+
+def test_what_has_to_be_said_again_is_said_until_it_is_taken() -> None:
+    home = quiet_home()
+    formed(home)
+    began, one = home.now, HOME[0]
+    home.order(HOME, False)
+    home.advance(began + 2)
+    home.order([one], True)
+    home.advance(began + BROADCAST_LIFE_S - 0.1)
+    home.now = began + BROADCAST_LIFE_S
+    for _ in range(3):
+        assert home.group.take_unicasts(home.now) == [(one, True)]
+        home.group.told(one, True, home.now, is_taken=False)
+        assert home.group.take_done() == [], "whoever ordered it has had his answer"
+        due = home.group.get_timer()
+        assert due is not None
+        home.now = due
+    home.group.take_unicasts(home.now)
+    home.group.told(one, True, home.now, is_taken=True)
+    assert home.group.get_timer() is None

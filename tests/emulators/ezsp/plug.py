@@ -107,6 +107,7 @@ class Plug(Device):
     model: str
     on: bool
     identify_until: float
+    switched_at: float
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class Plug(Device):
         self.manufacturer, self.model, self.profile = manufacturer, model, profile
         self.on = True
         self.identify_until = -math.inf
+        self.switched_at = now  # when its relay was last worked
         self._load, self._switched = load, switched
         self._off_at: float | None = None
         self._wh, self._at = 0.0, now
@@ -154,6 +156,8 @@ class Plug(Device):
     def switch(self, on: bool, now: float) -> None:
         """Work the relay, as the button on the plug or a command does."""
         self.energy_wh(now)
+        if on != self.on:
+            self.switched_at = now
         self.on, self._off_at = on, None
         if self._switched is not None:
             self._switched(on, now)
@@ -162,7 +166,12 @@ class Plug(Device):
     def describe(self, now: float) -> dict[str, Any]:
         state = {"on": self.on, "power_w": round(self.power_w(now), 1), "energy_wh": round(self.energy_wh(now), 3)}
         configured = [[f"{cluster:04x}", f"{attribute:04x}"] for cluster, attribute in sorted(self._reporting)]
-        mine = {"reports": self.reports, "reporting": configured, "groups": self.groups.groups_of(ENDPOINT)}
+        mine = {
+            "switched_at": self.switched_at,
+            "reports": self.reports,
+            "reporting": configured,
+            "groups": self.groups.groups_of(ENDPOINT),
+        }
         return super().describe(now) | state | mine
 
     # -- frames ------------------------------------------------------------------------------------------------------
