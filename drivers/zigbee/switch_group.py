@@ -30,6 +30,8 @@ BROADCAST_LIFE_S = 9.0
 # Whoever has not reported its new state by then, and so long after the last one that did, is told by a unicast: the
 # reports of two hundred come one after the other, on a serial line for four seconds.
 PROOF_S, PROOF_MOST_S = 1.0, 6.0
+# Orders in the same sense that follow each other so soon are one order to many, given one by one.
+BREATH_S = 2.0
 # A report of an earlier order may be on its way for so long: it proves nothing of a later one.
 REPORT_LATE_S = 10.0
 # A network carries about nine broadcasts in nine seconds, for everything.
@@ -94,7 +96,9 @@ class SwitchGroup:
         self.changed = False
         self.frames = 0
         self._wanted: frozenset[SwitchPlace] = frozenset()
-        self._before: frozenset[SwitchPlace] = frozenset()  # whom the last order of many meant
+        self._before: frozenset[SwitchPlace] = frozenset()  # whom the last order to many meant
+        # The order that is being given: its sense, when its last part came, whom it means so far.
+        self._said: tuple[bool, float, frozenset[SwitchPlace]] = (True, -math.inf, frozenset())
         self._may: dict[SwitchPlace, bool] = {}  # who may be in the group; True: it confirmed that it is
         self._clear: set[SwitchPlace] = set()  # who said that it is not
         self._refused: set[SwitchPlace] = set()  # no room for another group, or none at all
@@ -109,7 +113,7 @@ class SwitchGroup:
         self._quiet_at = self._question_at = float("-inf")
         self._orders: dict[SwitchPlace, _Order] = {}
         self._flying: dict[SwitchPlace, tuple[bool, float]] = {}  # unicasts under way, since when
-        self._ordered_at: dict[SwitchPlace, float] = {}
+        self._latest: dict[SwitchPlace, tuple[bool, float]] = {}  # what each was ordered last, and when
         self._states: dict[SwitchPlace, bool] = {}
         self._sent: deque[tuple[float, GroupCommand, frozenset[SwitchPlace]]] = deque(maxlen=FRAMES_A_MINUTE)
         self._done: list[tuple[SwitchPlace, bool, bool]] = []
@@ -121,6 +125,8 @@ class SwitchGroup:
     def present(self, there: Iterable[SwitchPlace], plain: Iterable[SwitchPlace], now: float) -> None:
         """All endpoints that could be in a group and hear it; those among them that have nothing but a switch."""
         self._there, self._plain = frozenset(there), frozenset(plain)
+        if now - self._said[1] >= BREATH_S:
+            self._learn(now)
         self._want(self._wanted - (self._there - self._plain), now)
 
     def detached(self) -> None:
@@ -141,7 +147,7 @@ class SwitchGroup:
             gone = {place for place in places if place.ieee == ieee}
             places -= gone
             self.changed = self.changed or bool(gone)
-        for table in (self._states, self._ordered_at, self._asked_at, self._joined_again_at):
+        for table in (self._states, self._latest, self._asked_at, self._joined_again_at):
             for place in [place for place in table if place.ieee == ieee]:
                 del table[place]
 
@@ -173,13 +179,16 @@ class SwitchGroup:
         rest. An order to the contrary that one of them had before is over, and not done."""
         targets = frozenset(targets)
         self._quiet_at = now + QUIET_S
+        if self._said[0] != on or now - self._said[1] >= BREATH_S:
+            self._learn(now)
+        self._said = (on, now, self._said[2] | targets)
         for place in targets:
             older = self._orders.pop(place, None)
             if older is not None and older.on != on and not older.is_again:
                 self._done.append((place, older.on, False))
             order = self._orders[place] = _Order(on, now)
-            order.may_prove = now - self._ordered_at.get(place, float("-inf")) >= REPORT_LATE_S
-            self._ordered_at[place] = now
+            order.may_prove = now - self._latest.get(place, (on, -math.inf))[1] >= REPORT_LATE_S
+            self._latest[place] = (on, now)
         command = self._command(targets, on, now)
         if command is not None:
             for place in self.members:
@@ -189,13 +198,13 @@ class SwitchGroup:
                     self._orders[place].proof_until = now + PROOF_MOST_S
             self._sent.append((now, command, self.holders()))
             self.frames += 1
-        self._learn(targets, now)
         return command
 
     def _command(self, targets: frozenset[SwitchPlace], on: bool, now: float) -> GroupCommand | None:
         if self.group_id is None or self._there is None:
             return None
-        meant = {place for place, order in self._orders.items() if order.on == on and not order.is_again}
+        meant = {place for place, (sense, at) in self._latest.items() if sense == on and now - at < BREATH_S}
+        meant |= {place for place, order in self._orders.items() if order.on == on and not order.is_again}
         holders = self.holders()
         may_be_used = (
             holders <= meant
@@ -214,13 +223,14 @@ class SwitchGroup:
     def _in_air(self, now: float) -> list[tuple[float, GroupCommand, frozenset[SwitchPlace]]]:
         return [sent for sent in self._sent if now - sent[0] < BROADCAST_LIFE_S]
 
-    def _learn(self, targets: frozenset[SwitchPlace], now: float) -> None:
-        """Those whom one order of many after the other means are worth a group."""
+    def _learn(self, now: float) -> None:
+        """An order to many has come to its end. Those whom it means, and the next one too, are worth a group."""
+        on, at, targets = self._said
+        self._said = (on, at, frozenset())
         if len(targets) < self._at_least:
             return
-        plain = (targets & self._plain) - self._refused
-        both = self._before & plain
-        self._before = plain
+        plain = targets & self._plain - self._refused
+        both, self._before = self._before & plain, plain
         if not self._wanted:
             self._want(plain, now)
         elif len(both) >= self._at_least and (not self._wanted <= targets or len(both) > len(self._wanted)):

@@ -29,8 +29,9 @@ FILE = "radio-group.json"
 _RECORD = "group"
 # Fewer than so many at the same moment are not worth a group (docs/figures.md).
 AT_LEAST = 6
-# What is asked for so soon after another order belongs to the next one; the first never waits.
-_GATHER_S = 0.05
+# What is asked for so soon after another order is gathered until so long nothing more comes, and no longer than that;
+# the first one never waits.
+_GATHER_S, _GATHER_MOST_S = 0.05, 0.5
 _LOOK_S = 1.0
 _ASK_S, _LEAVE_S = 12.0, 5.0
 _NOT_THERE = (TimeoutError, ZigbeeException, AttributeError, ConnectionError)
@@ -68,7 +69,8 @@ class Switching:
         self._application: Application | None = None
         self._asked: list[tuple[SwitchPlace, bool, asyncio.Future[None]]] = []
         self._giving: asyncio.TimerHandle | None = None
-        self._given_at = float("-inf")
+        self._is_gathering = False
+        self._given_at = self._gathering_since = float("-inf")
         self._waiting: dict[SwitchPlace, list[tuple[bool, asyncio.Future[None]]]] = {}
         self._whys: dict[SwitchPlace, str] = {}  # why the last unicast was not taken
         self._timer: asyncio.TimerHandle | None = None
@@ -117,9 +119,14 @@ class Switching:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._asked.append((place, on, future))
+        now = monotonic()
         if self._giving is None:
-            is_alone = monotonic() - self._given_at >= _GATHER_S
-            self._giving = loop.call_later(0.0 if is_alone else _GATHER_S, self._give)
+            self._gathering_since = now
+            self._is_gathering = now - self._given_at < _GATHER_MOST_S
+            self._giving = loop.call_later(_GATHER_S if self._is_gathering else 0.0, self._give)
+        elif self._is_gathering and now - self._gathering_since < _GATHER_MOST_S:
+            self._giving.cancel()
+            self._giving = loop.call_later(_GATHER_S, self._give)
         await future
 
     def _give(self) -> None:
