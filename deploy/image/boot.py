@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.image.board import BOARDS, Board
 from deploy.image.debs import LOCKS, Apt, sha256_of
-from deploy.image.disk import SECTOR, find_partition
+from deploy.image.disk import SECTOR, find_partition, uboot_settings
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import Signing
 
@@ -65,7 +65,8 @@ def build_uboot(board: Board, cache: Path) -> Path:
     tree = _source(board, cache)
     fragments = [_UBOOT / "hub.config", *(_UBOOT / name for name in board.uboot["fragments"])]
     parts = [*fragments, _UBOOT / "hub.h", _LOCK]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in parts) + environment(board).encode())
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in parts))
+    state.update((uboot_settings() + environment(board)).encode())
     state.update(board.uboot["defconfig"].encode())
     out = cache / "uboot" / f"{board.name}-{state.hexdigest()[:12]}"
     if (out / "done").is_file():
@@ -77,7 +78,7 @@ def build_uboot(board: Board, cache: Path) -> Path:
     env = {"SOURCE_DATE_EPOCH": "0", "CROSS_COMPILE": board.architecture.cross}
     make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}", f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h"]
     run([*make, board.uboot["defconfig"]], env=env)
-    settings = "".join(path.read_text() for path in fragments)
+    settings = "".join(path.read_text() for path in fragments) + uboot_settings()
     settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
     with (out / ".config").open("a") as config:
         config.write(settings)
