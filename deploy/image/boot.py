@@ -67,7 +67,7 @@ def build_uboot(board: Board, cache: Path) -> Path:
     parts = [*fragments, _UBOOT / "hub.h", _LOCK]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in parts))
     state.update((uboot_settings() + environment(board)).encode())
-    state.update(board.uboot["defconfig"].encode())
+    state.update(" ".join([board.uboot["defconfig"], *board.uboot["make"], *board.uboot["images"]]).encode())
     out = cache / "uboot" / f"{board.name}-{state.hexdigest()[:12]}"
     if (out / "done").is_file():
         return out
@@ -77,6 +77,7 @@ def build_uboot(board: Board, cache: Path) -> Path:
     # Its own time, not the image's: one U-Boot serves many releases.
     env = {"SOURCE_DATE_EPOCH": "0", "CROSS_COMPILE": board.architecture.cross}
     make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}", f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h"]
+    make += board.uboot["make"]
     run([*make, board.uboot["defconfig"]], env=env)
     settings = "".join(path.read_text() for path in fragments) + uboot_settings()
     settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
@@ -105,10 +106,12 @@ def join_trust(board: Board, uboot: Path, control: Path, into: Path) -> dict[str
     """The files of U-Boot that are flashed. Where it carries its device tree itself, that is the one with the key."""
     if board.kernel["dtb"] != "qemu":
         make = ["make", "-s", "-C", uboot, f"EXT_DTB={control.absolute()}", f"CROSS_COMPILE={board.architecture.cross}"]
-        options = [f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h", *board.uboot["images"]]
+        options = [f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h", *board.uboot["make"], *board.uboot["images"]]
         run([*make, *options], env={"SOURCE_DATE_EPOCH": "0"})
     for name in board.uboot["images"]:
         shutil.copy(uboot / name, into / name)
+        if (uboot / f"{name}.log").is_file():  # what of it the boot ROM wants signed (hab/csf.py)
+            shutil.copy(uboot / f"{name}.log", into / f"{name}.log")
     return {name: into / name for name in board.uboot["images"]}
 
 
