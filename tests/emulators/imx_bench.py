@@ -1,11 +1,12 @@
-"""An i.MX6UL on the factory's bench, as its serial port shows it: fuses that only ever go from 0 to 1, their locks, the registers
-that follow them at a reset, the ROM's verdict of what lies on the medium, and U-Boot's own words for all that.
+"""An i.MX6UL on the factory's bench, as its serial port shows it: fuses that only ever go from 0 to 1, their locks, the
+registers that follow them at a reset, the ROM's verdict of what lies on the medium, U-Boot's own words for all that.
 
 The verdict is `deploy.image.hab.rom`'s; the words are those of U-Boot 2023.01 (cmd/fuse.c, arch/arm/mach-imx/hab.c).
 """
 
 import contextlib
 import re
+import select
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -79,11 +80,13 @@ class BenchBoard:
                 with line, contextlib.suppress(OSError):
                     self.chip.reset()
                     if self._switch == "medium":
-                        line.sendall(self._start().encode())
-                        while line.recv(64):
-                            pass
+                        while not self._is_gone(line):  # nothing of the slots starts: it begins anew
+                            line.sendall(self._start().encode())
                     elif not self.chip.is_closed:  # closed, the ROM takes nothing unsigned over USB either
                         self._prompt(line)
+
+    def _is_gone(self, line: socket.socket) -> bool:
+        return bool(select.select([line], [], [], 0.1)[0]) and not line.recv(64)
 
     def _prompt(self, line: socket.socket) -> None:
         said = b""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.image import hab
-from deploy.image.hab.bench import Bench, BenchError, Console, Port, Record
+from deploy.image.hab.bench import Bench, BenchError, Console, Record
 from deploy.image.hab.csf import IMAGES, blocks_of, sign_image
 from deploy.image.hab.fuses import CLOSING, script, srk_fuses
 from deploy.image.hab.keys import Keys, make_keys
@@ -66,8 +66,8 @@ def _bench(visit: Callable[[Bench], None]) -> Callable[[argparse.Namespace], int
     def done(words: argparse.Namespace) -> int:
         import serial
 
-        port: Port = serial.serial_for_url(words.port, baudrate=_BAUDRATE, timeout=0.2)
-        visit(Bench(Console(port), Keys(words.keys).fuse_words, Record(words.record), print))
+        with serial.serial_for_url(words.port, baudrate=_BAUDRATE, timeout=0.2) as port:
+            visit(Bench(Console(port), Keys(words.keys).fuse_words, Record(words.record), print))
         return 0
 
     return done

@@ -36,7 +36,11 @@ _ANSWER_S, _START_S = 10.0, 120.0
 _MOST_BYTES = 1 << 20
 _WORD_LINE = re.compile(r"^Word 0x[0-9a-f]{8}:((?: [0-9a-f]{8})+)\s*$", re.MULTILINE)
 _STATUS = re.compile(r"HAB Configuration: 0x([0-9a-f]{2}), HAB State: 0x([0-9a-f]{2})")
-_UNIQUE = re.compile(r"Reading bank 0:\s+Word 0x00000001: ([0-9a-f]{8}) ([0-9a-f]{8})")
+# A whole start, from the SPL's first word to which chip it is (boards/imx6ul-evk.toml: `prepare`).
+_START = re.compile(
+    r"^U-Boot SPL (?:(?!^U-Boot SPL ).)*?Reading bank 0:\s+Word 0x00000001: ([0-9a-f]{8}) ([0-9a-f]{8})\s",
+    re.MULTILINE | re.DOTALL,
+)
 _OPEN, _SHUT = "f0", "cc"
 _NO_EVENT, _EVENT = "No HAB Events Found!", "--- HAB Event "
 _CHECKED = "Authenticate image from DDR location"
@@ -83,11 +87,13 @@ class Console:
 
     def _until(self, is_over: Callable[[str], bool], limit_s: float, failed: str) -> str:
         end, said = self._now() + limit_s, ""
-        while not is_over(said):
+        while True:
+            letter = self._port.read(1).decode("ascii", "replace").replace("\r", "")
+            said += letter
+            if letter in ("\n", " ") and is_over(said):  # where a line or a prompt ends
+                return said
             if self._now() > end or len(said) > _MOST_BYTES:
                 raise BenchError(failed)
-            said += self._port.read(256).decode("ascii", "replace").replace("\r", "")
-        return said
 
 
 class Record:
@@ -137,8 +143,7 @@ class Bench:
 
     def see(self) -> None:
         """Its signed start, while it is switched on. Raises BenchError."""
-        said = self._console.listen(lambda said: bool(_UNIQUE.search(said) and said.endswith("\n")))
-        chip = self._judge_start(said, _OPEN)
+        chip = self._judge_start(_OPEN)
         self._record.note(chip, self._roots)
         self._say(f"chip {chip}: started, signed, without an event; now it can be closed (close)")
 
@@ -158,8 +163,7 @@ class Bench:
 
     def check(self) -> None:
         """A closed chip's start, while it is switched on. Raises BenchError."""
-        said = self._console.listen(lambda said: bool(_UNIQUE.search(said) and said.endswith("\n")))
-        self._say(f"chip {self._judge_start(said, _SHUT)} is closed, and starts")
+        self._say(f"chip {self._judge_start(_SHUT)} is closed, and starts")
 
     def _open_chip(self) -> str:
         self._console.prompt()
@@ -168,9 +172,13 @@ class Bench:
             raise BenchError(f"chip {chip} is closed already")
         return chip
 
-    def _judge_start(self, said: str, configuration: str) -> str:
-        status, found = _STATUS.search(said), _UNIQUE.search(said)
-        if status is None or found is None or _EVENT in said or _NO_EVENT not in said:
+    def _judge_start(self, configuration: str) -> str:
+        self._say("switch the board on, its switches set to the medium")
+        found = _START.search(self._console.listen(lambda said: _START.search(said) is not None))
+        assert found
+        said = found[0]
+        status = _STATUS.search(said)
+        if status is None or _EVENT in said or _NO_EVENT not in said:
             raise BenchError("the ROM has noted events: this image is not what its roots signed, or not with these")
         if _CHECKED not in said:
             raise BenchError("nobody has checked U-Boot: this SPL is another build's")
