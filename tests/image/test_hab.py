@@ -18,7 +18,7 @@ from deploy.image.boot import build_uboot
 from deploy.image.hab import fuses
 from deploy.image.hab.__main__ import main, sign
 from deploy.image.hab.csf import IMAGES, MOST_BYTES, Block, blocks_of, sign_image
-from deploy.image.hab.keys import Keys, make_keys
+from deploy.image.hab.keys import HabKeys, make_keys
 from deploy.image.hab.rom import judge
 from deploy.image.shell import BuildError
 from tests.emulators.imx_bench import BenchBoard, Chip
@@ -31,12 +31,12 @@ _CSF_BYTES = 0x2060
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> HabKeys:
     return make_keys(tmp_path_factory.mktemp("hab") / "keys", bits=2048)
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> HabKeys:
     return make_keys(tmp_path_factory.mktemp("strangers") / "keys", bits=2048)
 
 
@@ -77,7 +77,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def signed(build: Path, keys: Keys) -> list[bytes]:
+def signed(build: Path, keys: HabKeys) -> list[bytes]:
     """SPL and U-Boot."""
     return [file.read_bytes() for file in sign(build, keys, 1)]
 
@@ -91,7 +91,9 @@ def command_file(image: bytes) -> int:
     return image.index(b"\xd4\x00\x48\x42")
 
 
-def test_what_is_signed_starts_and_as_soon_as_one_byte_is_another_it_does_not(signed: list[bytes], keys: Keys) -> None:
+def test_what_is_signed_starts_and_as_soon_as_one_byte_is_another_it_does_not(
+    signed: list[bytes], keys: HabKeys
+) -> None:
     for image in signed:
         assert judge(image, keys.fuse_words) == []
         end = command_file(image)
@@ -105,7 +107,7 @@ def test_what_is_signed_starts_and_as_soon_as_one_byte_is_another_it_does_not(si
 
 
 def test_only_the_roots_of_the_fuses_count_and_one_that_is_taken_back_does_not(
-    signed: list[bytes], build: Path, keys: Keys, strangers: Keys
+    signed: list[bytes], build: Path, keys: HabKeys, strangers: HabKeys
 ) -> None:
     for image in signed:
         assert judge(image, strangers.fuse_words) == ["the roots are not those of the fuses"]
@@ -117,7 +119,7 @@ def test_only_the_roots_of_the_fuses_count_and_one_that_is_taken_back_does_not(
         sign(build, keys, 5)
 
 
-def test_a_signature_is_of_one_image_and_of_its_keys(signed: list[bytes], keys: Keys, strangers: Keys) -> None:
+def test_a_signature_is_of_one_image_and_of_its_keys(signed: list[bytes], keys: HabKeys, strangers: HabKeys) -> None:
     spl = made_up_spl()
     block = Block(_SPL, 0, len(spl))
     other = sign_image(changed(spl, 0x200), block, keys, 1)
@@ -136,7 +138,9 @@ def test_a_signature_is_of_one_image_and_of_its_keys(signed: list[bytes], keys: 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_whatever_lies_on_the_medium_the_reader_answers(signed: list[bytes], keys: Keys, data: st.DataObject) -> None:
+def test_whatever_lies_on_the_medium_the_reader_answers(
+    signed: list[bytes], keys: HabKeys, data: st.DataObject
+) -> None:
     image = bytearray(data.draw(st.sampled_from(signed)))
     end = command_file(bytes(image))
     for at, byte in data.draw(st.lists(st.tuples(st.integers(end, len(image) - 1), st.integers(0, 255)), max_size=8)):
@@ -146,7 +150,7 @@ def test_whatever_lies_on_the_medium_the_reader_answers(signed: list[bytes], key
     assert judge(data.draw(st.binary(max_size=200)), keys.fuse_words)
 
 
-def test_keys_are_made_once_and_fit_into_what_u_boot_leaves(keys: Keys, signed: list[bytes]) -> None:
+def test_keys_are_made_once_and_fit_into_what_u_boot_leaves(keys: HabKeys, signed: list[bytes]) -> None:
     with pytest.raises(BuildError, match="nothing was changed"):
         make_keys(keys.folder)
     assert all((keys.folder / "private" / name).stat().st_mode & 0o077 == 0 for name in ("SRK1.pem", "passphrase"))
@@ -154,10 +158,10 @@ def test_keys_are_made_once_and_fit_into_what_u_boot_leaves(keys: Keys, signed: 
     for image in signed:
         assert len(image) - command_file(image) == MOST_BYTES
     with pytest.raises(BuildError, match="expected a folder made by `hab keys`"):
-        _ = Keys(keys.folder / "none").table
+        _ = HabKeys(keys.folder / "none").table
 
 
-def test_a_build_that_is_not_there_or_another_is_said(build: Path, keys: Keys, tmp_path: Path) -> None:
+def test_a_build_that_is_not_there_or_another_is_said(build: Path, keys: HabKeys, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="build the board first"):
         sign(tmp_path, keys, 1)
     for name in ("SPL", "u-boot-ivt.img"):
@@ -179,7 +183,9 @@ def test_a_build_that_is_not_there_or_another_is_said(build: Path, keys: Keys, t
 @pytest.mark.skipif(
     shutil.which("softhsm2-util") is None or not _ENGINE, reason="not here: softhsm2 libengine-pkcs11-openssl"
 )
-def test_a_token_signs_as_a_file_does(keys: Keys, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_signs_as_a_file_does(
+    keys: HabKeys, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = tmp_path / "opened"
     opened.mkdir()
     names = ["CSF3", "IMG3"]
@@ -202,7 +208,7 @@ def test_a_token_signs_as_a_file_does(keys: Keys, build: Path, tmp_path: Path, m
     assert PIN
     certificates = tmp_path / "only"
     shutil.copytree(keys.folder / "certs", certificates / "certs")
-    files = sign(build, Keys(certificates, URI), 3)
+    files = sign(build, HabKeys(certificates, URI), 3)
     assert [judge(file.read_bytes(), keys.fuse_words) for file in files] == [[], []]
 
 
@@ -223,7 +229,7 @@ def test_the_boards_secret_lies_where_nothing_else_reads() -> None:
 
 
 def test_what_closes_the_chip_comes_last_and_after_everything_was_seen(
-    keys: Keys, capsys: pytest.CaptureFixture[str]
+    keys: HabKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fuses", str(keys.folder)]) == 0
     text = capsys.readouterr().out
@@ -239,7 +245,7 @@ def test_what_closes_the_chip_comes_last_and_after_everything_was_seen(
 class Station:
     """The programs as a person at the bench types them."""
 
-    def __init__(self, folder: Path, keys: Keys, board: BenchBoard) -> None:
+    def __init__(self, folder: Path, keys: HabKeys, board: BenchBoard) -> None:
         self.keys, self.board = keys, board
         self.record = folder / "record.jsonl"
 
@@ -250,7 +256,7 @@ class Station:
 
 
 @pytest.fixture
-def station(tmp_path: Path, keys: Keys, signed: list[bytes]) -> Iterator[Callable[..., Station]]:
+def station(tmp_path: Path, keys: HabKeys, signed: list[bytes]) -> Iterator[Callable[..., Station]]:
     boards = []
 
     def make(chip: Chip, medium: list[bytes] | None = None) -> Station:
@@ -267,7 +273,7 @@ def secret_of(chip: Chip) -> list[int]:
 
 
 def test_a_board_is_burnt_seen_closed_and_starts(
-    station: Callable[..., Station], keys: Keys, capsys: pytest.CaptureFixture[str]
+    station: Callable[..., Station], keys: HabKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chip = Chip(0x1234_5678_9ABC_DEF0)
     bench = station(chip)
@@ -289,7 +295,11 @@ def test_a_board_is_burnt_seen_closed_and_starts(
 
 @pytest.mark.parametrize("harm", ["unsigned", "changed", "another's"])
 def test_a_board_whose_start_had_an_event_is_never_closed(
-    station: Callable[..., Station], signed: list[bytes], strangers: Keys, harm: str, capsys: pytest.CaptureFixture[str]
+    station: Callable[..., Station],
+    signed: list[bytes],
+    strangers: HabKeys,
+    harm: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     spl, uboot = signed
     if harm == "unsigned":
@@ -316,7 +326,7 @@ def test_what_was_seen_of_one_board_closes_no_other(station: Callable[..., Stati
 
 
 def test_a_chip_with_another_hash_or_a_word_that_takes_nothing_is_left_open(
-    station: Callable[..., Station], keys: Keys, capsys: pytest.CaptureFixture[str]
+    station: Callable[..., Station], keys: HabKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign = Chip(3, {(3, 0): ~keys.fuse_words[0] & 0xFFFFFFFF})
     assert station(foreign)("burn") == 1 and "another roots' hash" in capsys.readouterr().err
@@ -329,7 +339,7 @@ def test_a_chip_with_another_hash_or_a_word_that_takes_nothing_is_left_open(
 
 @pytest.mark.parametrize("blows", [3, 8, 12])
 def test_power_that_goes_while_fuses_are_blown_is_made_good(
-    station: Callable[..., Station], keys: Keys, blows: int
+    station: Callable[..., Station], keys: HabKeys, blows: int
 ) -> None:
     chip = Chip(5, blows_left=blows)
     bench = station(chip)

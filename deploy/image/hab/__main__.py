@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.image import hab
-from deploy.image.hab.bench import Bench, BenchError, Console, Record
+from deploy.image.hab.bench import Bench, BenchError, Console, BenchRecord
 from deploy.image.hab.csf import IMAGES, blocks_of, sign_image
 from deploy.image.hab.fuses import CLOSING, script, srk_fuses
-from deploy.image.hab.keys import Keys, make_keys
+from deploy.image.hab.keys import HabKeys, make_keys
 from deploy.image.hab.rom import judge
 from deploy.image.shell import BuildError
 
 _BAUDRATE = 115200
 
 
-def sign(build: Path, keys: Keys, root: int) -> list[Path]:
+def sign(build: Path, keys: HabKeys, root: int) -> list[Path]:
     """Both images of a build, signed under one of the four roots, and judged as the ROM will. Raises BuildError."""
     signed = {}
     for log, (name, out) in IMAGES.items():
@@ -39,7 +39,7 @@ def _keys(words: argparse.Namespace) -> int:
 
 
 def _sign(words: argparse.Namespace) -> int:
-    for file in sign(words.build, Keys(words.keys, words.sign_uri), words.root):
+    for file in sign(words.build, HabKeys(words.keys, words.sign_uri), words.root):
         print(file)
     return 0
 
@@ -47,14 +47,14 @@ def _sign(words: argparse.Namespace) -> int:
 def _judge(words: argparse.Namespace) -> int:
     status = 0
     for file in words.files:
-        events = judge(file.read_bytes(), Keys(words.keys).fuse_words, words.revoked)
+        events = judge(file.read_bytes(), HabKeys(words.keys).fuse_words, words.revoked)
         print(f"{file}: {events[0] if events else 'starts on a closed chip'}")
         status |= bool(events)
     return status
 
 
 def _fuses(words: argparse.Namespace) -> int:
-    roots = Keys(words.keys).fuse_words
+    roots = HabKeys(words.keys).fuse_words
     if words.json:
         print(json.dumps([fuse._asdict() for fuse in [*srk_fuses(roots), *CLOSING]], indent=1))
     else:
@@ -67,7 +67,7 @@ def _bench(visit: Callable[[Bench], None]) -> Callable[[argparse.Namespace], int
         import serial
 
         with serial.serial_for_url(words.port, baudrate=_BAUDRATE, timeout=0.2) as port:
-            visit(Bench(Console(port), Keys(words.keys).fuse_words, Record(words.record), print))
+            visit(Bench(Console(port), HabKeys(words.keys).fuse_words, BenchRecord(words.record), print))
         return 0
 
     return done

@@ -96,7 +96,7 @@ class Console:
                 raise BenchError(failed)
 
 
-class Record:
+class BenchRecord:
     """What was seen of each chip: a line of JSON a start, in a file that only grows."""
 
     def __init__(self, file: Path) -> None:
@@ -127,7 +127,7 @@ class Record:
 class Bench:
     """One board. roots: the eight words of SRK_HASH; say: tells the person at the bench."""
 
-    def __init__(self, console: Console, roots: list[int], record: Record, say: Callable[[str], None]) -> None:
+    def __init__(self, console: Console, roots: list[int], record: BenchRecord, say: Callable[[str], None]) -> None:
         self._console, self._roots, self._record, self._say = console, roots, record, say
 
     def burn(self) -> None:

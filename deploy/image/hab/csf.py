@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.image.hab.keys import ROOTS, Keys
+from deploy.image.hab.keys import ROOTS, HabKeys
 from deploy.image.shell import BuildError
 
 MOST_BYTES = 0x2000  # so much U-Boot's images leave behind what is signed (CSF_PAD_SIZE)
@@ -46,7 +46,7 @@ def blocks_of(log: Path) -> Block:
     return Block(*(int(word, 16) for word in found.groups()))
 
 
-def sign_image(image: bytes, block: Block, keys: Keys, root: int) -> bytes:
+def sign_image(image: bytes, block: Block, keys: HabKeys, root: int) -> bytes:
     """The image up to the end of what is signed, then the command file, padded. root: 1 to 4. Raises BuildError."""
     if not (block.offset == 0 and 0 < block.length <= len(image)):
         raise BuildError("the log is of another image than the one beside it")
@@ -57,7 +57,7 @@ def sign_image(image: bytes, block: Block, keys: Keys, root: int) -> bytes:
     return signed + commands.ljust(MOST_BYTES, b"\0")
 
 
-def make_csf(signed: bytes, block: Block, keys: Keys, root: int) -> bytes:
+def make_csf(signed: bytes, block: Block, keys: HabKeys, root: int) -> bytes:
     """The command file for one block of memory."""
     if not 1 <= root <= ROOTS:
         raise BuildError(f"--root {root}: expected 1 to {ROOTS}")

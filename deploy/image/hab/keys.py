@@ -29,7 +29,7 @@ _IS_AUTHORITY = 0x80
 
 
 @dataclass(frozen=True)
-class Keys:
+class HabKeys:
     """A folder of keys. uri: "pkcs11:token=NAME", whose objects are CSF1, IMG1, ...; None: files."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Keys:
             raise BuildError(f"{file}: {error.strerror}; expected a folder made by `hab keys`") from None
 
 
-def make_keys(folder: Path, bits: int = BITS) -> Keys:
+def make_keys(folder: Path, bits: int = BITS) -> HabKeys:
     """New keys. Raises BuildError where there are some already: a board that is closed knows no others."""
     if (folder / "certs").exists():
         raise BuildError(f"{folder}: there are keys already; nothing was changed")
@@ -100,7 +100,7 @@ def make_keys(folder: Path, bits: int = BITS) -> Keys:
             below, certificate = _certified(name, bits, root, key)
             _keep(folder, name, below, certificate, passphrase)
     _write(folder / "certs" / _TABLE, make_table(roots))
-    return Keys(folder)
+    return HabKeys(folder)
 
 
 def make_table(roots: list[x509.Certificate]) -> bytes:

@@ -23,12 +23,12 @@ _SHA256 = bytes.fromhex("608648016503040201")
 _RSA, _SHA256_RSA = bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d01010b")
 
 
-class Event(Exception):
+class RomEvent(Exception):
     """What the ROM notes, and a closed chip ends at."""
 
 
 @dataclass(frozen=True)
-class Memory:
+class LoadedImage:
     """An image where it is loaded."""
 
     address: int
@@ -37,7 +37,7 @@ class Memory:
     def read(self, address: int, size: int, what: str) -> bytes:
         at = address - self.address
         if size < 0 or at < 0 or at + size > len(self.content):
-            raise Event(f"{what}: {size} bytes at {address:#x} are not in the image")
+            raise RomEvent(f"{what}: {size} bytes at {address:#x} are not in the image")
         return self.content[at : at + size]
 
 
@@ -49,22 +49,22 @@ def judge(image: bytes, fuses: Sequence[int], revoked: int = 0) -> list[str]:
     try:
         memory, ivt = _load(image)
         _Rom(memory, fuses, revoked).start(ivt)
-    except Event as event:
+    except RomEvent as event:
         return [str(event)]
     return []
 
 
-def _load(image: bytes) -> tuple[Memory, int]:
+def _load(image: bytes) -> tuple[LoadedImage, int]:
     """Where an image lies in memory, and where its vector table: in front of an SPL, behind a U-Boot image."""
     if image[:4] == _UIMAGE:  # the SPL loads its header in front of what it starts, and looks where its size says
         size, address = int.from_bytes(image[12:16], "big"), int.from_bytes(image[16:20], "big") - _HEADER_BYTES
-        return Memory(address, image), address + _HEADER_BYTES + size - _CSF_BYTES
-    return Memory(int.from_bytes(image[20:24], "little"), image), int.from_bytes(image[20:24], "little")
+        return LoadedImage(address, image), address + _HEADER_BYTES + size - _CSF_BYTES
+    return LoadedImage(int.from_bytes(image[20:24], "little"), image), int.from_bytes(image[20:24], "little")
 
 
 @dataclass
 class _Rom:
-    memory: Memory
+    memory: LoadedImage
     fuses: Sequence[int]
     revoked: int
     keys: dict[int, x509.Certificate | rsa.RSAPublicKey] = field(default_factory=dict)
@@ -74,12 +74,12 @@ class _Rom:
     def start(self, ivt_at: int) -> None:
         ivt = self.memory.read(ivt_at, IVT_BYTES, "image vector table")
         if ivt[:3] != b"\xd1\x00\x20" or ivt[3] >> 4 != 4:
-            raise Event("there is no image vector table")
+            raise RomEvent("there is no image vector table")
         entry, _, dcd, boot_data, own, csf, _ = (int.from_bytes(ivt[at : at + 4], "little") for at in range(4, 32, 4))
         if own != ivt_at:
-            raise Event("the image vector table is not where it says")
+            raise RomEvent("the image vector table is not where it says")
         if not csf:
-            raise Event("there is no command file")
+            raise RomEvent("there is no command file")
         self.walk(csf)
         needed = [("image vector table", ivt_at, IVT_BYTES), ("entry point", entry, 4)]
         if boot_data:
@@ -89,45 +89,45 @@ class _Rom:
             needed.append(("device configuration", dcd, int.from_bytes(head[1:3], "big")))
         for what, address, size in needed:
             if not any(address in block and address + size - 1 in block for block in self.sound):
-                raise Event(f"{what}: it is not signed")
+                raise RomEvent(f"{what}: it is not signed")
 
     def walk(self, csf: int) -> None:
         """Every command in its order."""
         head = self.memory.read(csf, 4, "command file")
         size = int.from_bytes(head[1:3], "big")
         if head[0] != 0xD4 or head[3] >> 4 != 4 or size < 4:
-            raise Event("the command file has no header")
+            raise RomEvent("the command file has no header")
         commands = self.memory.read(csf, size, "command file")
         at = 4
         while at < size:
             length = int.from_bytes(commands[at + 1 : at + 3], "big")
             if length < 12 or at + length > size:
-                raise Event(f"command at {at}: its length is {length}")
+                raise RomEvent(f"command at {at}: its length is {length}")
             command = commands[at : at + length]
             if command[0] == 0xBE and length == 12:
                 self.install(csf, command)
             elif command[0] == 0xCA and (length - 12) % 8 == 0:
                 self.authenticate(csf, commands, command)
             else:
-                raise Event(f"command at {at}: {command[0]:#x} is unknown")
+                raise RomEvent(f"command at {at}: {command[0]:#x} is unknown")
             at += length
         if not self.sound:
-            raise Event("the command file signs nothing")
+            raise RomEvent("the command file signs nothing")
 
     def install(self, csf: int, command: bytes) -> None:
         flags, form, _, source, target = command[3:8]
         place = csf + int.from_bytes(command[8:12], "big")
         if target in self.keys:
-            raise Event(f"key {target} is there already")
+            raise RomEvent(f"key {target} is there already")
         if form == 0x03:
             if target != 0 or self.is_csf_sound:
-                raise Event("the roots come first, and into place 0")
+                raise RomEvent("the roots come first, and into place 0")
             self.keys[0] = self.root(place, source)
             return
         if form != 0x09:
-            raise Event(f"key {target}: form {form:#x}")
+            raise RomEvent(f"key {target}: form {form:#x}")
         if (flags == 0x02) != (target == 1) or (target != 1 and not self.is_csf_sound):
-            raise Event(f"key {target} before the command file is known to be sound")
+            raise RomEvent(f"key {target} before the command file is known to be sound")
         self.keys[target] = self.certificate(place, source)
 
     def root(self, place: int, number: int) -> rsa.RSAPublicKey:
@@ -137,22 +137,22 @@ class _Rom:
         rows = list(_rows(table))
         digest = hashlib.sha256(b"".join(hashlib.sha256(row).digest() for row in rows)).digest()
         if digest != b"".join(word.to_bytes(4, "little") for word in self.fuses):
-            raise Event("the roots are not those of the fuses")
+            raise RomEvent("the roots are not those of the fuses")
         if number >= len(rows):
-            raise Event(f"there is no root {number + 1}")
+            raise RomEvent(f"there is no root {number + 1}")
         if self.revoked >> number & 1:
-            raise Event(f"root {number + 1} is taken back")
+            raise RomEvent(f"root {number + 1} is taken back")
         row = rows[number]
         if row[3] != 0x21 or not row[7] & 0x80:
-            raise Event(f"root {number + 1} is no authority's RSA key")
+            raise RomEvent(f"root {number + 1} is no authority's RSA key")
         modulus, power = int.from_bytes(row[8:10], "big"), int.from_bytes(row[10:12], "big")
         if len(row) != 12 + modulus + power:
-            raise Event(f"root {number + 1} has another length than it says")
+            raise RomEvent(f"root {number + 1} has another length than it says")
         n, e = int.from_bytes(row[12 : 12 + modulus], "big"), int.from_bytes(row[12 + modulus :], "big")
         try:
             return rsa.RSAPublicNumbers(e, n).public_key()
         except ValueError:
-            raise Event(f"root {number + 1} is no RSA key") from None
+            raise RomEvent(f"root {number + 1} is no RSA key") from None
 
     def certificate(self, place: int, source: int) -> x509.Certificate:
         raw = self.structure(place, 0xD7, "certificate")
@@ -160,11 +160,11 @@ class _Rom:
             certificate = x509.load_der_x509_certificate(raw)
             public = certificate.public_key()
         except ValueError:
-            raise Event("a certificate cannot be read") from None
+            raise RomEvent("a certificate cannot be read") from None
         if not isinstance(public, rsa.RSAPublicKey) or source not in self.keys:
-            raise Event("a certificate under no key that is there")
+            raise RomEvent("a certificate under no key that is there")
         if certificate.signature_algorithm_oid.dotted_string != "1.2.840.113549.1.1.11":
-            raise Event("a certificate is signed otherwise than by RSA with SHA-256")
+            raise RomEvent("a certificate is signed otherwise than by RSA with SHA-256")
         _check(self.public(source), certificate.signature, certificate.tbs_certificate_bytes, "certificate")
         return certificate
 
@@ -180,7 +180,7 @@ class _Rom:
         head = self.memory.read(place, 4, what)
         size = int.from_bytes(head[1:3], "big")
         if head[0] != tag or head[3] >> 4 != 4 or size < 5:
-            raise Event(f"there is no {what} where one should be")
+            raise RomEvent(f"there is no {what} where one should be")
         return self.memory.read(place + 4, size - 4, what)
 
     def authenticate(self, csf: int, commands: bytes, command: bytes) -> None:
@@ -188,18 +188,18 @@ class _Rom:
         place = csf + int.from_bytes(command[8:12], "big")
         signer = self.keys.get(number)
         if form != 0xC5 or not isinstance(signer, x509.Certificate):
-            raise Event(f"signed by key {number}, in form {form:#x}")
+            raise RomEvent(f"signed by key {number}, in form {form:#x}")
         signature = self.structure(place, 0xD8, "signature")
         spans = [command[at : at + 8] for at in range(12, len(command), 8)]
         blocks = [(int.from_bytes(span[:4], "big"), int.from_bytes(span[4:], "big")) for span in spans]
         if number == 1:
             if blocks:
-                raise Event("the key for command files signs an image")
+                raise RomEvent("the key for command files signs an image")
             check_cms(signature, commands, signer, "command file")
             self.is_csf_sound = True
             return
         if not self.is_csf_sound or not blocks:
-            raise Event("an image's signature before the command file's")
+            raise RomEvent("an image's signature before the command file's")
         content = b"".join(self.memory.read(address, size, "signed block") for address, size in blocks)
         check_cms(signature, content, signer, "image")
         self.sound += [range(address, address + size) for address, size in blocks]
@@ -207,12 +207,12 @@ class _Rom:
 
 def _rows(table: bytes) -> Iterator[bytes]:
     if table[:1] != b"\xd7" or table[3] >> 4 != 4:
-        raise Event("there is no table of roots")
+        raise RomEvent("there is no table of roots")
     at = 4
     while at < len(table):
         size = int.from_bytes(table[at + 1 : at + 3], "big")
         if table[at] != 0xE1 or size < 12 or at + size > len(table):
-            raise Event("the table of roots is damaged")
+            raise RomEvent("the table of roots is damaged")
         yield table[at : at + size]
         at += size
 
@@ -221,21 +221,21 @@ def _check(key: rsa.RSAPublicKey, signature: bytes, data: bytes, what: str) -> N
     try:
         key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
     except InvalidSignature:
-        raise Event(f"{what}: the signature does not fit") from None
+        raise RomEvent(f"{what}: the signature does not fit") from None
 
 
 # CMS (RFC 5652), as far as the ROM knows it
 
 
 def check_cms(raw: bytes, content: bytes, signer: x509.Certificate, what: str) -> None:
-    """Whether one signer, this one, has signed exactly this content with SHA-256 and RSA. Raises Event."""
+    """Whether one signer, this one, has signed exactly this content with SHA-256 and RSA. Raises RomEvent."""
     try:
         attributes, signature = _signer_info(raw, signer)
         digest, kind = _attribute(attributes, _MESSAGE_DIGEST, 0x04), _attribute(attributes, _CONTENT_TYPE, 0x06)
     except (ValueError, IndexError):
-        raise Event(f"{what}: the signature cannot be read") from None
+        raise RomEvent(f"{what}: the signature cannot be read") from None
     if kind != _DATA or digest != hashlib.sha256(content).digest():
-        raise Event(f"{what}: it is not what was signed")
+        raise RomEvent(f"{what}: it is not what was signed")
     public = signer.public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     whole = b"\x31" + attributes[1:]  # signed as a SET, sent as [0]
