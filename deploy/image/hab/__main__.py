@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.image import hab
-from deploy.image.hab.bench import Bench, BenchError, Console, BenchRecord
+from deploy.image.hab.bench import Bench, BenchError, BenchRecord, Console
 from deploy.image.hab.csf import IMAGES, blocks_of, sign_image
 from deploy.image.hab.fuses import CLOSING, script, srk_fuses
 from deploy.image.hab.keys import HabKeys, make_keys
