@@ -62,30 +62,46 @@ def environment(board: Board) -> str:
 
 def build_uboot(board: Board, cache: Path) -> Path:
     """The folder of a built U-Boot. Built once for each state of its source, fragments and environment."""
-    tree = _source(board, cache)
     fragments = [_UBOOT / "hub.config", *(_UBOOT / name for name in board.uboot["fragments"])]
-    parts = [*fragments, _UBOOT / "hub.h", _LOCK]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in parts))
-    state.update((uboot_settings() + environment(board)).encode())
-    state.update(" ".join([board.uboot["defconfig"], *board.uboot["make"], *board.uboot["images"]]).encode())
-    out = cache / "uboot" / f"{board.name}-{state.hexdigest()[:12]}"
+    settings = "".join(path.read_text() for path in fragments) + uboot_settings()
+    return _build(board, cache, board.name, settings, environment(board), _UBOOT / "hub.h", board.uboot["images"])
+
+
+def build_open_uboot(board: Board, cache: Path) -> Path:
+    """The folder of the U-Boot that the board's own defconfig makes, with a prompt and `fuse`: for the factory's bench
+    (hab/bench.py), which loads it over USB while the chip is open. Never for a medium."""
+    settings = "CONFIG_CMD_FUSE=y\n"
+    return _build(board, cache, f"{board.name}-open", settings, None, None, ["SPL", "u-boot.img"])
+
+
+def _build(
+    board: Board, cache: Path, name: str, settings: str, env_text: str | None, header: Path | None, images: list[str]
+) -> Path:
+    """Once for each state of what goes in. settings: Kconfig lines beyond the defconfig; env_text: the whole default
+    environment, else U-Boot's own; header: included before everything."""
+    tree = _source(board, cache)
+    state = hashlib.sha256((settings + (env_text or "")).encode() + _LOCK.read_bytes())
+    state.update(header.read_bytes() if header else b"")
+    state.update(" ".join([board.uboot["defconfig"], *board.uboot["make"], *images]).encode())
+    out = cache / "uboot" / f"{name}-{state.hexdigest()[:12]}"
     if (out / "done").is_file():
         return out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    (out / "hub.env").write_text(environment(board))
+    if env_text is not None:
+        (out / "hub.env").write_text(env_text)
+        settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
     # Its own time, not the image's: one U-Boot serves many releases.
     env = {"SOURCE_DATE_EPOCH": "0", "CROSS_COMPILE": board.architecture.cross}
-    make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}", f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h"]
-    make += board.uboot["make"]
+    make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}"]
+    make += [f"KCPPFLAGS=-include {header.absolute()}"] if header else []
+    make += board.uboot["make"] if header else []
     run([*make, board.uboot["defconfig"]], env=env)
-    settings = "".join(path.read_text() for path in fragments) + uboot_settings()
-    settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
     with (out / ".config").open("a") as config:
         config.write(settings)
     run([*make, "olddefconfig"], env=env)
     _compare(out / ".config", settings)
-    run([*make, f"-j{os.cpu_count() or 1}", *board.uboot["images"]], env=env)
+    run([*make, f"-j{os.cpu_count() or 1}", *images], env=env)
     (out / "done").touch()
     return out
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.image.board import load_board
-from deploy.image.boot import build_uboot
+from deploy.image.boot import build_open_uboot, build_uboot
 from deploy.image.hab import fuses
 from deploy.image.hab.__main__ import main, sign
 from deploy.image.hab.csf import IMAGES, MOST_BYTES, Block, blocks_of, sign_image
@@ -366,7 +366,10 @@ def test_a_closed_board_is_said_to_be_one(station: Callable[..., Station], capsy
 @pytest.mark.slow
 def test_the_real_u_boot_is_signed_and_starts(tmp_path: Path) -> None:
     """The board's own SPL and U-Boot, with keys of the length that a factory has; every kilobyte of both is tried."""
-    built = build_uboot(load_board("imx6ul-evk"), CACHE)
+    board = load_board("imx6ul-evk")
+    opened = (build_open_uboot(board, CACHE) / ".config").read_text().splitlines()
+    assert {"CONFIG_CMD_FUSE=y", 'CONFIG_SYS_PROMPT="=> "'} <= set(opened)
+    built = build_uboot(board, CACHE)
     keys = make_keys(tmp_path / "keys")
     for log, (name, _) in IMAGES.items():
         block = blocks_of(built / log)

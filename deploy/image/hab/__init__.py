@@ -5,6 +5,7 @@
     python -m deploy.image.hab sign BUILD KEYS          SPL-signed and u-boot-signed.img beside BUILD's own
     python -m deploy.image.hab judge KEYS FILE ...      what the ROM would say of signed images
     python -m deploy.image.hab fuses KEYS               what is blown, in order, as U-Boot's commands
+    python -m deploy.image.hab loader OUT               an open U-Boot with a prompt, for the bench
     python -m deploy.image.hab burn KEYS --port PORT    a board on the bench: its secret, the roots' hash
     python -m deploy.image.hab see KEYS --port PORT     its signed start, without an event
     python -m deploy.image.hab close KEYS --port PORT   only then: the end of everything unsigned

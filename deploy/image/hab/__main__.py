@@ -2,11 +2,14 @@
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from deploy.image import hab
+from deploy.image.board import load_board
+from deploy.image.boot import build_open_uboot
 from deploy.image.hab.bench import Bench, BenchError, BenchRecord, Console
 from deploy.image.hab.csf import IMAGES, blocks_of, sign_image
 from deploy.image.hab.fuses import CLOSING, script, srk_fuses
@@ -62,6 +65,15 @@ def _fuses(words: argparse.Namespace) -> int:
     return 0
 
 
+def _loader(words: argparse.Namespace) -> int:
+    built = build_open_uboot(load_board("imx6ul-evk"), words.cache)
+    words.out.mkdir(parents=True, exist_ok=True)
+    for name in ("SPL", "u-boot.img"):
+        shutil.copy(built / name, words.out / name)
+        print(words.out / name)
+    return 0
+
+
 def _bench(visit: Callable[[Bench], None]) -> Callable[[argparse.Namespace], int]:
     def done(words: argparse.Namespace) -> int:
         import serial
@@ -97,6 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
     blown.add_argument("keys", type=Path)
     blown.add_argument("--json", action="store_true")
     blown.set_defaults(run=_fuses)
+    loader = verbs.add_parser("loader", help="an open U-Boot with a prompt, to be loaded over USB")
+    loader.add_argument("out", type=Path)
+    loader.add_argument("--cache", type=Path, default=Path("build/cache"), help="as deploy/build.py's")
+    loader.set_defaults(run=_loader)
     for name, visit, text in (
         ("burn", Bench.burn, "the chip's secret and the roots' hash, at an open U-Boot's prompt"),
         ("see", Bench.see, "note its signed start; switch the board on after this"),
