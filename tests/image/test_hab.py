@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.image.board import load_board
-from deploy.image.boot import build_open_uboot, build_uboot
+from deploy.image.boot import build_open_uboot
 from deploy.image.hab import fuses
 from deploy.image.hab.__main__ import main, sign
 from deploy.image.hab.csf import IMAGES, MOST_BYTES, Block, blocks_of, sign_image
@@ -364,17 +364,19 @@ def test_a_closed_board_is_said_to_be_one(station: Callable[..., Station], capsy
 
 
 @pytest.mark.slow
-def test_the_real_u_boot_is_signed_and_starts(tmp_path: Path) -> None:
+def test_what_a_build_flashes_is_signed_and_starts(evk_release: Path, tmp_path: Path) -> None:
     """The board's own SPL and U-Boot, with keys of the length that a factory has; every kilobyte of both is tried."""
-    board = load_board("imx6ul-evk")
-    opened = (build_open_uboot(board, CACHE) / ".config").read_text().splitlines()
-    assert {"CONFIG_CMD_FUSE=y", 'CONFIG_SYS_PROMPT="=> "'} <= set(opened)
-    built = build_uboot(board, CACHE)
     keys = make_keys(tmp_path / "keys")
-    for log, (name, _) in IMAGES.items():
-        block = blocks_of(built / log)
-        image = sign_image((built / name).read_bytes(), block, keys, 1)
-        assert judge(image, keys.fuse_words) == []
+    for file, log in zip(sign(evk_release, keys, 1), IMAGES):
+        image, block = file.read_bytes(), blocks_of(evk_release / log)
         for at in range(0, block.length, 1021):
-            assert judge(changed(image, at, 0x80), keys.fuse_words), f"{name}: byte {at:#x} is another, and it starts"
-        assert judge((built / name).read_bytes(), keys.fuse_words), "unsigned"
+            assert judge(changed(image, at, 0x80), keys.fuse_words), f"{log}: byte {at:#x} is another, and it starts"
+        assert judge((evk_release / IMAGES[log][0]).read_bytes(), keys.fuse_words), "unsigned"
+
+
+@pytest.mark.slow
+def test_the_benchs_u_boot_has_fuses_and_a_prompt(tmp_path: Path) -> None:
+    assert main(["loader", str(tmp_path), "--cache", str(CACHE)]) == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"SPL", "u-boot.img"}
+    configuration = (build_open_uboot(load_board("imx6ul-evk"), CACHE) / ".config").read_text().splitlines()
+    assert {"CONFIG_CMD_FUSE=y", 'CONFIG_SYS_PROMPT="=> "'} <= set(configuration)

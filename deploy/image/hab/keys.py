@@ -62,7 +62,7 @@ class HabKeys:
         if self.uri is not None:
             words += ["-engine", "pkcs11", "-keyform", "engine", "-inkey", f"{self.uri};object={name};type=private"]
             token = Signing(self.folder, self.uri).token_env
-            return self._cms([*words, "-passin", f"pass:{token['PKCS11_PIN']}"], data, token)
+            return self._cms([*words, "-passin", "env:PKCS11_PIN"], data, token)
         private = self.folder / "private"
         words += ["-inkey", str(private / f"{name}.pem"), "-passin", f"file:{private / 'passphrase'}"]
         return self._cms(words, data, {})
