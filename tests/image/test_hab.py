@@ -249,10 +249,10 @@ class Station:
         self.keys, self.board = keys, board
         self.record = folder / "record.jsonl"
 
-    def __call__(self, verb: str) -> int:
+    def __call__(self, verb: str, *more: str) -> int:
         self.board.switch("medium" if verb in ("see", "check") else "usb")
         words = ["--port", self.board.port, "--record", str(self.record)]
-        return main([verb, str(self.keys.folder), *words])
+        return main([verb, str(self.keys.folder), *words, *more])
 
 
 @pytest.fixture
@@ -359,8 +359,10 @@ def test_a_closed_board_is_said_to_be_one(station: Callable[..., Station], capsy
     bench = station(Chip(6))
     assert bench("check") == 1, "open"
     assert bench("burn") == bench("see") == bench("close") == 0
-    bench.board.medium = [made_up_spl(), made_up_uboot()]
     capsys.readouterr()
+    assert bench("burn") == bench("close") == 1, "over USB, too, a closed chip takes nothing unsigned"
+    bench.board.medium = [made_up_spl(), made_up_uboot()]
+    assert bench("check", "--start-s", "1") == 1 and "did not start" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.image import hab
 from deploy.image.board import load_board
 from deploy.image.boot import build_open_uboot
-from deploy.image.hab.bench import Bench, BenchError, BenchRecord, Console
+from deploy.image.hab.bench import START_S, Bench, BenchError, BenchRecord, Console
 from deploy.image.hab.csf import IMAGES, blocks_of, sign_image
 from deploy.image.hab.fuses import CLOSING, script, srk_fuses
 from deploy.image.hab.keys import HabKeys, make_keys
@@ -79,7 +79,7 @@ def _bench(visit: Callable[[Bench], None]) -> Callable[[argparse.Namespace], int
         import serial
 
         with serial.serial_for_url(words.port, baudrate=_BAUDRATE, timeout=0.2) as port:
-            visit(Bench(Console(port), HabKeys(words.keys).fuse_words, BenchRecord(words.record), print))
+            visit(Bench(Console(port, words.start_s), HabKeys(words.keys).fuse_words, BenchRecord(words.record), print))
         return 0
 
     return done
@@ -123,6 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         verb.add_argument("keys", type=Path)
         verb.add_argument("--port", required=True, help="the board's console: a device, or socket://HOST:PORT")
         verb.add_argument("--record", type=Path, default=Path("hab-record.jsonl"), help="what was seen of each chip")
+        verb.add_argument("--start-s", type=float, default=START_S, help="how long a start may take (default: 120)")
         verb.set_defaults(run=_bench(visit))
     words = parser.parse_args(arguments)
     try:

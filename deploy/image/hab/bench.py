@@ -32,7 +32,7 @@ from deploy.image.hab.fuses import (
 )
 
 _PROMPT = "=> "
-_ANSWER_S, _START_S = 10.0, 120.0
+_ANSWER_S, START_S = 10.0, 120.0
 _MOST_BYTES = 1 << 20
 _WORD_LINE = re.compile(r"^Word 0x[0-9a-f]{8}:((?: [0-9a-f]{8})+)\s*$", re.MULTILINE)
 _STATUS = re.compile(r"HAB Configuration: 0x([0-9a-f]{2}), HAB State: 0x([0-9a-f]{2})")
@@ -65,8 +65,8 @@ class Port(Protocol):
 class Console:
     """U-Boot's words, and ours."""
 
-    def __init__(self, port: Port, now: Callable[[], float] = time.monotonic) -> None:
-        self._port, self._now = port, now
+    def __init__(self, port: Port, start_s: float = START_S, now: Callable[[], float] = time.monotonic) -> None:
+        self._port, self._start_s, self._now = port, start_s, now
 
     def prompt(self) -> None:
         """A prompt that waits for us, whatever stood there before. Raises BenchError."""
@@ -81,9 +81,9 @@ class Console:
             raise BenchError(f"{' '.join(command.split()[:4])}: U-Boot refuses it")
         return said
 
-    def listen(self, is_over: Callable[[str], bool], limit_s: float = _START_S) -> str:
+    def listen(self, is_over: Callable[[str], bool]) -> str:
         """What is said until `is_over`. Raises BenchError."""
-        return self._until(is_over, limit_s, "the board did not start")
+        return self._until(is_over, self._start_s, "the board did not start")
 
     def _until(self, is_over: Callable[[str], bool], limit_s: float, failed: str) -> str:
         end, said = self._now() + limit_s, ""

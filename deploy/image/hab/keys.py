@@ -7,6 +7,7 @@ of the four): then the next root signs, and needs no new table.
 
 import hashlib
 import secrets
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,13 +69,10 @@ class HabKeys:
         return self._cms(words, data, {})
 
     def _cms(self, words: list[str], data: bytes, env: dict[str, str]) -> bytes:
-        out = secrets.token_hex(8)
-        made = self.folder / f".{out}.der"
-        try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "signature"
             run([*words, "-out", made], stdin=data, env=env)
             return made.read_bytes()
-        finally:
-            made.unlink(missing_ok=True)
 
     def _read(self, file: Path) -> bytes:
         try:
