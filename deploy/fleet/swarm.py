@@ -12,6 +12,7 @@ import heapq
 import math
 import selectors
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -38,24 +39,61 @@ _FOR_ALL = "meters/all/commands"
 _RETRY_S = 5.0
 
 
+class SharedTls:
+    """The TLS of all sessions that believe one authority. A context a hub would hold a store of authorities each; what
+    a session shows is read from its files when it is opened, and OpenSSL hands it to that session alone."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self._context = ssl.create_default_context(cafile=str(ca_file))
+
+    def wrap(self, cert_file: Path, earlier: ssl.SSLSession | None, sock: socket.socket, **options: Any) -> Any:
+        """`options`: of ssl.SSLContext.wrap_socket. `earlier`: what is resumed where the broker still knows it."""
+        self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
+        return self._context.wrap_socket(sock, session=earlier, **options)
+
+
+class _HubTls:
+    """What paho takes for a context: one hub's certificate, and the TLS session it had last."""
+
+    __slots__ = ("_earlier", "_shared", "_shown", "cert_file")
+    check_hostname = True
+
+    def __init__(self, shared: SharedTls, cert_file: Path) -> None:
+        self._shared = shared
+        self.cert_file = self._shown = cert_file
+        self._earlier: ssl.SSLSession | None = None
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> Any:
+        earlier, self._earlier = self._earlier, None
+        self._shown = self.cert_file
+        return self._shared.wrap(self.cert_file, earlier, sock, **options)
+
+    def remember(self, sock: Any) -> None:
+        """A session that ends may be resumed, unless another certificate is to be shown."""
+        if isinstance(sock, ssl.SSLSocket) and self._shown == self.cert_file:
+            self._earlier = sock.session
+
+
 class SwarmSession:
     """One hub and its connection. The loop is the swarm's, which sets `watches`: what of the socket is waited for, and
     that something is due earlier than it was."""
 
-    def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, addresses: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, hub: SimulatedHub, tls: SharedTls, cert_file: Path, addresses: Sequence[tuple[str, int]]
+    ) -> None:
         self.hub = hub
         self.watches: Watching = _Nobody()
-        self._context = context
+        self._tls = _HubTls(tls, cert_file)
         self._addresses = addresses
         self._at = zlib.crc32(hub.hub.encode()) % len(addresses)
         client = self._client = mqtt.Client(CallbackAPIVersion.VERSION2, hub.hub, clean_session=False)
-        client.tls_set_context(context)
+        client.tls_set_context(self._tls)  # type: ignore[arg-type]
         client.max_queued_messages_set(10_000)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = lambda _c, _u, sock: self.watches.opened(self, sock)
-        client.on_socket_close = lambda _c, _u, sock: self.watches.closed(self, sock)
+        client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=True)
         client.on_socket_unregister_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=False)
         self.is_open = False
@@ -103,7 +141,7 @@ class SwarmSession:
         """A new certificate, its key beside it: told to the control point, shown at the next connect, soon."""
         certificate, signer = _identity(cert_file)
         until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
-        self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
+        self._tls.cert_file = cert_file
         self._publish(self.hub.renewed(signer, certificate.public_bytes(Encoding.DER), until, time.time()))
         self._at = (self._at - 1) % len(self._addresses)  # it comes back to this broker, where its session waits
         self.close_line()
@@ -132,6 +170,10 @@ class SwarmSession:
         self.watches.due_at(self, self.hub.deadline)
         if self.hub.groups != groups:
             self._subscribe()
+
+    def _on_socket_close(self, _client: object, _user: object, sock: Any) -> None:
+        self._tls.remember(sock)
+        self.watches.closed(self, sock)
 
     def _on_disconnect(self, *_: object) -> None:
         self.is_open = False
@@ -262,14 +304,12 @@ class Swarm:
 
 
 def make_session(
-    ca_file: Path, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
+    tls: SharedTls, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
 ) -> SwarmSession:
     """A hub by its certificate; the key lies beside it."""
     certificate, signer = _identity(cert_file)
     hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
-    context = ssl.create_default_context(cafile=str(ca_file))
-    context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
-    return SwarmSession(hub, context, addresses)
+    return SwarmSession(hub, tls, cert_file, addresses)
 
 
 def _identity(cert_file: Path) -> tuple[x509.Certificate, FileSigner]:
@@ -297,7 +337,8 @@ def swarm_of(arguments: argparse.Namespace) -> Swarm:
     addresses = [(host, int(port)) for host, _, port in (text.rpartition(":") for text in arguments.brokers)]
     pace = {"interval_s": arguments.interval_s, "pack_s": arguments.pack_s}
     certificates = sorted(arguments.hubs.glob("*.pem"))
-    sessions = [make_session(arguments.ca, file, operators, addresses, **pace) for file in certificates]
+    tls = SharedTls(arguments.ca)
+    sessions = [make_session(tls, file, operators, addresses, **pace) for file in certificates]
     return Swarm(sessions, arguments.a_second)
 
 
