@@ -327,6 +327,7 @@ def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--brokers", nargs="+", required=True, metavar="HOST:PORT")
     parser.add_argument("--interval-s", type=float, default=10.0, help="between readings (default: %(default)s)")
     parser.add_argument("--pack-s", type=float, default=60.0, help="between packs (default: %(default)s)")
+    parser.add_argument("--heartbeat-s", type=float, default=60.0, help="(default: %(default)s)")
     parser.add_argument("--a-second", type=float, default=50.0, help="sessions opened (default: %(default)s)")
     return parser
 
@@ -335,7 +336,7 @@ def swarm_of(arguments: argparse.Namespace) -> Swarm:
     """What the command line asks for."""
     operators = parse_operators(arguments.operators.read_text())
     addresses = [(host, int(port)) for host, _, port in (text.rpartition(":") for text in arguments.brokers)]
-    pace = {"interval_s": arguments.interval_s, "pack_s": arguments.pack_s}
+    pace = {name: getattr(arguments, name) for name in ("interval_s", "pack_s", "heartbeat_s")}
     certificates = sorted(arguments.hubs.glob("*.pem"))
     tls = SharedTls(arguments.ca)
     sessions = [make_session(tls, file, operators, addresses, **pace) for file in certificates]

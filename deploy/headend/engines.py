@@ -143,10 +143,11 @@ class FleetEngines:
             found["Alertmanager"] = ", ".join(names) or "no alert stands"
         return found
 
-    def columns_held(self) -> int:
-        """Readings in the columnar store. Raises OSError where it does not answer."""
+    def columns_held(self, hubs: str = ".*") -> int:
+        """Readings in the columnar store, of hubs whose name is like this. Raises OSError where it does not answer."""
         _get(self._columns_port, "/internal/force_flush")  # what was imported is found from now on
-        return int(self.ask(self._columns_port, 'sum(count_over_time({__name__=~"meterhub_.*"}[1d]))'))
+        query = f'sum(count_over_time({{__name__=~"meterhub_.*",hub=~"{hubs}"}}[1d]))'
+        return int(self.ask(self._columns_port, query))
 
     def _database_held(self) -> str:
         import psycopg
