@@ -301,7 +301,7 @@ def main() -> None:
                       f" were back after {_shares(row['back'], gone)} s", flush=True)  # fmt: skip
             continue
         seen, model = lose(arguments.hubs, arguments.down_s, policy)
-        print(f"{name}: {arguments.hubs:,} sessions, {seen['sessions_a_second']:,.0f} opened a second; lost, and a broker"
+        print(f"{name}: {arguments.hubs:,} sessions, {seen['sessions_a_second']:,.0f} opened a second; lost, a broker"
               f" {arguments.down_s:g} s later: {seen['attempts']:,} attempts, {seen['peak']:,} in the worst second,"
               f" {seen['peak_after']:,} once it listened; 50 / 95 / 100 % back after"
               f" {_shares(seen['back'], arguments.hubs)} s")  # fmt: skip
