@@ -8,6 +8,7 @@ ends it.
 """
 
 import argparse
+import gc
 import heapq
 import math
 import selectors
@@ -37,6 +38,7 @@ _MISC_S = 15.0  # a broker waits for half a keep-alive more
 _ANSWERED_AT_ONCE = 20
 _FOR_ALL = "meters/all/commands"
 _RETRY_S = 5.0
+_SOURCES = 250
 
 
 class SharedTls:
@@ -104,10 +106,18 @@ class SwarmSession:
         self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self.is_open = True
         try:
-            self._client.connect(*self._addresses[self._at], keepalive=_KEEPALIVE_S)
+            host, port = self._addresses[self._at]
+            self._client.connect(host, port, keepalive=_KEEPALIVE_S, bind_address=self._source_for(host))
         except OSError:
             self.is_open = False
             self._go_on()
+
+    def _source_for(self, host: str) -> str:
+        """On the loopback each hub has one of many addresses of its own. paho binds its sockets before they connect,
+        so that those of one address share its 28,000 ports, to whatever broker they go."""
+        if host != "localhost" and not host.startswith("127."):
+            return ""
+        return f"127.0.1.{1 + zlib.crc32(self.hub.hub.encode()) // len(self._addresses) % _SOURCES}"
 
     def serve(self, *, readable: bool) -> None:
         """The socket has something, or takes something."""
@@ -352,6 +362,7 @@ def live(swarm: Swarm) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     print("ready", flush=True)
+    gc.freeze()  # thousands of hubs that stay need no looking at again and again
     swarm.run()
     return 0
 
