@@ -173,6 +173,15 @@ class SwarmSession:
         if not message.retain:
             self.watches.heard(self, message.topic, bytes(message.payload))
 
+    @property
+    def is_connected(self) -> bool:
+        """The broker has let it in."""
+        return self.is_open and self._client.is_connected()
+
+    def say(self, messages: list[HubMessage]) -> None:
+        """What its hub has for the broker beside what is due."""
+        self._publish(messages)
+
     def answer(self, topic: str, payload: bytes) -> None:
         """Do what was heard."""
         groups = self.hub.groups
@@ -314,11 +323,12 @@ class Swarm:
 
 
 def make_session(
-    tls: SharedTls, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
-) -> SwarmSession:
-    """A hub by its certificate; the key lies beside it."""
+    tls: SharedTls, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], *,
+    began_s: float | None = None, **pace: float,
+) -> SwarmSession:  # fmt: skip
+    """A hub by its certificate; the key lies beside it. `began_s`: since when it measures, UTC; else from now on."""
     certificate, signer = _identity(cert_file)
-    hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
+    hub = SimulatedHub(common_name(certificate), signer, operators, time.time() if began_s is None else began_s, **pace)
     return SwarmSession(hub, tls, cert_file, addresses)
 
 
