@@ -9,6 +9,8 @@ With `--restart` the first broker stops and starts anew, its hubs come back: aft
 """
 
 import argparse
+import math
+import os
 import queue
 import resource
 import signal
@@ -185,6 +187,48 @@ def _shares(times: list[float], of: int) -> str:
     return " / ".join(said)
 
 
+_WIDTH, _HEIGHT, _LEFT, _TOP = 820, 300, 60, 70
+
+
+def draw(row: dict[str, Any], hubs: int) -> str:
+    """An SVG: which share of the hubs was there after how long; seconds as their logarithm."""
+    curves = (
+        ("opened", "#888", "open"),
+        ("heard", "#0060a8", "has the limit"),
+        ("obeyed", "#080", "its receipt is here"),
+    )
+    first_s, last_s = 0.1, max(1.0, *row["opened"], *row["obeyed"])
+
+    def x(t: float) -> float:
+        return _LEFT + math.log(max(t, first_s) / first_s) / math.log(last_s / first_s) * _WIDTH
+
+    def y(share: float) -> float:
+        return _TOP + (1 - share) * _HEIGHT
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _LEFT + 30} {_HEIGHT + _TOP + 40}"'
+        ' font-family="sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{_LEFT}" y="22" font-size="17">{hubs:,} hubs: time to open them, and to reach them once open</text>',
+    ]
+    for number, (_, colour, words) in enumerate(curves):
+        parts.append(f'<text x="{_LEFT + 200 * number}" y="44" fill="{colour}">— {words}</text>')
+    for share in (0.0, 0.5, 1.0):
+        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y(share)}" y2="{y(share)}" stroke="#ddd"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(share) + 4}" text-anchor="end">{share:.0%}</text>')
+    for mark in (0.1, 1, 10, 100, 1000):
+        if mark <= last_s:
+            parts.append(f'<line x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{y(1)}" y2="{y(0)}" stroke="#ddd"/>')
+            parts.append(f'<text x="{x(mark):.1f}" y="{y(0) + 18}" text-anchor="middle">{mark:g} s</text>')
+    for name, colour, _ in curves:
+        times = row[name]
+        step = max(1, len(times) // 300)
+        shown = [*range(0, len(times), step), len(times) - 1]
+        points = " ".join(f"{x(times[n]):.1f},{y((n + 1) / hubs):.1f}" for n in shown if times)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def measure(hubs: int, brokers: int, *, is_restarted: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         reached = Reached(Path(folder), hubs, brokers)
@@ -207,6 +251,7 @@ def main() -> None:
     parser.add_argument("--hubs", type=int, default=1000)
     parser.add_argument("--brokers", type=int, default=1)
     parser.add_argument("--restart", action="store_true", help="restart a broker, and see when its hubs are back")
+    parser.add_argument("--svg", type=Path, help="draw it")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -218,6 +263,9 @@ def main() -> None:
           f" {row['broker_kb']:.0f} kB each at the broker, {row['swarm_kb']:.0f} in the swarm;\n"
           f"a limit was with 50 / 95 / 99 / 100 % of them after {_shares(row['heard'], arguments.hubs)} s,"
           f" their receipts after {_shares(row['obeyed'], arguments.hubs)} s")  # fmt: skip
+    print(f"load of this machine: {' / '.join(f'{load:.1f}' for load in os.getloadavg())} over 1, 5, 15 minutes")
+    if arguments.svg is not None:
+        arguments.svg.write_text(draw(row, arguments.hubs))
     if arguments.restart:
         at_one = -(-arguments.hubs // arguments.brokers)
         print(f"a broker was started anew: 50 / 95 / 99 / 100 % of its {at_one:,} hubs were back after"
