@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from drivers.board import read_board
 from drivers.clock import Clock, machine_boot, monotonic, utc_ms
 from drivers.link import Link
-from drivers.process import give_back_memory, share_one_arena
+from drivers.process import give_back_memory, let_go_of_code, share_one_arena
 from drivers.radio import Radio
 from drivers.systemd import notify
 from drivers.tls import client_context
@@ -81,6 +81,7 @@ _STORE_CLOSE_S = 3.0
 _UPLINK_CLOSE_S = 1.5
 _UPLINK_FIRST_S = 10.0
 _LINK_AGAIN_S = 5.0
+_START_IS_OVER_S = 10.0  # after the radio: the uplink is there, adapters have come back
 _RADIO_AGAIN_S = 300.0
 _PAST_THE_END_S = 366 * 86400.0  # a certificate may be over; ten years over is a wrong clock
 
@@ -469,10 +470,11 @@ class Daemon:
             )  # fmt: skip
             notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
             is_radio_there = await self._start_radio()
+            await self._wait(_START_IS_OVER_S)
             give_back_memory()
+            let_go_of_code()
             while not is_radio_there:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(base.stopping.wait(), _RADIO_AGAIN_S)
+                await self._wait(_RADIO_AGAIN_S)
                 if base.stopping.is_set():
                     break
                 is_radio_there = await self._start_radio()
@@ -480,6 +482,11 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             await self._stop()
+
+    async def _wait(self, duration_s: float) -> None:
+        """So long, but no longer than until the hub is told to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._base.stopping.wait(), duration_s)
 
     async def _start(self) -> None:
         base, config = self._base, self._config

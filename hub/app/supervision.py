@@ -14,6 +14,7 @@ from cryptography.x509 import Certificate
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
 from drivers.flash import FlashLife, FlashWear
+from drivers.process import let_go_of_code, trim_heap
 from drivers.systemd import notify, watchdog_interval_s
 from hub.core.control.records import Journal
 from hub.core.day_history import DayHistory, HistoryPoint
@@ -29,6 +30,7 @@ from store import Store, StoreError, StoreFailing, StoreFull, StoreReadOnly
 
 log = logging.getLogger(__name__)
 
+_LET_GO_S = 600.0
 _CLOCK_PERIOD_S = 30.0
 _LOOK_AFTER_LOOPS_S = 300.0  # where nobody watches, for the condition alone
 # A hub that has lived so long is no short life to the unit's back-off (deploy/systemd/meterhub.service).
@@ -116,6 +118,7 @@ class Supervision:
         self._flash = FlashLife(watched.data_dir)
         self._flash_told = watched.flash_told
         self.history = DayHistory()
+        self._let_go_at = monotonic() + _LET_GO_S
         self.look = asyncio.Event()  # something happened that the watch should see to now
 
     async def watch(self) -> None:
@@ -135,8 +138,16 @@ class Supervision:
             await self._check_queue()
             await self._try_custody()
             self._look_at_starts()
+            self._let_go()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.look.wait(), 2.0 if hub.health.conditions() else _CLOCK_PERIOD_S)
+
+    def _let_go(self) -> None:
+        """What a flood or an exchange of certificates took and nobody needs any more."""
+        if monotonic() >= self._let_go_at:
+            self._let_go_at = monotonic() + _LET_GO_S
+            trim_heap()
+            let_go_of_code()
 
     def _check_at_rest(self) -> None:
         """Once: what a folder rests on does not change while it is mounted."""

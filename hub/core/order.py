@@ -7,6 +7,7 @@ each transmission, and it is not kept across a restart: control gives it anew, a
 
 from typing import NamedTuple
 
+NEVER = float("-inf")  # when it was, on the machine's clock: not yet (one object, since thousands of clients have it)
 EVERYTHING = "*"  # the slot of `release`: it takes back whatever was ordered before
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hub.core.control.classes import Profile
+from hub.core.order import NEVER
 
 if TYPE_CHECKING:
     from hub.wire.admin import ApplianceRow
@@ -19,12 +20,43 @@ _WANTS_FOR_S = 120.0
 _ASK_AGAIN_S = 900.0
 
 
+_UNTOLD = Profile()
+
+
 class Appliance:
     """One appliance. Times are the machine's `now`; powers in watts."""
 
+    __slots__ = (
+        "_drew_at",
+        "_made_at",
+        "_made_w",
+        "_wanted",
+        "cap_since",
+        "cap_w",
+        "client_id",
+        "deaf_since",
+        "deprived_s",
+        "free_since",
+        "has_opted_out",
+        "is_deaf",
+        "is_present",
+        "is_reachable",
+        "peak_w",
+        "power_at",
+        "power_w",
+        "profile",
+        "reported_at",
+        "reported_limit_w",
+        "sent_at",
+        "told_at",
+        "told_until",
+        "told_w",
+        "turn_since",
+    )
+
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
-        self.profile = Profile()
+        self.profile = _UNTOLD
         self.is_present = True
         self.is_reachable = False  # it has subscribed to its orders
         self.power_w = 0.0
@@ -34,21 +66,21 @@ class Appliance:
         self.reported_at: float | None = None
         # What the plan wants of it: None = nothing.
         self.cap_w: float | None = None
-        self.cap_since = float("-inf")
-        self.free_since = float("-inf")
-        self.turn_since = float("-inf")  # since when it has had its share under this limit
+        self.cap_since = NEVER
+        self.free_since = NEVER
+        self.turn_since = NEVER  # since when it has had its share under this limit
         self._wanted = False  # when it was told to draw nothing
         # What it was told last.
         self.told_w: float | None = None
-        self.told_at = float("-inf")
+        self.told_at = NEVER
         self.sent_at: float | None = None  # when that went on the air: a sleeper is told when it wakes
-        self.told_until = float("-inf")
+        self.told_until = NEVER
         self.is_deaf = False  # told, and did not
         self.has_opted_out = False  # its householder took the limit off at the appliance
-        self.deaf_since = float("-inf")
+        self.deaf_since = NEVER
         self.deprived_s = 0.0
-        self._drew_at = float("-inf")
-        self._made_w, self._made_at = 0.0, float("-inf")
+        self._drew_at = NEVER
+        self._made_w, self._made_at = 0.0, NEVER
 
     @property
     def nominal_w(self) -> float:
@@ -75,7 +107,7 @@ class Appliance:
         if limit_w is not None or not is_told or self.has_opted_out:
             return False
         self.has_opted_out = True
-        self.told_w, self.told_until = None, float("-inf")
+        self.told_w, self.told_until = None, NEVER
         return True
 
     def has_power(self, now: float) -> bool:

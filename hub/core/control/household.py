@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hub.core.control.appliances import Appliance
 from hub.core.control.classes import read_about
 from hub.core.control.plan import RETURN_S, share_out
-from hub.core.order import Order
+from hub.core.order import NEVER, Order
 
 if TYPE_CHECKING:
     from hub.wire.admin import HouseholdFigures
@@ -43,7 +43,7 @@ class Household:
     ) -> None:
         self.appliances: dict[str, Appliance] = {}
         self.meter_w: float | None = None
-        self.meter_at = float("-inf")
+        self.meter_at = NEVER
         self.held: Held | None = None
         self.base_w = 0.0
         self.is_feasible = True
@@ -51,7 +51,7 @@ class Household:
         self._lift_alone = lift_alone
         self._record_event = record_event
         self._random = random
-        self._return_at = float("-inf")
+        self._return_at = NEVER
         self._planned_at: float | None = None
 
     # What is heard
@@ -93,14 +93,14 @@ class Household:
         """Its householder took the hub's limit off at the appliance, and it said so itself (a load control device)."""
         appliance = self.appliance(client_id)
         appliance.has_opted_out = True
-        appliance.told_w, appliance.told_until = None, float("-inf")
+        appliance.told_w, appliance.told_until = None, NEVER
         appliance.set_cap(None, now)
 
     def subscribed(self, client_id: str) -> None:
         """It listens to its orders from now on, and may have forgotten the ones before."""
         appliance = self.appliance(client_id)
         appliance.is_reachable = True
-        appliance.told_w, appliance.told_until = None, float("-inf")
+        appliance.told_w, appliance.told_until = None, NEVER
 
     def order_sent(self, client_id: str, order: Order, now: float) -> None:
         """What it was told is on the air: until then a sleeper knows nothing of it."""
@@ -180,7 +180,7 @@ class Household:
             for appliance in self.appliances.values():
                 appliance.turn_since = now  # whoever runs now keeps running for a turn, if there is enough
         self.held = held
-        self._return_at = float("-inf")
+        self._return_at = NEVER
         self.plan(now)
 
     def plan(self, now: float) -> None:
@@ -229,7 +229,7 @@ class Household:
                 self._record_event("limit.ignored", client=appliance.client_id, power_w=round(appliance.power_w))
             elif appliance.is_deaf and (obeys or now - appliance.deaf_since > DEAF_AGAIN_S):
                 appliance.is_deaf = False
-                appliance.told_w, appliance.told_until = None, float("-inf")
+                appliance.told_w, appliance.told_until = None, NEVER
 
     def _cap(self, appliance: Appliance, cap_w: float | None, now: float) -> None:
         if cap_w == appliance.cap_w:
@@ -255,7 +255,7 @@ class Household:
         self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {appliance.cap_w:.0f}", until)))
 
     def _lift(self, appliance: Appliance, now: float) -> None:
-        appliance.told_w, appliance.told_at, appliance.told_until = None, now, float("-inf")
+        appliance.told_w, appliance.told_at, appliance.told_until = None, now, NEVER
         if not appliance.is_reachable:
             return
         if self._lift_alone(appliance.client_id):

@@ -18,6 +18,7 @@ Address = tuple[str, str]
 
 _GONE = (states.DISCONNECTED, states.LOST)
 _MAX_ALLOWANCES = 4096
+_DELIVERIES_AT_ONCE_S = 5.0  # each is a row of the commit that brings it, and all of them are in memory until then
 
 
 def address_of(peer: Peer) -> Address:
@@ -73,7 +74,9 @@ class Addresses:
     def may_deliver(self, address: Address, count: int, now: float) -> bool:
         """Whether a publish from this address may go to so many: each is work, and a row where it has to be kept."""
         rate = self._limits.deliveries_per_address_per_s
-        return _allowance(self._deliveries, address).spend(rate, now, amount=min(count, 10 * rate))
+        at_once = _DELIVERIES_AT_ONCE_S * rate
+        allowance = _allowance(self._deliveries, address)
+        return allowance.spend(rate, now, _DELIVERIES_AT_ONCE_S, amount=min(count, at_once))
 
     def share(self, session: Session, most: int, of_all: int) -> int:
         """How much of a table one client may have: `most`, but less where many share its address, or the gateway.

@@ -174,7 +174,7 @@ class Connections:
         clear_queue(session)
         for topic_filter in session.subscriptions:
             self._router.subscriptions.remove(session.client_id, topic_filter)
-        session.subscriptions.clear()
+        session.unsubscribe_all()
         session.forget_topics()
         session.will = None
         for entry in session.seen.values():

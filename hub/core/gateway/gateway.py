@@ -283,7 +283,7 @@ class Gateway:
         session = completion.session
         entry = completion.entry
         if session is not None and entry is not None and session.seen.get(completion.msg_id) is entry:
-            del session.seen[completion.msg_id]
+            session.forget(completion.msg_id)
         if completion.publication is not None and completion.otherwise is None:
             self._inbound.release(session, completion.publication)
         router.refuse(session, "congestion")
@@ -389,14 +389,14 @@ class Gateway:
         if session is None:
             return
         if record.topic_id >> 16 == TOPIC_PREDEFINED:
-            session.predefined_topics[record.topic_name] = record.topic_id & 0xFFFF
+            session.know_predefined(record.topic_id & 0xFFFF, record.topic_name)
         else:
             session.learn_topic(record.topic_id, record.topic_name)
 
     def _restore_subscription(self, record: SubscriptionAdded, now: float) -> None:
         session = self._router.sessions.get(record.client_id)
         if session is not None:
-            session.subscriptions[record.topic_filter] = record.qos
+            session.subscribe(record.topic_filter, record.qos)
             self._router.subscriptions.add(record.client_id, record.topic_filter, record.qos)
 
     def _restore_retained(self, record: RetainedSet, now: float) -> None:

@@ -89,7 +89,7 @@ class InboundPublishing:
         if route is None:
             route = self.bound(session, self.resolve(session, session.client_id, message), now)
             if route.kind != UNKNOWN and len(session.routes) < _MAX_ROUTES:
-                session.routes[key] = route
+                session.know_route(key, route)
         qos = message.qos
         if route.kind in _REFUSED:
             code, reason = _REFUSED[route.kind]
@@ -375,7 +375,7 @@ class InboundPublishing:
             del router.classes[client_id]
         session = router.sessions.get(client_id)
         if session is not None:
-            session.routes.clear()
+            session.forget_routes()
 
     def restore_retained(self, topic: str, payload: bytes, qos: int) -> None:
         """Take up a retained message of the last run."""

@@ -10,8 +10,8 @@ class GatewayLimits:
     """Counts and bytes; reaching one is answered with congestion (0x01) or told in a counter; nothing falls over."""
 
     clients: int = 5000
-    clients_per_address: int = 250  # a forwarder and a bench have many; nobody has all
-    new_names_per_address: int = 250  # at once, and then so many a second:
+    clients_per_address: int = 200  # a forwarder and a bench have many; nobody has all
+    new_names_per_address: int = 200  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
     # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
     # its address, or the table, is full.
@@ -31,7 +31,7 @@ class GatewayLimits:
     queued_per_address: int = 2000
     queued_bytes_per_address: int = 256 * 1024
     fan_out: int = 500
-    deliveries_per_address_per_s: float = 300.0  # to more than one, ten seconds' worth at once
+    deliveries_per_address_per_s: float = 300.0  # to more than one, five seconds' worth at once
     nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
     pending_requests: int = 3000

@@ -186,7 +186,7 @@ class OutboundPublishing:
         self.pump(session, now)
 
     def _drop_topic(self, session: Session, topic: str) -> None:
-        if session.subscriptions.pop(topic, None) is not None:
+        if session.unsubscribe(topic):
             self._router.subscriptions.remove(session.client_id, topic)
             self._router.record(SubscriptionRemoved(session.client_id, topic))
         for index in range(len(session.queue) - 1, -1, -1):

@@ -222,8 +222,7 @@ class Router:
         """Count a refusal, in all and per adapter."""
         self.counters["refused." + reason] += 1
         if session is not None:
-            refused = session.stats.refused
-            refused[reason] = refused.get(reason, 0) + 1
+            session.stats.count_refused(reason)
 
     # Sessions
 

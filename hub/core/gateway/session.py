@@ -4,7 +4,9 @@ The states are those of MQTT-SN 1.2 section 6.14 (figure 3), plus the two steps 
 Everything that moves a session between states is in `TRANSITIONS`; a pair that is not there cannot happen.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, cast
 
 from hub.core.allowance import Allowance
 from hub.core.order import Order
@@ -41,6 +43,25 @@ MAX_SEEN = 32
 
 # Once its PUBREC came a QoS 2 message is the client's; from then on only the PUBREL remains of it (section 5.4.14).
 RELEASED_TOPIC = ""
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+# What most sessions' tables are: an empty dictionary of their own takes 64 bytes, and a session has seven.
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+def _with(table: Mapping[_Key, _Value], key: _Key, value: _Value) -> Mapping[_Key, _Value]:
+    """The table with one entry more: the same one, unless that is its first."""
+    if table is _NOTHING:
+        return {key: value}
+    cast(dict[_Key, _Value], table)[key] = value
+    return table
+
+
+def _without(table: Mapping[_Key, _Value], key: _Key) -> _Value | None:
+    """What was there, which no longer is."""
+    return None if table is _NOTHING else cast(dict[_Key, _Value], table).pop(key, None)
 
 
 class QueuedMessage(NamedTuple):
@@ -104,7 +125,10 @@ class Stats:
         self.repeats = 0
         self.retransmissions = 0
         self.lost = 0
-        self.refused: dict[str, int] = {}
+        self.refused: Mapping[str, int] = _NOTHING
+
+    def count_refused(self, reason: str) -> None:
+        self.refused = _with(self.refused, reason, self.refused.get(reason, 0) + 1)
 
 
 class Session:
@@ -164,14 +188,14 @@ class Session:
         self.retained = 0  # messages that it had retained in this run, besides its `about/`
         self.may_obey_limit = False  # what it last said on readings/limit; unknown after a restart
         self.timer_at: float | None = None  # when the gateway's timer heap will look at this session
-        self.subscriptions: dict[str, int] = {}
-        self.topics_by_id: dict[int, str] = {}
-        self.ids_by_topic: dict[str, int] = {}
+        self.subscriptions: Mapping[str, int] = _NOTHING
+        self.topics_by_id: Mapping[int, str] = _NOTHING
+        self.ids_by_topic: Mapping[str, int] = _NOTHING
         self.stale_topics: set[str] | None = None  # the client may have forgotten their ids: REGISTER first (6.10)
-        self.predefined_topics: dict[str, int] = {}
-        self.routes: dict[int, Route] = {}
+        self.predefined_topics: Mapping[str, int] = _NOTHING
+        self.routes: Mapping[int, Route] = _NOTHING
         self.quantities: tuple[str, ...] = ()  # whose readings it has sent; few, and looked at once a topic id
-        self.seen: dict[int, SeenEntry] = {}  # by msg_id, oldest first
+        self.seen: Mapping[int, SeenEntry] = _NOTHING  # by msg_id, oldest first
         self.allowance: Allowance | None = None  # where its link has a rate
         self.last_msg_id = 0
         self.reuses_msg_ids = False  # it gave a new publish the MsgId of its last one
@@ -227,13 +251,17 @@ class Session:
         self.reuses_msg_ids = self.reuses_msg_ids or (msg_id == self.last_msg_id and msg_id in seen)
         self.msg_ids_counted = self.msg_ids_counted + 1 if 0 < (msg_id - self.last_msg_id) & 0xFFFF < 0x8000 else 0
         self.last_msg_id = msg_id
-        seen.pop(msg_id, None)
-        seen[msg_id] = entry
+        _without(seen, msg_id)
+        self.seen = seen = _with(seen, msg_id, entry)
         if len(seen) > MAX_SEEN:
             oldest = next(iter(seen))
             if seen[oldest].pending or seen[oldest].open:
                 oldest = next((key for key, old in seen.items() if not old.pending and not old.open), oldest)
-            del seen[oldest]
+            _without(seen, oldest)
+
+    def forget(self, msg_id: int) -> None:
+        """An accepted publish was not kept after all: its repeat is a first one."""
+        _without(self.seen, msg_id)
 
     @property
     def counts_msg_ids(self) -> bool:
@@ -243,27 +271,47 @@ class Session:
 
     def learn_topic(self, topic_id: int, topic: str) -> None:
         """Bind a normal topic id of this client to a name."""
-        self.topics_by_id[topic_id] = topic
-        self.ids_by_topic[topic] = topic_id
+        self.topics_by_id = _with(self.topics_by_id, topic_id, topic)
+        self.ids_by_topic = _with(self.ids_by_topic, topic, topic_id)
         if self.stale_topics:
             self.stale_topics.discard(topic)
-        self.routes.pop(topic_id, None)
+        _without(self.routes, topic_id)
         self.next_topic_id = max(self.next_topic_id, topic_id + 1)
 
     def doubt_topic(self, topic: str) -> None:
         """The client does not know this topic's id: it is told again, by REGISTER, before the next PUBLISH."""
-        self.predefined_topics.pop(topic, None)
+        _without(self.predefined_topics, topic)
         if topic in self.ids_by_topic:
             self.stale_topics = self.stale_topics or set()
             self.stale_topics.add(topic)
 
     def forget_topics(self) -> None:
         self.stale_topics = None
-        self.topics_by_id.clear()
-        self.ids_by_topic.clear()
-        self.predefined_topics.clear()
-        self.routes.clear()
+        self.topics_by_id = self.ids_by_topic = self.predefined_topics = self.routes = _NOTHING
         self.next_topic_id = 1
+
+    def know_predefined(self, topic_id: int, topic: str) -> None:
+        """The client subscribed by this predefined id: it is told its messages by it."""
+        self.predefined_topics = _with(self.predefined_topics, topic, topic_id)
+
+    def know_route(self, key: int, route: Route) -> None:
+        """Where a publish by this topic id (and its type) goes, so that it is worked out once."""
+        self.routes = _with(self.routes, key, route)
+
+    def forget_routes(self) -> None:
+        """What this client may publish changed."""
+        self.routes = _NOTHING
+
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        self.subscriptions = _with(self.subscriptions, topic_filter, qos)
+
+    def unsubscribe(self, topic_filter: str) -> bool:
+        """False: it had not subscribed to that."""
+        _without(self.predefined_topics, topic_filter)
+        return _without(self.subscriptions, topic_filter) is not None
+
+    def unsubscribe_all(self) -> None:
+        self.subscriptions = _NOTHING
 
     def record(self) -> SessionChanged:
         """The session as the store keeps it; the will dialogue's steps are not states a restart could resume."""

@@ -87,7 +87,7 @@ class Subscribing:
         if topic_id is None:
             self._refuse_subscribe(session, message, CONGESTION, "too-many-topics")
             return
-        session.subscriptions[topic_filter] = message.qos
+        session.subscribe(topic_filter, message.qos)
         self._router.subscriptions.add(session.client_id, topic_filter, message.qos)
         self._router.record(SubscriptionAdded(session.client_id, topic_filter, message.qos))
         self._router.when_durable(
@@ -130,7 +130,7 @@ class Subscribing:
         limit."""
         if message.topic_id_type == TOPIC_PREDEFINED:
             assert isinstance(message.topic, int)
-            session.predefined_topics[topic_filter] = message.topic
+            session.know_predefined(message.topic, topic_filter)
             self._router.record(predefined_topic(session.client_id, message.topic, topic_filter))
             return message.topic
         if message.topic_id_type != TOPIC_NORMAL or has_wildcard(topic_filter):
@@ -161,9 +161,7 @@ class Subscribing:
             self._router.refuse(session, "congestion")
             return
         topic_filter, code, _ = self._filter_of(session, message.topic_id_type, message.topic)
-        if code == ACCEPTED and topic_filter in session.subscriptions:
-            del session.subscriptions[topic_filter]
-            session.predefined_topics.pop(topic_filter, None)
+        if code == ACCEPTED and session.unsubscribe(topic_filter):
             self._router.subscriptions.remove(session.client_id, topic_filter)
             self._router.record(SubscriptionRemoved(session.client_id, topic_filter))
         answer = UnsubAck(message.msg_id).encode()
