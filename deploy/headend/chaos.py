@@ -11,11 +11,13 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,10 +79,12 @@ class Chaos(Fleet):
         ends_at = time.monotonic() + self._seconds
         kill_at = order_at = time.monotonic()
         told_at = kill_at + _TOLD_EVERY_S
+        asking: threading.Thread | None = None
         while (now := time.monotonic()) < ends_at:
-            if now >= order_at:
+            if now >= order_at and not (asking and asking.is_alive()):
                 order_at = now + _ORDER_EVERY_S
-                self._order()
+                asking = threading.Thread(target=self._order, args=(self._new_order(),), daemon=True)
+                asking.start()
             for name in [name for name, at in self._dead.items() if at <= now and parts[name].may()]:
                 self._revive(parts[name])
             if now >= kill_at:
@@ -166,20 +170,21 @@ class Chaos(Fleet):
 
     # Orders meanwhile
 
-    def _order(self) -> None:
-        """A limit to all, or to one hub. The answer may not come: then the book alone knows whether it was taken."""
-        target = (
-            {"all": True} if self._random.random() < 0.5 else {"hub": f"SIM-{self._random.randrange(self.hubs):05d}"}
-        )
+    def _new_order(self) -> dict[str, Any]:
+        """A limit to all, or to one hub."""
+        one = {"hub": f"SIM-{self._random.randrange(self.hubs):05d}"}
+        target = {"all": True} if self._random.random() < 0.5 else one
         args = {"watts": self._random.randrange(500, 3000), "duration": 5}
+        return {"op": "limit", "args": args, "target": target, "valid_s": _ORDER_VALID_S}
+
+    def _order(self, order: dict[str, Any]) -> None:
+        """The answer may not come: then the book alone knows whether it was taken."""
         try:
-            made = self.desk.post(
-                "/v1/orders", {"op": "limit", "args": args, "target": target, "valid_s": _ORDER_VALID_S}
-            )
+            made = self.desk.post("/v1/orders", order)
             if made["state"] == "waiting":
                 self.second.post(f"/v1/orders/{made['id']}/approve", {})
             self._orders["taken"] += 1
-        except OSError:
+        except (OSError, HTTPException):
             self._orders["not answered"] += 1
 
     # The account
