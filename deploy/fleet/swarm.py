@@ -178,6 +178,12 @@ class SwarmSession:
         """The broker has let it in."""
         return self.is_open and self._client.is_connected()
 
+    @property
+    def is_resumed(self) -> bool:
+        """Its TLS session is an earlier one's."""
+        sock = self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and bool(sock.session_reused)
+
     def say(self, messages: list[HubMessage]) -> None:
         """What its hub has for the broker beside what is due."""
         self._publish(messages)
@@ -236,8 +242,10 @@ class Swarm:
     """Sessions and one loop: its work grows with what happens, not with how many there are. Sockets are read before
     anything is answered: hubs are machines of their own, and one that computes keeps no other from hearing."""
 
-    def __init__(self, sessions: list[SwarmSession], opened_a_second: float) -> None:
+    def __init__(self, sessions: list[SwarmSession], opened_a_second: float, retry_s: float = _RETRY_S) -> None:
+        """`retry_s`: until a hub whose session ended tries again."""
         self.sessions = sessions
+        self._retry_s = retry_s
         self._pause_s = 1 / opened_a_second
         self._selector = selectors.DefaultSelector()
         self._numbers = {session: number for number, session in enumerate(sessions)}
@@ -283,7 +291,7 @@ class Swarm:
     def _try_again(self, number: int, now: float) -> None:
         if number not in self._waiting:
             self._waiting.add(number)
-            heapq.heappush(self._to_open, (now + _RETRY_S, number))
+            heapq.heappush(self._to_open, (now + self._retry_s, number))
 
     def _look(self, t: float) -> None:
         while self._looks and self._looks[0][0] <= t:
