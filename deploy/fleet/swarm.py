@@ -11,6 +11,7 @@ import argparse
 import gc
 import heapq
 import math
+import random
 import selectors
 import signal
 import socket
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
+from hub.core.uplink.reconnect_policy import ReconnectPolicy
 from hub.wire.keys.identity import common_name
 from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
@@ -243,9 +245,11 @@ class Swarm:
     anything is answered: hubs are machines of their own, and one that computes keeps no other from hearing."""
 
     def __init__(self, sessions: list[SwarmSession], opened_a_second: float, retry_s: float = _RETRY_S) -> None:
-        """`retry_s`: until a hub whose session ended tries again."""
+        """`retry_s`: until a hub whose session ended tries again; 0: as hubs do, by a policy of its own each."""
         self.sessions = sessions
         self._retry_s = retry_s
+        self._policies = [ReconnectPolicy(random.random) for _ in sessions] if not retry_s else []
+        self._opened_at = [0.0] * len(sessions)  # monotonic seconds
         self._pause_s = 1 / opened_a_second
         self._selector = selectors.DefaultSelector()
         self._numbers = {session: number for number, session in enumerate(sessions)}
@@ -284,14 +288,16 @@ class Swarm:
         self._waiting.discard(number)
         session.open()
         if session.is_open:
+            self._opened_at[number] = now
             self.due_at(session, time.time())
         else:
-            self._try_again(number, now)
+            self._try_again(number, now, "uplink-unreachable")
 
-    def _try_again(self, number: int, now: float) -> None:
+    def _try_again(self, number: int, now: float, failure: str) -> None:
         if number not in self._waiting:
             self._waiting.add(number)
-            heapq.heappush(self._to_open, (now + self._retry_s, number))
+            delay_s = self._policies[number].delay_s(failure) if self._policies else self._retry_s
+            heapq.heappush(self._to_open, (now + delay_s, number))
 
     def _look(self, t: float) -> None:
         while self._looks and self._looks[0][0] <= t:
@@ -320,7 +326,10 @@ class Swarm:
     def closed(self, session: SwarmSession, sock: Any) -> None:
         self._selector.unregister(sock)
         if not self.is_ending:
-            self._try_again(self._numbers[session], time.monotonic())
+            number, now = self._numbers[session], time.monotonic()
+            if self._policies and session.is_open:
+                self._policies[number].backoff.lived(now - self._opened_at[number])
+            self._try_again(number, now, "uplink-lost" if session.is_open else "uplink-unreachable")
 
     def wants(self, session: SwarmSession, sock: Any, *, write: bool) -> None:
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0), session)
@@ -356,6 +365,10 @@ def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--interval-s", type=float, default=10.0, help="between readings (default: %(default)s)")
     parser.add_argument("--pack-s", type=float, default=60.0, help="between packs (default: %(default)s)")
     parser.add_argument("--heartbeat-s", type=float, default=60.0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--retry-s", type=float, default=_RETRY_S,
+        help="until one whose session ended tries again; 0: as hubs do, drawn and growing (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--a-second", type=float, default=50.0, help="sessions opened (default: %(default)s)")
     return parser
 
@@ -368,7 +381,7 @@ def swarm_of(arguments: argparse.Namespace) -> Swarm:
     certificates = sorted(arguments.hubs.glob("*.pem"))
     tls = SharedTls(arguments.ca)
     sessions = [make_session(tls, file, operators, addresses, **pace) for file in certificates]
-    return Swarm(sessions, arguments.a_second)
+    return Swarm(sessions, arguments.a_second, arguments.retry_s)
 
 
 def live(swarm: Swarm) -> int:
