@@ -134,8 +134,12 @@ class ColumnWriter(Background):
                 if error.code == HTTPStatus.NOT_FOUND:
                     return ""
                 raise
-            if float(said.get(b"vm_app_uptime_seconds", _OLD_ENOUGH_S)) >= _OLD_ENOUGH_S:
-                return plain(said.get(b"vm_app_start_timestamp", b"").decode())
+            try:
+                age_s = float(said.get(b"vm_app_uptime_seconds", _OLD_ENOUGH_S))
+            except ValueError as error:
+                raise OSError(f"what answers there is no such store: {error}") from None
+            if age_s >= _OLD_ENOUGH_S:
+                return plain(said.get(b"vm_app_start_timestamp", b"").decode("ascii", "replace"))
             if self._stopping.wait(0.2):
                 raise InterruptedError("the service ends")
 
