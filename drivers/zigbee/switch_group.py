@@ -406,7 +406,7 @@ class SwitchGroup:
                 self.changed = True
             return
         if question.kind == "membership":
-            self._take_membership(place, frozenset(groups), room)
+            self._take_membership(place, frozenset(groups), room, now)
         elif question.kind == "add":
             self._take_add(place, status, now)
         elif status in (SUCCESS, NOT_FOUND):
@@ -414,7 +414,7 @@ class SwitchGroup:
         else:  # it does not do as the specification says: what it is in, nobody knows
             self._tries[question] = (1, now + _PACE.ceiling_s(0))
 
-    def _take_membership(self, place: SwitchPlace, groups: frozenset[int], room: int) -> None:
+    def _take_membership(self, place: SwitchPlace, groups: frozenset[int], room: int, now: float) -> None:
         self.changed = True
         for group in groups - self._retired.keys() - {self.group_id}:
             if len(self._foreign) < _FOREIGN_MOST:
@@ -425,7 +425,7 @@ class SwitchGroup:
         self._clear.add(place)
         if not room:
             self._refused.add(place)
-            self._want_without(place)
+            self._want(self._wanted - {place}, now)
 
     def _take_add(self, place: SwitchPlace, status: int, now: float) -> None:
         self.changed = True
@@ -437,11 +437,6 @@ class SwitchGroup:
         self._want(self._wanted - {place}, now)
         if place in self._may:
             self._leaving_since.setdefault(place, now)
-
-    def _want_without(self, place: SwitchPlace) -> None:
-        if place in self._wanted:
-            left = self._wanted - {place}
-            self._wanted = left if len(left) >= self._at_least else frozenset()
 
     def left(self, place: SwitchPlace) -> None:
         """It confirmed that it is not in the group."""
