@@ -30,6 +30,9 @@ BROADCAST_LIFE_S = 9.0
 # Whoever has not reported its new state by then, and so long after the last one that did, is told by a unicast: the
 # reports of two hundred come one after the other, on a serial line for four seconds.
 PROOF_S, PROOF_MOST_S = 1.0, 6.0
+# All members report at the same moment, three frames each. Of two hundred a radio at 115,200 baud has no time for
+# anything else for so long that it is taken for dead; of sixty that is a second (docs/figures.md). Others get unicasts.
+MEMBERS_MOST = 60
 # Orders in the same sense that follow each other so soon are one order to many, given one by one.
 BREATH_S = 2.0
 # A report of an earlier order may be on its way for so long: it proves nothing of a later one.
@@ -229,12 +232,16 @@ class SwitchGroup:
         self._said = (on, at, frozenset())
         if len(targets) < self._at_least:
             return
-        plain = targets & self._plain - self._refused
+        plain = self._few(targets & self._plain - self._refused)
         both, self._before = self._before & plain, plain
         if not self._wanted:
             self._want(plain, now)
         elif len(both) >= self._at_least and (not self._wanted <= targets or len(both) > len(self._wanted)):
             self._want(both, now)
+
+    def _few(self, places: frozenset[SwitchPlace]) -> frozenset[SwitchPlace]:
+        """As many of them as may be in a group; first those who are."""
+        return frozenset(sorted(places, key=lambda place: (place not in self._wanted, place))[:MEMBERS_MOST])
 
     def command_failed(self, now: float) -> None:
         """The radio did not send the group's command, or does not say so."""
@@ -399,7 +406,7 @@ class SwitchGroup:
                 self.changed = True
             return
         if question.kind == "membership":
-            self._take_membership(place, frozenset(groups), room)
+            self._take_membership(place, frozenset(groups), room, now)
         elif question.kind == "add":
             self._take_add(place, status, now)
         elif status in (SUCCESS, NOT_FOUND):
@@ -407,7 +414,7 @@ class SwitchGroup:
         else:  # it does not do as the specification says: what it is in, nobody knows
             self._tries[question] = (1, now + _PACE.ceiling_s(0))
 
-    def _take_membership(self, place: SwitchPlace, groups: frozenset[int], room: int) -> None:
+    def _take_membership(self, place: SwitchPlace, groups: frozenset[int], room: int, now: float) -> None:
         self.changed = True
         for group in groups - self._retired.keys() - {self.group_id}:
             if len(self._foreign) < _FOREIGN_MOST:
@@ -418,7 +425,7 @@ class SwitchGroup:
         self._clear.add(place)
         if not room:
             self._refused.add(place)
-            self._want_without(place)
+            self._want(self._wanted - {place}, now)
 
     def _take_add(self, place: SwitchPlace, status: int, now: float) -> None:
         self.changed = True
@@ -430,11 +437,6 @@ class SwitchGroup:
         self._want(self._wanted - {place}, now)
         if place in self._may:
             self._leaving_since.setdefault(place, now)
-
-    def _want_without(self, place: SwitchPlace) -> None:
-        if place in self._wanted:
-            left = self._wanted - {place}
-            self._wanted = left if len(left) >= self._at_least else frozenset()
 
     def left(self, place: SwitchPlace) -> None:
         """It confirmed that it is not in the group."""

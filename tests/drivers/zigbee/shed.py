@@ -13,6 +13,7 @@ import json
 import time
 from typing import Any
 
+from drivers.zigbee.switch_group import MEMBERS_MOST
 from drivers.zigbee.switching import FILE
 from tests.drivers.zigbee.radio import Emulator, HubSide, short_directory, until
 
@@ -24,15 +25,22 @@ SETTLE_S = 5.0
 
 def plugs(number: int) -> list[dict[str, Any]]:
     return [
-        {"kind": "plug", "ieee": f"000d6f0000{n:06x}", "name": f"p{n}", "appliance": "plain", "groups": [GROUP]}
+        {
+            "kind": "plug",
+            "ieee": f"000d6f0000{n:06x}",
+            "name": f"p{n}",
+            "appliance": "plain",
+            "groups": [GROUP] if n <= MEMBERS_MOST else [],
+        }
         for n in range(1, number + 1)
     ]
 
 
 def record(rows: list[dict[str, Any]]) -> str:
-    places = [f"{row['ieee']}:1" for row in rows]
+    places = [f"{row['ieee']}:1" for row in rows[:MEMBERS_MOST]]
     kept = {"group": GROUP, "wanted": places, "may": dict.fromkeys(places, True), "retired": {}}
-    return json.dumps({"group": kept | {name: [] for name in ("clear", "refused", "foreign")}})
+    clear = [f"{row['ieee']}:1" for row in rows[MEMBERS_MOST:]]
+    return json.dumps({"group": kept | {"clear": clear, "refused": [], "foreign": []}})
 
 
 async def reporting(hub: HubSide, number: int) -> None:

@@ -16,6 +16,7 @@ from drivers.zigbee.switch_group import (
     BROADCAST_LIFE_S,
     JOIN_LATE_S,
     LEAVE_S,
+    MEMBERS_MOST,
     NOT_FOUND,
     PROOF_S,
     QUIET_S,
@@ -445,6 +446,19 @@ def test_broadcasts_are_few() -> None:
     assert home.order(HOME, False) is not None
     home.advance(home.now + 0.5)
     assert home.order(HOME, False) is None, "one a second"
+
+
+def test_a_group_is_no_larger_than_its_reports_are_welcome() -> None:
+    places = [SwitchPlace(f"{n:016x}", 1) for n in range(3 * MEMBERS_MOST)]
+    group = SwitchGroup(AT_LEAST, draws())
+    group.present(places, places, 0.0)
+    group.order(places, True, 0.0)
+    group.present(places, places, BREATH_S)
+    assert group.to_record()["wanted"] == [str(place) for place in places[:MEMBERS_MOST]]
+    group.order(places[3:], True, 60.0)
+    group.present(places, places, 60.0 + BREATH_S)
+    wanted = group.to_record()["wanted"]
+    assert set(map(str, places[3:MEMBERS_MOST])) <= set(wanted) and len(wanted) <= MEMBERS_MOST
 
 
 def test_one_without_room_is_left_out() -> None:

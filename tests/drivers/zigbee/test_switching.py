@@ -254,6 +254,7 @@ def test_a_record_that_is_lost_or_damaged_is_no_group(text: str | None) -> None:
                 await switched.all(PLUGS, False)
                 assert switched.group_commands() == []
                 assert len(switched.told()) == NUMBER
+                await until("another group", lambda: "group" in hub.status)
                 assert hub.status["group"]["id"] != f"0x{GROUP:04X}"
 
         run(scenario())
