@@ -1,11 +1,14 @@
 """What only the start of the board knows, as the image's initramfs leaves it beside the requests about slots
-(deploy/image/initramfs/init): what runs from where, and where the data partition's files are."""
+(deploy/image/initramfs/init): what runs from where, and where the data partition's files are; and whether the packet
+filter stands that an image promises."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 FILE_NAME = "board"
+FILTER_VARIABLE = "METERHUB_PACKET_FILTER"
 _MOST_BYTES = 4096
 
 
@@ -38,3 +41,10 @@ def read_board(folder: Path) -> BoardFacts | None:
         "memory" if told.get("data") == "memory" else "partition",
         told.get("data_why", ""),
     )
+
+
+def is_filter_missing() -> bool:
+    """Whether this image promises a packet filter (FILTER_VARIABLE: a file that is there as long as it stands), and
+    none stands. The hub may not ask the kernel: it has no right to anything of the network's."""
+    mark = os.environ.get(FILTER_VARIABLE)
+    return mark is not None and not Path(mark).exists()

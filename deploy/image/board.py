@@ -99,7 +99,7 @@ class Board:
 
 _TABLES = {
     "kernel": {"package", "dtb", "load_address", "fdt_address", "modules"},
-    "uboot": {"defconfig", "fragments", "images", "env"},
+    "uboot": {"defconfig", "fragments", "images", "make", "env"},
     "disk": {"device", "card", "size_mb"},
     "data": {"cipher", "key_bytes", "secret"},
     "hub": {"radio"},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.image.board import BOARDS, Board
 from deploy.image.debs import LOCKS, Apt, sha256_of
-from deploy.image.disk import SECTOR, find_partition
+from deploy.image.disk import SECTOR, find_partition, uboot_settings
 from deploy.image.shell import BuildError, run
 from deploy.image.signing import Signing
 
@@ -62,28 +62,46 @@ def environment(board: Board) -> str:
 
 def build_uboot(board: Board, cache: Path) -> Path:
     """The folder of a built U-Boot. Built once for each state of its source, fragments and environment."""
-    tree = _source(board, cache)
     fragments = [_UBOOT / "hub.config", *(_UBOOT / name for name in board.uboot["fragments"])]
-    parts = [*fragments, _UBOOT / "hub.h", _LOCK]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in parts) + environment(board).encode())
-    state.update(board.uboot["defconfig"].encode())
-    out = cache / "uboot" / f"{board.name}-{state.hexdigest()[:12]}"
+    settings = "".join(path.read_text() for path in fragments) + uboot_settings()
+    return _build(board, cache, board.name, settings, environment(board), _UBOOT / "hub.h", board.uboot["images"])
+
+
+def build_open_uboot(board: Board, cache: Path) -> Path:
+    """The folder of the U-Boot that the board's own defconfig makes, with a prompt and `fuse`: for the factory's bench
+    (hab/bench.py), which loads it over USB while the chip is open. Never for a medium."""
+    settings = "CONFIG_CMD_FUSE=y\n"
+    return _build(board, cache, f"{board.name}-open", settings, None, None, ["SPL", "u-boot.img"])
+
+
+def _build(
+    board: Board, cache: Path, name: str, settings: str, env_text: str | None, header: Path | None, images: list[str]
+) -> Path:
+    """Once for each state of what goes in. settings: Kconfig lines beyond the defconfig; env_text: the whole default
+    environment, else U-Boot's own; header: included before everything."""
+    tree = _source(board, cache)
+    state = hashlib.sha256((settings + (env_text or "")).encode() + _LOCK.read_bytes())
+    state.update(header.read_bytes() if header else b"")
+    state.update(" ".join([board.uboot["defconfig"], *board.uboot["make"], *images]).encode())
+    out = cache / "uboot" / f"{name}-{state.hexdigest()[:12]}"
     if (out / "done").is_file():
         return out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    (out / "hub.env").write_text(environment(board))
+    if env_text is not None:
+        (out / "hub.env").write_text(env_text)
+        settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
     # Its own time, not the image's: one U-Boot serves many releases.
     env = {"SOURCE_DATE_EPOCH": "0", "CROSS_COMPILE": board.architecture.cross}
-    make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}", f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h"]
+    make = ["make", "-s", "-C", tree.absolute(), f"O={out.absolute()}"]
+    make += [f"KCPPFLAGS=-include {header.absolute()}"] if header else []
+    make += board.uboot["make"] if header else []
     run([*make, board.uboot["defconfig"]], env=env)
-    settings = "".join(path.read_text() for path in fragments)
-    settings += f'CONFIG_DEFAULT_ENV_FILE="{out.absolute()}/hub.env"\n'
     with (out / ".config").open("a") as config:
         config.write(settings)
     run([*make, "olddefconfig"], env=env)
     _compare(out / ".config", settings)
-    run([*make, f"-j{os.cpu_count() or 1}", *board.uboot["images"]], env=env)
+    run([*make, f"-j{os.cpu_count() or 1}", *images], env=env)
     (out / "done").touch()
     return out
 
@@ -104,10 +122,12 @@ def join_trust(board: Board, uboot: Path, control: Path, into: Path) -> dict[str
     """The files of U-Boot that are flashed. Where it carries its device tree itself, that is the one with the key."""
     if board.kernel["dtb"] != "qemu":
         make = ["make", "-s", "-C", uboot, f"EXT_DTB={control.absolute()}", f"CROSS_COMPILE={board.architecture.cross}"]
-        options = [f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h", *board.uboot["images"]]
+        options = [f"KCPPFLAGS=-include {_UBOOT.absolute()}/hub.h", *board.uboot["make"], *board.uboot["images"]]
         run([*make, *options], env={"SOURCE_DATE_EPOCH": "0"})
     for name in board.uboot["images"]:
         shutil.copy(uboot / name, into / name)
+        if (uboot / f"{name}.log").is_file():  # what of it the boot ROM wants signed (hab/csf.py)
+            shutil.copy(uboot / f"{name}.log", into / f"{name}.log")
     return {name: into / name for name in board.uboot["images"]}
 
 

@@ -1,7 +1,9 @@
 """The layout of the medium, and the image that the factory writes.
 
-512 KiB  576 KiB  | kernel-A kernel-B rootfs-A rootfs-B data
-U-Boot's environment, twice
+0        4 MiB       8 MiB             12 MiB                                     4 MiB before the end
+GPT  |  U-Boot's environment, twice  |  kernel-A kernel-B rootfs-A rootfs-B data  |  the GPT's copy
+
+No two of these share an erase unit of the flash (docs/decisions/environment.md).
 """
 
 import uuid
@@ -14,7 +16,10 @@ from deploy.image.shell import BuildError, run
 MIB = 1 << 20
 SECTOR = 512
 _TABLE_BYTES = 34 * SECTOR  # UEFI 2.10, 5.3: MBR, header, 128 entries of 128 bytes
-ENV_OFFSETS, ENV_BYTES = (0x80000, 0x90000), 0x4000
+# What a flash may lose at once when power goes while it writes to a part of it: each thing here has such units alone.
+GROUP = 4 * MIB
+ENV_OFFSETS, ENV_BYTES = (GROUP, 2 * GROUP), 0x4000
+SLOTS_OFFSET = 3 * GROUP
 KERNEL_MB, ROOTFS_MB = 16, 96
 _LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 _NAMESPACE = uuid.UUID("6f8f7f3c-5f0e-4d0b-9c55-6d2f1f6b9b1e")
@@ -33,10 +38,10 @@ class Partition:
 def layout(size_mb: int) -> list[Partition]:
     """The partitions of a medium, the last takes what is left. Raises BuildError when that is too little for data."""
     sizes = [("kernel-A", KERNEL_MB), ("kernel-B", KERNEL_MB), ("rootfs-A", ROOTFS_MB), ("rootfs-B", ROOTFS_MB)]
-    left = size_mb - 2 - sum(mb for _, mb in sizes)
+    left = size_mb - (SLOTS_OFFSET + GROUP) // MIB - sum(mb for _, mb in sizes)
     if left < 128:
         raise BuildError(f"a medium of {size_mb} MB leaves {left} MB for data; at least 128 are needed")
-    start, found = MIB, []
+    start, found = SLOTS_OFFSET, []
     for name, mb in [*sizes, ("data", left)]:
         found.append(Partition(name, start, mb * MIB))
         start += mb * MIB
@@ -46,6 +51,17 @@ def layout(size_mb: int) -> list[Partition]:
 def find_partition(size_mb: int, name: str) -> Partition:
     """A partition by its name."""
     return next(partition for partition in layout(size_mb) if partition.name == name)
+
+
+def fw_env_config(device: str) -> str:
+    """Where Linux's tools find U-Boot's environment, as libubootenv reads it: device, offset, size, a line a copy."""
+    return "".join(f"{device} {offset:#x} {ENV_BYTES:#x}\n" for offset in ENV_OFFSETS)
+
+
+def uboot_settings() -> str:
+    """The same for U-Boot, in Kconfig's words."""
+    first, second = ENV_OFFSETS
+    return f"CONFIG_ENV_OFFSET={first:#x}\nCONFIG_ENV_OFFSET_REDUND={second:#x}\nCONFIG_ENV_SIZE={ENV_BYTES:#x}\n"
 
 
 def make_disk(board: Board, fit: Path, rootfs: Path, work: Path, into: Path) -> Path:

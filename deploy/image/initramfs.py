@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.board import Board
-from deploy.image.disk import MIB, find_partition, partition_table
+from deploy.image.disk import MIB, SLOTS_OFFSET, find_partition, partition_table
 from deploy.image.elf import needed_libraries
 from deploy.image.shell import BuildError, run
 
@@ -158,6 +158,7 @@ def _settings(board: Board, verity: Verity, version: str, clock_s: int, index: i
     values = {
         "DISK": board.disk["device"],
         "CARD": board.disk["card"],
+        "SLOTS_MB": SLOTS_OFFSET // MIB,
         "SYSTEM_MB": find_partition(board.disk["size_mb"], "data").start // MIB,
         "CLOCK": clock_s,
         "IMAGE": version,

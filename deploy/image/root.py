@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.image.board import BASE, PYTHON, Board
 from deploy.image.debs import Package, left_out
+from deploy.image.disk import fw_env_config
 from deploy.image.elf import missing_libraries
 from deploy.image.shell import BuildError, run
 from deploy.image.tokens import check_token, put_token, take_aside
@@ -184,7 +185,7 @@ def _write_settings(board: Board, root: Path, version: str, epoch_s: int) -> Non
     disk = board.disk["device"]
     (root / "etc/rauc").mkdir(exist_ok=True)
     (root / "etc/rauc/system.conf").write_text(system_conf(board))
-    (root / "etc/fw_env.config").write_text(f"/dev/{disk} 0x80000 0x4000\n/dev/{disk} 0x90000 0x4000\n")
+    (root / "etc/fw_env.config").write_text(fw_env_config(f"/dev/{disk}"))
     (root / "usr/lib/os-release").write_text(
         f'NAME=meterhub\nID=meterhub\nID_LIKE=debian\nPRETTY_NAME="meterhub {version} ({board.name})"\n'
         f"IMAGE_ID={board.compatible}\nIMAGE_VERSION={version}\nVERSION_ID={version}\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate
 
+from drivers.board import is_filter_missing
 from drivers.clock import Clock, monotonic, utc_ms
 from drivers.data_at_rest import encryption_of, is_encryption_promised
 from drivers.flash import FlashLife, FlashWear
@@ -113,7 +114,7 @@ class Supervision:
 
     def __init__(self, watched: Watched) -> None:
         self._hub = watched
-        self._salvaged = self._errors = 0
+        self._salvaged = self._errors = self._unfiltered = 0
         self._told: dict[str, tuple[int, float]] = {}  # how often raised, and when last
         self._flash = FlashLife(watched.data_dir)
         self._flash_told = watched.flash_told
@@ -134,6 +135,7 @@ class Supervision:
             self._check_operators(utc_ms() / 1000, trusted)
             self._check_adapters()
             await hub.expiry.look(hub.certificate(), utc_ms() / 1000, trusted)
+            self._check_filter()
             self._check_store()
             await self._check_queue()
             await self._try_custody()
@@ -154,6 +156,11 @@ class Supervision:
         folder = self._hub.data_dir
         if is_encryption_promised():
             self._hub.health.set_condition("data-unencrypted", encryption_of(folder) is None, str(folder))
+
+    def _check_filter(self) -> None:
+        """Missed twice in a row: while the board starts, the filter may come after the hub."""
+        self._unfiltered = self._unfiltered + 1 if is_filter_missing() else 0
+        self._hub.health.set_condition("packet-filter-missing", self._unfiltered > 1)
 
     def _check_store(self) -> None:
         hub = self._hub

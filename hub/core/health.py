@@ -501,6 +501,12 @@ CONDITIONS: dict[str, Kind] = {
         "provision the board's hardware secret (deploy/README.md), then write its image anew",
         why="Whoever takes the board reads what this home drew, and takes its keys.",
     ),
+    "packet-filter-missing": Kind(
+        "error",
+        "this board's packet filter is not loaded: whoever reaches the board reaches each of its ports",
+        "look at the journal (journalctl -u nftables); let the utility update this board, or start it anew",
+        why="The network stays up all the same: a hub that nobody reaches can be neither commanded nor mended.",
+    ),
     "clock-untrusted": Kind(
         "warning",
         "the clock is not synchronised; readings are flagged until it is",

@@ -420,6 +420,17 @@ def test_data_that_rests_in_clear(make_hub: Make) -> None:
     wait_went("data-unencrypted", hub.conditions)
 
 
+@pytest.mark.condition("packet-filter-missing")
+def test_a_packet_filter_that_does_not_stand(make_hub: Make, tmp_path: Path) -> None:
+    mark = tmp_path / "filter"
+    hub = make_hub()
+    hub.env["METERHUB_PACKET_FILTER"] = str(mark)
+    hub.start()
+    wait_came("packet-filter-missing", hub.conditions)
+    mark.touch()
+    wait_went("packet-filter-missing", hub.conditions)
+
+
 @pytest.mark.condition("slot-not-marked")
 def test_a_boot_loader_that_is_not_told(make_timed: Make, clock: Clock, tmp_path: Path) -> None:
     board = Board(tmp_path / "board")

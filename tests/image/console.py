@@ -82,10 +82,15 @@ class Console:
 
     def log_in(self, mark: int = 0, timeout_s: float = 180) -> None:
         """Wait for the shell of an image built with --console-root."""
-        wait_for("a shell on the console", lambda: self._has_prompt(mark), timeout_s)
+        wait_for("a login on the console", lambda: "automatic login" in self.since(mark), timeout_s)
+        wait_for("a shell on the console", lambda: self._has_prompt(mark), timeout_s, 2)
 
     def _has_prompt(self, mark: int) -> bool:
-        return self.since(mark).rstrip("\n").endswith(_PROMPT) and "automatic login" in self.since(mark)
+        """What the kernel says meanwhile may stand behind the prompt: then another one is asked for."""
+        if self.since(mark).rstrip("\n").endswith(_PROMPT):
+            return True
+        self.send("")
+        return False
 
     def close(self) -> None:
         self._listener.close()

@@ -43,8 +43,18 @@ class Evk(Machine):
         words = [*_START_CODE, _WATCHDOG_CONTROL, _WATCHDOG_RUNS, fdt, kernel]
         (self.run / "start").write_bytes(struct.pack(f"<{len(words)}I", *words))
 
-    def command(self, console: str, radio: str | None = None) -> list[str]:
+    def command(
+        self,
+        console: str,
+        radio: str | None = None,
+        meter: str | None = None,
+        ssh_port: int | None = None,
+        udp_port: int | None = None,
+        *,
+        ipv6: bool = False,
+    ) -> list[str]:
         """QEMU's command line; disk and network on the second SD host and Ethernet, a card on the first SD host."""
+        assert meter is None and ssh_port is None and udp_port is None, "this model has no further doors"
         words = ["qemu-system-arm", "-machine", "mcimx6ul-evk", "-m", "512", "-display", "none", "-monitor", "none"]
         words += ["-chardev", f"{console},id=console", "-serial", "chardev:console"]
         if radio is not None:
@@ -53,7 +63,7 @@ class Evk(Machine):
         words += ["-drive", f"if=sd,index=1,format=raw,file={self.disk},cache=writeback"]
         if self.card is not None:
             words += ["-drive", f"if=sd,index=0,format=raw,file={self.card},cache=writeback"]
-        return [*words, "-nic", "hubport,hubid=0", "-nic", "user,ipv6=off", *self._memory()]
+        return [*words, "-nic", "hubport,hubid=0", "-nic", f"user,ipv6={'on' if ipv6 else 'off'}", *self._memory()]
 
     def _memory(self) -> list[str]:
         """QEMU's options that fill the memory. The command line is put into the tree on the way."""

@@ -69,6 +69,24 @@ def test_the_hub_is_online_behind_its_filter(shut_site: Site) -> None:
     assert 0 < came["nftables"] < came["systemd-networkd"], "there is no network without the filter"
 
 
+def test_a_filter_that_does_not_load_is_told_and_the_hub_stays_online(shut_site: Site) -> None:
+    """A rule that this kernel has no module for, as a bad release would bring."""
+    ask = shut_site.console.ask
+
+    def codes() -> set[str]:
+        return {condition["code"] for condition in shut_site.status()["conditions"]}
+
+    assert "packet-filter-missing" not in codes()
+    nat = "table ip n { chain c { type nat hook output priority 0; } }"
+    ask(f"cp /etc/nftables.conf /tmp/rules; echo '{nat}' >>/tmp/rules")
+    ask("mount --bind /tmp/rules /etc/nftables.conf; systemctl restart nftables || true")
+    wait_for("the condition", lambda: "packet-filter-missing" in codes(), 120, 2)
+    assert ask("systemctl is-active systemd-networkd") == "active"
+    ask("umount /etc/nftables.conf")  # it is tried again by itself
+    wait_for("its end", lambda: "packet-filter-missing" not in codes(), 120, 2)
+    assert "hub" in ask("nft list tables")
+
+
 def test_the_hub_goes_out_and_root_does_not(shut_site: Site) -> None:
     connect = f"socket.create_connection(('{HOST_ADDRESS}', {shut_site.broker.port}), 10)"
     assert tried(shut_site, HUB_UID, connect) == "done"

@@ -48,6 +48,14 @@ def test_the_filter_is_started_and_the_initramfs_has_what_it_needs() -> None:
     assert not words, f"these would want more modules: {words}"
 
 
+def test_the_hub_is_told_where_to_see_that_the_filter_stands() -> None:
+    units = FILES / "usr/lib/systemd/system"
+    promised = re.findall(r"METERHUB_PACKET_FILTER=(\S+)", (units / "meterhub.service.d/filter.conf").read_text())
+    lines = (units / "nftables.service.d/hub.conf").read_text().splitlines()
+    assert [f"ExecStartPost=/usr/bin/touch {mark}" in lines for mark in promised] == [True]
+    assert f"ExecStopPost=/usr/bin/rm -f {promised[0]}" in lines
+
+
 def _rules_alone() -> str:
     return re.sub(r"#.*", "", RULES)
 

@@ -31,7 +31,7 @@ from deploy.image.debs import (
     token_lock_path,
     token_seeds,
 )
-from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, MIB, layout, make_disk
+from deploy.image.disk import ENV_BYTES, ENV_OFFSETS, GROUP, MIB, fw_env_config, layout, make_disk, uboot_settings
 from deploy.image.drop import COPY_OFFSET, DATA_OFFSET, DROP_OFFSET, find_data, pack, put_drop
 from deploy.image.elf import missing_libraries, needed_libraries, read_dynamic
 from deploy.image.initramfs import Cpio, Verity, load_order
@@ -88,13 +88,35 @@ def test_nothing_on_the_medium_overlaps(board: Board) -> None:
         assert start >= ends
         ends = start + size
     assert ends <= board.disk["size_mb"] * MIB - gpt_bytes
-    assert all(part.start % MIB == 0 for part in partitions), "flash is erased in large blocks"
     size_mb = board.disk["size_mb"]
     assert board.qemu is None or size_mb & (size_mb - 1) == 0, "QEMU's SD card is a power of two"
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=by_name)
+def test_what_is_written_often_shares_an_erase_unit_with_nothing(board: Board) -> None:
+    """docs/decisions/environment.md: power that goes during a write may take all of the unit that is written to."""
+    end = board.disk["size_mb"] * MIB
+    places = {"table": (0, 34 * 512), "the table's copy": (end - 33 * 512, 33 * 512)}
+    places |= {f"environment {number}": (offset, ENV_BYTES) for number, offset in enumerate(ENV_OFFSETS)}
+    places |= {part.name: (part.start, part.size) for part in layout(board.disk["size_mb"])}
+    owner: dict[int, str] = {}
+    for name, (start, size) in places.items():
+        for unit in range(start // GROUP, (start + size - 1) // GROUP + 1):
+            assert owner.setdefault(unit, name) == name, f"{name} lies beside {owner[unit]}"
+
+
+def test_u_boot_linux_and_the_factory_mean_the_same_environment() -> None:
+    kconfig = dict(line.split("=") for line in uboot_settings().splitlines())
+    offsets = [int(kconfig[name], 16) for name in ("CONFIG_ENV_OFFSET", "CONFIG_ENV_OFFSET_REDUND")]
+    assert offsets == list(ENV_OFFSETS) and int(kconfig["CONFIG_ENV_SIZE"], 16) == ENV_BYTES
+    rows = [line.split() for line in fw_env_config("/dev/mmcblk1").splitlines()]
+    assert [(name, int(at, 16), int(size, 16)) for name, at, size in rows] == [
+        ("/dev/mmcblk1", offset, ENV_BYTES) for offset in ENV_OFFSETS
+    ]
+
+
 def test_a_medium_that_is_too_small_is_refused() -> None:
-    with pytest.raises(BuildError, match="leaves 31 MB for data"):
+    with pytest.raises(BuildError, match="leaves 17 MB for data"):
         layout(257)
 
 

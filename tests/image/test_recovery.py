@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.image.disk import MIB, find_partition
+from deploy.image.disk import MIB, SLOTS_OFFSET, find_partition
 from deploy.image.drop import DATA_OFFSET, put_drop
 from tests.image.harm import ruin, write_random
 from tests.image.site import HUB_ID, Site
@@ -40,8 +40,8 @@ def put_card(site: Site, card: Path | None) -> None:
 def digest_of_slots(medium: Path, size_mb: int) -> str:
     """Of everything between the environment and the data partition."""
     with medium.open("rb") as file:
-        file.seek(MIB)
-        return hashlib.sha256(file.read(find_partition(size_mb, "data").start - MIB)).hexdigest()
+        file.seek(SLOTS_OFFSET)
+        return hashlib.sha256(file.read(find_partition(size_mb, "data").start - SLOTS_OFFSET)).hexdigest()
 
 
 def test_a_home_is_there(short_site: Site) -> None:
@@ -98,6 +98,7 @@ def test_the_card_brings_the_same_hub_back(short_site: Site, card: Path) -> None
     site.console.log_in(mark)
     said = site.console.since(mark)
     assert _DONE in said and re.findall(r"^slot (\w)$", said, re.MULTILINE)[-2:] == ["A", "A"]
+    assert "hub.index=1" in site.console.ask("cat /proc/cmdline"), "the card took back what this board had accepted"
     assert hashlib.sha256(card.read_bytes()).hexdigest() == whole, "a card serves many boards: it is only read"
     assert_goes_on(site)
     assert str(site.status()["radio"]["pan_id"]) == (site.folder / "network").read_text()

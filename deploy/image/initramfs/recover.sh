@@ -32,8 +32,9 @@ write_slots() {
         [ "$(cat "/sys/class/block/${DISK}p5/start")" = $((SYSTEM_MB * 2048)) ] ||
             fail "the disk is laid out otherwise than the card"
     fi
-    dd if="/dev/$CARD" of="/dev/$DISK" bs=1M skip=1 seek=1 count=$((SYSTEM_MB - 1)) conv=notrunc,fsync 2>/dev/null ||
-        fail "the disk cannot be written"
+    # U-Boot's environment in front of them stays: it knows below which rollback index nothing starts here.
+    dd if="/dev/$CARD" of="/dev/$DISK" bs=1M skip="$SLOTS_MB" seek="$SLOTS_MB" count=$((SYSTEM_MB - SLOTS_MB)) \
+        conv=notrunc,fsync 2>/dev/null || fail "the disk cannot be written"
     [ ! -b "/dev/${DISK}p5" ] || return 0
     tell "recovery: the disk gets the card's partition table"
     dd if="/dev/$CARD" of="/dev/$DISK" bs=1M count=1 conv=notrunc,fsync 2>/dev/null || fail "the disk cannot be written"
