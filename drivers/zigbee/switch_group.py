@@ -81,7 +81,7 @@ class _Order:
         self.is_in_group = False  # the group's command may have reached it
         self.is_missed = False  # it is in the group, and did not do what that was told
         self.may_prove = False  # a report is an answer to this order, and to no earlier one
-        self.proof_until = due
+        self.proof_until = -math.inf
         self.is_again = False  # whoever gave it has had its answer
         self.tries = 0
 
@@ -194,11 +194,12 @@ class SwitchGroup:
             self._latest[place] = (on, now)
         command = self._command(targets, on, now)
         if command is not None:
-            for place in self.members:
-                if place in targets:
-                    self._orders[place].is_in_group = True
-                    self._orders[place].due = now + PROOF_S
-                    self._orders[place].proof_until = now + PROOF_MOST_S
+            members = frozenset(self.members)
+            for place in targets:
+                # The others have their turn once the members have reported: both at once is more than a line carries.
+                self._orders[place].is_in_group = place in members
+                self._orders[place].due = now + PROOF_S
+                self._orders[place].proof_until = now + PROOF_MOST_S
             self._sent.append((now, command, self.holders()))
             self.frames += 1
         return command
@@ -246,7 +247,7 @@ class SwitchGroup:
     def command_failed(self, now: float) -> None:
         """The radio did not send the group's command, or does not say so."""
         for order in self._orders.values():
-            if order.is_in_group and order.due > now:
+            if now < order.due <= order.proof_until:
                 order.due, order.may_prove = now, False
 
     def reported(self, place: SwitchPlace, on: bool, now: float) -> None:
@@ -259,9 +260,10 @@ class SwitchGroup:
             order.due = now
         elif order.may_prove:
             self._finish(place, order, True)
-            for other in self._orders.values():
-                if other.is_in_group and other.due > now:
-                    other.due = max(other.due, min(now + PROOF_S, other.proof_until))
+            waiting = [other for other in self._orders.values() if now < other.due < other.proof_until]
+            is_last = not any(other.is_in_group for other in waiting)
+            for other in waiting:
+                other.due = now if is_last else max(other.due, min(now + PROOF_S, other.proof_until))
 
     def take_unicasts(self, now: float) -> list[tuple[SwitchPlace, bool]]:
         """Whom to tell now, and what; `told` for each afterwards."""

@@ -649,3 +649,24 @@ def test_what_has_to_be_said_again_is_said_until_it_is_taken() -> None:
     home.group.take_unicasts(home.now)
     home.group.told(one, True, home.now, is_taken=True)
     assert home.group.get_timer() is None
+
+
+def test_those_who_are_not_in_the_group_have_their_turn_once_the_members_have_reported() -> None:
+    home = quiet_home()
+    home.room[HOME[3]] = 0
+    formed(home)
+    group, now = home.group, home.now
+    assert group.order(HOME, False, now) is not None
+    assert group.take_unicasts(now) == []
+    for place in HOME:
+        if place != HOME[3]:
+            assert group.get_timer() != now + 0.2
+            group.reported(place, False, now + 0.2)
+    assert group.get_timer() == now + 0.2
+    assert group.take_unicasts(now + 0.2) == [(HOME[3], False)]
+    # And no later than that where nobody reports.
+    home = quiet_home()
+    home.room[HOME[3]] = 0
+    formed(home)
+    assert home.group.order(HOME, False, home.now) is not None
+    assert home.group.get_timer() == home.now + PROOF_S

@@ -180,6 +180,51 @@ def test_one_who_has_not_said_which_groups_he_is_in_stands_in_the_way() -> None:
         run(scenario())
 
 
+def test_the_newest_order_counts_and_the_others_end() -> None:
+    with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
+
+        async def scenario() -> None:
+            await life_before(radio, place / "data", NUMBER)
+            remember(place / "data", PLUGS)
+            async with HubSide(radio.tty, place / "data") as hub:
+                switched = Switched(hub)
+                await switched.ready(NUMBER)
+                one = client(PLUGS[0])
+                all_off = [hub.link.switch(client(row), False) for row in PLUGS]
+                ended = await asyncio.gather(
+                    *all_off, hub.link.switch(one, True), hub.link.switch(one, True), return_exceptions=True
+                )
+                assert isinstance(ended[0], ConnectionError) and "another order" in str(ended[0])
+                assert ended[1:] == [None] * (NUMBER + 1)
+                assert await states(radio) == {row["name"]: row is PLUGS[0] for row in PLUGS}
+                assert switched.group_commands() == []
+
+        run(scenario())
+
+
+def test_a_radio_that_goes_in_the_middle_leaves_nobody_waiting() -> None:
+    with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
+
+        async def scenario() -> None:
+            await life_before(radio, place / "data", NUMBER)
+            remember(place / "data", PLUGS)
+            async with HubSide(radio.tty, place / "data") as hub:
+                switched = Switched(hub)
+                await switched.ready(NUMBER)
+                orders = asyncio.gather(*(hub.link.switch(client(row), False) for row in PLUGS), return_exceptions=True)
+                await until("the command", switched.group_commands)
+                await radio.ask("unplug")
+                async with asyncio.timeout(60):
+                    ended = await orders
+                assert all(end is None or isinstance(end, ConnectionError) for end in ended), ended
+                await radio.ask("plug")
+                await until("it to be back", lambda: hub.status["resets"] == 1 and hub.link.is_up)
+                await switched.all(PLUGS, False)
+                assert set((await states(radio)).values()) == {False}
+
+        run(scenario())
+
+
 def test_few_are_told_one_by_one_and_no_group_is_made() -> None:
     with short_directory() as place, Emulator(place, PLUGS[: AT_LEAST - 1]) as radio:
 
