@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet radio-long
+.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -74,6 +74,9 @@ setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, ha
 
 fleet: setup-fleet ## the control point over three brokers with its engines, a fleet, and a broker that dies; HUBS=30 ONCE=1 ENGINE=nats
 	@$(PY) -m deploy.headend.fleet$(if $(ENGINE),_$(ENGINE)) $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+
+chaos: setup-fleet ## the fleet of `make fleet`, whose parts are killed at random; then the book is held against the hubs; SECONDS=600 HUBS=60 SEED=1
+	@$(PY) -m deploy.headend.chaos --seconds $(or $(SECONDS),600) $(if $(HUBS),--hubs $(HUBS)) $(if $(SEED),--seed $(SEED))
 
 mutants: setup    ## a score a room: which small changes of the code its tests notice; EACH=30 SEED=1 ROOM=core/gateway
 	@test -x $(MUTANTS)/bin/python || { python3 -m venv $(MUTANTS) && $(MUTANTS)/bin/pip -q install cosmic-ray==8.7.0; }

@@ -7,6 +7,7 @@ all of it was delivered, many rows at a time. A hub that dies sends what it had 
 """
 
 import logging
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 # In memory: so many, and none that is larger than most adapters can send.
 _MOST_FRESH, _FRESH_BYTES = 512, 1024
 _MOST_IN_A_ROW = 256
+# The uplink has 256 under way, tells of 256 together, and finds the rest in memory. Who has not been told of one for so
+# long has a broker that takes none.
+_FOLLOW_AT, _FOLLOWS_WITHIN_S = 768, 0.5
 # Delivered ones are dropped when there are so many, or when so long has passed.
 _DROPPED_AT_ONCE, _DROPPED_AFTER_MS = 512, 2000
 
@@ -45,6 +49,8 @@ class Forwards:
         self._rows: list[int] = []  # their ids, in order
         self._done: set[int] = set()
         self._done_since_ms = 0
+        self.newest_heard_id = 0  # that the broker took, in this run; and when, on the monotonic clock
+        self.heard_at = float("-inf")
         self._coming: list[RawForward] = []
         self._coming_rows: dict[int, int] = {}
         self.fresh: deque[RawForward] = deque()
@@ -85,6 +91,17 @@ class Forwards:
             if len(self.fresh) < _MOST_FRESH and len(forward.payload) <= _FRESH_BYTES:
                 self.fresh.append(forward)
         self.newest_id = coming[-1].id
+
+    def heard(self, ids: Sequence[int]) -> None:
+        """The broker has these: said at once, by the thread that hears it; `done` comes when this thread has time."""
+        self.newest_heard_id = max(self.newest_heard_id, max(ids, default=0))
+        self.heard_at = time.monotonic()
+
+    def is_followed(self) -> bool:
+        """Whether the broker takes them, and is not so far behind that they have to be read from the table."""
+        if self.newest_id - self.newest_heard_id <= _FOLLOW_AT:
+            return True
+        return time.monotonic() - self.heard_at > _FOLLOWS_WITHIN_S
 
     def done(self, ids: Iterable[int], now_ms: int) -> None:
         """The broker has these."""

@@ -243,6 +243,9 @@ class Store:
     def forwards_done(self, forward_ids: Sequence[int]) -> "Future[None]":
         """The broker has these raw forwards. Durable within a few seconds; until then a new session passes over them,
         and a hub that dies sends them once more."""
+        engine = self._writer.keeper.engine
+        if engine is not None:
+            engine.forwards.heard(forward_ids)
         return self._ask(lambda engine: engine.forwards.done(forward_ids, engine.now_ms()))
 
     # --- questions

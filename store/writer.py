@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from hub.core.records import ForwardQueued
 from store.engine import Group
 from store.errors import StoreCorrupt, StoreError, StoreUnwritable, translate
 from store.jobs import Call, Commit, Job, Note, Search, Stop, answer
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 LAZY_S = 5.0
 MARKS_S = 3.0
 _MAX_GROUP_ENTRIES = 16_384
+_FOLLOW_S = 0.02  # at most: who sends something else beside forwards waits for no more
 _SLOW_COMMIT_S = 0.001  # a board's flash takes 2 to 5 ms a sync; below this nobody feels one
 _RETENTION_EVERY_S = 3600.0
 _PACE_COMMITS = 16
@@ -101,6 +103,7 @@ class Writer(threading.Thread):
             self._sort(first)
         self._collect()
         self._wait_for_company()
+        self._let_the_uplink_follow()
         self._act()
 
     def _wait(self) -> Job | None:
@@ -139,6 +142,25 @@ class Writer(threading.Thread):
             except queue.Empty:
                 return
             self._collect()
+
+    def _let_the_uplink_follow(self) -> None:
+        """Raw forwards are taken hardly faster than they go: what is ahead would wait in the table, be read again from
+        there, and cost the uplink the processor that it needs to follow. So a commit that brings some waits a moment
+        where the broker's answers come and are far behind. Where none come nothing waits: it is kept until they do.
+        """
+        engine = self.keeper.engine
+        if engine is None or not self._urgent or engine.forwards.is_followed() or not self._brings_forwards():
+            return
+        ends_at = time.monotonic() + _FOLLOW_S
+        while (left_s := ends_at - time.monotonic()) > 0 and not self._stopping and not engine.forwards.is_followed():
+            try:
+                self._sort(self.jobs.get(timeout=left_s))
+            except queue.Empty:
+                return
+            self._collect()
+
+    def _brings_forwards(self) -> bool:
+        return any(isinstance(change, ForwardQueued) for commit in self._waiting for change in commit.batch.changes)
 
     def _sort(self, job: Job) -> int:
         """Put a job where it waits; return about how much it adds to the group."""

@@ -11,15 +11,22 @@ import math
 import sys
 from dataclasses import dataclass
 
-# A broker's session, mutual TLS: memory, processor time to open it with a full handshake, and resumed.
-SESSION_BYTES, OPEN_CPU_S, RESUME_CPU_S = 25_000, 0.004, 0.0019
+# A broker's session, mutual TLS: memory, processor time to open it with a full handshake, and resumed; a message in or
+# out, and a ping with its answer.
+SESSION_BYTES, OPEN_CPU_S, RESUME_CPU_S = 28_000, 0.004, 0.0019
+MESSAGE_CPU_S, PING_CPU_S, KEEPALIVE_S = 0.00006, 0.00002, 60.0
 SESSIONS_A_BROKER = 50_000
-# The control point, one process on a busy machine: packs, and any messages, made durable in a second.
-PACKS_A_SECOND = 2_590
-# A reading in the book with its signed evidence; in a columnar store.
-EVIDENCE_BYTES, COLUMN_BYTES = 31.0, 2.0
+# A worker into PostgreSQL beside it, two cores between them: packs made durable in a second.
+PACKS_A_SECOND, CORES_A_WRITER = 1_508, 2
+# A reading in PostgreSQL with its signed evidence; what of that is evidence alone; a reading in a columnar store.
+BOOK_BYTES, COLUMN_BYTES = 148.0, 2.0
+# Half-hours of one register: what is kept of a household for ever.
+HALF_HOUR_BYTES, HALF_HOURS_A_YEAR = 60.0, 17_532
 # On the line: a reading in a pack, what is around a pack, a heartbeat with what is around it.
-READING_BYTES, AROUND_BYTES, HEARTBEAT_BYTES = 3.7, 220.0, 260.0
+READING_BYTES, AROUND_BYTES, HEARTBEAT_BYTES, ENVELOPE_BYTES = 3.7, 220.0, 260.0, 140.0
+# Prices to be replaced by one's own: a core with 4 GB, and a terabyte that is there twice, a month each.
+CORE_A_MONTH, TERABYTE_A_MONTH = 15.0, 50.0
+_ROWS_S = 90 * 86_400
 _DAY_S, _YEAR_S = 86_400, 31_557_600
 
 
@@ -39,13 +46,22 @@ class Needs:
     hubs: int
     brokers: int
     broker_memory: float
+    broker_load: float  # of one core, while nobody comes or goes
     reopen_cpu: float  # a broker's processor time when all its sessions come back at once, resumed
+    open_cpu: float  # the same with full handshakes: a broker that started anew knows no session
     messages_a_second: float
     readings_a_second: float
     writers: int
-    evidence_a_year: float
+    cores: int
+    book_a_year: float  # all of it in rows
+    kept: float  # after a year: rows of 90 days, signed packs and half-hours of the year
     columns_a_year: float
     air_a_month: float  # of one hub
+
+    @property
+    def cost_a_year(self) -> float:
+        """By `CORE_A_MONTH` and `TERABYTE_A_MONTH`, what is kept after a year and its columns."""
+        return 12 * (self.cores * CORE_A_MONTH + (self.kept + self.columns_a_year) / 1e12 * TERABYTE_A_MONTH)
 
 
 def needs(hubs: int, habits: Habits) -> Needs:
@@ -54,11 +70,17 @@ def needs(hubs: int, habits: Habits) -> Needs:
     readings = hubs * habits.readings_a_second
     brokers = math.ceil(hubs / SESSIONS_A_BROKER)
     at_each = hubs / brokers
+    messages = packs + hubs / habits.heartbeat_s
     air = (habits.readings_a_second * READING_BYTES + AROUND_BYTES / habits.pack_s
            + HEARTBEAT_BYTES / habits.heartbeat_s) * _DAY_S * 30  # fmt: skip
+    writers = math.ceil(2 * packs / PACKS_A_SECOND)
+    evidence = (readings * READING_BYTES + packs * ENVELOPE_BYTES) * _YEAR_S
     return Needs(
-        hubs, brokers, at_each * SESSION_BYTES, at_each * RESUME_CPU_S, packs + hubs / habits.heartbeat_s, readings,
-        math.ceil(2 * packs / PACKS_A_SECOND), readings * _YEAR_S * EVIDENCE_BYTES,
+        hubs, brokers, at_each * SESSION_BYTES,
+        (2 * messages * MESSAGE_CPU_S + hubs / KEEPALIVE_S * PING_CPU_S) / brokers,
+        at_each * RESUME_CPU_S, at_each * OPEN_CPU_S, messages, readings, writers, brokers + writers * CORES_A_WRITER,
+        readings * _YEAR_S * BOOK_BYTES,
+        readings * _ROWS_S * BOOK_BYTES + evidence + hubs * HALF_HOURS_A_YEAR * HALF_HOUR_BYTES,
         readings * _YEAR_S * COLUMN_BYTES, air,
     )  # fmt: skip
 
@@ -66,17 +88,24 @@ def needs(hubs: int, habits: Habits) -> Needs:
 def table(found: list[Needs]) -> str:
     """One row a need, one column a fleet: Markdown."""
     rows = [
-        ("hubs", [f"{n.hubs:,}" for n in found]),
+        ("hubs, each a connection", [f"{n.hubs:,}" for n in found]),
         (f"brokers of {SESSIONS_A_BROKER:,} sessions", [f"{n.brokers:,}" for n in found]),
         ("memory of a broker for them", [_bytes(n.broker_memory) for n in found]),
-        ("processor time of a broker to resume them all", [f"{n.reopen_cpu:.0f} s" for n in found]),
+        ("a broker's core, while nobody comes or goes", [f"{n.broker_load:.0%}" for n in found]),
+        ("processor time of a broker to open them all, resumed", [f"{n.reopen_cpu:.0f} s" for n in found]),
+        ("the same by full handshakes", [f"{n.open_cpu:.0f} s" for n in found]),
         ("messages a second", [f"{n.messages_a_second:,.0f}" for n in found]),
         ("readings a second", [f"{n.readings_a_second:,.0f}" for n in found]),
         ("writers of the book, each half loaded", [f"{n.writers:,}" for n in found]),
-        ("disk a year, with signed evidence", [_bytes(n.evidence_a_year) for n in found]),
+        ("cores: a broker one, a writer with its database two", [f"{n.cores:,}" for n in found]),
+        ("disk a year, every reading a row", [_bytes(n.book_a_year) for n in found]),
+        ("disk after a year: rows of 90 days, signed packs, half-hours", [_bytes(n.kept) for n in found]),
         ("disk a year, columnar", [_bytes(n.columns_a_year) for n in found]),
         ("one hub on the line, a month", [_bytes(n.air_a_month) for n in found]),
-    ]
+        (f"cost a year at {CORE_A_MONTH:g} a core and {TERABYTE_A_MONTH:g} a terabyte a month",
+         [f"{n.cost_a_year:,.0f}" for n in found]),
+        ("of that, a hub", [f"{n.cost_a_year / n.hubs:.2f}" for n in found]),
+    ]  # fmt: skip
     lines = ["| " + " | ".join([name, *values]) + " |" for name, values in rows]
     return "\n".join([lines[0], "|---" + "|--:" * len(found) + "|", *lines[1:]])
 

@@ -14,7 +14,7 @@ from hub.wire.uplink import pack
 from hub.wire.uplink import receipt as receipts
 from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.command import BadCommand, Command, read_claims, split_command
-from hub.wire.uplink.envelope import BadEnvelope, Signer, seal, verify
+from hub.wire.uplink.envelope import BadEnvelope, Signer, seal, split_sign1, verify
 from hub.wire.uplink.reading import Reading
 from hub.wire.version import VERSION
 
@@ -60,6 +60,7 @@ class SimulatedHub:
         self._limits: dict[bytes, _Limit] = {}
         self._prev, self._i = receipts.FIRST_PREV, 0
         self.groups: list[str] = []
+        self._readings_sealed = 0
         # Hubs that start together do not speak together.
         offset_s = self._random.random()
         self._reads_at = t + offset_s * interval_s
@@ -111,6 +112,7 @@ class SimulatedHub:
             self._packs_at += max(1, math.ceil((t - self._packs_at) / self._pack_s)) * self._pack_s
             if self._waiting:
                 found.append(self._seal(_READINGS, pack.CONTENT_TYPE, pack.encode_pack(self._waiting)))
+                self._readings_sealed += len(self._waiting)
                 self._waiting.clear()
         if t >= self._beats_at:
             self._beats_at = t + self._heartbeat_s
@@ -118,6 +120,17 @@ class SimulatedHub:
                     "b": dict(self._booked)}  # fmt: skip
             found.append(HubMessage(f"meters/{self.hub}/heartbeat", encode(beat)))
         return found
+
+    def quieten(self) -> None:
+        """It measures no more; it answers, and its heart beats."""
+        self._reads_at = self._packs_at = math.inf
+
+    def account(self) -> dict[str, Any]:
+        """What it knows that it said, to hold a book against: how many numbers of each lane, how many readings are in
+        its packs, and the last word on each command (hex of its cti)."""
+        last = {cti: receipts.decode_receipt(split_sign1(said).payload) for cti, said in self._answers.items()}
+        return {"hub": self.hub, "epoch": self._epoch, "numbers": dict(self._next), "readings": self._readings_sealed,
+                "answers": {cti.hex(): its.status for cti, its in last.items()}}  # fmt: skip
 
     def power_w(self, t: float) -> float:
         """What the household draws: more in the evening, never more than it may."""

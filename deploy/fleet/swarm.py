@@ -8,10 +8,13 @@ ends it.
 """
 
 import argparse
+import gc
 import heapq
 import math
+import random
 import selectors
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -27,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
+from hub.core.uplink.reconnect_policy import ReconnectPolicy
 from hub.wire.keys.identity import common_name
 from hub.wire.keys.operators import Operators, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
@@ -36,26 +40,64 @@ _MISC_S = 15.0  # a broker waits for half a keep-alive more
 _ANSWERED_AT_ONCE = 20
 _FOR_ALL = "meters/all/commands"
 _RETRY_S = 5.0
+_SOURCES = 250
+
+
+class SharedTls:
+    """The TLS of all sessions that believe one authority. A context a hub would hold a store of authorities each; what
+    a session shows is read from its files when it is opened, and OpenSSL hands it to that session alone."""
+
+    def __init__(self, ca_file: Path) -> None:
+        self._context = ssl.create_default_context(cafile=str(ca_file))
+
+    def wrap(self, cert_file: Path, earlier: ssl.SSLSession | None, sock: socket.socket, **options: Any) -> Any:
+        """`options`: of ssl.SSLContext.wrap_socket. `earlier`: what is resumed where the broker still knows it."""
+        self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
+        return self._context.wrap_socket(sock, session=earlier, **options)
+
+
+class _HubTls:
+    """What paho takes for a context: one hub's certificate, and the TLS session it had last."""
+
+    __slots__ = ("_earlier", "_shared", "_shown", "cert_file")
+    check_hostname = True
+
+    def __init__(self, shared: SharedTls, cert_file: Path) -> None:
+        self._shared = shared
+        self.cert_file = self._shown = cert_file
+        self._earlier: ssl.SSLSession | None = None
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> Any:
+        earlier, self._earlier = self._earlier, None
+        self._shown = self.cert_file
+        return self._shared.wrap(self.cert_file, earlier, sock, **options)
+
+    def remember(self, sock: Any) -> None:
+        """A session that ends may be resumed, unless another certificate is to be shown."""
+        if isinstance(sock, ssl.SSLSocket) and self._shown == self.cert_file:
+            self._earlier = sock.session
 
 
 class SwarmSession:
     """One hub and its connection. The loop is the swarm's, which sets `watches`: what of the socket is waited for, and
     that something is due earlier than it was."""
 
-    def __init__(self, hub: SimulatedHub, context: ssl.SSLContext, addresses: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, hub: SimulatedHub, tls: SharedTls, cert_file: Path, addresses: Sequence[tuple[str, int]]
+    ) -> None:
         self.hub = hub
         self.watches: Watching = _Nobody()
-        self._context = context
+        self._tls = _HubTls(tls, cert_file)
         self._addresses = addresses
         self._at = zlib.crc32(hub.hub.encode()) % len(addresses)
         client = self._client = mqtt.Client(CallbackAPIVersion.VERSION2, hub.hub, clean_session=False)
-        client.tls_set_context(context)
+        client.tls_set_context(self._tls)  # type: ignore[arg-type]
         client.max_queued_messages_set(10_000)
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = lambda _c, _u, sock: self.watches.opened(self, sock)
-        client.on_socket_close = lambda _c, _u, sock: self.watches.closed(self, sock)
+        client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=True)
         client.on_socket_unregister_write = lambda _c, _u, sock: self.watches.wants(self, sock, write=False)
         self.is_open = False
@@ -66,10 +108,18 @@ class SwarmSession:
         self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self.is_open = True
         try:
-            self._client.connect(*self._addresses[self._at], keepalive=_KEEPALIVE_S)
+            host, port = self._addresses[self._at]
+            self._client.connect(host, port, keepalive=_KEEPALIVE_S, bind_address=self._source_for(host))
         except OSError:
             self.is_open = False
             self._go_on()
+
+    def _source_for(self, host: str) -> str:
+        """On the loopback each hub has one of many addresses of its own. paho binds its sockets before they connect,
+        so that those of one address share its 28,000 ports, to whatever broker they go."""
+        if host != "localhost" and not host.startswith("127."):
+            return ""
+        return f"127.0.1.{1 + zlib.crc32(self.hub.hub.encode()) // len(self._addresses) % _SOURCES}"
 
     def serve(self, *, readable: bool) -> None:
         """The socket has something, or takes something."""
@@ -103,7 +153,7 @@ class SwarmSession:
         """A new certificate, its key beside it: told to the control point, shown at the next connect, soon."""
         certificate, signer = _identity(cert_file)
         until = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
-        self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
+        self._tls.cert_file = cert_file
         self._publish(self.hub.renewed(signer, certificate.public_bytes(Encoding.DER), until, time.time()))
         self._at = (self._at - 1) % len(self._addresses)  # it comes back to this broker, where its session waits
         self.close_line()
@@ -125,6 +175,21 @@ class SwarmSession:
         if not message.retain:
             self.watches.heard(self, message.topic, bytes(message.payload))
 
+    @property
+    def is_connected(self) -> bool:
+        """The broker has let it in."""
+        return self.is_open and self._client.is_connected()
+
+    @property
+    def is_resumed(self) -> bool:
+        """Its TLS session is an earlier one's."""
+        sock = self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and bool(sock.session_reused)
+
+    def say(self, messages: list[HubMessage]) -> None:
+        """What its hub has for the broker beside what is due."""
+        self._publish(messages)
+
     def answer(self, topic: str, payload: bytes) -> None:
         """Do what was heard."""
         groups = self.hub.groups
@@ -132,6 +197,10 @@ class SwarmSession:
         self.watches.due_at(self, self.hub.deadline)
         if self.hub.groups != groups:
             self._subscribe()
+
+    def _on_socket_close(self, _client: object, _user: object, sock: Any) -> None:
+        self._tls.remember(sock)
+        self.watches.closed(self, sock)
 
     def _on_disconnect(self, *_: object) -> None:
         self.is_open = False
@@ -175,8 +244,12 @@ class Swarm:
     """Sessions and one loop: its work grows with what happens, not with how many there are. Sockets are read before
     anything is answered: hubs are machines of their own, and one that computes keeps no other from hearing."""
 
-    def __init__(self, sessions: list[SwarmSession], opened_a_second: float) -> None:
+    def __init__(self, sessions: list[SwarmSession], opened_a_second: float, retry_s: float = _RETRY_S) -> None:
+        """`retry_s`: until a hub whose session ended tries again; 0: as hubs do, by a policy of its own each."""
         self.sessions = sessions
+        self._retry_s = retry_s
+        self._policies = [ReconnectPolicy(random.random) for _ in sessions] if not retry_s else []
+        self._opened_at = [0.0] * len(sessions)  # monotonic seconds
         self._pause_s = 1 / opened_a_second
         self._selector = selectors.DefaultSelector()
         self._numbers = {session: number for number, session in enumerate(sessions)}
@@ -215,14 +288,16 @@ class Swarm:
         self._waiting.discard(number)
         session.open()
         if session.is_open:
+            self._opened_at[number] = now
             self.due_at(session, time.time())
         else:
-            self._try_again(number, now)
+            self._try_again(number, now, "uplink-unreachable")
 
-    def _try_again(self, number: int, now: float) -> None:
+    def _try_again(self, number: int, now: float, failure: str) -> None:
         if number not in self._waiting:
             self._waiting.add(number)
-            heapq.heappush(self._to_open, (now + _RETRY_S, number))
+            delay_s = self._policies[number].delay_s(failure) if self._policies else self._retry_s
+            heapq.heappush(self._to_open, (now + delay_s, number))
 
     def _look(self, t: float) -> None:
         while self._looks and self._looks[0][0] <= t:
@@ -251,7 +326,10 @@ class Swarm:
     def closed(self, session: SwarmSession, sock: Any) -> None:
         self._selector.unregister(sock)
         if not self.is_ending:
-            self._try_again(self._numbers[session], time.monotonic())
+            number, now = self._numbers[session], time.monotonic()
+            if self._policies and session.is_open:
+                self._policies[number].backoff.lived(now - self._opened_at[number])
+            self._try_again(number, now, "uplink-lost" if session.is_open else "uplink-unreachable")
 
     def wants(self, session: SwarmSession, sock: Any, *, write: bool) -> None:
         self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0), session)
@@ -262,14 +340,13 @@ class Swarm:
 
 
 def make_session(
-    ca_file: Path, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], **pace: float
-) -> SwarmSession:
-    """A hub by its certificate; the key lies beside it."""
+    tls: SharedTls, cert_file: Path, operators: Operators, addresses: Sequence[tuple[str, int]], *,
+    began_s: float | None = None, **pace: float,
+) -> SwarmSession:  # fmt: skip
+    """A hub by its certificate; the key lies beside it. `began_s`: since when it measures, UTC; else from now on."""
     certificate, signer = _identity(cert_file)
-    hub = SimulatedHub(common_name(certificate), signer, operators, time.time(), **pace)
-    context = ssl.create_default_context(cafile=str(ca_file))
-    context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
-    return SwarmSession(hub, context, addresses)
+    hub = SimulatedHub(common_name(certificate), signer, operators, time.time() if began_s is None else began_s, **pace)
+    return SwarmSession(hub, tls, cert_file, addresses)
 
 
 def _identity(cert_file: Path) -> tuple[x509.Certificate, FileSigner]:
@@ -287,6 +364,11 @@ def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--brokers", nargs="+", required=True, metavar="HOST:PORT")
     parser.add_argument("--interval-s", type=float, default=10.0, help="between readings (default: %(default)s)")
     parser.add_argument("--pack-s", type=float, default=60.0, help="between packs (default: %(default)s)")
+    parser.add_argument("--heartbeat-s", type=float, default=60.0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--retry-s", type=float, default=_RETRY_S,
+        help="until one whose session ended tries again; 0: as hubs do, drawn and growing (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--a-second", type=float, default=50.0, help="sessions opened (default: %(default)s)")
     return parser
 
@@ -295,10 +377,11 @@ def swarm_of(arguments: argparse.Namespace) -> Swarm:
     """What the command line asks for."""
     operators = parse_operators(arguments.operators.read_text())
     addresses = [(host, int(port)) for host, _, port in (text.rpartition(":") for text in arguments.brokers)]
-    pace = {"interval_s": arguments.interval_s, "pack_s": arguments.pack_s}
+    pace = {name: getattr(arguments, name) for name in ("interval_s", "pack_s", "heartbeat_s")}
     certificates = sorted(arguments.hubs.glob("*.pem"))
-    sessions = [make_session(arguments.ca, file, operators, addresses, **pace) for file in certificates]
-    return Swarm(sessions, arguments.a_second)
+    tls = SharedTls(arguments.ca)
+    sessions = [make_session(tls, file, operators, addresses, **pace) for file in certificates]
+    return Swarm(sessions, arguments.a_second, arguments.retry_s)
 
 
 def live(swarm: Swarm) -> int:
@@ -310,6 +393,7 @@ def live(swarm: Swarm) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     print("ready", flush=True)
+    gc.freeze()  # thousands of hubs that stay need no looking at again and again
     swarm.run()
     return 0
 

@@ -92,9 +92,16 @@ class Fleet(Pilot):
         self.start_broker(dead)
         say("outage", "the broker is back, with the retained words and sessions of before")
         self.wait("no number to be missing", lambda: not self.missing(), BACK_S)
+        self.wait_for_columns()
         still = self._online(without=self._address(dead))
         more = {"believed to be where they are": f"{still} of {wanted}", **self._engines.held()}
         return self.conclude(order, wanted, more) and still == wanted
+
+    def wait_for_columns(self) -> None:
+        """Until the columnar store has as many readings as the book has now."""
+        if self._engines.columns_url:
+            readings = self.desk.get("/v1/fleet")["readings"]
+            self.wait("the columnar store", lambda: self._engines.columns_held() >= readings, BACK_S)
 
     def _address(self, number: int) -> str:
         return f"localhost:{self.ports[number]}"

@@ -50,6 +50,7 @@ class NatsFleet(Fleet):
         self.start_broker(0)
         say("outage", "the node is back")
         self.wait("no number to be missing", lambda: not self.missing(), BACK_S)
+        self.wait_for_columns()
         return self.conclude(order, wanted, self._engines.held())
 
     def _readings(self) -> int:

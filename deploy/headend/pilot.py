@@ -165,7 +165,10 @@ class Pilot:
 
     def kill_broker(self, number: int) -> None:
         """As a machine that dies."""
-        child = self._children.pop(f"broker{number}")
+        self._kill(f"broker{number}")
+
+    def _kill(self, name: str) -> None:
+        child = self._children.pop(name)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
@@ -405,15 +408,24 @@ def run(pilot: Pilot, *, embedded: bool, once: bool) -> bool:
     return is_fine
 
 
-def live(kind: type[Pilot], name: str, about: str, *, hubs: int, brokers: int) -> int:
-    """The command line of a story: in a folder that goes with it, whatever ends it. The exit status."""
+def story_parser(name: str, about: str, *, hubs: int, brokers: int) -> argparse.ArgumentParser:
+    """The command line of a story."""
     parser = argparse.ArgumentParser(prog=f"python -m deploy.headend.{name}", description=about)
     parser.add_argument("--hubs", type=int, default=hubs, help="simulated ones (default: %(default)s)")
     parser.add_argument("--brokers", type=int, default=brokers, help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="of API and console (default: a free one)")
     parser.add_argument("--embedded", action="store_true", help="embedded brokers though mosquitto is there")
     parser.add_argument("--once", action="store_true", help="end after the story")
-    arguments = parser.parse_args()
+    return parser
+
+
+def live(kind: type[Pilot], name: str, about: str, *, hubs: int, brokers: int) -> int:
+    """A story by its command line. The exit status."""
+    return live_as(kind, story_parser(name, about, hubs=hubs, brokers=brokers).parse_args())
+
+
+def live_as(kind: Callable[[Path, Janitor, int, int, int], Pilot], arguments: argparse.Namespace) -> int:
+    """In a folder that goes with it, whatever ends it. The exit status."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)

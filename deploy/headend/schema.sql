@@ -99,6 +99,14 @@ CREATE TABLE IF NOT EXISTS uncolumned (
   id INTEGER PRIMARY KEY, hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, n INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS column_erasure (hub TEXT PRIMARY KEY) WITHOUT ROWID;
+-- What that store took, and has on no disk perhaps; `start`: when it began, in its own words (columns.py).
+CREATE TABLE IF NOT EXISTS column_written (
+  id INTEGER PRIMARY KEY, hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, n INTEGER NOT NULL,
+  written_ms INTEGER NOT NULL, start TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS column_erased (
+  hub TEXT PRIMARY KEY, written_ms INTEGER NOT NULL, start TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- Workers beside the control point: when each was heard of last, and what it did since it started.
 CREATE TABLE IF NOT EXISTS worker (

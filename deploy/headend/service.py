@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -146,7 +147,14 @@ class _ServiceLoop:
                 self._counts["failed"] += 1
                 _LOG.error("not written, and not acknowledged: %s", why(error))
                 self._point.undo()
+                self._refuse(error)
                 stopping.wait(1.0)
+
+    def _refuse(self, error: Exception) -> None:
+        """Who asks while nothing can be written hears so at once."""
+        with suppress(queue.Empty):
+            while True:
+                self._questions.get_nowait().answer.set_exception(error)
 
     def stop(self) -> None:
         self._workers.stop()

@@ -12,6 +12,8 @@ from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, 
 METER = "meter"
 _REGISTERS = ("energy", "reactive_energy")
 _BEYOND = 3  # points on either side: enough to see that one of them was a slip
+_ASKED_AT_ONCE = 200
+_MOST_KEPT = 50_000  # some 20 MB
 _LOOK_BACK_MS = 2 * STILL_S * 1000
 
 
@@ -42,10 +44,12 @@ class SeriesGone(OSError):
 
 
 class HouseholdUsage:
-    """Tables `series`, `reading`, `interval`, `exchange`, `unsettled`. The caller opens and ends transactions."""
+    """Tables `series`, `reading`, `interval`, `exchange`, `unsettled`. The caller opens and ends transactions.
+    `most_kept`: series whose numbers are kept in memory."""
 
-    def __init__(self, db: BookDatabase, max_power_w: int) -> None:
+    def __init__(self, db: BookDatabase, max_power_w: int, most_kept: int = _MOST_KEPT) -> None:
         self._db = db
+        self._most_kept = most_kept
         self._max_power_w = max_power_w
         self._series: dict[tuple[str, str, str], int] = {}
         self._added: Counter[int] = Counter()  # readings by series, to be counted yet
@@ -57,15 +61,12 @@ class HouseholdUsage:
 
     def enter_all(self, packs: Sequence[tuple[str, Sequence[Reading]]]) -> None:
         """What some packs held. `count_added` before the transaction ends."""
-        # In one order, so that two processes that make the same series wait for each other in one direction.
-        keys = {(hub, reading.client_id, reading.quantity) for hub, readings in packs for reading in readings}
-        for key in sorted(keys - self._series.keys()):
-            self._series_of(*key)
+        ids = self._ids_of({(hub, its.client_id, its.quantity) for hub, readings in packs for its in readings})
         rows = []
         spans: dict[int, tuple[int, int]] = {}
         for hub, readings in packs:
             for client, quantity, t_ms, mantissa, exponent, flags in readings:
-                series = self._series_of(hub, client, quantity)
+                series = ids[hub, client, quantity]
                 rows.append((series, t_ms, mantissa, exponent, flags))
                 if is_register(client, quantity):
                     low, high = spans.get(series, (t_ms, t_ms))
@@ -102,14 +103,40 @@ class HouseholdUsage:
         """Half-hours have to be made anew there; durable with what changed them, and any process may make them."""
         self._db.executemany("INSERT INTO unsettled (series, from_ms, to_ms) VALUES (?, ?, ?)", spans)
 
+    def _ids_of(self, keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+        """The number of each series; what is new gets one."""
+        found = {key: self._series[key] for key in keys if key in self._series}
+        # In one order, so that two processes that make the same series wait for each other in one direction.
+        unknown = sorted(keys - found.keys())
+        for at in range(0, len(unknown), _ASKED_AT_ONCE):
+            part = unknown[at : at + _ASKED_AT_ONCE]
+            rows = self._db.execute(
+                f"WITH said (hub, client, quantity) AS (VALUES {', '.join(['(?, ?, ?)'] * len(part))})"
+                " SELECT s.hub, s.client, s.quantity, s.id FROM said JOIN series s"
+                " ON s.hub = said.hub AND s.client = said.client AND s.quantity = said.quantity",
+                [value for key in part for value in key],
+            )
+            self._remember({(hub, client, quantity): number for hub, client, quantity, number in rows}, found)
+            self._remember({key: self._series_of(*key) for key in part if key not in found}, found)
+        return found
+
+    def _remember(self, ids: dict[tuple[str, str, str], int], found: dict[tuple[str, str, str], int]) -> None:
+        found |= ids
+        if len(self._series) + len(ids) > self._most_kept:
+            # Packs come from all hubs in turn: whichever were kept, they would be others' when they are needed.
+            self._series.clear()
+        self._series |= ids
+
+    @property
+    def series_kept(self) -> int:
+        """How many series' numbers are in memory now."""
+        return len(self._series)
+
     def _series_of(self, hub: str, client: str, quantity: str) -> int:
         key = (hub, client, quantity)
-        found = self._series.get(key)
-        if found is None:
-            self._db.execute("INSERT INTO series (hub, client, quantity) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", key)
-            sql = "SELECT id FROM series WHERE hub = ? AND client = ? AND quantity = ?"
-            found = self._series[key] = int(self._db.execute(sql, key).fetchone()[0])
-        return found
+        self._db.execute("INSERT INTO series (hub, client, quantity) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", key)
+        sql = "SELECT id FROM series WHERE hub = ? AND client = ? AND quantity = ?"
+        return int(self._db.execute(sql, key).fetchone()[0])
 
     def forget_cache(self) -> None:
         """After a transaction that was undone: the ids that it gave are none."""

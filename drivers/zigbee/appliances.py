@@ -18,12 +18,14 @@ from drivers.zigbee.address import CLIENT_PREFIX, client_id_of, hex_of
 from drivers.zigbee.appliance import PROFILES, Shape, ZclAppliance
 from drivers.zigbee.application import Application, HubDevice
 from drivers.zigbee.budget import ReportBudget
-from drivers.zigbee.channel import ClusterPlace, ZclReading
-from drivers.zigbee.frames import zcl_answer
+from drivers.zigbee.channel import ClusterPlace, SwitchPlace, ZclReading
+from drivers.zigbee.frames import HOME_AUTOMATION, LIGHT_LINK, zcl_answer
 from drivers.zigbee.holding import NOT_THERE, Holding, order
 from drivers.zigbee.interviews import Interviews
 from drivers.zigbee.kept import RecordsFile
-from drivers.zigbee.measures import BASIC, IAS_ZONE, ON_OFF
+from drivers.zigbee.load_control import CLUSTER as LOAD_CONTROL
+from drivers.zigbee.measures import BASIC, GROUPS, IAS_ZONE, LEVEL, ON_OFF
+from drivers.zigbee.switching import Switches, Switching
 from hub.core.backoff import Pace
 from hub.core.records import Change
 from hub.wire.zigbee import zcl
@@ -46,6 +48,7 @@ _TICK_S = 1.0
 _REVIEW_S = 60.0
 _SAVE_AFTER_S = 10.0
 _ZONE_ID = 0
+_ON_OFF_ATTRIBUTE, _OFF, _ON = 0x0000, 0x00, 0x01
 _MANUFACTURER, _MODEL = 0x0004, 0x0005
 # Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
 # their parent. None is passed over: who was told a moment ago may have been without power since.
@@ -91,6 +94,7 @@ class Appliances:
         self._polls: set[asyncio.Task[None]] = set()
         self._polling: set[tuple[str, ClusterPlace]] = set()
         self._holding = Holding(self, reading, observed, record_event)
+        self.switching = Switching(self, data_dir)
         self._next_poll_at = self._review_at = 0.0
         self._save_at: float | None = None
         self._saving = asyncio.Lock()
@@ -110,9 +114,11 @@ class Appliances:
             else:
                 self._interviews.owed(hex_of(device.ieee), now)
         self._ticking = asyncio.get_running_loop().create_task(self._tick(), name="zigbee-appliances")
+        self.switching.attach(application)
 
     def detach(self) -> None:
         """The radio is gone."""
+        self.switching.detach()
         if self._application is not None:
             self._application.remove_listener(self)
             self._application = None
@@ -138,6 +144,7 @@ class Appliances:
     def device_initialized(self, device: ZigbeeDevice) -> None:
         """A device is interviewed, or came back: it may have forgotten its bindings."""
         self._interviews.succeeded(hex_of(device.ieee))
+        self.switching.came_back(hex_of(device.ieee))
         self._review_at = 0.0
         self._take_up(device, is_back=True)
 
@@ -173,6 +180,7 @@ class Appliances:
     def device_left(self, device: ZigbeeDevice) -> None:
         ieee = hex_of(device.ieee)
         self._interviews.forget(ieee)
+        self.switching.went(ieee)
         appliance = self._by_ieee.get(ieee)
         if appliance is not None:
             appliance.left()
@@ -355,9 +363,16 @@ class Appliances:
                 self._take_zone(appliance, *appliance.take_zone_records(place.endpoint, records))
             elif header.manufacturer is None:
                 self._emit(appliance, appliance.take(place, records, now, reported=True))
+                self._heard_switch(appliance, place, records)
         elif header.command == zcl.STATUS_CHANGE and len(body) >= 2:
             status = int.from_bytes(body[:2], "little")
             self._take_zone(appliance, *appliance.take_zone(place.endpoint, status))
+
+    def _heard_switch(self, appliance: ZclAppliance, place: ClusterPlace, records: Iterable[zcl.Record]) -> None:
+        if place.cluster == ON_OFF:
+            for record in records:
+                if record.attribute == _ON_OFF_ATTRIBUTE and record.number is not None:
+                    self.switching.reported(SwitchPlace(appliance.ieee, place.endpoint), bool(record.number))
 
     def _take_zone(self, appliance: ZclAppliance, readings: Iterable[ZclReading], alarms: Iterable[str]) -> None:
         self._emit(appliance, readings)
@@ -495,6 +510,7 @@ class Appliances:
     async def close(self) -> None:
         """The hub stops: what was learned last is saved."""
         self._holding.close()
+        await self.switching.close()
         if self._save_at is not None or any(appliance.changed for appliance in self._by_ieee.values()):
             await self.save()
 
@@ -532,15 +548,55 @@ class Appliances:
     async def switch(self, client_id: str, on: bool) -> None:
         """Switch an appliance. Raises ValueError for one that cannot be, ConnectionError when it did not happen."""
         appliance, device = self.reachable(client_id)
-        place = next(
-            (channel.place for channel in appliance.channels.values() if channel.quantity == "state"),
-            next((place for place in appliance.places if place.cluster == ON_OFF), None),
-        )
-        cluster: Any = None if place is None else _cluster(device, place)
-        if cluster is None or place is None:
+        place = _switch_of(appliance)
+        if place is None or _cluster(device, place) is None:
             raise ValueError(f"{client_id} has no switch")
-        await order(appliance, lambda: cluster.command(0x01 if on else 0x00))
+        await self.switching.switch(SwitchPlace(appliance.ieee, place.endpoint), on)
         appliance.ask_soon(place)
+
+    async def tell_switch(self, place: SwitchPlace, on: bool) -> None:
+        """Tell one to switch itself. Raises ConnectionError when it did not."""
+        appliance = self._by_ieee.get(place.ieee)
+        cluster = self.cluster_at(place, ON_OFF)
+        if appliance is None or cluster is None:
+            raise ConnectionError(f"{client_id_of(place.ieee)} is not there")
+        await order(appliance, lambda: cluster.command(_ON if on else _OFF))
+
+    def cluster_at(self, place: SwitchPlace, cluster_id: int) -> Any:
+        """zigpy's cluster of a device on the network, or None."""
+        device = None if self._application is None else self._application.device_of(place.ieee)
+        return None if device is None else _cluster(device, ClusterPlace(place.endpoint, cluster_id))
+
+    def switches(self) -> Switches:
+        """Who could be in a group that is switched, and who has nothing but a switch."""
+        there, plain = list[SwitchPlace](), list[SwitchPlace]()
+        devices = () if self._application is None else self._application.devices.values()
+        for device in devices:
+            if not isinstance(device, ZigbeeDevice) or device.nwk == self._coordinator_nwk:
+                continue
+            ieee = hex_of(device.ieee)
+            for endpoint in device.non_zdo_endpoints:
+                if GROUPS in endpoint.in_clusters and ON_OFF in endpoint.in_clusters:
+                    there.append(SwitchPlace(ieee, int(endpoint.endpoint_id)))
+                    if self._is_plain(ieee, device, endpoint):
+                        plain.append(there[-1])
+        return Switches(there, plain)
+
+    @property
+    def _coordinator_nwk(self) -> int:
+        return 0 if self._application is None else int(self._application.state.node_info.nwk)
+
+    def _is_plain(self, ieee: str, device: ZigbeeDevice, endpoint: Any) -> bool:
+        """Whether it is switched there, hears broadcasts, and is held by nothing else: no level, no setpoint, no load
+        control event."""
+        appliance = self._by_ieee.get(ieee)
+        if appliance is None or ieee not in self._devices or appliance.is_sleepy or appliance.exceptions.limit:
+            return False
+        place = _switch_of(appliance)
+        takes_events = any(LOAD_CONTROL in each.out_clusters for each in device.non_zdo_endpoints)
+        has_more = takes_events or LEVEL in endpoint.in_clusters
+        is_of_home = endpoint.profile_id in (HOME_AUTOMATION, LIGHT_LINK)
+        return place is not None and place.endpoint == endpoint.endpoint_id and is_of_home and not has_more
 
     async def limit(
         self, client_id: str, watts: float | None, duration_s: float, nominal_w: float | None = None
@@ -558,6 +614,14 @@ class Appliances:
         if device is None:
             raise ConnectionError("the radio is down")
         return appliance, device
+
+
+def _switch_of(appliance: ZclAppliance) -> ClusterPlace | None:
+    """Where an appliance is switched."""
+    return next(
+        (channel.place for channel in appliance.channels.values() if channel.quantity == "state"),
+        next((place for place in appliance.places if place.cluster == ON_OFF), None),
+    )
 
 
 def _cluster(device: ZigbeeDevice, place: ClusterPlace) -> Cluster | None:

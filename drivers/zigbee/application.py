@@ -211,7 +211,7 @@ class HubDevice(ZigbeeDevice):
         return super().find_cluster(cluster_id, cluster_type)
 
     def schedule_group_membership_scan(self) -> asyncio.Task[Any]:
-        """No group is used: nothing is asked."""
+        """zigpy's own groups are not used (switching.py has its own, and asks itself): nothing is asked."""
         return asyncio.get_running_loop().create_task(asyncio.sleep(0))
 
 

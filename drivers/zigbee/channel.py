@@ -21,6 +21,16 @@ class ClusterPlace(NamedTuple):
     cluster: int
 
 
+class SwitchPlace(NamedTuple):
+    """An endpoint that can be switched. `ieee`: 16 hex digits."""
+
+    ieee: str
+    endpoint: int
+
+    def __str__(self) -> str:
+        return f"{self.ieee}:{self.endpoint}"
+
+
 class ZclReading(NamedTuple):
     """A value in the hub's units, as decimal text."""
 

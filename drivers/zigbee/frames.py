@@ -13,6 +13,8 @@ HOME_AUTOMATION = 0x0104
 LIGHT_LINK = 0xC05E
 ZDO_PROFILE = 0x0000
 ZDO_ENDPOINT = 0
+_OUR_ENDPOINT = 1
+_CLUSTER_COMMAND, _NO_DEFAULT_RESPONSE = 0x01, 0x10  # frame control (ZCL 2.4.1.1)
 NO_NWK: t.NWK = _t.NWK(0xFFFE)  # "unknown", and not a broadcast address (Zigbee R22, 3.6.1.4)
 FIRST_RESERVED_NWK = 0xFFF8
 # ZDO messages that say whose an address is: the only ones that are read from a stranger.
@@ -89,6 +91,14 @@ def zcl_answer(to: t.AddrModeAddress, place: tuple[int, int, int, int], sequence
     frame: t.ZigbeePacket = _frame(to, (profile_id, cluster_id, endpoint_id), sequence, data, tx_options=options)
     answer: t.ZigbeePacket = frame.replace(dst_ep=_t.uint8_t(theirs))
     return answer
+
+
+def group_command(group_id: int, cluster_id: int, sequence: int, command: int) -> t.ZigbeePacket:
+    """A command without arguments to all members of a group: a broadcast, which nobody answers (ZCL 2.4.1.1.4)."""
+    data = bytes((_CLUSTER_COMMAND | _NO_DEFAULT_RESPONSE, sequence, command))
+    group = t.AddrModeAddress(t.AddrMode.Group, _t.Group(group_id))
+    options = {"tx_options": t.TransmitOptions.NONE, "priority": t.PacketPriority.HIGH}
+    return _frame(group, (HOME_AUTOMATION, cluster_id, _OUR_ENDPOINT), sequence, data, **options)
 
 
 def is_match_of_smart_energy(packet: t.ZigbeePacket) -> bool:

@@ -212,6 +212,8 @@ class ZigbeeLink:
         }
         if mirrors := self._mirrors.status():
             said["mirrors"] = mirrors
+        if (group := self._appliances.switching.figures()) is not None:
+            said["group"] = group
         return cast("RadioAnswer", said)
 
     # What else the daemon asks for
@@ -356,6 +358,7 @@ class ZigbeeLink:
     def rewritten(self, application: Application) -> None:
         if application.formed:
             self._network.formed()
+            self._appliances.switching.forget()
             self._unproved = None
         else:
             self._unproved = self._unproved or 0
@@ -431,6 +434,7 @@ class ZigbeeLink:
         if device is None and ieee not in self._members:
             raise ValueError(f"no device {ieee!r} belongs to this network")
         told = False
+        await self._appliances.switching.remove(ieee)
         if device is not None:
             leave: Any = device.zdo.leave
             try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 BASIC = 0x0000
-ON_OFF = 0x0006
+GROUPS, ON_OFF = 0x0004, 0x0006
 LEVEL = 0x0008
 POWER_CONFIGURATION = 0x0001
 ANALOG_INPUT = 0x000C

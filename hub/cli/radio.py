@@ -26,6 +26,7 @@ from hub.cli.common import (
 from hub.cli.offline import ask_or_read, from_bundle
 from hub.cli.words import pairs
 
+_NAMES_MOST = 8
 _BACKUP_HELP = "- for standard output, also the default where that is no terminal (else: radio-PAN-TIME.json, here)"
 
 
@@ -63,9 +64,11 @@ def info(arguments: argparse.Namespace) -> int:
         print_json(radio)
     else:
         for key, value in pairs(
-            {key: value for key, value in radio.items() if key not in ("devices", "firmware")}
+            {key: value for key, value in radio.items() if key not in ("devices", "firmware", "group")}
         ).items():
             say(f"{key:16} {value}{_unit(key, value)}")
+        if "group" in radio:
+            say(f"{'group':16} {_group(radio['group'])}")
         rows = [[ieee, *device.values()] for ieee, device in radio.get("devices", {}).items()]
         if rows:
             columns = ["ieee", *next(iter(radio["devices"].values()))]
@@ -86,6 +89,18 @@ _COLUMN_UNITS = {"lqi": "of 255", "rssi_dbm": "dBm", "delivered_share": "of 1", 
 
 def _unit(key: str, value: object) -> str:
     return f" {_UNITS[key]}" if key in _UNITS and value != "-" else ""
+
+
+def _group(group: dict[str, Any]) -> str:
+    """The group by which plain appliances are switched at once, in a line."""
+    members, unconfirmed = group["members"], group["unconfirmed"]
+    names = ", ".join(members[:_NAMES_MOST]) + (
+        f" and {len(members) - _NAMES_MOST} more" if len(members) > _NAMES_MOST else ""
+    )
+    waits = f"; {unconfirmed} asked to join or to leave, without an answer yet" if unconfirmed else ""
+    return (
+        f"{group['id']}, {len(members)} members{': ' if members else ''}{names}{waits}; sent to {group['frames']} times"
+    )
 
 
 def firmware(arguments: argparse.Namespace) -> int:

@@ -150,6 +150,16 @@ class FirmwareFigures(TypedDict):
     loaded_bytes: int | None
 
 
+class SwitchGroupFigures(TypedDict):
+    """The group by which plain appliances are switched at once. `members`: ClientIds; `unconfirmed`: how many were
+    asked to join or to leave and have not said that they did; `frames`: commands sent to it since the start."""
+
+    id: str
+    members: list[str]
+    unconfirmed: int
+    frames: int
+
+
 class RadioAnswer(TypedDict):
     """The radio; while there is none, or it is not loaded yet, its state and what is not known."""
 
@@ -179,6 +189,7 @@ class RadioAnswer(TypedDict):
     displays: NotRequired[DisplayFigures]
     firmware: NotRequired[FirmwareFigures]
     mirrors: NotRequired[dict[str, str]]
+    group: NotRequired[SwitchGroupFigures]
     devices: NotRequired[dict[str, RadioDevice]]
 
 

@@ -36,6 +36,7 @@ NOT_THERE = {
     "sqlite_utils": "migrations, which have their own process",
     "serial": "the meter's port, which this hub has not",
     "hub.app.doctor": "a verb",
+    "drivers.zigbee.switch_group": "a home in which many appliances are switched at once",
     "hub.services.admin.bundle": "a verb",
     "hub.headend": "the utility's side",
 }

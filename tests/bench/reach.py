@@ -9,9 +9,12 @@ With `--restart` the first broker stops and starts anew, its hubs come back: aft
 """
 
 import argparse
+import math
+import os
 import queue
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.local_broker import MOSQUITTO, production_config
+from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 from hub.headend.connection import BrokerConnection, BrokerDelivery
@@ -31,6 +35,8 @@ from hub.wire.uplink.envelope import FileSigner, split_sign1
 from hub.wire.uplink.receipt import decode_receipt
 
 _SETTLE_S = 20.0
+_OPEN_S = 3600.0
+_TOLD_EVERY_S = 15.0
 
 
 class Reached:
@@ -67,29 +73,43 @@ class Reached:
     def _start_broker(self, number: int) -> subprocess.Popen[bytes]:
         words = [str(MOSQUITTO), "-c", str(self._place / f"broker{number}" / "mosquitto.conf")]
         with (self._place / f"broker{number}.log").open("ab") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log)
+            process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=end_with_parent)
+        wait_for("a broker to listen", lambda: self._listens(self._ports[number]))
+        return process
 
-    def open(self) -> float:
-        """Start the swarms; seconds until all are online."""
+    @staticmethod
+    def _listens(port: int) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    def open(self) -> list[float]:
+        """Start the swarms; seconds after which each hub was online."""
         begun = time.monotonic()
         for number, port in enumerate(self._ports):
             self._swarms.append(subprocess.Popen(
                 [sys.executable, "-m", "tests.bench.counted_swarm", "--ca", str(self._place / "pki" / "ca.pem"),
                  "--hubs", str(self._place / f"hubs{number}"), "--operators", str(self._place / "operators.toml"),
                  "--brokers", f"localhost:{port}", "--a-second", "1000", "--interval-s", "300", "--pack-s", "300",
-                 "--arrivals", str(self._place / f"arrivals{number}")], stdout=subprocess.DEVNULL))  # fmt: skip
-        online: set[str] = set()
-
-        def listen() -> bool:
-            while not self._deliveries.empty():
-                delivery = self._deliveries.get()
-                delivery.acknowledge()
-                if delivery.topic.endswith("/state"):
-                    online.add(delivery.topic)
-            return len(online) >= self.hubs
-
-        wait_for("the sessions to open", listen, timeout_s=3600, period_s=0.2)
-        return time.monotonic() - begun
+                 "--arrivals", str(self._place / f"arrivals{number}")],
+                stdout=subprocess.DEVNULL, preexec_fn=end_with_parent))  # fmt: skip
+        online: dict[str, float] = {}
+        told_at = 0.0
+        while len(online) < self.hubs:
+            now = time.monotonic() - begun
+            if now > told_at:
+                told_at = now + _TOLD_EVERY_S
+                print(f"  {now:.0f} s: {len(online):,} of {self.hubs:,} online", flush=True)
+            if now > _OPEN_S or any(swarm.poll() is not None for swarm in self._swarms):
+                raise SystemExit(f"reach: {len(online):,} of {self.hubs:,} sessions are open after {now:.0f} s")
+            # Waited for, not polled: a broker gives twenty, and the next when those are acknowledged.
+            try:
+                delivery = self._deliveries.get(timeout=1)
+            except queue.Empty:
+                continue
+            delivery.acknowledge()
+            if delivery.topic.endswith("/state"):
+                online.setdefault(delivery.topic, time.monotonic() - begun)
+        return sorted(online.values())
 
     def limit(self) -> tuple[list[float], list[float]]:
         """A limit for all: seconds after which each hub had it, and after which each hub's receipt was here."""
@@ -167,11 +187,53 @@ def _shares(times: list[float], of: int) -> str:
     return " / ".join(said)
 
 
+_WIDTH, _HEIGHT, _LEFT, _TOP = 820, 300, 60, 70
+
+
+def draw(row: dict[str, Any], hubs: int) -> str:
+    """An SVG: which share of the hubs was there after how long; seconds as their logarithm."""
+    curves = (
+        ("opened", "#888", "open"),
+        ("heard", "#0060a8", "has the limit"),
+        ("obeyed", "#080", "its receipt is here"),
+    )
+    first_s, last_s = 0.1, max(1.0, *row["opened"], *row["obeyed"])
+
+    def x(t: float) -> float:
+        return _LEFT + math.log(max(t, first_s) / first_s) / math.log(last_s / first_s) * _WIDTH
+
+    def y(share: float) -> float:
+        return _TOP + (1 - share) * _HEIGHT
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _LEFT + 30} {_HEIGHT + _TOP + 40}"'
+        ' font-family="sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{_LEFT}" y="22" font-size="17">{hubs:,} hubs: time to open them, and to reach them once open</text>',
+    ]
+    for number, (_, colour, words) in enumerate(curves):
+        parts.append(f'<text x="{_LEFT + 200 * number}" y="44" fill="{colour}">— {words}</text>')
+    for share in (0.0, 0.5, 1.0):
+        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y(share)}" y2="{y(share)}" stroke="#ddd"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y(share) + 4}" text-anchor="end">{share:.0%}</text>')
+    for mark in (0.1, 1, 10, 100, 1000):
+        if mark <= last_s:
+            parts.append(f'<line x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{y(1)}" y2="{y(0)}" stroke="#ddd"/>')
+            parts.append(f'<text x="{x(mark):.1f}" y="{y(0) + 18}" text-anchor="middle">{mark:g} s</text>')
+    for name, colour, _ in curves:
+        times = row[name]
+        step = max(1, len(times) // 300)
+        shown = [*range(0, len(times), step), len(times) - 1]
+        points = " ".join(f"{x(times[n]):.1f},{y((n + 1) / hubs):.1f}" for n in shown if times)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def measure(hubs: int, brokers: int, *, is_restarted: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         reached = Reached(Path(folder), hubs, brokers)
         try:
-            opened_s = reached.open()
+            opened = reached.open()
             time.sleep(_SETTLE_S)  # the last ones are still saying their first words
             broker_bytes, swarm_bytes = reached.session_bytes()
             heard, obeyed = reached.limit()
@@ -179,7 +241,7 @@ def measure(hubs: int, brokers: int, *, is_restarted: bool) -> dict[str, Any]:
         finally:
             reached.stop()
     return {
-        "opened_s": opened_s, "heard": heard, "obeyed": obeyed, "back": back,
+        "opened": opened, "heard": heard, "obeyed": obeyed, "back": back,
         "broker_kb": broker_bytes / 1000, "swarm_kb": swarm_bytes / 1000,
     }  # fmt: skip
 
@@ -189,16 +251,21 @@ def main() -> None:
     parser.add_argument("--hubs", type=int, default=1000)
     parser.add_argument("--brokers", type=int, default=1)
     parser.add_argument("--restart", action="store_true", help="restart a broker, and see when its hubs are back")
+    parser.add_argument("--svg", type=Path, help="draw it")
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if arguments.hubs / arguments.brokers > most - 500:
         raise SystemExit(f"reach: no process may hold more than {most} files here; --brokers more")
     row = measure(arguments.hubs, arguments.brokers, is_restarted=arguments.restart)
-    print(f"{arguments.hubs:,} sessions at {arguments.brokers} mosquitto open after {row['opened_s']:.0f} s;"
+    print(f"{arguments.hubs:,} sessions at {arguments.brokers} mosquitto open after"
+          f" {_shares(row['opened'], arguments.hubs)} s (50 / 95 / 99 / 100 %);"
           f" {row['broker_kb']:.0f} kB each at the broker, {row['swarm_kb']:.0f} in the swarm;\n"
           f"a limit was with 50 / 95 / 99 / 100 % of them after {_shares(row['heard'], arguments.hubs)} s,"
           f" their receipts after {_shares(row['obeyed'], arguments.hubs)} s")  # fmt: skip
+    print(f"load of this machine: {' / '.join(f'{load:.1f}' for load in os.getloadavg())} over 1, 5, 15 minutes")
+    if arguments.svg is not None:
+        arguments.svg.write_text(draw(row, arguments.hubs))
     if arguments.restart:
         at_one = -(-arguments.hubs // arguments.brokers)
         print(f"a broker was started anew: 50 / 95 / 99 / 100 % of its {at_one:,} hubs were back after"

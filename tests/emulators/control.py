@@ -198,16 +198,17 @@ class Control:
         return None
 
     async def forget(self, request: Request) -> Request | None:
-        """A device forgets its bindings and what it was told to report, and says nothing of it."""
+        """A device forgets its bindings, its groups and what it was told to report, and says nothing of it."""
         device = self._device(request)
+        device.groups.clear()
         device.bindings.clear()
         device.forget_reporting()
         return None
 
     async def set(self, request: Request) -> Request | None:
-        """Change a device: "powered", "in_range", "lqi", "rssi", "delay_s", "poll_s"."""
+        """Change a device: "powered", "in_range", "lqi", "rssi", "delay_s", "poll_s", "hears_broadcasts"."""
         device = self._device(request)
-        for name in ("powered", "in_range", "lqi", "rssi", "delay_s", "poll_s"):
+        for name in ("powered", "in_range", "lqi", "rssi", "delay_s", "poll_s", "hears_broadcasts"):
             if name in request:
                 setattr(device, name, request[name])
         return None

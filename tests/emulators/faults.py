@@ -40,6 +40,16 @@ class MeshFault(NamedTuple):
     seen: str = ""
 
 
+class GroupFault(NamedTuple):
+    """A group command that does not reach everybody: `do` to one member before it, in the home of
+    tests/drivers/zigbee/test_switching.py. Nobody is told: the one is switched by itself. `back_s`: until every
+    appliance is as it was ordered."""
+
+    name: str
+    do: tuple[dict[str, Any], ...]
+    back_s: float
+
+
 RADIO_FAULTS: Final = (
     RadioFault("it resets by itself", {"do": "reset"}, None, 5, 5, ""),
     RadioFault("it loses its supply for a moment", {"do": "power-cycle"}, None, 15, 5, ""),
@@ -94,3 +104,16 @@ MESH_FAULTS: Final = (
         (), 5, 15,
     ),
 )  # fmt: skip
+
+GROUP_FAULTS: Final = (
+    GroupFault(
+        "a command to a group is not heard by one of its members",
+        ({"do": "set", "device": "p3", "hears_broadcasts": False},), 10,
+    ),
+    GroupFault("a member of the group lost its membership in a reset", ({"do": "forget", "device": "p3"},), 10),
+    GroupFault(
+        "a member of the group changed its address", ({"do": "rejoin", "device": "p3"},), 15,
+    ),
+)  # fmt: skip
+
+GROUP_UNCONFIRMED: Final = "a member of the group is removed, and does not say that it left the group"

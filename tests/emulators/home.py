@@ -15,9 +15,9 @@ A "sleeping-meter" has a mirror for its readings: see ezsp/sleeping_meter.py.
 A "display" is a Smart Energy in-premises display: it asks for price and time.
 
 Every device may have name, join (look for a network at once: true), lqi, rssi, loss, delay_s, poll_s (a sleeping end
-device), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14), powered, in_range, hears (its
-neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex digits, what its install code
-gives). A plug: manufacturer, model, profile.
+device), hears_broadcasts (true), timeout (the End Device Timeout that such a one asks its parent for, 0 to 14),
+powered, in_range, hears (its neighbours on the way to the hub, best first: addresses, and "hub"), link_key (32 hex
+digits, what its install code gives), groups (which it is in already). A plug: manufacturer, model, profile.
 An adapter: client_id, tunnel ("native" or "digi"), search, period_s, sleep_s, keepalive_s, about.
 """
 
@@ -37,7 +37,18 @@ from .ezsp.plug import Plug
 from .ezsp.relay import Relay
 from .ezsp.sleeping_meter import SleepingMeter
 
-COMMON: Final = ("name", "lqi", "rssi", "loss", "delay_s", "poll_s", "timeout", "powered", "in_range")
+COMMON: Final = (
+    "name",
+    "lqi",
+    "rssi",
+    "loss",
+    "delay_s",
+    "poll_s",
+    "timeout",
+    "powered",
+    "in_range",
+    "hears_broadcasts",
+)
 PLUG: Final = ("manufacturer", "model", "profile")
 PLAYER: Final = ("manufacturer", "model", "endpoints", "habits")
 RELAY: Final = ("minute_s", "opts_out", "device_class")
@@ -69,7 +80,7 @@ def build(entry: dict[str, Any], now: float) -> Device:
         common["link_key"] = bytes.fromhex(rest.pop("link_key"))
     if common.get("poll_s") is not None:
         common |= {"logical_type": 2, "capability": END_DEVICE_CAPABILITY}
-    appliance = _appliance(rest.pop("appliance", "plain"), now)
+    appliance, in_groups = _appliance(rest.pop("appliance", "plain"), now), rest.pop("groups", [])
     device: Device
     if kind == "plug":
         options: dict[str, Any] = {name: rest.pop(name) for name in PLUG if name in rest}
@@ -91,6 +102,7 @@ def build(entry: dict[str, Any], now: float) -> Device:
     if rest:
         raise ValueError(f"{entry['ieee']}: unknown {', '.join(sorted(rest))}")
     device.wants_join = join
+    device.groups.entries = {(group, endpoint) for group in in_groups for endpoint in device.endpoints}
     return device
 
 

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from .faults import LINE_FAULTS, MESH_FAULTS, RADIO_FAULTS
+from .faults import GROUP_FAULTS, GROUP_UNCONFIRMED, LINE_FAULTS, MESH_FAULTS, RADIO_FAULTS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "docs/appliances.md"
@@ -101,6 +101,9 @@ def render() -> str:
         seen = f"nothing; counted as `{mesh.seen}`" if mesh.seen else "nothing: the network mends it"
         noticed = f"{mesh.noticed_s:.0f} s" if mesh.told or mesh.seen else ""
         lines.append(f"| {mesh.name} | {noticed} | {mesh.back_s:.0f} s | {f'`{mesh.told}`' if mesh.told else seen} |")
+    for lost in GROUP_FAULTS:
+        lines.append(f"| {lost.name} | 1 s | {lost.back_s:.0f} s | nothing: it is switched by itself |")
+    lines.append(f"| {GROUP_UNCONFIRMED} | 5 s | 5 s | nothing: the group gets another number |")
     lines += ["", "## Devices that are played with every change", "", "| device | what comes of it | why it is there |"]
     lines.append("|---|---|---|")
     for path in sorted(DEVICES.glob("*.json")):

@@ -4,10 +4,12 @@ import json
 import math
 import shutil
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,13 @@ class Store:
             self.process.terminate()
             self.process.wait()
             self.process = None
+
+    def kill(self) -> None:
+        """As a machine that dies: what was in memory alone is gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
 
     def all(self) -> list[tuple[str, str, str, int, float]]:
         """(hub, client, quantity, t_ms, value) of every reading, in order."""
@@ -118,6 +127,81 @@ def test_what_is_in_the_book_is_there_once(tmp_path: Path, place: Path | str, st
             pass
         wait_for("what it says from now on", lambda: store.all() == in_book(place))
         assert {row[0] for row in store.all()} == {"SIM-1", "SIM-2"}
+    fleet.close()
+
+
+def test_what_a_killed_store_had_in_memory_alone_is_written_again(
+    tmp_path: Path, place: Path | str, store: Store
+) -> None:
+    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place, has_columns=True)
+    fleet.start()
+    fleet.run(130)
+    with closing(open_database(book_in(place))) as db:
+        writer = ColumnWriter(place, store.url)
+        while writer.write_some(db):
+            pass
+        store.kill()
+        store.start()
+        assert store.all() != in_book(place), "it has not forgotten what it had in memory: this test shows nothing"
+        writer = ColumnWriter(place, store.url)
+        while writer.write_some(db):
+            pass
+        wait_for("the readings", lambda: store.all() == in_book(place) != [])
+        # A household that was forgotten there stays forgotten, and the other is not.
+        fleet.point.book.begin()
+        fleet.point.usage.erase("SIM-1")
+        fleet.point.commit()
+        writer.write_some(db)
+        store.kill()
+        store.start()
+        ColumnWriter(place, store.url).write_some(db)
+        wait_for("a household to be forgotten", lambda: store.all() == in_book(place) != [])
+        assert {row[0] for row in store.all()} == {"SIM-2"}
+        watched = "SELECT count(*) FROM column_written"
+        assert db.execute(watched).fetchone()[0] > 0
+        ColumnWriter(place, store.url, settled_s=0).write_some(db)
+        assert db.execute(watched).fetchone()[0] == 0, "what is on its disk is watched no longer"
+    fleet.close()
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """A proxy before the store that answers each import with `answer`."""
+
+    answer = 401
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.answer)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("answer", "waits"), [(401, True), (404, True), (429, True), (503, True), (400, False)])
+def test_only_what_the_store_will_never_have_is_given_up(tmp_path: Path, answer: int, waits: bool) -> None:
+    fleet = Fleet(tmp_path, ["SIM-1"], tmp_path / "headend", has_columns=True)
+    fleet.run(130)
+    server = HTTPServer(("127.0.0.1", 0), type("_Answering", (_Guarded,), {"answer": answer}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        writer = ColumnWriter(tmp_path / "headend", f"http://127.0.0.1:{server.server_port}")
+        with closing(open_database(book_in(tmp_path / "headend"))) as db:
+            if waits:
+                with pytest.raises(FAILURES):
+                    writer.write_some(db)
+            else:
+                assert writer.write_some(db) and writer.counts["column_failures"]
+            assert bool(db.execute("SELECT count(*) FROM uncolumned").fetchone()[0]) is waits
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
     fleet.close()
 
 

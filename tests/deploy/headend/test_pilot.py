@@ -65,3 +65,18 @@ def test_the_authority_is_exchanged_and_nobody_is_missed(tmp_path: Path) -> None
     for name, value in (("missing", "0"), ("not believed", "0"), ("sign with the new authority's", "31 of 31")):
         assert f"  {name:30} {value}\n" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # most of a minute; `make chaos` is the long form
+def test_whatever_is_killed_the_book_is_whole_and_each_order_has_its_fate(reachable: Path) -> None:
+    words = [sys.executable, "-m", "deploy.headend.chaos", "--hubs", "9", "--seconds", "20"]
+    done = subprocess.run(words, cwd=ROOT, env={"TMPDIR": str(reachable), "PATH": "/usr/bin:/bin:/usr/sbin"},
+                          capture_output=True, text=True, timeout=500, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line[2:32].strip(): line[33:] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert rows["messages in the book"] == rows["messages hubs sent"] != "0"
+    assert rows["readings in the book"] == rows["readings hubs sealed"] != "0"
+    assert rows["given up by hubs"] == rows["not believed"] == "0"
+    assert int(rows["killed"].split()[0]) > 2
+    assert "completed" in rows["orders by hub, and their fates"]
+    assert not list(reachable.iterdir())

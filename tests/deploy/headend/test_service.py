@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow import parquet
 
-from deploy.fleet.swarm import Swarm, make_session
+from deploy.fleet.swarm import SharedTls, Swarm, make_session
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
 from deploy.local_broker import Broker
@@ -66,8 +66,9 @@ class Site:
             f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
         )
         addresses = [("localhost", self.broker.port)]
+        tls = SharedTls(authority.ca_file)
         self.swarm = Swarm(
-            [make_session(authority.ca_file, file, operators, addresses, interval_s=0.5, pack_s=1.0)
+            [make_session(tls, file, operators, addresses, interval_s=0.5, pack_s=1.0)
              for file in sorted((pki / "hubs").glob("*.pem"))], 50)  # fmt: skip
         self._thread = threading.Thread(target=self.swarm.run)
         self._thread.start()

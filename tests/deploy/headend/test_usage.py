@@ -134,3 +134,18 @@ def test_a_day_of_25_hours_has_50_half_hours(book: Book) -> None:
     usage.enter(HUB, [Reading("meter", "energy", t * 1000, (t - from_s) // 6, 0) for t in range(from_s, to_s + 1, 300)])
     usage.settle_stale(1)
     assert len(intervals_of(book.db, HUB, "energy", from_s, to_s)) == 50
+
+
+def test_series_are_known_again_however_few_numbers_are_kept(book: Book) -> None:
+    usage = HouseholdUsage(book.db, 24_000, most_kept=3)
+    hubs = [f"MTR-{number}" for number in range(300)]
+    for round_ in range(3):
+        usage.enter_all([(hub, [energy(60 * round_, 20 * round_)]) for hub in hubs])
+        usage.count_added()
+        for hub in hubs[:5]:
+            usage.enter(hub, [Reading("boiler", "power", (START + 60 * round_) * 1000, 5, 0)])
+    rows = book.db.execute("SELECT hub, client, readings FROM series").fetchall()
+    assert sorted(tuple(row) for row in rows) == sorted(
+        [*((hub, "meter", 3) for hub in hubs), *((hub, "boiler", 3) for hub in hubs[:5])]
+    )
+    assert usage.series_kept <= 200, "those that were asked for at once, where these are more than are to be kept"

@@ -28,6 +28,7 @@ from tests.emulators.line import PtyLine
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 30.0
+_ANSWER_MOST = 1 << 22  # two hundred devices on one line
 PLUG_IEEE, ADAPTER_IEEE = "000d6f0000000001", "000d6f0000000002"
 PLUG = {"kind": "plug", "ieee": PLUG_IEEE, "name": "kettle", "appliance": {"kind": "plain", "nominal_w": 1200}}
 ADAPTER = {"kind": "adapter", "ieee": ADAPTER_IEEE, "client_id": "boiler-1", "period_s": 1, "appliance": "boiler"}
@@ -80,7 +81,7 @@ class Emulator:
         self._process.stdout.close()
 
     async def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        reader, writer = await asyncio.open_unix_connection(str(self._control))
+        reader, writer = await asyncio.open_unix_connection(str(self._control), limit=_ANSWER_MOST)
         writer.write(json.dumps({"do": do, **request}).encode() + b"\n")
         answer: dict[str, Any] = json.loads(await reader.readline())
         writer.close()

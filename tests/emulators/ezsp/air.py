@@ -166,7 +166,9 @@ class Air:
             return
         self._count("broadcasts")
         for device in self.devices.values():
-            if not self._reachable(device) or (frame.mode == "multicast" and frame.dst not in device.groups):
+            if not self._reachable(device) or not device.hears_broadcasts:
+                continue
+            if frame.mode == "multicast" and not device.groups.endpoints_of(frame.dst):
                 continue
             hears = device.poll_s is None or frame.dst == 0xFFFF
             if hears and not self._lost(device) and self._admits(device, frame):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from . import zdo
+from .groups import GroupTable
 
 COORDINATOR_NWK: Final = 0x0000
 HUB: Final = b""  # among the neighbours that a device hears: the coordinator itself
@@ -54,7 +55,8 @@ class Device(zdo.Node):
     delay_s: float = 0.005
     poll_s: float | None = None
     link_key: bytes = WELL_KNOWN_KEY
-    groups: set[int] = field(default_factory=set)
+    groups: GroupTable = field(default_factory=GroupTable)
+    hears_broadcasts: bool = True  # False: in a spot where they do not arrive; nobody sends them to it again
     powered: bool = True
     in_range: bool = True
     wants_join: bool = True
@@ -181,6 +183,9 @@ class Device(zdo.Node):
             self._fragment_heard(frame)
         elif frame.options & FRAGMENT:
             self._take_fragment(frame, now)
+        elif frame.mode == "multicast":
+            for endpoint in self.groups.endpoints_of(frame.dst):
+                self.receive_data(replace(frame, dst_ep=endpoint), now)
         elif frame.profile == zdo.PROFILE and frame.dst_ep == 0:
             self._receive_zdo(frame, now)
         elif frame.dst_ep in self.endpoints or frame.dst_ep == 0xFF:

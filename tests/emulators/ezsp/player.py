@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import zcl, zdo
+from . import groups, zcl, zdo
 from .device import COORDINATOR_NWK, ApsFrame, Device
 from .loader import Loader
 
@@ -98,6 +98,7 @@ class Player(Device):
         self._check_in_at: float | None = None
         self.unasked: bool = habits.get("unasked", False)
         self.w_per_level: int = habits.get("w_per_level", 0)
+        self.groups.room = habits.get("groups", groups.ROOM)
         self.deaf: int = habits.get("deaf", 0)
         self.dead = set(habits.get("dead_endpoints", []))
         self.mute = {int(cluster, 16) for cluster in habits.get("mute_clusters", [])}
@@ -177,6 +178,7 @@ class Player(Device):
             self._check_in_at = now + self.checks_in_s
 
     def on_left(self, now: float) -> None:
+        self.groups.clear()
         self.forget_reporting()
 
     def forget_reporting(self) -> None:
@@ -197,6 +199,8 @@ class Player(Device):
                 self.stayed_awake.append(bool(body[0]))
             elif frame.cluster not in place.inputs:
                 self._default_response(frame, header, zcl.UNSUPPORTED_CLUSTER)
+            elif header.for_cluster and frame.cluster == groups.CLUSTER and header.command <= groups.REMOVE_ALL:
+                self._group_command(frame, header, body)
             elif header.for_cluster:
                 self._default_response(frame, header, self._command(frame, header, body))
             else:
@@ -204,13 +208,22 @@ class Player(Device):
         except zcl.Malformed:
             return
 
+    def _group_command(self, frame: ApsFrame, header: zcl.Header, body: bytes) -> None:
+        answer = self.groups.command(frame.dst_ep, header.command, body)
+        if answer is None:
+            self._default_response(frame, header, zcl.SUCCESS)
+        elif frame.mode == "unicast":
+            control = zcl.FRAME_CLUSTER | zcl.FRAME_FROM_SERVER | zcl.FRAME_NO_DEFAULT_RSP
+            payload = bytes((control, header.tsn, header.command)) + answer
+            self.transmit(frame.profile, groups.CLUSTER, frame.dst_ep, frame.src_ep, payload, dst=frame.src)
+
     def _respond(self, frame: ApsFrame, tsn: int, command: int, body: bytes) -> None:
         self.transmit(
             frame.profile, frame.cluster, frame.dst_ep, frame.src_ep, zcl.general(tsn, command, body), dst=frame.src
         )
 
     def _default_response(self, frame: ApsFrame, header: zcl.Header, status: int) -> None:
-        if header.wants_default_response or status != zcl.SUCCESS:
+        if frame.mode == "unicast" and (header.wants_default_response or status != zcl.SUCCESS):
             self._respond(frame, header.tsn, zcl.DEFAULT_RSP, bytes((header.command, status)))
 
     def _general(self, frame: ApsFrame, header: zcl.Header, body: bytes, now: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import zcl, zdo
+from . import groups, zcl, zdo
 from .device import COORDINATOR_NWK, ApsFrame, Device
 
 HA_PROFILE: Final = 0x0104
@@ -16,7 +16,6 @@ SMART_PLUG: Final = 0x0051
 ENDPOINT: Final = 1
 BASIC, IDENTIFY, GROUPS, ON_OFF, METERING, ELECTRICAL = 0x0000, 0x0003, 0x0004, 0x0006, 0x0702, 0x0B04
 INPUTS: Final = (BASIC, IDENTIFY, GROUPS, ON_OFF, METERING, ELECTRICAL)
-ADD_GROUP, VIEW_GROUP, GET_MEMBERSHIP, REMOVE_GROUP, REMOVE_ALL_GROUPS = 0x00, 0x01, 0x02, 0x03, 0x04
 OFF_COMMAND, ON_COMMAND, TOGGLE_COMMAND, OFF_WITH_EFFECT, ON_WITH_TIMED_OFF = 0x00, 0x01, 0x02, 0x40, 0x42
 
 ON_OFF_ATTRIBUTE: Final = (ON_OFF, 0x0000)
@@ -108,6 +107,7 @@ class Plug(Device):
     model: str
     on: bool
     identify_until: float
+    switched_at: float
 
     def __init__(
         self,
@@ -126,6 +126,7 @@ class Plug(Device):
         self.manufacturer, self.model, self.profile = manufacturer, model, profile
         self.on = True
         self.identify_until = -math.inf
+        self.switched_at = now  # when its relay was last worked
         self._load, self._switched = load, switched
         self._off_at: float | None = None
         self._wh, self._at = 0.0, now
@@ -155,6 +156,8 @@ class Plug(Device):
     def switch(self, on: bool, now: float) -> None:
         """Work the relay, as the button on the plug or a command does."""
         self.energy_wh(now)
+        if on != self.on:
+            self.switched_at = now
         self.on, self._off_at = on, None
         if self._switched is not None:
             self._switched(on, now)
@@ -163,7 +166,13 @@ class Plug(Device):
     def describe(self, now: float) -> dict[str, Any]:
         state = {"on": self.on, "power_w": round(self.power_w(now), 1), "energy_wh": round(self.energy_wh(now), 3)}
         configured = [[f"{cluster:04x}", f"{attribute:04x}"] for cluster, attribute in sorted(self._reporting)]
-        return super().describe(now) | state | {"reports": self.reports, "reporting": configured}
+        mine = {
+            "switched_at": self.switched_at,
+            "reports": self.reports,
+            "reporting": configured,
+            "groups": self.groups.groups_of(ENDPOINT),
+        }
+        return super().describe(now) | state | mine
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -172,12 +181,12 @@ class Plug(Device):
 
     def keep(self, now: float) -> dict[str, Any]:
         rows = [[*key, r.kind, r.min_s, r.max_s, r.change] for key, r in self._reporting.items()]
-        groups = sorted(self.groups)
-        return {"on": self.on, "energy_wh": self.energy_wh(now), "reporting": rows, "groups": groups}
+        mine = self.groups.groups_of(ENDPOINT)
+        return {"on": self.on, "energy_wh": self.energy_wh(now), "reporting": rows, "groups": mine}
 
     def recall(self, kept: dict[str, Any], now: float) -> None:
         self.on, self._wh, self._at = kept["on"], kept["energy_wh"], now
-        self.groups = set(kept["groups"])
+        self.groups.entries = {(group, ENDPOINT) for group in kept["groups"]}
         for cluster, attribute, kind, min_s, max_s, change in kept["reporting"]:
             self._configure_one((cluster, attribute), kind, min_s, max_s, change, now)
         self._arm(now)
@@ -196,7 +205,7 @@ class Plug(Device):
             header, body = zcl.parse(frame.payload)
             if frame.cluster not in INPUTS:
                 self._default_response(frame, header, zcl.UNSUPPORTED_CLUSTER)
-            elif header.for_cluster and frame.cluster == GROUPS and header.command <= REMOVE_ALL_GROUPS:
+            elif header.for_cluster and frame.cluster == GROUPS and header.command <= groups.REMOVE_ALL:
                 self._group_command(frame, header, body)
             elif header.for_cluster:
                 self._default_response(frame, header, self._cluster_command(frame.cluster, header, body, now))
@@ -284,25 +293,11 @@ class Plug(Device):
 
     def _group_command(self, frame: ApsFrame, header: zcl.Header, body: bytes) -> None:
         """Groups (§3.6.2.3): what is answered goes back under the command's own number."""
-        group = zdo.u16(body, 0) if len(body) >= 2 else 0
-        if header.command == REMOVE_ALL_GROUPS:
-            self.groups.clear()
-            self._default_response(frame, header, zcl.SUCCESS)
-            return
-        if header.command == GET_MEMBERSHIP:
-            members = sorted(self.groups)
-            answer = bytes((0xFE, len(members))) + b"".join(map(zdo.le16, members))
-        else:
-            known = group in self.groups
-            if header.command == ADD_GROUP:
-                self.groups.add(group)
-            elif header.command == REMOVE_GROUP:
-                self.groups.discard(group)
-            is_well = header.command == ADD_GROUP or known
-            answer = bytes((zcl.SUCCESS if is_well else zcl.NOT_FOUND,)) + zdo.le16(group)
-            answer += b"\x00" if header.command == VIEW_GROUP else b""
+        answer = self.groups.command(ENDPOINT, header.command, body)
         self.dirty = True
-        if frame.mode == "unicast":
+        if answer is None:
+            self._default_response(frame, header, zcl.SUCCESS)
+        elif frame.mode == "unicast":
             control = zcl.FRAME_CLUSTER | zcl.FRAME_FROM_SERVER | zcl.FRAME_NO_DEFAULT_RSP
             payload = bytes((control, header.tsn, header.command)) + answer
             self.transmit(frame.profile, GROUPS, ENDPOINT, frame.src_ep, payload, dst=frame.src)
