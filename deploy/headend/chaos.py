@@ -21,10 +21,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy.headend.control_point import broken_chains, reader
+from deploy.headend.account import faults_of_book, faults_of_orders
+from deploy.headend.control_point import reader
 from deploy.headend.engines import EngineProcess
 from deploy.headend.fleet import BACK_S, Fleet
-from deploy.headend.orders import SILENT, is_over
 from deploy.headend.pilot import REAL, live_as, say, story_parser
 from deploy.janitor import Janitor
 from deploy.waiting import wait_for
@@ -197,7 +197,7 @@ class Chaos(Fleet):
         with closing(reader(place)) as db:
             while True:
                 accounts = self._accounts()
-                faults = [*self._in_book(db, accounts), *self._fates(db, accounts), *self._in_columns(accounts)]
+                faults = [*faults_of_book(db, accounts), *faults_of_orders(db, accounts), *self._in_columns(accounts)]
                 if not faults or time.monotonic() > began + _REST_S:
                     break
                 time.sleep(2)
@@ -216,54 +216,6 @@ class Chaos(Fleet):
         self.wait("the hubs' account", self._account_file.exists)
         found: list[dict[str, Any]] = json.loads(self._account_file.read_text())
         return found
-
-    def _in_book(self, db: BookReader, accounts: list[dict[str, Any]]) -> Iterator[str]:
-        """What of the hubs' numbers is missing, given up, doubled, or not theirs."""
-        ranges: dict[tuple[str, int, str], list[tuple[int, int, int]]] = {}
-        for hub, epoch, lane, first, last, is_given_up in db.execute(
-            "SELECT hub, epoch, lane, first, last, is_given_up FROM range ORDER BY first"
-        ):
-            ranges.setdefault((hub, epoch, lane), []).append((first, last, is_given_up))
-        for hub, epoch, lane, count in db.execute("SELECT hub, epoch, lane, count(*) FROM message GROUP BY 1, 2, 3"):
-            said = ranges.get((hub, epoch, lane), [])
-            if count != sum(last - first + 1 for first, last, is_given_up in said if not is_given_up):
-                yield f"{hub} {lane}: {count} messages, and {said} in the ledger"
-        for account in accounts:
-            for lane, number in account["numbers"].items():
-                found = ranges.pop((account["hub"], account["epoch"], lane), [])
-                if found != [(1, number, 0)]:
-                    yield f"{account['hub']} {lane}: it sent 1 to {number}, in the book are {found}"
-        for (hub, epoch, lane), found in ranges.items():
-            if hub != REAL:
-                yield f"{hub} {epoch} {lane}: {found} are in the book, and it never said so"
-            elif len(found) != 1 or found[0][0] != 1 or found[0][2]:
-                yield f"{hub} {lane}: {found}"
-        counted = dict(
-            db.execute("SELECT hub, count(*) FROM series JOIN reading ON series = id GROUP BY hub").fetchall()
-        )
-        noted = dict(db.execute("SELECT hub, sum(readings) FROM series GROUP BY hub").fetchall())
-        for account in accounts:
-            hub, readings = account["hub"], account["readings"]
-            if not readings == counted.get(hub, 0) == noted.get(hub, 0):
-                yield f"{hub}: {readings} readings, in the book {counted.get(hub, 0)}, counted {noted.get(hub, 0)}"
-        for hub, faults, fault in db.execute("SELECT hub, faults, fault FROM hub WHERE faults > 0"):
-            yield f"{hub}: {faults} messages not believed: {fault}"
-        for hub, epoch, i in broken_chains(db):
-            yield f"{hub}: its chain of receipts is broken at {epoch} {i}"
-
-    def _fates(self, db: BookReader, accounts: list[dict[str, Any]]) -> Iterator[str]:
-        """Orders of which the book does not know what a hub did, or knows it wrongly."""
-        answers = {account["hub"]: account["answers"] for account in accounts}
-        for order_id, hub, cti, status in db.execute(
-            "SELECT h.order_id, h.hub, h.cti, h.status FROM order_hub h JOIN grid_order o ON o.id = h.order_id"
-            " WHERE o.state = 'sent'"
-        ):
-            if not is_over(status):
-                yield f"{hub}: order {order_id} is {status}"
-            elif hub in answers:
-                said = answers[hub].get(bytes(cti).hex(), SILENT)
-                if said != status:
-                    yield f"{hub}: order {order_id} is {status} in the book, and {said} at the hub"
 
     def _in_columns(self, accounts: list[dict[str, Any]]) -> Iterator[str]:
         if self._engines.columns_url:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from deploy.fleet.swarm import SharedTls, Swarm, make_session
 from deploy.local_broker import Broker
 from deploy.pki import DevelopmentAuthority
+from deploy.waiting import wait_for
 from hub.core.uplink.reconnect_policy import PACES
 from hub.wire.keys.operators import operator_entry, parse_operators
 
@@ -48,7 +49,8 @@ def test_each_shows_its_own_certificate(site: Site) -> None:
     site.swarm.each_round = look
     site.swarm.run()
     for hub in HUBS:
-        assert f"as {hub} (p2, c0, k60, u'{hub}')" in site.broker.log(), "the broker's name for it is its certificate's"
+        name = f"as {hub} (p2, c0, k60, u'{hub}')"  # the broker's for it, by its certificate; written after its answer
+        wait_for(f"the broker to know {hub}", lambda name=name: name in site.broker.log())
 
 
 def test_a_session_that_ended_is_resumed_and_a_new_certificate_is_shown(site: Site, tmp_path: Path) -> None:
