@@ -14,12 +14,17 @@ HUBS = ["SIM-1", "SIM-2"]
 LIMIT = {"watts": 900, "duration": 5}
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, HUBS, place)
+def _told(folder: Path, place: Path | str) -> Fleet:
+    fleet = Fleet(folder, HUBS, place)
     fleet.start()
     fleet.give("limit", LIMIT, {"all": True})
     fleet.run(130)
+    return fleet
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = _told(tmp_path, tmp_path / "headend")
     yield fleet
     fleet.close()
 
@@ -36,12 +41,14 @@ def change(fleet: Fleet, sql: str) -> None:
     fleet.point.commit()
 
 
-def test_a_book_that_is_whole_has_no_fault(fleet: Fleet) -> None:
+def test_a_book_that_is_whole_has_no_fault(tmp_path: Path, place: Path | str) -> None:
+    fleet = _told(tmp_path, place)
     assert findings(fleet) == []
     account = fleet.hubs["SIM-1"].account()
     rows = fleet.point.book.db.execute("SELECT count(*) FROM series JOIN reading ON series = id WHERE hub = 'SIM-1'")
     assert account["readings"] == rows.fetchone()[0] > 0 and account["numbers"]["readings"] == 2
     assert set(account["answers"].values()) == {"completed"}
+    fleet.close()
 
 
 @pytest.mark.parametrize(
