@@ -30,8 +30,8 @@ BROADCAST_LIFE_S = 9.0
 # Whoever has not reported its new state by then, and so long after the last one that did, is told by a unicast: the
 # reports of two hundred come one after the other, on a serial line for four seconds.
 PROOF_S, PROOF_MOST_S = 1.0, 6.0
-# All members report at the same moment, three frames each. Of two hundred a radio at 115,200 baud has no time for
-# anything else for so long that it is taken for dead; of sixty that is a second (docs/figures.md). Others get unicasts.
+# All members report at the same moment, three frames each. A radio keeps so many until its host has fetched them (the
+# emulated one 200) and loses the others, among them its word of what became of other frames. Sixty members fit.
 MEMBERS_MOST = 60
 # Orders in the same sense that follow each other so soon are one order to many, given one by one.
 BREATH_S = 2.0

@@ -122,6 +122,19 @@ def test_no_partition_table_is_needed(loader: Loader, sector: int) -> None:
     assert "MMC read: dev # 0, block # 24576, count 8 ... 8 blocks read: OK" in loader.console.since(mark)
 
 
+def test_a_card_has_its_turn_when_no_slot_is_left(loader: Loader) -> None:
+    """Its partition table is of no more account than the disk's."""
+    card = loader.folder / "card.img"
+    with card.open("wb") as file:
+        file.truncate(loader.machine.disk.stat().st_size)
+    loader.machine = dataclasses.replace(loader.machine, card=card)
+    seal(loader, BOOT_ORDER="A B", BOOT_A_LEFT="0", BOOT_B_LEFT="0", BOOT_ROUND="0")
+    mark = loader.start()
+    assert loader.wait_pauses(mark, 1) == ["no slot left to try", "slot A", "again in 10 s"]
+    said = loader.console.since(mark)
+    assert "the card in mmc 1" in said and "MMC read: dev # 1, block # 24576, count 8 ... 8 blocks read: OK" in said
+
+
 @pytest.mark.parametrize("unit", [0, *(offset // GROUP for offset in ENV_OFFSETS)])
 def test_an_erase_unit_that_is_lost_takes_no_counter_with_it(loader: Loader, unit: int) -> None:
     """Power goes in the middle of a write, and with it all that shares the flash's unit: the table, or one copy."""
