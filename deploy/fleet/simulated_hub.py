@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hub.wire.keys.operators import Operators
@@ -14,7 +14,7 @@ from hub.wire.uplink import pack
 from hub.wire.uplink import receipt as receipts
 from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.command import BadCommand, Command, read_claims, split_command
-from hub.wire.uplink.envelope import BadEnvelope, Signer, seal, split_sign1, verify
+from hub.wire.uplink.envelope import ANSWERS_CTI, BadEnvelope, Signer, seal, split_sign1, verify
 from hub.wire.uplink.reading import Reading
 from hub.wire.version import VERSION
 
@@ -60,6 +60,8 @@ class SimulatedHub:
         self._limits: dict[bytes, _Limit] = {}
         self._prev, self._i = receipts.FIRST_PREV, 0
         self.groups: list[str] = []
+        # What it answers where it is asked how it is: rows of code, severity, text, as in `status` (design 3.4).
+        self.conditions: Sequence[dict[str, str]] = ()
         self._readings_sealed = 0
         # Hubs that start together do not speak together.
         offset_s = self._random.random()
@@ -91,6 +93,10 @@ class SimulatedHub:
     def started(self, t: float) -> list[HubMessage]:
         """The first words of a session."""
         return [self.state("online", t), self._event("uplink.up", {"host": "simulated", "protocol": "3.1.1"}, t)]
+
+    def tell(self, event: str, fields: dict[str, Any], t: float) -> HubMessage:
+        """Something has happened: an event of hub/wire/uplink/event.py."""
+        return self._event(event, fields, t)
 
     def renewed(self, signer: Signer, certificate: bytes, not_after: str, t: float) -> list[HubMessage]:
         """A new key in place of the present one, said by both (design 3.3). `certificate`: DER."""
@@ -200,6 +206,10 @@ class SimulatedHub:
         elif op != "heartbeat":
             if op == "config":
                 self.groups = list(args.get("set", {}).get("hub.groups", self.groups))
+            elif op == "diagnose":
+                status = {"hub": self.hub, "version": VERSION, "conditions": list(self.conditions)}
+                answer = json.dumps({"status": status}).encode()
+                yield self._seal("answers", "application/json", answer, {ANSWERS_CTI: command.cti})
             yield self._receipt(command, digest, "completed", t)
 
     def _send_again(self, command: Command, digest: bytes, t: float) -> Iterator[HubMessage]:
@@ -231,10 +241,12 @@ class SimulatedHub:
             del self._answers[next(iter(self._answers))]
         return message
 
-    def _seal(self, lane: str, content_type: int | str, payload: bytes) -> HubMessage:
+    def _seal(
+        self, lane: str, content_type: int | str, payload: bytes, extra: dict[Any, Any] | None = None
+    ) -> HubMessage:
         number = self._next[lane] = self._next.get(lane, 0) + 1
-        message = seal(self._signer, self.hub, self._epoch, lane, number, content_type, payload)
-        kept = self._kept[lane]
+        message = seal(self._signer, self.hub, self._epoch, lane, number, content_type, payload, extra)
+        kept = self._kept.setdefault(lane, {})
         kept[number] = message
         if len(kept) > _MAX_KEPT:
             del kept[next(iter(kept))]

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.headend import charts, exports
 from deploy.headend.access import TOKEN_S, Access
+from deploy.headend.alarms import alarms_of
 from deploy.headend.certificates import inventory_of, issuers_in_use, lists_as_pem
 from deploy.headend.config import ApiClient, HeadendConfig
 from deploy.headend.control_point import ControlPoint, broken_chains, overview, reader
@@ -115,6 +116,21 @@ class NewRollout(BaseModel):
     valid_s: int = Field(3600, ge=10, le=_MAX_VALID_S)
 
 
+class WayBack(BaseModel):
+    """What hubs are brought back to: the settings of before (`{"set": ...}`), or the version of before."""
+
+    model_config = ConfigDict(extra="forbid")
+    args: dict[str, Any]
+
+
+class SeenTo(BaseModel):
+    """An alarm that a person has seen to."""
+
+    model_config = ConfigDict(extra="forbid")
+    code: str = Field(max_length=64)
+    subject: str = Field("", max_length=64)
+
+
 class Made(BaseModel):
     """An order that was taken."""
 
@@ -138,6 +154,22 @@ class Hub(BaseModel):
     fault: str
     source: str
     groups: list[str]
+    errors: int = Field(description="alarms that hold, of severity error")
+    warnings: int
+
+
+class Alarm(BaseModel):
+    """What a hub says is wrong with it and is not over. `source`: "event", or "asked": one of its conditions, as it
+    answered `diagnose` last. `subject`: what in the home it is about; `why`: what it means."""
+
+    hub: str
+    source: Literal["event", "asked"]
+    code: str
+    subject: str
+    severity: Literal["error", "warning"]
+    since_ms: int
+    text: str
+    why: str
 
 
 class AccessToken(BaseModel):
@@ -260,14 +292,15 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     @api.get("/v1/hubs", response_model=list[Hub], tags=["fleet"])
     def hubs(
         _: Fleet, db: Db, state: str = "", version: str = "", group: str = "", name: str = "", after: str = "",
-        most: Most = 1000,
+        alarm: str = "", most: Most = 1000,
     ) -> Any:  # fmt: skip
-        """Hubs by name; `name`: a part of it; `after`: go on behind this one."""
+        """Hubs by name; `name`: a part of it; `alarm`: a code, or `any`; `after`: go on behind this one."""
         where: list[str] = ["hub > ?"]
         values: list[Any] = [after]
         for clause, value in (
             ("state = ?", state), ("version = ?", version), ("replace(hub, ?, '') <> hub", name),
             ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
+            ("hub IN (SELECT hub FROM alarm WHERE ? IN ('any', code))", alarm),
         ):  # fmt: skip
             if value:
                 where.append(clause)
@@ -286,6 +319,35 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         _known(db, hub)
         rows = db.execute("SELECT * FROM event WHERE hub = ? ORDER BY t_ms DESC, n DESC LIMIT ?", (hub, most))
         return [{"t_ms": row["t_ms"], "event": row["event"], "fields": json.loads(row["fields"])} for row in rows]
+
+    @api.get("/v1/alarms", response_model=list[Alarm], tags=["fleet"])
+    def alarms(
+        _: Fleet, db: Db, hub: str = "", code: str = "", severity: Literal["", "error", "warning"] = "",
+        group: str = "", most: Most = 1000,
+    ) -> Any:  # fmt: skip
+        """What hubs say is wrong and is not over, errors first, then the newest."""
+        where, values = [], []
+        for clause, value in (
+            ("hub = ?", hub), ("code = ?", code), ("severity = ?", severity),
+            ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
+        ):  # fmt: skip
+            if value:
+                where.append(clause)
+                values.append(value)
+        return alarms_of(db, where, values, most)
+
+    @api.post("/v1/hubs/{hub}/alarms/dismiss", tags=["fleet"], responses={404: _WORDS})
+    def dismiss(client: Control, db: Db, hub: HubName, alarm: SeenTo) -> dict[str, int]:
+        """Somebody has seen to it: it goes, and begins anew when the hub says it again. How many went."""
+        _known(db, hub)
+
+        def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
+            gone = point.alarms.dismiss(hub, alarm.code, alarm.subject)
+            if gone:
+                point.note_deed(_utc_ms(), client.client_id, "dismiss", f"{hub}: {alarm.code} {alarm.subject}")
+            return gone, []
+
+        return {"alarms": ask(do)}
 
     @api.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: _WORDS})
     def receipts(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
@@ -498,22 +560,49 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return {"id": ask(do)}
 
+    @api.post("/v1/rollouts/{order_id}/back", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
+    def bring_back(client: Control, order_id: OrderId, way: WayBack) -> dict[str, str]:
+        """Stop it, and bring back the hubs that did it, by a roll-out of its own with these arguments."""
+
+        def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+            args = check_args(point.rollouts.op_of(order_id), _with_bytes(way.args))
+            rollout_id = point.rollouts.back(order_id, args, client.client_id, int(time.time()))
+            point.note_deed(_utc_ms(), client.client_id, "rollout back", f"{order_id} by {rollout_id}")
+            return rollout_id, []
+
+        return {"id": ask(do)}
+
     @api.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={409: _WORDS})
-    def change_rollout(client: Control, order_id: OrderId, action: Literal["pause", "resume"]) -> dict[str, str]:
-        """Pause it; or go on, also after it stopped: who did not do it is asked again."""
+    def change_rollout(
+        client: Control, order_id: OrderId, action: Literal["pause", "resume", "retry", "stop"]
+    ) -> dict[str, str]:
+        """Pause it, stop it; or go on (`resume`; `retry` is another word for it), also after it stopped: who did not do
+        it is asked again."""
 
-        def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
-            getattr(point.rollouts, action)(order_id)
+        def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+            if action == "stop":
+                point.rollouts.stop(order_id, client.client_id)
+            elif action == "pause":
+                point.rollouts.pause(order_id)
+            else:
+                point.rollouts.resume(order_id)
             point.note_deed(_utc_ms(), client.client_id, f"rollout {action}", order_id)
-            return None, []
+            return {"pause": "paused", "stop": "stopped"}.get(action, "running"), []
 
-        ask(do)
-        return {"state": "running" if action == "resume" else "paused"}
+        return {"state": ask(do)}
 
     @api.get("/v1/rollouts", tags=["roll-outs"])
     def rollouts(_: Fleet, db: Db) -> list[dict[str, Any]]:
-        """Roll-outs, newest first, with how many hubs are where."""
+        """Roll-outs, newest first, with how many hubs are where, wave by wave."""
         return rollouts_of(db)
+
+    @api.get("/v1/rollouts/{order_id}", tags=["roll-outs"], responses={404: _WORDS})
+    def one_rollout(_: Fleet, db: Db, order_id: OrderId) -> dict[str, Any]:
+        """One of them."""
+        found = rollouts_of(db, order_id)
+        if not found:
+            raise HTTPException(404, "no such roll-out")
+        return found[0]
 
     @api.get("/v1/audit", tags=["access"])
     def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
@@ -585,7 +674,11 @@ def _known(db: BookReader, hub: str) -> Any:
 
 def _hub(db: BookReader, row: Any) -> dict[str, Any]:
     groups = db.execute("SELECT name FROM hub_group WHERE hub = ? ORDER BY name", (row["hub"],))
-    return {**dict(row), "groups": [found[0] for found in groups]}
+    alarms = dict(
+        db.execute("SELECT severity, count(*) FROM alarm WHERE hub = ? GROUP BY severity", (row["hub"],)).fetchall()
+    )
+    return {**dict(row), "groups": [found[0] for found in groups], "errors": alarms.get("error", 0),
+            "warnings": alarms.get("warning", 0)}  # fmt: skip
 
 
 def _order(db: BookReader, row: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from deploy.headend.alarms import ERROR, WARNING
 from deploy.headend.intake import HeardMessage, PackIntake, book_in
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
@@ -43,7 +44,7 @@ class ControlPoint:
         self.book = self._intake.book
         self.registry, self.usage = self._intake.registry, self._intake.usage
         db = self.book.db
-        self.certificates = self._intake.certificates
+        self.certificates, self.alarms = self._intake.certificates, self._intake.alarms
         if not db.reserve("control point"):
             self.book.close()
             raise OSError("another control point has this database: beside it there can be workers alone")
@@ -107,6 +108,7 @@ class ControlPoint:
             "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (received.hub, received.envelope.epoch, received.envelope.number, t_ms, event, to_json(fields)),
         )
+        self.alarms.heard(received)
         last, first = fields.get("last_registers"), fields.get("first_registers")
         if event == "meter.replaced" and isinstance(last, dict) and isinstance(first, dict):
             self.usage.enter_exchange(received.hub, t_ms, last, first)
@@ -181,6 +183,7 @@ def overview(db: BookReader) -> dict[str, Any]:
     def total(sql: str) -> int:
         return int(db.execute(sql).fetchone()[0])
 
+    alarms = dict(db.execute("SELECT severity, count(DISTINCT hub) FROM alarm GROUP BY severity").fetchall())
     at = "SELECT broker, count(*) FROM hub WHERE state = 'online' GROUP BY broker ORDER BY broker"
     return {
         "hubs": sum(states.values()),
@@ -190,5 +193,7 @@ def overview(db: BookReader) -> dict[str, Any]:
         "never_seen": states.get("never seen", 0),
         "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 0"),
         "readings": total("SELECT coalesce(sum(readings), 0) FROM series"),
+        "hubs_with_errors": alarms.get(ERROR, 0),
+        "hubs_with_warnings": alarms.get(WARNING, 0),
         "faults": total("SELECT coalesce(sum(faults), 0) FROM hub"),
     }

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.headend.alarms import Alarms
 from deploy.headend.certificates import CertificateInventory
 from deploy.headend.registry import Registry
 from deploy.headend.usage import HouseholdUsage
@@ -43,6 +44,7 @@ class PackIntake:
         self.distrust_revoked()
         self.registry = Registry(self.book, self.inbox, self.certificates)
         self.usage = HouseholdUsage(self.book.db, max_power_w)
+        self.alarms = Alarms(self.book.db)
         self._book_intake = BookIntake(self.inbox, self.book)
 
     def take_all(self, messages: Sequence[HeardMessage], t_ms: int) -> list[Received]:
@@ -71,6 +73,9 @@ class PackIntake:
         self.book.lock({received.hub for received in taken})
         self.usage.count_added()
         self.registry.note_all(taken, t_ms, [message.broker for message in messages])
+        for its in taken:
+            if its.kind == "answers" and its.is_new and not its.fault:
+                self.alarms.heard(its)
 
     def distrust_revoked(self) -> None:
         """What was revoked since, perhaps by another process, is believed no more."""

@@ -35,6 +35,11 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
         "Numbers that were not heard, asked for, and have not come.",
         [("", counts["missing"])],
     )
+    said = db.execute(
+        "SELECT severity, code, count(DISTINCT hub) FROM alarm WHERE source = 'event' GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    add("alarms", "gauge", "Hubs that said so in an event, and not yet that it is over.", [
+        (f'{{severity="{severity}",code="{code}"}}', n) for severity, code, n in said])  # fmt: skip
     now = int(time.time())
     silent = db.execute("SELECT count(*) FROM hub WHERE seen_ms > 0 AND seen_ms < ?", ((now - 3600) * 1000,)).fetchone()
     add("hubs_silent", "gauge", "Hubs that were heard once, and not within an hour.", [("", silent[0])])

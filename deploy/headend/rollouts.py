@@ -123,28 +123,62 @@ class Rollouts:
             ((rollout_id, hub) for hub in again),
         )
 
-    def _change(self, rollout_id: str, before: tuple[str, ...], after: str) -> None:
+    def stop(self, rollout_id: str, client: str) -> None:
+        """No further wave, until somebody resumes it. What went is not taken back: see `back`. Raises Refusal."""
+        self._change(rollout_id, (RUNNING, PAUSED), STOPPED, f"by {client}")
+
+    def back(self, rollout_id: str, args: dict[str, Any], client: str, t: int) -> str:
+        """Stop it, and bring the hubs that did it, or may do it yet, back by a roll-out of `args` (the settings, or the
+        version, of before) in waves like its own; the id of that. What a hub had before nobody but a person knows.
+        Raises Refusal where no hub was asked."""
+        row = self._db.execute(
+            "SELECT op, state, wave_hubs, success_share, error_share, valid_s FROM rollout WHERE id = ?", (rollout_id,)
+        ).fetchone()
+        if row is None:
+            raise Refusal(f"{rollout_id}: no such roll-out")
+        op, state, wave_hubs, success_share, error_share, valid_s = row
+        hubs = [hub for hub, status in self._answers(rollout_id) if status in _DID_IT or not is_over(status)]
+        if not hubs:
+            raise Refusal("no hub did it: there is nothing to bring back")
+        if state != STOPPED:
+            self._set(rollout_id, STOPPED, f"brought back by {client}")
+        return self.begin(op, args, {"hubs": hubs}, client, t, wave_hubs=wave_hubs, success_share=success_share,
+                          error_share=error_share, valid_s=valid_s)  # fmt: skip
+
+    def op_of(self, rollout_id: str) -> str:
+        """What it is of: "update" or "config". Raises Refusal."""
+        row = self._db.execute("SELECT op FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
+        if row is None:
+            raise Refusal(f"{rollout_id}: no such roll-out")
+        return str(row[0])
+
+    def _change(self, rollout_id: str, before: tuple[str, ...], after: str, why: str = "") -> None:
         row = self._db.execute("SELECT state FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
         if row is None:
             raise Refusal(f"{rollout_id}: no such roll-out")
         if row[0] not in before:
             raise Refusal(f"it is {row[0]}")
-        self._set(rollout_id, after, "")
+        self._set(rollout_id, after, why)
 
 
-def rollouts_of(db: BookReader) -> list[dict[str, Any]]:
-    """All of them, newest first, with how many hubs are where."""
+def rollouts_of(db: BookReader, rollout_id: str = "") -> list[dict[str, Any]]:
+    """All of them, newest first, or one: with how many hubs are where, and wave by wave the order that it was."""
+    one, values = (" WHERE id = ?", (rollout_id,)) if rollout_id else ("", ())
     found = []
-    rows = db.execute("SELECT * FROM rollout ORDER BY made_ms DESC").fetchall()
-    for row in rows:
-        counts = dict(
-            db.execute(
-                "SELECT coalesce(o.status, 'to come'), count(*) FROM rollout_hub r LEFT JOIN order_hub o"
-                " ON o.order_id = r.order_id AND o.hub = r.hub WHERE r.rollout_id = ? GROUP BY 1",
-                (row["id"],),
-            ).fetchall()
-        )
-        found.append(
-            {**dict(row), "args": json.loads(row["args"]), "target": json.loads(row["target"]), "counts": counts}
-        )
+    for row in db.execute(f"SELECT * FROM rollout{one} ORDER BY made_ms DESC", values).fetchall():
+        counts: dict[str, int] = {}
+        waves: dict[str, dict[str, Any]] = {}
+        for order_id, made_ms, status, hubs in db.execute(
+            "SELECT r.order_id, g.made_ms, coalesce(o.status, 'to come'), count(*) FROM rollout_hub r"
+            " LEFT JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
+            " LEFT JOIN grid_order g ON g.id = r.order_id WHERE r.rollout_id = ?"
+            " GROUP BY 1, 2, 3 ORDER BY 2, 1, 3",
+            (row["id"],),
+        ):
+            counts[status] = counts.get(status, 0) + hubs
+            if order_id:
+                wave = waves.setdefault(order_id, {"order_id": order_id, "made_ms": made_ms, "counts": {}})
+                wave["counts"][status] = hubs
+        args, target = json.loads(row["args"]), json.loads(row["target"])
+        found.append({**dict(row), "args": args, "target": target, "counts": counts, "waves": list(waves.values())})
     return found

@@ -51,6 +51,15 @@ CREATE TABLE IF NOT EXISTS event (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_time ON event (t_ms);
 
+-- What hubs say is wrong and is not over (alarms.py). epoch, n: of the event or answer that said it last.
+CREATE TABLE IF NOT EXISTS alarm (
+  hub TEXT NOT NULL, source TEXT NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL, severity TEXT NOT NULL,
+  since_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY (hub, source, code, subject)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alarm_code ON alarm (code);
+CREATE INDEX IF NOT EXISTS alarm_order ON alarm (severity, since_ms DESC);
+
 -- What was asked, by whom; stored before anything of it is sent.
 CREATE TABLE IF NOT EXISTS grid_order (
   id TEXT PRIMARY KEY, op TEXT NOT NULL, args TEXT NOT NULL, target TEXT NOT NULL, hubs INTEGER NOT NULL,

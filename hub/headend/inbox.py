@@ -19,6 +19,7 @@ from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, alg_of, k
 from hub.wire.uplink.reading import Reading
 from hub.wire.uplink.receipt import decode_receipt
 
+_JSON = "application/json"
 _SEALED = ("readings", "events", "receipts", "answers")
 
 
@@ -130,6 +131,8 @@ class Inbox:
             received.is_new = self.ledger.enter(envelope, payload)
         if envelope.content_type == pack.CONTENT_TYPE:
             received.readings = pack.decode_pack(pack.inflate_pack(envelope.header, envelope.payload))
+        elif kind == "answers" and envelope.content_type == _JSON:
+            received.fields = _map(json.loads(envelope.payload))  # to `diagnose`
         elif kind == "events":
             received.fields = events.decode_event(envelope.payload)
             received.certificate = self._renewed(hub, received.fields)

@@ -108,3 +108,36 @@ def test_it_goes_on_after_the_control_point_died(fleet: Fleet) -> None:
     fleet.open()
     fleet.run(10)
     assert shown(fleet)["counts"] == {"completed": 10}
+
+
+def test_it_is_stopped_by_hand_and_tried_again(fleet: Fleet) -> None:
+    rollout_id = begin(fleet)
+    fleet.run(1)
+    fleet.point.book.begin()
+    fleet.point.rollouts.stop(rollout_id, "desk")
+    fleet.run(20)
+    assert (shown(fleet)["state"], shown(fleet)["why"]) == ("stopped", "by desk")
+    assert [wave["counts"] for wave in shown(fleet)["waves"]] == [{"completed": 3}]
+    with pytest.raises(Refusal, match="it is stopped"):
+        fleet.point.rollouts.stop(rollout_id, "desk")
+    fleet.point.rollouts.resume(rollout_id)
+    fleet.run(10)
+    assert [sum(wave["counts"].values()) for wave in shown(fleet)["waves"]] == [3, 3, 3, 1]
+
+
+def test_those_that_did_it_are_brought_back(fleet: Fleet) -> None:
+    rollout_id = begin(fleet)
+    with pytest.raises(Refusal, match="nothing to bring back"):
+        fleet.point.rollouts.back(rollout_id, {"set": {"hub.groups": []}}, "desk", int(fleet.t))
+    fleet.run(1)
+    back_id = fleet.point.rollouts.back(rollout_id, {"set": {"hub.groups": ["before"]}}, "desk", int(fleet.t))
+    fleet.run(20)
+    db = reader(fleet.place)
+    [stopped], [back] = rollouts_of(db, rollout_id), rollouts_of(db, back_id)
+    assert (stopped["state"], stopped["why"]) == ("stopped", "brought back by desk")
+    assert (back["state"], back["counts"]) == ("done", {"completed": 3})
+    assert sorted(hub.hub for hub in fleet.hubs.values() if hub.groups == ["before"]) == NAMES[:3]
+    assert [hub.groups for hub in fleet.hubs.values()].count([]) == 7, "the others were not touched"
+    with pytest.raises(Refusal, match="no such"):
+        fleet.point.rollouts.back("0" * 32, {}, "desk", 1)
+    db.close()
