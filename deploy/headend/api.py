@@ -33,7 +33,7 @@ from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
 from deploy.headend.openadr_api import make_router
-from deploy.headend.orders import Refusal, spread_of
+from deploy.headend.orders import Refusal, spread_of, watts_of
 from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
@@ -170,6 +170,19 @@ class Alarm(BaseModel):
     since_ms: int
     text: str
     why: str
+
+
+class Watts(BaseModel):
+    """Watts asked against watts reached, of the households whose meters were heard. `asked_w`: what they may draw
+    together, null where it is no limit of import; `now_w`: at the last reading while it held; `above_w`: of that, what
+    each of them drew more than its limit, together."""
+
+    hubs: int
+    households: int
+    asked_w: float | None
+    before_w: float | None
+    now_w: float | None
+    above_w: float | None
 
 
 class AccessToken(BaseModel):
@@ -538,13 +551,24 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     ) -> Response:
         """How the order reached its hubs, second by second, and what they drew together."""
         try:
-            spread = spread_of(db, order_id, seconds)
+            # Of a handful of households a sum tells too much for who may see the fleet only.
+            spread = spread_of(db, order_id, seconds, _LEAST_SUMMED)
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
-        hubs = db.execute("SELECT count(*) FROM order_hub WHERE order_id = ?", (order_id,)).fetchone()[0]
-        # Of a handful of households a sum tells too much for who may see the fleet only.
-        watts = spread.watts if hubs >= _LEAST_SUMMED else []
-        return Response(charts.spread(spread.obeyed, watts, hubs), media_type="image/svg+xml")
+        return Response(charts.spread(spread, _hubs_in(db, order_id), seconds), media_type="image/svg+xml")
+
+    @api.get("/v1/orders/{order_id}/watts", response_model=Watts, tags=["orders"], responses={
+        404: _WORDS, 409: _WORDS})  # fmt: skip
+    def watts(_: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 3600) -> Any:
+        """Watts asked against watts reached, as far as the book knows them. 404 where fewer than five households'
+        meters were heard."""
+        try:
+            found = watts_of(spread_of(db, order_id, seconds, _LEAST_SUMMED), _hubs_in(db, order_id))
+        except Refusal as error:
+            raise HTTPException(409, str(error)) from None
+        if found is None:
+            raise HTTPException(404, "too few households are known for a sum")
+        return found
 
     @api.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
     def begin_rollout(client: Control, rollout: NewRollout) -> dict[str, str]:
@@ -687,6 +711,10 @@ def _order(db: BookReader, row: Any) -> dict[str, Any]:
     )
     args, target = json.loads(row["args"]), json.loads(row["target"])
     return {**dict(row), "args": args, "target": target, "counts": counts}
+
+
+def _hubs_in(db: BookReader, order_id: str) -> int:
+    return int(db.execute("SELECT count(*) FROM order_hub WHERE order_id = ?", (order_id,)).fetchone()[0])
 
 
 def _limits_of(db: BookReader, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pygal
 from pygal.style import Style
 
+from deploy.headend.orders import Spread
 from deploy.headend.usage import Row
 from hub.wire.uplink.reading import decimal_to_float
 
@@ -50,24 +51,41 @@ def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int
     return _drawn(chart)
 
 
-def spread(obeyed: Sequence[tuple[float, int]], watts: Sequence[tuple[float, float]], hubs: int) -> bytes:
-    """How an order reached its hubs: how many had obeyed, and what their households drew, by seconds after it went."""
-    if not obeyed and not watts:
+def spread(its: Spread, hubs: int, seconds: int) -> bytes:
+    """How an order reached its hubs: how many had obeyed, what their households drew, and what they were asked to draw
+    at most, by seconds after it went."""
+    if not its.obeyed and not its.watts:
         return _nothing("no hub has answered yet")
+    most_w = max([value for _, value in its.watts] + ([its.asked[2]] if its.asked else []), default=1.0)
     chart = pygal.XY(
         **_COMMON, x_value_formatter=lambda t: f"{t:g} s",
         value_formatter=lambda n: f"{n:,.0f}", x_title="seconds after it was sent", range=(0, hubs),
-        secondary_range=(0, max([value for _, value in watts], default=1.0)),
+        secondary_range=(0, max(1.0, most_w)), y_labels=_whole_steps(hubs),
     )  # fmt: skip
     steps: list[tuple[float, int]] = [(0.0, 0)]
-    for after_s, count in obeyed:
+    for after_s, count in its.obeyed:
         steps += [(after_s, steps[-1][1]), (after_s, count)]
-    if obeyed:
-        steps.append((max(steps[-1][0], *(after_s for after_s, _ in watts[-1:])), steps[-1][1]))
-        chart.add(f"hubs (of {hubs})", _thinned(steps))
-    if watts:
-        chart.add("watts together", _thinned(list(watts)), secondary=True, formatter=lambda w: f"{w:,.0f} W")
+    if its.obeyed:
+        steps.append((max(steps[-1][0], float(seconds)), steps[-1][1]))
+        chart.add(f"hubs that obey (of {hubs})", _thinned(steps))
+    if its.watts:
+        chart.add(f"watts of {its.households} households", _thinned(its.watts), secondary=True,
+                  formatter=_in_watts)  # fmt: skip
+    if its.asked:
+        from_s, to_s, asked_w = its.asked
+        ends = [(from_s, asked_w), (max(from_s, min(to_s, float(seconds))), asked_w)]
+        chart.add("watts asked for, at most", ends, secondary=True, formatter=_in_watts, stroke_style={"width": 3})
     return _drawn(chart)
+
+
+def _in_watts(watts: Any) -> str:
+    return f"{watts[1] if isinstance(watts, tuple) else watts:,.0f} W"
+
+
+def _whole_steps(most: int) -> list[int]:
+    """Labels of a count: whole numbers, some five of them, the last is all."""
+    step = max(1, most // 5)
+    return sorted({*range(0, most - step // 2, step), most})
 
 
 def _thinned(points: list[Any]) -> list[Any]:

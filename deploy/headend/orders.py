@@ -21,6 +21,7 @@ SILENT = "silent"
 _FIRST_AGAIN_S, _MOST_AGAIN_S = 10, 300
 _AT_ONCE = 200
 _BEFORE_MS = 60_000
+_LOOK_BACK_MS = 300_000  # a household whose meter was not heard for longer is in no sum
 _CANCEL_VALID_S = 3600
 
 
@@ -269,36 +270,72 @@ def _from_json(text: str) -> Any:
 
 
 class Spread(NamedTuple):
-    """How an order reached its hubs: `obeyed`, how many had said so by so many seconds after it was sent; `watts`, what
-    those households drew together, from a minute before it."""
+    """How an order reached its hubs, by seconds after it was sent. `obeyed`: how many had said so; `watts`: what the
+    households with a meter that was heard drew together, from a minute before; `above`: of that, what each drew more
+    than it was asked to; `asked`: what they may draw together, from when to when, where it is a limit of import.
+    `households`: how many are in these sums."""
 
     obeyed: list[tuple[float, int]]
     watts: list[tuple[float, float]]
+    above: list[tuple[float, float]]
+    asked: tuple[float, float, float] | None  # from_s, to_s, watts
+    households: int
 
 
-def spread_of(db: BookReader, order_id: str, seconds: int) -> Spread:
-    """Of an order that was sent; up to `seconds` after. Raises Refusal where there is no such order."""
-    row = db.execute("SELECT sent_ms FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1) -> Spread:
+    """Of an order that was sent; up to `seconds` after. No sum is of fewer than `least` households. Raises Refusal
+    where there is no such order."""
+    row = db.execute("SELECT sent_ms, op, args FROM grid_order WHERE id = ?", (order_id,)).fetchone()
     if row is None or not row[0]:
         raise Refusal(f"{order_id}: no such order, or it was not sent")
-    sent_ms = row[0]
+    sent_ms, op, args = row[0], row[1], _from_json(row[2])
     firsts = db.execute(
         "SELECT min(r.heard_ms) FROM order_message m JOIN receipt r ON r.cti = m.cti WHERE m.order_id = ?"
         " AND r.status IN ('accepted', 'applied', 'partial', 'completed') GROUP BY r.hub ORDER BY 1",
         (order_id,),
     ).fetchall()
     obeyed = [(max(0.0, (heard_ms - sent_ms) / 1000), count) for count, (heard_ms,) in enumerate(firsts, 1)]
+    is_limit = op == "limit" and args.get("direction", "import") == "import"
+    limit_w = float(args["watts"]) if is_limit else 0.0
     latest: dict[int, float] = {}
     watts: list[tuple[float, float]] = []
+    above: list[tuple[float, float]] = []
+    sum_w = above_w = 0.0
     for series, t_ms, mantissa, exponent in db.execute(
         "SELECT r.series, r.t_ms, r.mantissa, r.exponent FROM order_hub h JOIN series s ON s.hub = h.hub"
         " AND s.client = ? AND s.quantity = 'power' JOIN reading r ON r.series = s.id"
         " WHERE h.order_id = ? AND r.t_ms BETWEEN ? AND ? ORDER BY r.t_ms",
-        (METER, order_id, sent_ms - _BEFORE_MS, sent_ms + seconds * 1000),
+        (METER, order_id, sent_ms - _LOOK_BACK_MS, sent_ms + seconds * 1000),
     ):
-        latest[series] = decimal_to_float(mantissa, exponent)
+        power_w, before_w = decimal_to_float(mantissa, exponent), latest.get(series)
+        sum_w += power_w - (before_w or 0.0)
+        above_w += max(0.0, power_w - limit_w) - (0.0 if before_w is None else max(0.0, before_w - limit_w))
+        latest[series] = power_w
+        if t_ms < sent_ms - _BEFORE_MS or len(latest) < least:
+            continue
         after_s = (t_ms - sent_ms) // 1000
-        if watts and watts[-1][0] == after_s:
-            watts.pop()
-        watts.append((after_s, sum(latest.values())))
-    return Spread(obeyed, watts)
+        for line, value in ((watts, sum_w), (above, above_w if is_limit else 0.0)):
+            if line and line[-1][0] == after_s:
+                line.pop()
+            line.append((after_s, value))
+    asked = None
+    if is_limit and watts:
+        begin_s = max(0.0, float(args.get("start", 0)) - sent_ms / 1000)
+        asked = (begin_s, begin_s + float(args["duration"]), limit_w * len(latest))
+    return Spread(obeyed, watts, above if is_limit else [], asked, len(latest) if watts else 0)
+
+
+def watts_of(spread: Spread, hubs: int) -> dict[str, Any] | None:
+    """Watts asked against watts reached, as the book knows them by now; None where it knows too little. `before_w`:
+    when it was sent; `now_w`, `above_w`: at the last reading while it held."""
+    if not spread.watts:
+        return None
+    ends_s = spread.asked[1] if spread.asked else float("inf")
+    before = [value for after_s, value in spread.watts if after_s <= 0]
+    while_held = [value for after_s, value in spread.watts if 0 < after_s < ends_s]
+    above = [value for after_s, value in spread.above if 0 < after_s < ends_s]
+    return {
+        "hubs": hubs, "households": spread.households, "asked_w": spread.asked[2] if spread.asked else None,
+        "before_w": before[-1] if before else None, "now_w": while_held[-1] if while_held else None,
+        "above_w": above[-1] if above else None,
+    }  # fmt: skip

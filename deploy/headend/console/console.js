@@ -51,6 +51,34 @@ function fill(tbody, rows, empty) {
     tbody.lastChild.append(td);
   }
 }
+function button(word, does, kind = "") {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = word;
+  if (kind) made.className = kind;
+  made.addEventListener("click", does);
+  return made;
+}
+const said = (place) => (error) => { error instanceof Denied ? failed(error) : (place.textContent = error.message); };
+function bar(here, counts) {
+  const total = Object.values(counts).reduce((sum, n) => sum + n, 0) || 1;
+  const spread = here.querySelector(".spread");
+  spread.setAttribute("aria-label", answers(counts) || "nothing yet");
+  spread.replaceChildren(...Object.entries(counts).map(([status, n]) => {
+    const part = document.createElement("i");
+    part.className = mark(status);
+    part.style.width = `${(100 * n) / total}%`;
+    return part;
+  }));
+  here.querySelector(".legend").replaceChildren(...Object.entries(counts).map(([status, n]) => {
+    const li = document.createElement("li");
+    const square = document.createElement("b");
+    square.className = mark(status);
+    li.append(square, `${n} ${status}`);
+    return li;
+  }));
+}
+const mark = (status) => `s-${status.replace(" ", "-")}`;
 function link(text, href) {
   const a = document.createElement("a");
   a.textContent = text;
@@ -92,25 +120,50 @@ function signIn() {
   form.client_id.focus();
 }
 
+const troubles = (hub) => [[hub.errors, "error"], [hub.warnings, "warning"]].filter(([n]) => n).map(([n, word]) => `${n} ${word}${n > 1 ? "s" : ""}`).join(", ");
+
+function alarmRow(alarm, look, fault) {
+  const dismiss = button("Dismiss", () => post(`/v1/hubs/${alarm.hub}/alarms/dismiss`, { code: alarm.code, subject: alarm.subject }).then(look).catch(said(fault)), "plain");
+  dismiss.setAttribute("aria-label", `Dismiss ${alarm.code} ${alarm.subject} of ${alarm.hub}`);
+  return [
+    cell(alarm.severity, alarm.severity === "error" ? "bad" : "wait"), alarm.code, cell(alarm.subject), ago(alarm.since_ms), cell(alarm.text, "text"),
+    cell(alarm.why || "The hub's own word, when it was asked last.", "text"), alarm.source === "event" ? cell(dismiss) : "",
+  ];
+}
+
+function alarmsPage() {
+  const here = page("alarms");
+  const form = here.querySelector("form");
+  const fault = here.querySelector(".fault");
+  async function look() {
+    const alarms = await get(`/v1/alarms?most=500&${new URLSearchParams(new FormData(form))}`);
+    fill(here.querySelector("tbody"), alarms.map((alarm) => [link(alarm.hub, `#/hubs/${alarm.hub}`), ...alarmRow(alarm, look, fault)]), "No hub says that anything is wrong.");
+  }
+  form.addEventListener("submit", (event) => { event.preventDefault(); look().catch(failed); });
+  look().catch(failed);
+  return every(5000, look);
+}
+
 function fleetPage() {
   const here = page("fleet");
   const form = here.querySelector("form");
   const tbody = here.querySelector("tbody");
   async function look() {
     const [figures, hubs] = await Promise.all([get("/v1/fleet"), get(`/v1/hubs?most=500&${new URLSearchParams(new FormData(form))}`)]);
-    const tiles = { Hubs: figures.hubs, Online: figures.online, Offline: figures.offline, "Never seen": figures.never_seen, Readings: figures.readings, "Not believed": figures.faults, "Chains broken": figures.chains_broken };
+    const tiles = { Hubs: figures.hubs, Online: figures.online, Offline: figures.offline, "Never seen": figures.never_seen, "Hubs with errors": figures.hubs_with_errors, "With warnings": figures.hubs_with_warnings, Readings: figures.readings, "Not believed": figures.faults, "Chains broken": figures.chains_broken };
     here.querySelector("dl").replaceChildren(...Object.entries(tiles).map(([name, value]) => {
       const div = document.createElement("div");
       const dt = document.createElement("dt");
       const dd = document.createElement("dd");
       dt.textContent = name;
       dd.textContent = value.toLocaleString();
-      if (value && ["Not believed", "Chains broken"].includes(name)) dd.className = "bad";
+      if (value && ["Not believed", "Chains broken", "Hubs with errors"].includes(name)) dd.className = "bad";
+      if (value && name === "With warnings") dd.className = "wait";
       div.append(dt, dd);
       return div;
     }));
     fill(tbody, hubs.map((hub) => [
-      link(hub.hub, `#/hubs/${hub.hub}`), cell(hub.state, tone(hub.state)), ago(hub.seen_ms), hub.version,
+      link(hub.hub, `#/hubs/${hub.hub}`), cell(hub.state, tone(hub.state)), cell(troubles(hub), hub.errors ? "bad" : hub.warnings ? "wait" : ""), ago(hub.seen_ms), hub.version,
       hub.groups.join(", "), new Date(hub.not_after_s * 1000).toLocaleDateString(),
     ]), "No hub is like that.");
   }
@@ -148,7 +201,8 @@ function follow(list) {
   return () => ended.abort();
 }
 
-const aim = (target) => target.hub ?? (target.group ? `group ${target.group}` : target.all ? "all" : JSON.stringify(target.where));
+const aim = (target) => target.hub ?? (target.group ? `group ${target.group}` : target.all ? "all" : target.hubs ? some(target.hubs) : JSON.stringify(target.where));
+const some = (hubs) => hubs.length > 3 ? `${hubs.slice(0, 2).join(", ")} and ${hubs.length - 2} more` : hubs.join(", ");
 const say = (order) => `${order.op} ${Object.entries(order.args).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`).join(", ")}`;
 const answers = (counts) => Object.entries(counts).map(([status, n]) => `${n} ${status}`).join(", ");
 
@@ -159,8 +213,7 @@ function ordersPage() {
     event.preventDefault();
     const fault = form.querySelector(".fault");
     fault.textContent = "";
-    const kind = form.kind.value;
-    const target = kind === "all" ? { all: true } : { [kind]: form.elements.name.value };
+    const target = goal(form);
     try {
       const made = await post("/v1/orders", {
         op: "limit", target, valid_s: 300,
@@ -168,7 +221,7 @@ function ordersPage() {
       });
       location.hash = `#/orders/${made.id}`;
     } catch (error) {
-      error instanceof Denied ? failed(error) : (fault.textContent = error.message);
+      said(fault)(error);
     }
   });
   async function look() {
@@ -182,15 +235,17 @@ function ordersPage() {
   return every(2000, look);
 }
 
+function inWatts(sum) {
+  const w = (value) => (value === null ? "?" : `${Math.round(value).toLocaleString()} W`);
+  const asked = sum.asked_w === null ? "" : `; asked for at most ${w(sum.asked_w)} together; ${w(sum.above_w)} of what they draw is above their limits`;
+  return `${sum.households} of ${sum.hubs} households are known: ${w(sum.before_w)} when it was sent, ${w(sum.now_w)} while it held${asked}.`;
+}
+
 function orderPage(id) {
   const here = page("order");
   const actions = here.querySelector(".actions");
-  function act(word, path) {
-    const button = document.createElement("button");
-    button.textContent = word;
-    button.addEventListener("click", () => post(path).then(look).catch((error) => { actions.append(` ${error.message}`); }));
-    return button;
-  }
+  const fault = here.querySelector(".fault");
+  const act = (word, path) => button(word, () => post(path).then(look).catch(said(fault)));
   let waiting = null;
   let looks = 0;
   async function look() {
@@ -202,26 +257,15 @@ function orderPage(id) {
       waiting = order.state === "waiting";
       actions.replaceChildren(...(waiting ? [act("Approve", `/v1/orders/${id}/approve`), " ", act("Withdraw", `/v1/orders/${id}/withdraw`)] : []));
     }
-    const total = Object.values(order.counts).reduce((sum, n) => sum + n, 0) || 1;
-    const spread = here.querySelector(".spread");
-    spread.setAttribute("aria-label", answers(order.counts));
-    spread.replaceChildren(...Object.entries(order.counts).map(([status, n]) => {
-      const part = document.createElement("i");
-      part.className = `s-${status}`;
-      part.style.width = `${(100 * n) / total}%`;
-      return part;
-    }));
-    here.querySelector(".legend").replaceChildren(...Object.entries(order.counts).map(([status, n]) => {
-      const li = document.createElement("li");
-      const mark = document.createElement("b");
-      mark.className = `s-${status}`;
-      li.append(mark, `${n} ${status}`);
-      return li;
-    }));
+    bar(here, order.counts);
     if (!waiting && order.sent_ms && looks++ % 3 === 0) {
       const seconds = Math.min(3600, Math.max(10, Math.ceil((Date.now() - order.sent_ms) / 1000)));
       const svg = await (await ask(`/v1/orders/${id}/spread.svg?seconds=${seconds}`)).text();
       draw(here.querySelector(".chart"), svg, "How the order reached its hubs");
+      here.querySelector(".watts").textContent = await ask(`/v1/orders/${id}/watts?seconds=${seconds}`).then((a) => a.json()).then(inWatts, (error) => {
+        if (error instanceof Denied) throw error;
+        return "Watts: fewer than five households' meters were heard; a sum of so few is nobody's business here.";
+      });
     }
     fill(here.querySelector("tbody"), order.answers.map((answer) => [
       link(answer.hub, `#/hubs/${answer.hub}`), cell(answer.status, tone(answer.status)), cell(answer.reason, "text"),
@@ -230,6 +274,79 @@ function orderPage(id) {
   }
   look().catch(failed);
   return every(1000, look);
+}
+
+const goal = (form) => (form.kind.value === "all" ? { all: true } : { [form.kind.value]: form.elements.name.value });
+const ratio = (counts) => {
+  const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  return `${counts.completed ?? 0} of ${total} did it${Object.keys(counts).length > 1 ? ` (${answers(counts)})` : ""}`;
+};
+
+function rolloutsPage() {
+  const here = page("rollouts");
+  const form = here.querySelector("form");
+  const fault = form.querySelector(".fault");
+  form.op.addEventListener("change", () => {
+    form.elements.args.value = form.op.value === "config" ? '{"set": {"uplink.pack_interval_s": 300}}' : '{"url": "https://", "sha256": {"hex": ""}, "version": ""}';
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    fault.textContent = "";
+    try {
+      const made = await post("/v1/rollouts", {
+        op: form.op.value, args: JSON.parse(form.elements.args.value), target: goal(form), wave_hubs: Number(form.wave_hubs.value),
+        success_share: Number(form.success.value) / 100, error_share: Number(form.errors.value) / 100,
+      });
+      location.hash = `#/rollouts/${made.id}`;
+    } catch (error) {
+      said(fault)(error);
+    }
+  });
+  async function look() {
+    const rows = await get("/v1/rollouts");
+    fill(here.querySelector("tbody"), rows.map((row) => [
+      link(time(row.made_ms), `#/rollouts/${row.id}`), cell(say(row), "text"), aim(row.target),
+      cell(row.state, { running: "wait", paused: "wait", stopped: "bad", done: "good" }[row.state] ?? ""), String(row.waves.length), cell(ratio(row.counts), "text"),
+    ]), "Nothing was rolled out yet.");
+  }
+  look().catch(failed);
+  return every(3000, look);
+}
+
+function rolloutPage(id) {
+  const here = page("rollout");
+  const [actions, form] = [here.querySelector(".actions"), here.querySelector("form")];
+  const fault = here.querySelector(".fault");
+  const act = (word, verb) => button(word, () => { fault.textContent = ""; post(`/v1/rollouts/${id}/${verb}`).then(look).catch(said(fault)); });
+  const verbs = { running: [["Pause", "pause"], ["Stop", "stop"]], paused: [["Go on", "resume"], ["Stop", "stop"]], stopped: [["Try again and go on", "retry"]], done: [] };
+  let state = null;
+  async function look() {
+    const row = await get(`/v1/rollouts/${id}`);
+    here.querySelector("h2").textContent = `${say(row)}, for ${aim(row.target)}`;
+    here.querySelector(".facts").textContent =
+      `${row.state}${row.why ? `: ${row.why}` : ""}; begun by ${row.asked_by} ${time(row.made_ms)}; ${row.wave_hubs} hubs a wave, the next once ${Math.round(row.success_share * 100)} % did it, stopped beyond ${Math.round(row.error_share * 100)} % that did not`;
+    if (state !== row.state) {
+      state = row.state;
+      actions.replaceChildren(...(verbs[state] ?? []).flatMap(([word, verb]) => [act(word, verb), " "]));
+    }
+    bar(here, row.counts);
+    fill(here.querySelector("tbody"), row.waves.map((wave, at) => [
+      link(`Wave ${at + 1}`, `#/orders/${wave.order_id}`), time(wave.made_ms), String(Object.values(wave.counts).reduce((sum, n) => sum + n, 0)), cell(answers(wave.counts), "text"),
+    ]), "No wave has begun yet.");
+  }
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const wrong = form.querySelector(".fault");
+    wrong.textContent = "";
+    try {
+      const made = await post(`/v1/rollouts/${id}/back`, { args: JSON.parse(form.elements.args.value) });
+      location.hash = `#/rollouts/${made.id}`;
+    } catch (error) {
+      said(wrong)(error);
+    }
+  });
+  look().catch(failed);
+  return every(2000, look);
 }
 
 function draw(figure, svg, label) {
@@ -244,6 +361,8 @@ function hubPage(name) {
   const form = here.querySelector("form");
   form.day.value = new Date(Date.now() - new Date().getTimezoneOffset() * 60000).toISOString().slice(0, 10);
   here.querySelector("h2").textContent = name;
+  const fault = here.querySelector(".fault");
+  here.querySelector(".actions").append(button("Ask it how it is", () => post("/v1/orders", { op: "diagnose", args: { what: "status" }, target: { hub: name } }).then(look).catch(said(fault))));
   async function day() {
     const svg = await (await ask(`/v1/hubs/${name}/day.svg?day=${form.day.value}`)).text();
     draw(here.querySelector(".chart"), svg, `Load of ${name} on ${form.day.value}`);
@@ -255,9 +374,10 @@ function hubPage(name) {
       : "No half-hours of this day are known.";
   }
   async function look() {
-    const [hub, receipts, events] = await Promise.all([get(`/v1/hubs/${name}`), get(`/v1/hubs/${name}/receipts?most=50`), get(`/v1/hubs/${name}/events?most=50`)]);
+    const [hub, alarms, receipts, events] = await Promise.all([get(`/v1/hubs/${name}`), get(`/v1/alarms?hub=${encodeURIComponent(name)}`), get(`/v1/hubs/${name}/receipts?most=50`), get(`/v1/hubs/${name}/events?most=50`)]);
     here.querySelector(".facts").textContent =
       `${hub.state}, heard ${ago(hub.seen_ms)}; version ${hub.version || "?"}, epoch ${hub.epoch}, start ${hub.boot}; groups: ${hub.groups.join(", ") || "none"}${hub.fault ? `; not believed: ${hub.fault}` : ""}`;
+    fill(here.querySelector(".alarms tbody"), alarms.map((alarm) => alarmRow(alarm, look, fault)), "It says nothing.");
     fill(here.querySelector(".receipts tbody"), receipts.map((r) => [
       String(r.i), time(r.iat * 1000), cell(r.status, tone(r.status)), cell(r.reason, "text"), cell(r.fits ? "fits" : "BROKEN", r.fits ? "" : "bad"),
     ]), "None yet.");
@@ -307,6 +427,9 @@ function show() {
   if (kind === "hubs" && name) leave = hubPage(decodeURIComponent(name));
   else if (kind === "orders" && name) leave = orderPage(name);
   else if (kind === "orders") leave = ordersPage();
+  else if (kind === "rollouts" && name) leave = rolloutPage(name);
+  else if (kind === "rollouts") leave = rolloutsPage();
+  else if (kind === "alarms") leave = alarmsPage();
   else if (kind === "certificates") leave = certificatesPage();
   else if (kind === "audit") leave = auditPage();
   else leave = fleetPage();
