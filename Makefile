@@ -69,7 +69,7 @@ brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto
 headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus)
+setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus), and a browser for the console's tests
 	@deploy/setup.sh fleet
 
 fleet: setup-fleet ## the control point over three brokers with its engines, a fleet, and a broker that dies; HUBS=30 ONCE=1 ENGINE=nats

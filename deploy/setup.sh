@@ -179,6 +179,11 @@ fi
 if [ "$want" = fleet ]; then
     lacks mosquitto has mosquitto
     lacks_engines
+    # The console is looked at by a browser.
+    lacks chromium has chromium
+    .venv/bin/python -c 'import playwright' 2>/dev/null ||
+        .venv/bin/python -m pip -q install --disable-pip-version-check "playwright>=1.49,<2" ||
+        say "playwright could not be had: the tests of the console will be skipped"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || need_packages $missing || say "make fleet goes on without them"
     missing=

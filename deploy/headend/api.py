@@ -173,9 +173,9 @@ class Alarm(BaseModel):
 
 
 class Watts(BaseModel):
-    """Watts asked against watts reached, of the households whose meters were heard. `asked_w`: what they may draw
-    together, null where it is no limit of import; `now_w`: at the last reading while it held; `above_w`: of that, what
-    each of them drew more than its limit, together."""
+    """Watts asked against watts reached, of the `households` whose meters were heard: 0 and nulls where that are too
+    few for a sum. `asked_w`: what they may draw together, null where it is no limit of import; `now_w`: at the last
+    reading while it held; `above_w`: of that, what each of them drew more than its limit, together."""
 
     hubs: int
     households: int
@@ -558,17 +558,14 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return Response(charts.spread(spread, _hubs_in(db, order_id), seconds), media_type="image/svg+xml")
 
     @api.get("/v1/orders/{order_id}/watts", response_model=Watts, tags=["orders"], responses={
-        404: _WORDS, 409: _WORDS})  # fmt: skip
+        409: _WORDS})  # fmt: skip
     def watts(_: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 3600) -> Any:
-        """Watts asked against watts reached, as far as the book knows them. 404 where fewer than five households'
+        """Watts asked against watts reached, as far as the book knows them; no sum where fewer than five households'
         meters were heard."""
         try:
-            found = watts_of(spread_of(db, order_id, seconds, _LEAST_SUMMED), _hubs_in(db, order_id))
+            return watts_of(spread_of(db, order_id, seconds, _LEAST_SUMMED), _hubs_in(db, order_id))
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
-        if found is None:
-            raise HTTPException(404, "too few households are known for a sum")
-        return found
 
     @api.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
     def begin_rollout(client: Control, rollout: NewRollout) -> dict[str, str]:

@@ -22,6 +22,7 @@ _STYLE = Style(
 )  # fmt: skip
 _COMMON: dict[str, Any] = {
     "width": 960, "height": 320, "style": _STYLE, "js": [], "show_dots": False, "legend_at_bottom": True,
+    "stroke_style": {"width": 2},
     "disable_xml_declaration": True, "explicit_size": False, "include_x_axis": True,
 }  # fmt: skip
 

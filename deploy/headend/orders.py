@@ -325,11 +325,9 @@ def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1) -> Sp
     return Spread(obeyed, watts, above if is_limit else [], asked, len(latest) if watts else 0)
 
 
-def watts_of(spread: Spread, hubs: int) -> dict[str, Any] | None:
-    """Watts asked against watts reached, as the book knows them by now; None where it knows too little. `before_w`:
-    when it was sent; `now_w`, `above_w`: at the last reading while it held."""
-    if not spread.watts:
-        return None
+def watts_of(spread: Spread, hubs: int) -> dict[str, Any]:
+    """Watts asked against watts reached, as the book knows them by now; `households` is 0 where it knows too little.
+    `before_w`: when it was sent; `now_w`, `above_w`: at the last reading while it held."""
     ends_s = spread.asked[1] if spread.asked else float("inf")
     before = [value for after_s, value in spread.watts if after_s <= 0]
     while_held = [value for after_s, value in spread.watts if 0 < after_s < ends_s]

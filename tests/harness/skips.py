@@ -4,6 +4,7 @@ A test that is skipped says nothing, and a missing tool skips dozens without a w
 beforehand. On a machine that cannot have a tool: METERHUB_ANY_SKIP=1 in the environment lets every skip pass.
 """
 
+import importlib.util
 import os
 import platform
 import re
@@ -42,6 +43,9 @@ FACTS: dict[str, Callable[[], bool]] = {
             shutil.which(name)
             for name in ("prometheus", "promtool", "amtool", "prometheus-alertmanager", "haproxy", "victoria-metrics")
         )
+    ),
+    "no Chromium, or no Playwright": lambda: (
+        shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None
     ),
     "no chrony": lambda: not Path("/usr/sbin/chronyd").exists(),
     "no image was built": lambda: not (ROOT / "build").is_dir(),

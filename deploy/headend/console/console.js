@@ -24,13 +24,23 @@ const get = async (path) => (await ask(path)).json();
 const post = async (path, body) => (await ask(path, { method: "POST", body: JSON.stringify(body ?? {}) })).json();
 
 function page(name) {
-  main.replaceChildren(document.getElementById(name).content.cloneNode(true));
+  // A page of its own: what was asked for a page that was left writes into that one, and nobody sees it.
+  const here = document.createElement("div");
+  here.append(document.getElementById(name).content.cloneNode(true));
+  main.replaceChildren(here);
+  document.getElementById("leave").hidden = !token;
+  // A table that is wider than the window is moved by the keyboard too.
+  for (const wide of main.querySelectorAll(".wide")) {
+    wide.tabIndex = 0;
+    wide.setAttribute("role", "region");
+    wide.setAttribute("aria-label", wide.querySelector("caption").textContent);
+  }
   for (const link of document.querySelectorAll("nav a")) {
     const at = location.hash.replace("#/hubs", "#/fleet");
     const here = at.startsWith(link.getAttribute("href"));
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
-  return main;
+  return here;
 }
 function cell(content, kind = "") {
   const td = document.createElement("td");
@@ -38,7 +48,14 @@ function cell(content, kind = "") {
   content instanceof Node ? td.append(content) : (td.textContent = content ?? "");
   return td;
 }
+// A table is made anew every few seconds: who is at one of its links or buttons stays there.
+const named = (element) => element.getAttribute("href") ?? element.getAttribute("aria-label") ?? element.textContent;
 function fill(tbody, rows, empty) {
+  const at = tbody.contains(document.activeElement) ? named(document.activeElement) : null;
+  refill(tbody, rows, empty);
+  if (at !== null) [...tbody.querySelectorAll("a, button")].find((element) => named(element) === at)?.focus({ preventScroll: true });
+}
+function refill(tbody, rows, empty) {
   tbody.replaceChildren(...rows.map((cells) => {
     const tr = document.createElement("tr");
     tr.append(...cells.map((c) => (c instanceof HTMLTableCellElement ? c : cell(c))));
@@ -122,12 +139,20 @@ function signIn() {
 
 const troubles = (hub) => [[hub.errors, "error"], [hub.warnings, "warning"]].filter(([n]) => n).map(([n, word]) => `${n} ${word}${n > 1 ? "s" : ""}`).join(", ");
 
+function meaning(alarm) {
+  const both = document.createDocumentFragment();
+  const small = document.createElement("small");
+  small.textContent = alarm.why || "The hub's own word, when it was asked last.";
+  both.append(alarm.code, document.createElement("br"), small);
+  return both;
+}
+
 function alarmRow(alarm, look, fault) {
   const dismiss = button("Dismiss", () => post(`/v1/hubs/${alarm.hub}/alarms/dismiss`, { code: alarm.code, subject: alarm.subject }).then(look).catch(said(fault)), "plain");
   dismiss.setAttribute("aria-label", `Dismiss ${alarm.code} ${alarm.subject} of ${alarm.hub}`);
   return [
-    cell(alarm.severity, alarm.severity === "error" ? "bad" : "wait"), alarm.code, cell(alarm.subject), ago(alarm.since_ms), cell(alarm.text, "text"),
-    cell(alarm.why || "The hub's own word, when it was asked last.", "text"), alarm.source === "event" ? cell(dismiss) : "",
+    cell(alarm.severity, alarm.severity === "error" ? "bad" : "wait"), cell(meaning(alarm), "text"), cell(alarm.subject, "short"), ago(alarm.since_ms), cell(alarm.text, "text"),
+    alarm.source === "event" ? cell(dismiss) : "",
   ];
 }
 
@@ -163,7 +188,7 @@ function fleetPage() {
       return div;
     }));
     fill(tbody, hubs.map((hub) => [
-      link(hub.hub, `#/hubs/${hub.hub}`), cell(hub.state, tone(hub.state)), cell(troubles(hub), hub.errors ? "bad" : hub.warnings ? "wait" : ""), ago(hub.seen_ms), hub.version,
+      link(hub.hub, `#/hubs/${hub.hub}`), cell(hub.state, tone(hub.state)), cell(troubles(hub), hub.errors ? "bad" : hub.warnings ? "wait" : ""), ago(hub.seen_ms), cell(hub.version, "short"),
       hub.groups.join(", "), new Date(hub.not_after_s * 1000).toLocaleDateString(),
     ]), "No hub is like that.");
   }
@@ -236,6 +261,7 @@ function ordersPage() {
 }
 
 function inWatts(sum) {
+  if (!sum.households) return "Watts: fewer than five households' meters were heard, and a sum of so few is not told.";
   const w = (value) => (value === null ? "?" : `${Math.round(value).toLocaleString()} W`);
   const asked = sum.asked_w === null ? "" : `; asked for at most ${w(sum.asked_w)} together; ${w(sum.above_w)} of what they draw is above their limits`;
   return `${sum.households} of ${sum.hubs} households are known: ${w(sum.before_w)} when it was sent, ${w(sum.now_w)} while it held${asked}.`;
@@ -262,14 +288,11 @@ function orderPage(id) {
       const seconds = Math.min(3600, Math.max(10, Math.ceil((Date.now() - order.sent_ms) / 1000)));
       const svg = await (await ask(`/v1/orders/${id}/spread.svg?seconds=${seconds}`)).text();
       draw(here.querySelector(".chart"), svg, "How the order reached its hubs");
-      here.querySelector(".watts").textContent = await ask(`/v1/orders/${id}/watts?seconds=${seconds}`).then((a) => a.json()).then(inWatts, (error) => {
-        if (error instanceof Denied) throw error;
-        return "Watts: fewer than five households' meters were heard; a sum of so few is nobody's business here.";
-      });
+      here.querySelector(".watts").textContent = inWatts(await get(`/v1/orders/${id}/watts?seconds=${seconds}`));
     }
     fill(here.querySelector("tbody"), order.answers.map((answer) => [
       link(answer.hub, `#/hubs/${answer.hub}`), cell(answer.status, tone(answer.status)), cell(answer.reason, "text"),
-      `${answer.tries} times`, ago(answer.heard_ms),
+      answer.tries === 1 ? "once" : `${answer.tries} times`, ago(answer.heard_ms),
     ]), "No hub is meant.");
   }
   look().catch(failed);
@@ -435,5 +458,11 @@ function show() {
   else leave = fleetPage();
   main.focus();
 }
+document.getElementById("leave").addEventListener("click", () => {
+  token = null;
+  sessionStorage.removeItem("token");
+  document.getElementById("who").textContent = "";
+  show();
+});
 addEventListener("hashchange", show);
 show();

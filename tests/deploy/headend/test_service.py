@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ ROLES = {"desk": ["fleet", "usage", "control", "admin"], "second": ["fleet", "ap
 
 
 class Site:
-    """Everything of a small utility. `database`: a line of the configuration."""
+    """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book (SQLite) before
+    the service starts."""
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(self, folder: Path, database: str = "", before: Callable[..., object] | None = None) -> None:
         self.folder = folder
         pki = folder / "pki"
-        authority = DevelopmentAuthority(pki)
+        self.place = folder / "data"
+        self.authority = authority = DevelopmentAuthority(pki)
         (pki / "hubs").mkdir()
         authority.issue("broker", hosts=["localhost"])
         authority.issue("headend")
@@ -65,6 +67,8 @@ class Site:
             f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
             f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
         )
+        if before is not None:
+            before(self, key, operators)
         addresses = [("localhost", self.broker.port)]
         tls = SharedTls(authority.ca_file)
         self.swarm = Swarm(
