@@ -1,5 +1,6 @@
 """Charts of the console, as SVG (pygal)."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from deploy.headend.usage import Row
 from hub.wire.uplink.reading import decimal_to_float
 
 _POINTS = 480
+_STEPS = 5
 _MOST_LINES = 7
 _STYLE = Style(
     background="transparent", plot_background="transparent", font_family="inherit", label_font_size=13,
@@ -22,7 +24,6 @@ _STYLE = Style(
 )  # fmt: skip
 _COMMON: dict[str, Any] = {
     "width": 960, "height": 320, "style": _STYLE, "js": [], "show_dots": False, "legend_at_bottom": True,
-    "stroke_style": {"width": 2},
     "disable_xml_declaration": True, "explicit_size": False, "include_x_axis": True,
 }  # fmt: skip
 
@@ -58,20 +59,23 @@ def spread(its: Spread, hubs: int, seconds: int) -> bytes:
     if not its.obeyed and not its.watts:
         return _nothing("no hub has answered yet")
     most_w = max([value for _, value in its.watts] + ([its.asked[2]] if its.asked else []), default=1.0)
+    # Both axes have round steps, and as many of them.
+    step = _round_up(hubs / _STEPS)
+    count = max(1, math.ceil(hubs / step))
     chart = pygal.XY(
-        **_COMMON, x_value_formatter=lambda t: f"{t:g} s",
-        value_formatter=lambda n: f"{n:,.0f}", x_title="seconds after it was sent", range=(0, hubs),
-        secondary_range=(0, max(1.0, most_w)), y_labels=_whole_steps(hubs),
+        **_COMMON, x_value_formatter=lambda t: f"{t:g} s", value_formatter=lambda n: f"{n:,.0f}",
+        x_title="seconds after it was sent", range=(0, count * step), y_labels=[at * step for at in range(count + 1)],
+        secondary_range=(0, count * _round_up(most_w / count)),
     )  # fmt: skip
     steps: list[tuple[float, int]] = [(0.0, 0)]
     for after_s, count in its.obeyed:
         steps += [(after_s, steps[-1][1]), (after_s, count)]
     if its.obeyed:
         steps.append((max(steps[-1][0], float(seconds)), steps[-1][1]))
-        chart.add(f"hubs that obey (of {hubs})", _thinned(steps))
+        chart.add(f"hubs that obey (of {hubs})", _thinned(steps), stroke_style={"width": 2})
     if its.watts:
         chart.add(f"watts of {its.households} households", _thinned(its.watts), secondary=True,
-                  formatter=_in_watts)  # fmt: skip
+                  formatter=_in_watts, stroke_style={"width": 2})  # fmt: skip
     if its.asked:
         from_s, to_s, asked_w = its.asked
         ends = [(from_s, asked_w), (max(from_s, min(to_s, float(seconds))), asked_w)]
@@ -83,10 +87,10 @@ def _in_watts(watts: Any) -> str:
     return f"{watts[1] if isinstance(watts, tuple) else watts:,.0f} W"
 
 
-def _whole_steps(most: int) -> list[int]:
-    """Labels of a count: whole numbers, some five of them, the last is all."""
-    step = max(1, most // 5)
-    return sorted({*range(0, most - step // 2, step), most})
+def _round_up(step: float) -> int:
+    """The next of 1, 2, 5, 10, 20, 50, ..."""
+    digits = 10 ** max(0, math.floor(math.log10(max(step, 1.0))))
+    return next(digits * nice for nice in (1, 2, 5, 10) if digits * nice >= step)
 
 
 def _thinned(points: list[Any]) -> list[Any]:
