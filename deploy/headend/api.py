@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +34,8 @@ from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
 from deploy.headend.metrics import metrics
 from deploy.headend.openadr_api import make_router
-from deploy.headend.orders import Refusal, spread_of, watts_of
+from deploy.headend.orders import Refusal, Spread, spread_of, watts_of
+from deploy.headend.reach import Reach
 from deploy.headend.rollouts import rollouts_of
 from deploy.headend.service import Service
 from deploy.headend.usage import intervals_of, readings_of
@@ -49,6 +51,7 @@ _CONSOLE = Path(__file__).with_name("console")
 _MOST_ROWS = 100_000
 _MAX_VALID_S = 86_400
 _ASK_S = 30.0
+_GROUPS_FOR_S = 5.0  # so long who follows may see a hub that has left its groups
 _LEAST_SUMMED = 5  # households in a sum that anybody may see
 # What is unsafe to order through a form that people fill: the list of operators has its own procedure (two admins).
 OPS = tuple(op for op in ROLES if op not in ("trust", "trust.confirm", "booked", "resend"))
@@ -218,6 +221,14 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return check
 
+    def unbound(role: str) -> Callable[[ApiClient], ApiClient]:
+        def check(client: Annotated[ApiClient, Depends(needs(role))]) -> ApiClient:
+            if not client.reach.is_all:
+                raise HTTPException(403, f"{client.client_id} is bound to groups, and OpenADR here is for all")
+            return client
+
+        return check
+
     def database() -> Iterator[BookReader]:
         db = reader(config.place)
         try:
@@ -255,7 +266,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         ask(do)
 
-    api.include_router(make_router(ask, needs("fleet"), needs("control"), database))
+    api.include_router(make_router(ask, unbound("fleet"), unbound("control"), database))
 
     for failure in FAILURES:
 
@@ -298,18 +309,20 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return JSONResponse(AccessToken(access_token=given).model_dump(), headers={"Cache-Control": "no-store"})
 
     @api.get("/v1/fleet", tags=["fleet"])
-    def fleet(_: Fleet, db: Db) -> dict[str, Any]:
+    def fleet(client: Fleet, db: Db) -> dict[str, Any]:
         """The fleet in figures."""
-        return {**overview(db), "chains_broken": len(broken_chains(db)), "service": dict(service.counts)}
+        reach = client.reach
+        return {**overview(db, reach), "chains_broken": len(broken_chains(db, reach=reach)),
+                "service": dict(service.counts) if reach.is_all else {}}  # fmt: skip
 
     @api.get("/v1/hubs", response_model=list[Hub], tags=["fleet"])
     def hubs(
-        _: Fleet, db: Db, state: str = "", version: str = "", group: str = "", name: str = "", after: str = "",
+        client: Fleet, db: Db, state: str = "", version: str = "", group: str = "", name: str = "", after: str = "",
         alarm: str = "", most: Most = 1000,
     ) -> Any:  # fmt: skip
         """Hubs by name; `name`: a part of it; `alarm`: a code, or `any`; `after`: go on behind this one."""
-        where: list[str] = ["hub > ?"]
-        values: list[Any] = [after]
+        where: list[str] = ["hub > ?", client.reach.clause()]
+        values: list[Any] = [after, *client.reach.values]
         for clause, value in (
             ("state = ?", state), ("version = ?", version), ("replace(hub, ?, '') <> hub", name),
             ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
@@ -322,24 +335,24 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return [_hub(db, row) for row in db.execute(sql, (*values, most))]
 
     @api.get("/v1/hubs/{hub}", response_model=Hub, tags=["fleet"], responses={404: _WORDS})
-    def one_hub(_: Fleet, db: Db, hub: HubName) -> Any:
+    def one_hub(client: Fleet, db: Db, hub: HubName) -> Any:
         """One hub."""
-        return _hub(db, _known(db, hub))
+        return _hub(db, _known(db, hub, client))
 
     @api.get("/v1/hubs/{hub}/events", tags=["fleet"], responses={404: _WORDS})
-    def events(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
+    def events(client: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
         """What happened, newest first."""
-        _known(db, hub)
+        _known(db, hub, client)
         rows = db.execute("SELECT * FROM event WHERE hub = ? ORDER BY t_ms DESC, n DESC LIMIT ?", (hub, most))
         return [{"t_ms": row["t_ms"], "event": row["event"], "fields": json.loads(row["fields"])} for row in rows]
 
     @api.get("/v1/alarms", response_model=list[Alarm], tags=["fleet"])
     def alarms(
-        _: Fleet, db: Db, hub: str = "", code: str = "", severity: Literal["", "error", "warning"] = "",
+        client: Fleet, db: Db, hub: str = "", code: str = "", severity: Literal["", "error", "warning"] = "",
         group: str = "", most: Most = 1000,
     ) -> Any:  # fmt: skip
         """What hubs say is wrong and is not over, errors first, then the newest."""
-        where, values = [], []
+        where, values = [client.reach.clause()], [*client.reach.values]
         for clause, value in (
             ("hub = ?", hub), ("code = ?", code), ("severity = ?", severity),
             ("hub IN (SELECT hub FROM hub_group WHERE name = ?)", group),
@@ -352,7 +365,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     @api.post("/v1/hubs/{hub}/alarms/dismiss", tags=["fleet"], responses={404: _WORDS})
     def dismiss(client: Control, db: Db, hub: HubName, alarm: SeenTo) -> dict[str, int]:
         """Somebody has seen to it: it goes, and begins anew when the hub says it again. How many went."""
-        _known(db, hub)
+        _known(db, hub, client)
 
         def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
             gone = point.alarms.dismiss(hub, alarm.code, alarm.subject)
@@ -363,9 +376,9 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return {"alarms": ask(do)}
 
     @api.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: _WORDS})
-    def receipts(_: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
+    def receipts(client: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
         """The chain of receipts, newest first; `fits`: false where it does not follow from the one before."""
-        _known(db, hub)
+        _known(db, hub, client)
         broken = {(epoch, i) for _, epoch, i in broken_chains(db, hub)}
         rows = db.execute("SELECT * FROM receipt WHERE hub = ? ORDER BY epoch DESC, i DESC LIMIT ?", (hub, most))
         return [
@@ -375,9 +388,9 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ]  # fmt: skip
 
     @api.get("/v1/hubs/{hub}/book", tags=["fleet"], responses={404: _WORDS})
-    def book(_: Fleet, db: Db, hub: HubName) -> list[dict[str, Any]]:
+    def book(client: Fleet, db: Db, hub: HubName) -> list[dict[str, Any]]:
         """What is in the book of this hub: ranges of numbers by epoch and lane; `is_lost`: given up."""
-        _known(db, hub)
+        _known(db, hub, client)
         rows = db.execute(
             "SELECT epoch, lane, first, last, is_given_up FROM range WHERE hub = ? ORDER BY 1, 2, 3", (hub,)
         )
@@ -393,7 +406,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     ) -> Response:  # fmt: skip
         """Readings as they came, exact: SenML (RFC 8428), or where the client accepts that, CSV (`text/csv`) or Parquet
         (`application/vnd.apache.parquet`; the extra `parquet`)."""
-        _known(db, hub)
+        _known(db, hub, client)
         note_reading(client, "readings", f"{hub} {from_s}-{to_s} {appliance} {quantity}")
         rows = readings_of(db, hub, appliance, quantity, from_s * 1000, to_s * 1000, most)
         if exports.PARQUET in request.headers.get("accept", ""):
@@ -419,7 +432,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     ) -> list[dict[str, Any]]:
         """A market day's half-hours of a register of the meter, newest versions: 46, 48 or 50. `energy_wh` is null
         where it is not known."""
-        _known(db, hub)
+        _known(db, hub, client)
         note_reading(client, "intervals", f"{hub} {day} {quantity}")
         from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
         return [
@@ -431,7 +444,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     @api.get("/v1/hubs/{hub}/day.svg", tags=["usage"], responses={404: _WORDS, 200: {"content": {"image/svg+xml": {}}}})
     def day_chart(client: UsageClient, db: Db, hub: HubName, day: Day) -> Response:
         """The household's load on a market day, with the limits that were in force."""
-        _known(db, hub)
+        _known(db, hub, client)
         note_reading(client, "day.svg", f"{hub} {day}")
         from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
         rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
@@ -441,7 +454,7 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: _WORDS})
     def erase(client: Admin, db: Db, hub: HubName) -> dict[str, int]:
         """A household's consumption goes, on its request: readings, half-hours, and the packs they came in."""
-        _known(db, hub)
+        _known(db, hub, client)
 
         def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
             gone = point.usage.erase(hub)
@@ -452,21 +465,21 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
     @api.get("/v1/certificates", tags=["certificates"])
     def certificates(
-        _: Fleet, db: Db, hub: str = "", issuer: str = "", ends_before_s: Moment = 1 << 40, most: Most = 1000
+        client: Fleet, db: Db, hub: str = "", issuer: str = "", ends_before_s: Moment = 1 << 40, most: Most = 1000
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Hubs' certificates, the one that ends first at the top."""
-        return inventory_of(db, hub, issuer, ends_before_s, int(time.time()), most)
+        return inventory_of(db, hub, issuer, ends_before_s, int(time.time()), most, client.reach)
 
     @api.get("/v1/certificates/issuers", tags=["certificates"])
-    def issuers(_: Fleet, db: Db) -> dict[str, int]:
+    def issuers(client: Fleet, db: Db) -> dict[str, int]:
         """How many hubs sign with a certificate of which authority (its key identifier)."""
-        return issuers_in_use(db)
+        return issuers_in_use(db, client.reach)
 
     @api.post("/v1/hubs/{hub}/revoke", tags=["certificates"], responses={404: _WORDS})
     def revoke(client: Admin, db: Db, hub: HubName, revocation: Revocation) -> dict[str, int]:
         """All certificates of a hub, for good: brokers refuse it from the next list on, what it signs is believed no
         more, it cannot renew. A session that is open stays so until the hub or the broker ends it."""
-        _known(db, hub)
+        _known(db, hub, client)
 
         def do(point: ControlPoint) -> tuple[int, list[CommandToSend]]:
             count = point.registry.revoke(hub, revocation.reason, int(time.time()))
@@ -487,10 +500,12 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         if order.op not in OPS:
             raise ValueError(f"op: one of {', '.join(OPS)}")
         args = check_args(order.op, _with_bytes(order.args))
-        target = order.target.one()
+        said = order.target.one()
+        _keeps_groups(client, args)
 
         def do(point: ControlPoint) -> tuple[dict[str, Any], list[CommandToSend]]:
             t = int(time.time())
+            target = point.registry.narrowed(said, client.reach)
             order_id, sends = point.orders.give(order.op, args, target, order.valid_s, client.client_id, t)
             hubs = point.orders.hubs_of(order_id)
             point.note_deed(_utc_ms(), client.client_id, "order", f"{order_id} {order.op} to {hubs} hubs")
@@ -498,9 +513,10 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
 
         return ask(do)
 
-    @api.post("/v1/orders/{order_id}/approve", tags=["orders"], responses={409: _WORDS})
-    def approve(client: Approver, order_id: OrderId) -> dict[str, str]:
+    @api.post("/v1/orders/{order_id}/approve", tags=["orders"], responses={404: _WORDS, 409: _WORDS})
+    def approve(client: Approver, db: Db, order_id: OrderId) -> dict[str, str]:
         """The second person's word: the order goes."""
+        _commands(db, order_id, client)
 
         def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
             sends = point.orders.approve(order_id, client.client_id, int(time.time()))
@@ -510,9 +526,10 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         ask(do)
         return {"state": "sent"}
 
-    @api.post("/v1/orders/{order_id}/withdraw", tags=["orders"], responses={409: _WORDS})
-    def withdraw(client: Control, order_id: OrderId) -> dict[str, str]:
+    @api.post("/v1/orders/{order_id}/withdraw", tags=["orders"], responses={404: _WORDS, 409: _WORDS})
+    def withdraw(client: Control, db: Db, order_id: OrderId) -> dict[str, str]:
         """An order that still waits goes nowhere."""
+        _commands(db, order_id, client)
 
         def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
             point.orders.withdraw(order_id)
@@ -523,82 +540,94 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return {"state": "withdrawn"}
 
     @api.get("/v1/orders", tags=["orders"])
-    def orders(_: Fleet, db: Db, most: Most = 100) -> list[dict[str, Any]]:
+    def orders(client: Fleet, db: Db, most: Most = 100) -> list[dict[str, Any]]:
         """Orders, newest first, with how many hubs are where."""
-        rows = db.execute("SELECT * FROM grid_order ORDER BY made_ms DESC LIMIT ?", (most,))
-        return [_order(db, row) for row in rows.fetchall()]
+        reach = client.reach
+        rows = db.execute(
+            f"SELECT * FROM grid_order WHERE {_with_hubs(reach)} ORDER BY made_ms DESC LIMIT ?", (*reach.values, most)
+        )
+        return [_order(db, row, reach) for row in rows.fetchall()]
 
     @api.get("/v1/orders/{order_id}", tags=["orders"], responses={404: _WORDS})
-    def one_order(_: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> dict[str, Any]:
+    def one_order(client: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> dict[str, Any]:
         """One order and every hub's answer, the ones that said no first."""
-        row = db.execute("SELECT * FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        reach, row = client.reach, _seen_order(db, order_id, client)
         if row is None:
             raise HTTPException(404, "no such order")
         answers = db.execute(
             "SELECT hub, status, reason, detail, tries, heard_ms FROM order_hub WHERE order_id = ?"
+            f" AND {reach.clause()}"
             " ORDER BY status IN ('refused', 'failed', 'silent', 'partial') DESC, hub LIMIT ?",
-            (order_id, most),
+            (order_id, *reach.values, most),
         )
         return {
-            **_order(db, row),
+            **_order(db, row, reach),
             "answers": [{**dict(answer), "detail": json.loads(answer["detail"])} for answer in answers],
         }
 
     @api.get("/v1/orders/{order_id}/spread.svg", tags=["orders"], responses={
-        409: _WORDS, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
+        404: _WORDS, 409: _WORDS, 200: {"content": {"image/svg+xml": {}}}})  # fmt: skip
     def spread_chart(
-        _: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
+        client: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
     ) -> Response:
         """How the order reached its hubs, second by second, and what they drew together."""
         try:
             # Of a handful of households a sum tells too much for who may see the fleet only.
-            spread = spread_of(db, order_id, seconds, _LEAST_SUMMED)
+            spread = _spread(db, order_id, seconds, client)
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
-        return Response(charts.spread(spread, _hubs_in(db, order_id), seconds), media_type="image/svg+xml")
+        return Response(
+            charts.spread(spread, _hubs_in(db, order_id, client.reach), seconds), media_type="image/svg+xml"
+        )
 
     @api.get("/v1/orders/{order_id}/watts", response_model=Watts, tags=["orders"], responses={
-        409: _WORDS})  # fmt: skip
-    def watts(_: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 3600) -> Any:
+        404: _WORDS, 409: _WORDS})  # fmt: skip
+    def watts(client: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 3600) -> Any:
         """Watts asked against watts reached, as far as the book knows them; no sum where fewer than five households'
         meters were heard."""
         try:
-            return watts_of(spread_of(db, order_id, seconds, _LEAST_SUMMED), _hubs_in(db, order_id))
+            return watts_of(_spread(db, order_id, seconds, client), _hubs_in(db, order_id, client.reach))
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
 
     @api.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
     def begin_rollout(client: Control, rollout: NewRollout) -> dict[str, str]:
         """Start one; it goes on by itself, wave by wave, until it is done or stopped."""
-        args, target = check_args(rollout.op, _with_bytes(rollout.args)), rollout.target.one()
+        args, said = check_args(rollout.op, _with_bytes(rollout.args)), rollout.target.one()
+        _keeps_groups(client, args)
         rule = rollout.model_dump(include={"wave_hubs", "success_share", "error_share", "valid_s"})
 
         def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
             t = int(time.time())
+            target = point.registry.narrowed(said, client.reach)
             rollout_id = point.rollouts.begin(rollout.op, args, target, client.client_id, t, **rule)
             point.note_deed(_utc_ms(), client.client_id, "rollout", f"{rollout_id} {rollout.op}")
             return rollout_id, []
 
         return {"id": ask(do)}
 
-    @api.post("/v1/rollouts/{order_id}/back", status_code=201, tags=["roll-outs"], responses={409: _WORDS})
-    def bring_back(client: Control, order_id: OrderId, way: WayBack) -> dict[str, str]:
+    @api.post("/v1/rollouts/{order_id}/back", status_code=201, tags=["roll-outs"], responses={
+        404: _WORDS, 409: _WORDS})  # fmt: skip
+    def bring_back(client: Control, db: Db, order_id: OrderId, way: WayBack) -> dict[str, str]:
         """Stop it, and bring back the hubs that did it, by a roll-out of its own with these arguments."""
+        _changes_rollout(db, order_id, client)
 
         def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
             args = check_args(point.rollouts.op_of(order_id), _with_bytes(way.args))
+            _keeps_groups(client, args)
             rollout_id = point.rollouts.back(order_id, args, client.client_id, int(time.time()))
             point.note_deed(_utc_ms(), client.client_id, "rollout back", f"{order_id} by {rollout_id}")
             return rollout_id, []
 
         return {"id": ask(do)}
 
-    @api.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={409: _WORDS})
+    @api.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={404: _WORDS, 409: _WORDS})
     def change_rollout(
-        client: Control, order_id: OrderId, action: Literal["pause", "resume", "retry", "stop"]
+        client: Control, db: Db, order_id: OrderId, action: Literal["pause", "resume", "retry", "stop"]
     ) -> dict[str, str]:
         """Pause it, stop it; or go on (`resume`; `retry` is another word for it), also after it stopped: who did not do
         it is asked again."""
+        _changes_rollout(db, order_id, client)
 
         def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
             if action == "stop":
@@ -613,29 +642,38 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         return {"state": ask(do)}
 
     @api.get("/v1/rollouts", tags=["roll-outs"])
-    def rollouts(_: Fleet, db: Db) -> list[dict[str, Any]]:
+    def rollouts(client: Fleet, db: Db) -> list[dict[str, Any]]:
         """Roll-outs, newest first, with how many hubs are where, wave by wave."""
-        return rollouts_of(db)
+        return rollouts_of(db, reach=client.reach)
 
     @api.get("/v1/rollouts/{order_id}", tags=["roll-outs"], responses={404: _WORDS})
-    def one_rollout(_: Fleet, db: Db, order_id: OrderId) -> dict[str, Any]:
+    def one_rollout(client: Fleet, db: Db, order_id: OrderId) -> dict[str, Any]:
         """One of them."""
-        found = rollouts_of(db, order_id)
+        found = rollouts_of(db, order_id, client.reach)
         if not found:
             raise HTTPException(404, "no such roll-out")
         return found[0]
 
     @api.get("/v1/audit", tags=["access"])
-    def audit(_: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
-        """Who did what, newest first: every order, every look at a household's consumption."""
-        return [dict(row) for row in db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (most,))]
+    def audit(client: Admin, db: Db, most: Most = 1000) -> list[dict[str, Any]]:
+        """Who did what, newest first: every order, every look at a household's consumption. Who is bound to groups sees
+        what it did itself."""
+        own, values = ("true", ()) if client.reach.is_all else ("client = ?", (client.client_id,))
+        rows = db.execute(f"SELECT * FROM audit WHERE {own} ORDER BY id DESC LIMIT ?", (*values, most))
+        return [dict(row) for row in rows]
 
     @api.get("/v1/live", tags=["fleet"], responses={200: {"content": {"text/event-stream": {}}}})
-    async def stream(_: Fleet, seconds: Annotated[float, Query(gt=0, le=86_400)] = 86_400) -> StreamingResponse:
+    async def stream(client: Fleet, seconds: Annotated[float, Query(gt=0, le=86_400)] = 86_400) -> StreamingResponse:
         """What hubs say, as it comes: server-sent events `state`, `receipt`, `event`. No consumption."""
+
+        def hubs_now() -> frozenset[str]:
+            with closing(reader(config.place)) as db:
+                return client.reach.hubs(db)
 
         async def lines() -> AsyncIterator[str]:
             deadline = time.monotonic() + seconds
+            within: frozenset[str] = frozenset()
+            look_at = 0.0
             with live.follow() as news:
                 yield ": connected\n\n"
                 while (left := deadline - time.monotonic()) > 0:
@@ -644,6 +682,11 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
                     except TimeoutError:
                         yield ": nothing new\n\n"
                         continue
+                    if not client.reach.is_all:
+                        if time.monotonic() >= look_at:
+                            within, look_at = await asyncio.to_thread(hubs_now), time.monotonic() + _GROUPS_FOR_S
+                        if data["hub"] not in within:
+                            continue
                     yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
         return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -686,8 +729,10 @@ def _utc_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _known(db: BookReader, hub: str) -> Any:
-    row: Any | None = db.execute("SELECT * FROM hub WHERE hub = ?", (hub,)).fetchone()
+def _known(db: BookReader, hub: str, client: ApiClient) -> Any:
+    """Its row, where the client may know of it."""
+    sql = f"SELECT * FROM hub WHERE hub = ? AND {client.reach.clause()}"
+    row: Any | None = db.execute(sql, (hub, *client.reach.values)).fetchone()
     if row is None:
         raise HTTPException(404, "no such hub")
     return row
@@ -702,16 +747,62 @@ def _hub(db: BookReader, row: Any) -> dict[str, Any]:
             "warnings": alarms.get("warning", 0)}  # fmt: skip
 
 
-def _order(db: BookReader, row: Any) -> dict[str, Any]:
+def _order(db: BookReader, row: Any, reach: Reach) -> dict[str, Any]:
     counts = dict(
-        db.execute("SELECT status, count(*) FROM order_hub WHERE order_id = ? GROUP BY status", (row["id"],)).fetchall()
+        db.execute(
+            f"SELECT status, count(*) FROM order_hub WHERE order_id = ? AND {reach.clause()} GROUP BY status",
+            (row["id"], *reach.values),
+        ).fetchall()
     )
     args, target = json.loads(row["args"]), json.loads(row["target"])
-    return {**dict(row), "args": args, "target": target, "counts": counts}
+    said = {**dict(row), "args": args, "target": target, "counts": counts}
+    if not reach.is_all:
+        said["hubs"] = sum(counts.values())
+        if not reach.has_all_of(db, row["id"]):
+            said["target"] = {"group": ", ".join(reach.values)}  # whom else it is for is not told
+    return said
 
 
-def _hubs_in(db: BookReader, order_id: str) -> int:
-    return int(db.execute("SELECT count(*) FROM order_hub WHERE order_id = ?", (order_id,)).fetchone()[0])
+def _with_hubs(reach: Reach) -> str:
+    """A condition on grid_order: it is for somebody within reach."""
+    if reach.is_all:
+        return "true"
+    return f"EXISTS (SELECT 1 FROM order_hub x WHERE x.order_id = grid_order.id AND {reach.clause('x.hub')})"
+
+
+def _seen_order(db: BookReader, order_id: str, client: ApiClient) -> Any:
+    sql = f"SELECT * FROM grid_order WHERE id = ? AND {_with_hubs(client.reach)}"
+    return db.execute(sql, (order_id, *client.reach.values)).fetchone()
+
+
+def _spread(db: BookReader, order_id: str, seconds: int, client: ApiClient) -> Spread:
+    """Raises Refusal where it was not sent."""
+    if _seen_order(db, order_id, client) is None:
+        raise HTTPException(404, "no such order")
+    return spread_of(db, order_id, seconds, _LEAST_SUMMED, client.reach)
+
+
+def _commands(db: BookReader, order_id: str, client: ApiClient) -> None:
+    """Who is bound to groups decides of orders to their hubs alone."""
+    if not client.reach.is_all and not client.reach.has_all_of(db, order_id):
+        raise HTTPException(404, "no such order")
+
+
+def _changes_rollout(db: BookReader, rollout_id: str, client: ApiClient) -> None:
+    """The same of roll-outs."""
+    if not client.reach.is_all and not client.reach.has_all_of_rollout(db, rollout_id):
+        raise HTTPException(404, "no such roll-out")
+
+
+def _keeps_groups(client: ApiClient, args: dict[str, Any]) -> None:
+    """Who is bound to groups does not say who is in them. Raises ValueError."""
+    if not client.reach.is_all and "hub.groups" in args.get("set", {}):
+        raise ValueError(f"hub.groups: {client.client_id} is bound to groups, and does not change who is in them")
+
+
+def _hubs_in(db: BookReader, order_id: str, reach: Reach) -> int:
+    sql = f"SELECT count(*) FROM order_hub WHERE order_id = ? AND {reach.clause()}"
+    return int(db.execute(sql, (order_id, *reach.values)).fetchone()[0])
 
 
 def _limits_of(db: BookReader, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:

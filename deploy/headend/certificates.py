@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from deploy.headend.reach import EVERYBODY, Reach
 from hub.headend.database import BookDatabase, BookReader
 from hub.wire.uplink.envelope import kid_of
 
@@ -129,11 +130,12 @@ class CertificateInventory:
 
 
 def inventory_of(
-    db: BookReader, hub: str, issuer: str, ends_before_s: int, now_s: int, most: int
+    db: BookReader, hub: str, issuer: str, ends_before_s: int, now_s: int, most: int, reach: Reach = EVERYBODY
 ) -> list[dict[str, Any]]:
     """Certificates, the one that ends first at the top; an empty `hub` or `issuer` is any. `state`: in use (the hub
     signs with it), spare (known, and not in use), ended, or revoked."""
-    where, values = ["c.not_after_s < ?"], [ends_before_s]  # type: list[str], list[Any]
+    where: list[str] = [reach.clause("c.hub"), "c.not_after_s < ?"]
+    values: list[Any] = [*reach.values, ends_before_s]
     for column, value in (("c.hub", hub), ("c.issuer", issuer)):
         if value:
             where.append(f"{column} = ?")
@@ -156,13 +158,14 @@ def inventory_of(
     return found
 
 
-def issuers_in_use(db: BookReader) -> dict[str, int]:
+def issuers_in_use(db: BookReader, reach: Reach = EVERYBODY) -> dict[str, int]:
     """How many hubs sign with a certificate of which authority: an exchange is over when the old one's are none. One
     that was revoked will not renew, and is not waited for."""
     return dict(
         db.execute(
             "SELECT c.issuer, count(*) FROM hub h JOIN hub_certificate c ON c.hub = h.hub AND c.kid = h.kid"
-            " WHERE c.revoked_s = 0 GROUP BY c.issuer ORDER BY c.issuer"
+            f" WHERE c.revoked_s = 0 AND {reach.clause('h.hub')} GROUP BY c.issuer ORDER BY c.issuer",
+            reach.values,
         ).fetchall()
     )
 

@@ -90,7 +90,7 @@ def _in_watts(watts: Any) -> str:
 def _round_up(step: float) -> int:
     """The next of 1, 2, 5, 10, 20, 50, ..."""
     digits = 10 ** max(0, math.floor(math.log10(max(step, 1.0))))
-    return next(digits * nice for nice in (1, 2, 5, 10) if digits * nice >= step)
+    return next(int(digits * nice) for nice in (1, 2, 5, 10) if digits * nice >= step)
 
 
 def _thinned(points: list[Any]) -> list[Any]:

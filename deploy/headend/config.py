@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from deploy.headend.reach import EVERYBODY, Reach
 from hub.headend.engines import is_server
 from hub.wire.keys.pkcs11 import BadUri, make_uri, parse_uri
 from hub.wire.schema import Rule, Unmet, checked, required, rule, text, whole
@@ -22,12 +23,13 @@ class BadConfig(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """Somebody who may ask: a program or a person. `secret_sha256`: hex, of a random secret."""
+    """Somebody who may ask: a program or a person. `secret_sha256`: hex, of a random secret. `reach`: whose hubs."""
 
     client_id: str
     name: str
     secret_sha256: str
     roles: frozenset[str]
+    reach: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,18 @@ _RULES: dict[str, dict[str, Rule]] = {
     "est": {"listen": required(_listen), "cert_file": required(text()), "key_file": required(text())},
 }  # fmt: skip
 _MAY_LACK = ("authority", "est")
-_CLIENT: dict[str, Rule] = {"name": text(64), "secret_sha256": required(_digest), "roles": required(_roles)}
+
+
+@rule("a list of groups' names")
+def _groups(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+        raise ValueError
+    return tuple(value)
+
+
+_CLIENT: dict[str, Rule] = {
+    "name": text(64), "secret_sha256": required(_digest), "roles": required(_roles), "groups": _groups,
+}  # fmt: skip
 
 
 def load(file: Path) -> HeadendConfig:
@@ -275,5 +288,6 @@ def _clients(file: Path, given: Any) -> dict[str, ApiClient]:
     found = {}
     for client_id, entry in given.items():
         said = _table(file, f"client.{client_id}", _CLIENT, entry)
-        found[client_id] = ApiClient(client_id, said.get("name") or client_id, said["secret_sha256"], said["roles"])
+        name, reach = said.get("name") or client_id, Reach(said.get("groups"))
+        found[client_id] = ApiClient(client_id, name, said["secret_sha256"], said["roles"], reach)
     return found

@@ -12,6 +12,7 @@ from deploy.headend.alarms import ERROR, WARNING
 from deploy.headend.intake import HeardMessage, PackIntake, book_in
 from deploy.headend.openadr import OpenAdrEvents
 from deploy.headend.orders import GridOrders, to_json
+from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.rollouts import Rollouts
 from hub.headend.bookkeeper import Bookkeeper, CommandToSend
 from hub.headend.command_signer import CommandSigner
@@ -162,10 +163,10 @@ def reader(place: Path | str) -> BookReader:
     return open_to_read(book_in(place))
 
 
-def broken_chains(db: BookReader, hub: str = "") -> list[tuple[str, int, int]]:
+def broken_chains(db: BookReader, hub: str = "", reach: Reach = EVERYBODY) -> list[tuple[str, int, int]]:
     """`(hub, epoch, i)` of each receipt, of all hubs or one, that does not fit the one before (design 3.3: `prev`,
     `i`). One whose predecessor has not come yet is not judged: the book asks for it."""
-    one, values = ("a.hub = ?", (hub,)) if hub else ("true", ())
+    one, values = ("a.hub = ?", (hub,)) if hub else (reach.clause("a.hub"), reach.values)
     return [
         tuple(row)
         for row in db.execute(
@@ -176,24 +177,29 @@ def broken_chains(db: BookReader, hub: str = "") -> list[tuple[str, int, int]]:
     ]
 
 
-def overview(db: BookReader) -> dict[str, Any]:
-    """Figures of the fleet. Cheap however much is stored: consoles ask every few seconds."""
-    states = dict(db.execute("SELECT state, count(*) FROM hub GROUP BY state").fetchall())
+def overview(db: BookReader, reach: Reach = EVERYBODY) -> dict[str, Any]:
+    """Figures of the fleet, or of the hubs within reach. Cheap: consoles ask every few seconds."""
+    within, values = reach.clause(), reach.values
+
+    def counted(sql: str) -> dict[str, int]:
+        return dict(db.execute(sql, values).fetchall())
 
     def total(sql: str) -> int:
-        return int(db.execute(sql).fetchone()[0])
+        return int(db.execute(sql, values).fetchone()[0])
 
-    alarms = dict(db.execute("SELECT severity, count(DISTINCT hub) FROM alarm GROUP BY severity").fetchall())
-    at = "SELECT broker, count(*) FROM hub WHERE state = 'online' GROUP BY broker ORDER BY broker"
+    states = counted(f"SELECT state, count(*) FROM hub WHERE {within} GROUP BY state")
+
+    alarms = counted(f"SELECT severity, count(DISTINCT hub) FROM alarm WHERE {within} GROUP BY severity")
+    at = f"SELECT broker, count(*) FROM hub WHERE state = 'online' AND {within} GROUP BY broker ORDER BY broker"
     return {
         "hubs": sum(states.values()),
-        "online_at": dict(db.execute(at).fetchall()),
+        "online_at": counted(at),
         "online": states.get("online", 0),
         "offline": states.get("offline", 0),
         "never_seen": states.get("never seen", 0),
-        "messages": total("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 0"),
-        "readings": total("SELECT coalesce(sum(readings), 0) FROM series"),
+        "messages": total(f"SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE is_given_up = 0 AND {within}"),
+        "readings": total(f"SELECT coalesce(sum(readings), 0) FROM series WHERE {within}"),
         "hubs_with_errors": alarms.get(ERROR, 0),
         "hubs_with_warnings": alarms.get(WARNING, 0),
-        "faults": total("SELECT coalesce(sum(faults), 0) FROM hub"),
+        "faults": total(f"SELECT coalesce(sum(faults), 0) FROM hub WHERE {within}"),
     }

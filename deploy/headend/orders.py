@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.registry import Registry
 from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
@@ -282,7 +283,7 @@ class Spread(NamedTuple):
     households: int
 
 
-def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1) -> Spread:
+def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1, reach: Reach = EVERYBODY) -> Spread:
     """Of an order that was sent; up to `seconds` after. No sum is of fewer than `least` households. Raises Refusal
     where there is no such order."""
     row = db.execute("SELECT sent_ms, op, args FROM grid_order WHERE id = ?", (order_id,)).fetchone()
@@ -291,8 +292,9 @@ def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1) -> Sp
     sent_ms, op, args = row[0], row[1], _from_json(row[2])
     firsts = db.execute(
         "SELECT min(r.heard_ms) FROM order_message m JOIN receipt r ON r.cti = m.cti WHERE m.order_id = ?"
-        " AND r.status IN ('accepted', 'applied', 'partial', 'completed') GROUP BY r.hub ORDER BY 1",
-        (order_id,),
+        " AND r.status IN ('accepted', 'applied', 'partial', 'completed')"
+        f" AND {reach.clause('r.hub')} GROUP BY r.hub ORDER BY 1",
+        (order_id, *reach.values),
     ).fetchall()
     obeyed = [(max(0.0, (heard_ms - sent_ms) / 1000), count) for count, (heard_ms,) in enumerate(firsts, 1)]
     is_limit = op == "limit" and args.get("direction", "import") == "import"
@@ -304,8 +306,8 @@ def spread_of(db: BookReader, order_id: str, seconds: int, least: int = 1) -> Sp
     for series, t_ms, mantissa, exponent in db.execute(
         "SELECT r.series, r.t_ms, r.mantissa, r.exponent FROM order_hub h JOIN series s ON s.hub = h.hub"
         " AND s.client = ? AND s.quantity = 'power' JOIN reading r ON r.series = s.id"
-        " WHERE h.order_id = ? AND r.t_ms BETWEEN ? AND ? ORDER BY r.t_ms",
-        (METER, order_id, sent_ms - _LOOK_BACK_MS, sent_ms + seconds * 1000),
+        f" WHERE h.order_id = ? AND r.t_ms BETWEEN ? AND ? AND {reach.clause('h.hub')} ORDER BY r.t_ms",
+        (METER, order_id, sent_ms - _LOOK_BACK_MS, sent_ms + seconds * 1000, *reach.values),
     ):
         power_w, before_w = decimal_to_float(mantissa, exponent), latest.get(series)
         sum_w += power_w - (before_w or 0.0)

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.headend.certificates import CertificateInventory
+from deploy.headend.reach import Reach
 from hub.headend.book import Book
 from hub.headend.inbox import Inbox, Received
 from hub.wire.keys.identity import common_name
@@ -137,6 +138,22 @@ class Registry:
         if not found:
             raise ValueError(f"no hub is {json.dumps(where)}")
         return found
+
+    def narrowed(self, target: dict[str, Any], reach: Reach) -> dict[str, Any]:
+        """What a client means by a target: of the hubs that it names those within reach, one by one where it would
+        be said to others too. Raises ValueError as if the others were not there."""
+        if reach.is_all:
+            return target
+        if set(target) == {"group"} and target["group"] in reach.values:
+            return target
+        try:
+            named = self.members(target)
+        except ValueError:
+            named = []
+        within = reach.hubs(self._db)
+        if not (found := [hub for hub in named if hub in within]):
+            raise ValueError(f"no hub is {json.dumps(target.get('where', target))}")
+        return target if set(target) == {"hub"} else {"hubs": found}
 
     def _known(self, names: list[str]) -> list[str]:
         """These hubs. Raises ValueError where one of them is not known."""

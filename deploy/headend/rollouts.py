@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 from deploy.headend.orders import GridOrders, Refusal, is_over, to_json
+from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.registry import Registry
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import BookDatabase, BookReader
@@ -161,8 +162,9 @@ class Rollouts:
         self._set(rollout_id, after, why)
 
 
-def rollouts_of(db: BookReader, rollout_id: str = "") -> list[dict[str, Any]]:
-    """All of them, newest first, or one: with how many hubs are where, and wave by wave the order that it was."""
+def rollouts_of(db: BookReader, rollout_id: str = "", reach: Reach = EVERYBODY) -> list[dict[str, Any]]:
+    """All of them, newest first, or one: with how many hubs are where, and wave by wave the order that it was.
+    Those with no hub within reach are not there."""
     one, values = (" WHERE id = ?", (rollout_id,)) if rollout_id else ("", ())
     found = []
     for row in db.execute(f"SELECT * FROM rollout{one} ORDER BY made_ms DESC", values).fetchall():
@@ -172,13 +174,18 @@ def rollouts_of(db: BookReader, rollout_id: str = "") -> list[dict[str, Any]]:
             "SELECT r.order_id, g.made_ms, coalesce(o.status, 'to come'), count(*) FROM rollout_hub r"
             " LEFT JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
             " LEFT JOIN grid_order g ON g.id = r.order_id WHERE r.rollout_id = ?"
+            f" AND {reach.clause('r.hub')}"
             " GROUP BY 1, 2, 3 ORDER BY 2, 1, 3",
-            (row["id"],),
+            (row["id"], *reach.values),
         ):
             counts[status] = counts.get(status, 0) + hubs
             if order_id:
                 wave = waves.setdefault(order_id, {"order_id": order_id, "made_ms": made_ms, "counts": {}})
                 wave["counts"][status] = hubs
+        if not counts:
+            continue
         args, target = json.loads(row["args"]), json.loads(row["target"])
+        if not reach.is_all and not reach.has_all_of_rollout(db, row["id"]):
+            target = {"group": ", ".join(reach.values)}  # whom else it is for is not told
         found.append({**dict(row), "args": args, "target": target, "counts": counts, "waves": list(waves.values())})
     return found

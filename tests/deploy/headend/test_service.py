@@ -28,7 +28,9 @@ from hub.wire.keys.operators import operator_entry, parse_operators
 
 ROOT = Path(__file__).resolve().parents[3]
 HUBS = 4
-ROLES = {"desk": ["fleet", "usage", "control", "admin"], "second": ["fleet", "approve"], "viewer": ["fleet"]}
+ROLES = {"desk": ["fleet", "usage", "control", "admin"], "second": ["fleet", "approve"], "viewer": ["fleet"],
+         "north": ["fleet", "usage", "control", "approve", "admin"]}  # fmt: skip
+GROUPS = {"north": ["north"]}  # clients that are bound to groups
 
 
 class Site:
@@ -58,6 +60,7 @@ class Site:
         for name, roles in ROLES.items():
             self.secrets[name], digest = new_secret()
             clients += f'[client.{name}]\nsecret_sha256 = "{digest}"\nroles = {json.dumps(roles)}\n'
+            clients += f"groups = {json.dumps(GROUPS[name])}\n" if name in GROUPS else ""
         self.port = free_port()
         self.config = folder / "headend.toml"
         self.config.write_text(
@@ -372,7 +375,8 @@ def test_a_token_ends() -> None:
         (("listen = ", "listen = 8080 #"), "service.listen: expected HOST:PORT"),
         (('kid = "op"', "kid = 5"), "operator.kid: expected a text of"),
         (("roles = [", 'roles = ["king", '), "roles: expected some of"),
-        (("secret_sha256", "secret"), "secret: not one of name, secret_sha256, roles"),
+        (("groups = [", "groups = [5, "), "north.groups: expected a list of groups' names"),
+        (("secret_sha256", "secret"), "secret: not one of name, secret_sha256, roles, groups"),
         (("[policy]", 'timezone = "Mars"\n[policy]'), "registry.timezone: not one of"),
         (("listen = ", 'timezone = "Mars/Olympus"\nlisten = '), "service.timezone: expected a name"),
         (("[service]", "service]"), "headend.toml"),
