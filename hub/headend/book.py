@@ -108,12 +108,8 @@ class Book:
         self.begin()
         self._db.execute("INSERT INTO certificate VALUES (?, ?) ON CONFLICT DO NOTHING", (certificate, hub))
 
-    def certificates(self) -> list[tuple[str, bytes]]:
-        """What `keep_certificate` kept, as (hub, DER)."""
-        return self._db.execute("SELECT hub, der FROM certificate").fetchall()
-
     def certificates_of(self, hub: str) -> list[bytes]:
-        """Those of one hub."""
+        """What `keep_certificate` kept of one hub (DER)."""
         rows = self._db.execute("SELECT der FROM certificate WHERE hub = ?", (hub,)).fetchall()
         return [bytes(row[0]) for row in rows]
 

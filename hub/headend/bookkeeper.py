@@ -15,7 +15,8 @@ from hub.wire.uplink.receipt import FINAL
 
 _VALID_S = 600
 _MAX_ASKED = 10_000  # numbers in one `resend`
-_AGAIN_AFTER_S = 300.0
+# A question that was lost is asked again: after so long, then twice as long, up to so long.
+_FIRST_AGAIN_S, _MOST_AGAIN_S = 30.0, 300.0
 _MOST_OPEN = 10_000  # questions that nobody has answered
 
 
@@ -38,7 +39,7 @@ class Bookkeeper:
         self._signer = signer
         self._gap_after_s = gap_after_s
         self._gap_since: dict[Gap, float] = {}
-        self._asked: dict[Gap, float] = {}
+        self._asked: dict[Gap, tuple[float, float]] = {}  # when it may be asked again, and the wait after that
         self._questions: dict[bytes, Gap] = {}  # cti of a resend -> what it asked for
         self.missing = 0  # numbers that were missing for so long when `questions` looked last
         self._told: dict[str, dict[str, list[int]]] = {}
@@ -78,9 +79,10 @@ class Bookkeeper:
         )
         found = []
         for gap, since in self._gap_since.items():
-            if now - since < self._gap_after_s or now - self._asked.get(gap, float("-inf")) < _AGAIN_AFTER_S:
+            at, wait_s = self._asked.get(gap, (now, _FIRST_AGAIN_S))
+            if now - since < self._gap_after_s or now < at:
                 continue
-            self._asked[gap] = now
+            self._asked[gap] = (now + wait_s, min(2 * wait_s, _MOST_AGAIN_S))
             last = min(gap.last, gap.first + _MAX_ASKED - 1)
             args = {"lane": gap.lane.lane, "epoch": gap.lane.epoch, "from": gap.first, "to": last}
             cti = os.urandom(CTI_BYTES)
@@ -88,7 +90,7 @@ class Bookkeeper:
             if len(self._questions) > _MOST_OPEN:
                 del self._questions[next(iter(self._questions))]
             found.append(self._command(gap.lane.hub, "resend", args, cti, t))
-        self._asked = {gap: at for gap, at in self._asked.items() if gap in self._gap_since}
+        self._asked = {gap: times for gap, times in self._asked.items() if gap in self._gap_since}
         return found
 
     def bookings(self, t: int) -> list[CommandToSend]:

@@ -1,6 +1,7 @@
 """What a control point does with a hub's message: verify, book, decode. No I/O; `watch` and the tests feed it."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from hub.wire.uplink.envelope import BadEnvelope, Envelope, PublicKey, alg_of, k
 from hub.wire.uplink.reading import Reading
 from hub.wire.uplink.receipt import decode_receipt
 
+MOST_FOUND = 50_000  # 2 kB each
 _JSON = "application/json"
 _SEALED = ("readings", "events", "receipts", "answers")
 
@@ -38,33 +40,65 @@ class Received:
 
 
 class Inbox:
-    """Verifies hubs by their certificates and keeps their ledger. `has_ledger`: not where a Book does that."""
+    """Verifies hubs by their certificates and keeps their ledger. `has_ledger`: not where a Book does that.
+
+    The certificates that it is given are kept for good. Where it reads from a book (`read_from`), what it found there
+    is kept as long as it is among the `most_found` that were used last: a fleet of millions is not held in memory.
+    """
 
     def __init__(self, certificates: list[Path], *, from_start: bool = True, has_ledger: bool = True) -> None:
         self.ledger = Ledger(from_start=from_start)
         self.announced = Announcements()
         self._has_ledger = has_ledger
-        self._keys: dict[bytes, tuple[str, PublicKey]] = {}
-        self._names: set[str] = set()
+        self._given: dict[bytes, tuple[str, PublicKey]] = {}
+        self._given_names: set[str] = set()
+        self._found: OrderedDict[bytes, tuple[str, PublicKey]] = OrderedDict()
+        self._found_names: OrderedDict[str, None] = OrderedDict()
         self._distrusted: set[bytes] = set()
-        # Certificates (DER) of a hub, asked for where it seals with a key that is not known.
-        self.look_up: Callable[[str], Iterable[bytes]] = lambda _hub: ()
+        self._look_up: Callable[[str], Iterable[bytes]] | None = None
+        self._most_found = MOST_FOUND
         for file in certificates:
             self._trust(x509.load_pem_x509_certificate(file.read_bytes()))
+
+    def read_from(self, look_up: Callable[[str], Iterable[bytes]], most_found: int = MOST_FOUND) -> None:
+        """`look_up`: the certificates (DER) that a book has of a hub; asked where it seals with a key that is not
+        known here. From now on what `trust` says is in that book too."""
+        self._look_up, self._most_found = look_up, most_found
+
+    @property
+    def found(self) -> int:
+        """How many keys of a book are held now."""
+        return len(self._found)
 
     def _trust(self, certificate: x509.Certificate) -> None:
         key = certificate.public_key()
         alg_of(key)
         hub = common_name(certificate)
         kid = kid_of(certificate)
-        if kid not in self._distrusted:
-            self._keys[kid] = (hub, key)  # type: ignore[assignment]
-        self._names.add(hub)
+        is_trusted = kid not in self._distrusted
+        if self._look_up is None:
+            self._given_names.add(hub)
+            if is_trusted:
+                self._given[kid] = (hub, key)  # type: ignore[assignment]
+            return
+        self._note_name(hub)
+        if is_trusted and kid not in self._given:
+            self._found[kid] = (hub, key)  # type: ignore[assignment]
+            self._found.move_to_end(kid)
+            if len(self._found) > self._most_found:
+                self._found.popitem(last=False)
+
+    def _note_name(self, hub: str) -> None:
+        self._found_names[hub] = None
+        self._found_names.move_to_end(hub)
+        if len(self._found_names) > self._most_found:
+            self._found_names.popitem(last=False)
 
     def distrust(self, kid: bytes) -> None:
         """A certificate was revoked: what is signed with its key is no hub's, whoever names it again."""
         self._distrusted.add(kid)
-        self._keys.pop(kid, None)
+        self._given.pop(kid, None)
+        self._found.pop(kid, None)
 
     def trust(self, hub: str, certificate: bytes) -> None:
         """Know one more certificate (DER) of a hub. Raises ValueError for one that is another's, or that no hub has."""
@@ -78,19 +112,33 @@ class Inbox:
 
     @property
     def hubs(self) -> list[str]:
-        """The hubs whose certificates are known."""
-        return list(dict.fromkeys(hub for hub, _ in self._keys.values()))
+        """The hubs whose certificates it was given."""
+        return list(dict.fromkeys(hub for hub, _ in self._given.values()))
 
     def knows(self, hub: str) -> bool:
         """Whether a certificate of this hub is known."""
-        return hub in self._names
+        if hub in self._given_names or hub in self._found_names:
+            return True
+        is_known = self._look_up is not None and any(True for _ in self._look_up(hub))
+        if is_known:
+            self._note_name(hub)
+        return is_known
+
+    def _of_kid(self, kid: bytes) -> tuple[str, PublicKey] | None:
+        """Whose it is, and its key; who is asked for stays."""
+        if kid in self._found:
+            self._found.move_to_end(kid)
+            return self._found[kid]
+        return self._given.get(kid)
 
     def _key_for(self, hub: str, kid: bytes) -> PublicKey | None:
-        if kid not in self._keys:
-            for certificate in self.look_up(hub):
+        known = self._of_kid(kid)
+        if known is None and self._look_up is not None:
+            for certificate in self._look_up(hub):
                 self.trust(hub, certificate)
-        known = self._keys.get(kid)
-        return known[1] if known else None
+            known = self._of_kid(kid)
+        # A key is its own hub's: whoever uses another's is no better than a stranger.
+        return known[1] if known and known[0] == hub else None
 
     def receive(self, topic: str, payload: bytes) -> Received:
         """Take one message from `meters/{hub}/...`; never raises for what the payload holds."""
@@ -124,7 +172,7 @@ class Inbox:
 
     def _sealed(self, hub: str, kind: str, payload: bytes) -> Received:
         envelope = open_envelope(payload, lambda kid: self._key_for(hub, kid))
-        if envelope.hub != hub or self._keys[envelope.kid][0] != hub or envelope.lane != kind:
+        if envelope.hub != hub or envelope.lane != kind:
             raise ValueError(f"sealed by {envelope.hub} for {envelope.lane}, but sent as {hub} {kind}")
         received = Received(hub, kind, envelope=envelope)
         if self._has_ledger:

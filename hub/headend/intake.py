@@ -12,9 +12,7 @@ class BookIntake:
 
     def __init__(self, inbox: Inbox, book: Book) -> None:
         self._inbox, self._book = inbox, book
-        for hub, certificate in book.certificates():
-            inbox.trust(hub, certificate)
-        inbox.look_up = book.certificates_of
+        inbox.read_from(book.certificates_of)
 
     def take_all(self, messages: Sequence[tuple[str, bytes]]) -> list[Received]:
         """Some messages `(topic, payload)`, in the order in which they came: in the book once that was committed."""

@@ -169,7 +169,8 @@ def test_hubs_are_told_what_is_booked(fleet: Fleet) -> None:
 
 def test_strangers_and_liars_are_counted_and_change_nothing(fleet: Fleet) -> None:
     pack = next(m for m in _until(fleet, "SIM-1", "readings"))
-    fleet.hear([pack._replace(topic="meters/SIM-2/readings"), pack._replace(payload=pack.payload[:-1] + b"x")])
+    changed = pack.payload[:-1] + bytes([pack.payload[-1] ^ 1])
+    fleet.hear([pack._replace(topic="meters/SIM-2/readings"), pack._replace(payload=changed)])
     fleet.hear([pack._replace(topic="meters/nobody/state", payload=b'{"state":"online"}')])
     fleet.hear([pack._replace(topic="meters/SIM-3/state", payload=b'{"state":"on fire","epoch":-1}')])
     fleet.hear([pack._replace(topic="meters/SIM-3/state", payload=b"[")])

@@ -126,3 +126,45 @@ def test_no_hub_makes_anothers_certificate_known(tmp_path: Path) -> None:
     assert "MTR-2" in received.fault and inbox.hubs == ["MTR-1"]
     assert inbox.receive("meters/MTR-1/events", sealed(own, "events", 60, encode(
         {"t": 1, "event": "certificate.renewed", "x5c": [b"none"]}), 2)).fault  # fmt: skip
+
+
+def test_what_it_found_in_a_book_is_held_within_a_bound(tmp_path: Path) -> None:
+    pki = DevelopmentAuthority(tmp_path / "pki")
+    names = [f"MTR-{number}" for number in range(5)]
+    files = {name: pki.issue(name, file_name=name)[0] for name in names}
+    kept = {name: x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
+            for name, file in files.items()}  # fmt: skip
+    asked: list[str] = []
+    inbox = Inbox([files["MTR-0"]], has_ledger=False)
+    inbox.read_from(lambda hub: (asked.append(hub), [kept[hub]] if hub in kept else [])[1], most_found=2)
+
+    def takes(name: str, sender: str = "") -> bool:
+        identity = load_identity(files[name], files[name].with_suffix(".key"))
+        message = seal(identity.signer, name, 7, "receipts", 1, 61, encode({**RECEIPT, 1: name}), None)
+        return not inbox.receive(f"meters/{sender or name}/receipts", message).fault
+
+    assert takes("MTR-0") and not asked, "what it was given it has"
+    for _ in range(3):
+        assert takes("MTR-1") and takes("MTR-2")
+    assert asked == ["MTR-1", "MTR-2"], "who is heard often is not looked for again"
+    assert takes("MTR-3") and takes("MTR-4") and inbox.found == 2
+    assert takes("MTR-1") and asked.count("MTR-1") == 2 and takes("MTR-0") and inbox.found == 2
+    assert not takes("MTR-1", sender="MTR-2"), "a key is its own hub's"
+    assert all(inbox.knows(name) for name in names) and not inbox.knows("MTR-9")
+    identity = load_identity(files["MTR-2"], files["MTR-2"].with_suffix(".key"))
+    inbox.distrust(identity.signer.kid)
+    assert not takes("MTR-2"), "also where the book has it still"
+
+
+def test_a_question_that_was_lost_is_asked_again_at_growing_intervals(tmp_path: Path) -> None:
+    own = DevelopmentAuthority(tmp_path / "pki").issue("MTR-1", file_name="hub")[0]
+    book = Book(tmp_path / "book")
+    signer = CommandSigner(book, "reader", FileSigner(ec.generate_private_key(ec.SECP256R1()), b""))
+    keeper = Bookkeeper(Inbox([own], has_ledger=False), book, signer, gap_after_s=60)
+    beat = encode({"t": 1, "epoch": 7, "n": {"receipts": 2}, "b": {}})
+    assert not keeper.take("meters/MTR-1/heartbeat", beat).fault
+    asked = [now for now in range(1500) if keeper.questions(float(now), now)]
+    assert asked == [60, 90, 150, 270, 510, 810, 1110, 1410]
+    keeper.take("meters/MTR-1/receipts", sealed(own, "receipts", 61, encode(RECEIPT)))
+    assert not keeper.questions(2000.0, 2000)
+    book.close()
