@@ -10,8 +10,8 @@ from drivers.link import Datagrams
 
 # Of one port, waiting; beyond it what comes is dropped, as a full radio would.
 PORT_HOLDS = 512
-TOTAL_HOLDS = 4096
-BYTES_HELD = 1 << 20
+TOTAL_HOLDS = 2048
+BYTES_HELD = 1 << 19
 # Taken in one turn: bounds the time before answers go out. Fewer where several wait, so that each turn is short.
 TURN = 512
 TURN_OF_MANY = 96

@@ -5,6 +5,7 @@ import gc
 import os
 import re
 import resource
+import sys
 from pathlib import Path
 
 
@@ -33,6 +34,7 @@ def share_one_arena() -> None:
 
 def give_back_memory() -> None:
     """Return what start-up needed and nobody needs any more: parsed sources, certificates, migration tools."""
+    sys.path_importer_cache.clear()  # what lies in each folder of libraries; whoever still imports looks again
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     trim_heap()

@@ -36,6 +36,7 @@ _DEAD_S = (0.5, 10.0)
 _ORDER_EVERY_S = 5.0
 _ORDER_VALID_S = 45
 _REST_S = 400.0
+_REAL_RETRY_CAP_S = 10
 _TOLD_EVERY_S = 30.0
 
 
@@ -70,6 +71,11 @@ class Chaos(Fleet):
 
     def _start_swarm(self, *_: str, program: str = "deploy.fleet.accounting_swarm") -> None:
         super()._start_swarm("--account", str(self._account_file), "--heartbeat-s", "10", program=program)
+
+    def _start_real_hub(self, uplink: str = "") -> None:
+        # A line that breaks every half minute without a reason looks like two hubs of one name: left to itself the hub
+        # would keep its distance for half an hour, and what is missing could not be asked for.
+        super()._start_real_hub(f"retry_cap_s = {_REAL_RETRY_CAP_S}\n{uplink}")
 
     def tell(self) -> bool:
         wanted = self.hubs + 1

@@ -470,11 +470,10 @@ class Daemon:
             )  # fmt: skip
             notify(f"READY=1\nSTATUS=serving as {base.identity.hub_id}")
             is_radio_there = await self._start_radio()
-            await self._wait(_START_IS_OVER_S)
-            give_back_memory()
-            let_go_of_code()
+            asyncio.get_running_loop().call_later(_START_IS_OVER_S, _give_back_what_starting_took)
             while not is_radio_there:
-                await self._wait(_RADIO_AGAIN_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(base.stopping.wait(), _RADIO_AGAIN_S)
                 if base.stopping.is_set():
                     break
                 is_radio_there = await self._start_radio()
@@ -482,11 +481,6 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             await self._stop()
-
-    async def _wait(self, duration_s: float) -> None:
-        """So long, but no longer than until the hub is told to stop."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._base.stopping.wait(), duration_s)
 
     async def _start(self) -> None:
         base, config = self._base, self._config
@@ -626,6 +620,11 @@ def _import_zigbee() -> Any:
     from drivers import zigbee
 
     return zigbee
+
+
+def _give_back_what_starting_took() -> None:
+    give_back_memory()
+    let_go_of_code()
 
 
 async def _run(config: Config, present: Present) -> int:

@@ -11,7 +11,7 @@ class GatewayLimits:
 
     clients: int = 5000
     clients_per_address: int = 200  # a forwarder and a bench have many; nobody has all
-    new_names_per_address: int = 200  # at once, and then so many a second:
+    new_names_per_address: int = 128  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
     # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
     # its address, or the table, is full.
@@ -34,7 +34,7 @@ class GatewayLimits:
     deliveries_per_address_per_s: float = 300.0  # to more than one, five seconds' worth at once
     nameless: int = 256  # senders of QoS -1 that never connect
     # Requests whose commit is still under way; beyond it the store is behind and adapters are told to wait.
-    pending_requests: int = 3000
+    pending_requests: int = 1500
 
 
 @dataclass(frozen=True, slots=True)
