@@ -29,6 +29,13 @@ function page(name) {
   here.append(document.getElementById(name).content.cloneNode(true));
   main.replaceChildren(here);
   document.getElementById("leave").hidden = !token;
+  // In a narrow window a row is shown as a list (console.css); to a screen reader it stays a row.
+  for (const table of here.querySelectorAll("table")) {
+    table.setAttribute("role", "table");
+    for (const part of table.querySelectorAll("thead, tbody")) part.setAttribute("role", "rowgroup");
+    for (const row of table.querySelectorAll("thead tr")) row.setAttribute("role", "row");
+    for (const head of table.querySelectorAll("th")) head.setAttribute("role", "columnheader");
+  }
   // A table that is wider than the window is moved by the keyboard too.
   for (const wide of main.querySelectorAll(".wide")) {
     wide.tabIndex = 0;
@@ -56,9 +63,16 @@ function fill(tbody, rows, empty) {
   if (at !== null) [...tbody.querySelectorAll("a, button")].find((element) => named(element) === at)?.focus({ preventScroll: true });
 }
 function refill(tbody, rows, empty) {
+  const heads = [...tbody.closest("table").tHead.rows[0].cells].map((head) => head.textContent);
   tbody.replaceChildren(...rows.map((cells) => {
     const tr = document.createElement("tr");
-    tr.append(...cells.map((c) => (c instanceof HTMLTableCellElement ? c : cell(c))));
+    tr.setAttribute("role", "row");
+    cells.forEach((c, at) => {
+      const td = c instanceof HTMLTableCellElement ? c : cell(c);
+      td.setAttribute("role", "cell");
+      td.dataset.head = heads[at];
+      tr.append(td);
+    });
     return tr;
   }));
   if (!rows.length) {
@@ -376,6 +390,8 @@ function draw(figure, svg, label) {
   const drawn = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
   drawn.setAttribute("role", "img");
   drawn.setAttribute("aria-label", label);
+  figure.tabIndex = 0; // in a narrow window it is moved sideways
+  figure.setAttribute("aria-label", label);
   figure.replaceChildren(document.importNode(drawn, true));
 }
 
