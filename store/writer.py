@@ -136,12 +136,8 @@ class Writer(threading.Thread):
         if not self._urgent or self._stopping or commit_s < _SLOW_COMMIT_S or self._asking + self._answered <= 2:
             return
         ends_at = time.monotonic() + commit_s / 4
-        while (left_s := min(commit_s / 16, ends_at - time.monotonic())) > 0 and not self._stopping:
-            try:
-                self._sort(self.jobs.get(timeout=left_s))
-            except queue.Empty:
-                return
-            self._collect()
+        while not self._stopping and self._take_more(min(commit_s / 16, ends_at - time.monotonic())):
+            pass
 
     def _let_the_uplink_follow(self) -> None:
         """Raw forwards are taken hardly faster than they go: what is ahead would wait in the table, be read again from
@@ -152,12 +148,19 @@ class Writer(threading.Thread):
         if engine is None or not self._urgent or engine.forwards.is_followed() or not self._brings_forwards():
             return
         ends_at = time.monotonic() + _FOLLOW_S
-        while (left_s := ends_at - time.monotonic()) > 0 and not self._stopping and not engine.forwards.is_followed():
-            try:
-                self._sort(self.jobs.get(timeout=left_s))
-            except queue.Empty:
-                return
-            self._collect()
+        while not self._stopping and self._take_more(ends_at - time.monotonic()) and not engine.forwards.is_followed():
+            pass
+
+    def _take_more(self, within_s: float) -> bool:
+        """Take what comes within so long, and all that came with it; False: there was no time left, or nothing came."""
+        if within_s <= 0:
+            return False
+        try:
+            self._sort(self.jobs.get(timeout=within_s))
+        except queue.Empty:
+            return False
+        self._collect()
+        return True
 
     def _brings_forwards(self) -> bool:
         return any(isinstance(change, ForwardQueued) for commit in self._waiting for change in commit.batch.changes)

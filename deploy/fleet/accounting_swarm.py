@@ -6,11 +6,10 @@ FILE is JSON, a list of SimulatedHub.account, and is written whole or not at all
 """
 
 import json
-import signal
 import sys
 from pathlib import Path
 
-from deploy.fleet.swarm import live, parser_of, swarm_of
+from deploy.fleet.swarm import live, parser_of, swarm_of, write_when_asked
 
 
 def main() -> int:
@@ -18,19 +17,13 @@ def main() -> int:
     parser.add_argument("--account", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     swarm = swarm_of(arguments)
-    asked: list[int] = []
 
-    def answer() -> None:
-        if asked:
-            asked.clear()
-            for session in swarm.sessions:
-                session.hub.quieten()
-            fresh = arguments.account.with_suffix(".new")
-            fresh.write_text(json.dumps([session.hub.account() for session in swarm.sessions]))
-            fresh.replace(arguments.account)
+    def account() -> str:
+        for session in swarm.sessions:
+            session.hub.quieten()
+        return json.dumps([session.hub.account() for session in swarm.sessions])
 
-    signal.signal(signal.SIGUSR1, lambda number, _frame: asked.append(number))
-    swarm.each_round = answer
+    write_when_asked(swarm, arguments.account, account)
     return live(swarm)
 
 

@@ -384,6 +384,21 @@ def swarm_of(arguments: argparse.Namespace) -> Swarm:
     return Swarm(sessions, arguments.a_second, arguments.retry_s)
 
 
+def write_when_asked(swarm: Swarm, file: Path, say: Callable[[], str]) -> None:
+    """On SIGUSR1, in the loop's next round, `file` is what `say` gives, whole or not at all."""
+    asked: list[int] = []
+
+    def answer() -> None:
+        if asked:
+            asked.clear()
+            fresh = file.with_suffix(".new")
+            fresh.write_text(say())
+            fresh.replace(file)
+
+    signal.signal(signal.SIGUSR1, lambda number, _frame: asked.append(number))
+    swarm.each_round = answer
+
+
 def live(swarm: Swarm) -> int:
     """Until SIGTERM or Ctrl-C; the exit status."""
 

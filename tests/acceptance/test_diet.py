@@ -90,7 +90,7 @@ def test_a_hub_holds_what_it_needs(settled: Callable[[], Hub]) -> None:
     for number, flood in enumerate(FLOODS):  # each from a host of its own, and none of them goes away
         assert send(flood, f"127.0.2.{number + 1}", hub.udp_port, 1.0) > 0
         hub.status()  # it has read what there was
-    peak = _peak_bytes(hub)
+    peak = hub.peak_bytes()
     print(f"{size:,} bytes resident, {peak:,} at most beside {len(FLOODS)} floods")
     assert not hub.status()["han"]["internal_errors"], hub.log_file.read_text()[-2000:]
     if platform.machine() == "x86_64":
@@ -99,8 +99,3 @@ def test_a_hub_holds_what_it_needs(settled: Callable[[], Hub]) -> None:
 
 def _rss_bytes(hub: Hub) -> int:
     return int(hub.status()["process"]["rss_bytes"])
-
-
-def _peak_bytes(hub: Hub) -> int:
-    status = Path(f"/proc/{hub.pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,11 +1,10 @@
 """A swarm that says when each of its hubs heard a command for all: on SIGUSR1, into `--arrivals FILE`, monotonic
 seconds, one a line."""
 
-import signal
 import sys
 from pathlib import Path
 
-from deploy.fleet.swarm import live, parser_of, swarm_of
+from deploy.fleet.swarm import live, parser_of, swarm_of, write_when_asked
 
 
 def main() -> int:
@@ -13,17 +12,7 @@ def main() -> int:
     parser.add_argument("--arrivals", type=Path, required=True)
     arguments = parser.parse_args()
     swarm = swarm_of(arguments)
-    wanted: list[int] = []
-
-    def write() -> None:
-        if wanted:
-            wanted.clear()
-            fresh = arguments.arrivals.with_suffix(".new")
-            fresh.write_text("".join(f"{at}\n" for at in swarm.arrivals))
-            fresh.replace(arguments.arrivals)
-
-    signal.signal(signal.SIGUSR1, lambda number, _frame: wanted.append(number))
-    swarm.each_round = write
+    write_when_asked(swarm, arguments.arrivals, lambda: "".join(f"{at}\n" for at in swarm.arrivals))
     return live(swarm)
 
 

@@ -53,7 +53,7 @@ def test_memory_is_bounded_and_newcomers_are_let_in(hub: Hub, flood: dict[str, o
     assert honest.publish(1, b"5") == 0
     honest.close()
     status = hub.status()
-    grown = max(status["process"]["rss_bytes"], _peak_bytes(hub)) - before
+    grown = max(status["process"]["rss_bytes"], hub.peak_bytes()) - before
     print(f"{flood['says']}: {grown >> 10} KiB more than {before >> 10}, {status['han']['known']} known")
     assert grown <= MAX_GROWTH_BYTES, (flood["says"], status["han"])
     assert not status["han"]["internal_errors"], Path(hub.log_file).read_text()[-2000:]
@@ -65,11 +65,6 @@ def test_many_hosts_in_turn_cost_no_more_than_their_places(hub: Hub) -> None:
         flood = next(flood for flood in FLOODS if flood["says"] == says)
         assert send(flood, f"127.0.2.{number + 1}", hub.udp_port, _FOR_S) > 0
         hub.status()  # it has read what there was
-    grown = _peak_bytes(hub) - before
+    grown = hub.peak_bytes() - before
     print(f"in turn: {grown >> 10} KiB more than {before >> 10}, {hub.status()['han']['known']} known")
     assert grown <= MAX_GROWTH_IN_TURN_BYTES
-
-
-def _peak_bytes(hub: Hub) -> int:
-    status = Path(f"/proc/{hub.pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

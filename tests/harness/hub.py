@@ -77,6 +77,11 @@ class Hub:
     def ask(self, what: str, **arguments: Any) -> Any:
         return ask(self.run_dir / "admin.sock", what, **arguments)
 
+    def peak_bytes(self) -> int:
+        """The most that was ever resident (VmHWM, proc(5))."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.ask("status")
         return answer

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from deploy.local_postgres import PostgresCluster, postgres_programs
+from tests.deploy.headend.home import Fleet
 from tests.harness.folders import folder_until_exit
 from tests.harness.memory import scratch
 
@@ -54,3 +55,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
         return tmp_path / "headend"
     server: str = request.getfixturevalue("server_place")
     return server
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    """A control point on either engine, and two simulated hubs."""
+    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
+    fleet.start()
+    yield fleet
+    fleet.close()

@@ -1,7 +1,5 @@
 """Alarms on a virtual clock: what hubs say is wrong, and that it is over, in whatever order it comes."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +11,6 @@ from hub.wire.uplink.event import EVENTS
 from tests.deploy.headend.home import Fleet
 
 HUB = "SIM-1"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
-    fleet.start()
-    yield fleet
-    fleet.close()
 
 
 def tell(fleet: Fleet, event: str, hub: str = HUB, **fields: Any) -> None:

@@ -112,14 +112,6 @@ def test_any_json_is_an_event_or_refused_in_words(field: str, value: Any) -> Non
         orders_of(event(**{field: value}), NOW)
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
-    fleet.start()
-    yield fleet
-    fleet.close()
-
-
 def test_an_event_is_called_reported_and_ended(fleet: Fleet) -> None:
     fleet.point.book.begin()
     stored, sends = fleet.point.openadr.call(event(intervalPeriod={"duration": "PT1H"}), "desk", START)

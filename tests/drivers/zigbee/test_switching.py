@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,22 @@ async def life_before(radio: Emulator, data_dir: Path, number: int) -> None:
                 await radio.until("reporting", row["name"], lambda row: len(row["reporting"]) == 5)
 
 
+@asynccontextmanager
+async def second_life(radio: Emulator, data_dir: Path) -> AsyncIterator[tuple[HubSide, Switched]]:
+    """A hub that starts again in a home whose plugs are all in its group."""
+    await life_before(radio, data_dir, NUMBER)
+    remember(data_dir, PLUGS)
+    async with HubSide(radio.tty, data_dir) as hub:
+        switched = Switched(hub)
+        await switched.ready(NUMBER)
+        yield hub, switched
+
+
 def test_many_are_switched_by_one_frame_and_prove_it() -> None:
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 for on in (False,):
                     await switched.all(PLUGS, on)
                     assert set((await states(radio)).values()) == {on}
@@ -127,11 +135,7 @@ def test_whom_the_group_does_not_reach_is_told_by_himself(fault: GroupFault) -> 
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 events = len(hub.events)
                 for request in fault.do:
                     await radio.ask(**request)
@@ -149,11 +153,7 @@ def test_an_order_that_does_not_mean_a_member_does_not_reach_it() -> None:
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (_, switched):
                 await switched.all(PLUGS[1:], False)
                 assert switched.group_commands() == []
                 assert await states(radio) == {row["name"]: row is PLUGS[0] for row in PLUGS}
@@ -184,11 +184,7 @@ def test_the_newest_order_counts_and_the_others_end() -> None:
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 one = client(PLUGS[0])
                 all_off = [hub.link.switch(client(row), False) for row in PLUGS]
                 ended = await asyncio.gather(
@@ -206,11 +202,7 @@ def test_a_radio_that_goes_in_the_middle_leaves_nobody_waiting() -> None:
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 orders = asyncio.gather(*(hub.link.switch(client(row), False) for row in PLUGS), return_exceptions=True)
                 await until("the command", switched.group_commands)
                 await radio.ask("unplug")
@@ -245,11 +237,7 @@ def test_a_member_that_does_not_say_that_it_left_costs_the_group_its_number() ->
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 await radio.ask("set", device="p3", powered=False)
                 answer = await hub.link.remove(PLUGS[3]["ieee"])
                 assert answer["told"] is False
@@ -268,11 +256,7 @@ def test_who_is_removed_leaves_the_group_first() -> None:
     with short_directory() as place, Emulator(place, in_group(PLUGS)) as radio:
 
         async def scenario() -> None:
-            await life_before(radio, place / "data", NUMBER)
-            remember(place / "data", PLUGS)
-            async with HubSide(radio.tty, place / "data") as hub:
-                switched = Switched(hub)
-                await switched.ready(NUMBER)
+            async with second_life(radio, place / "data") as (hub, switched):
                 switched.frames.clear()
                 await hub.link.remove(PLUGS[3]["ieee"])
                 assert [frame.ieee for frame in switched.frames if frame.cluster == GROUPS] == [PLUGS[3]["ieee"]]
