@@ -46,7 +46,7 @@ def trim_heap() -> None:
 
 
 _MADV_DONTNEED = 4  # madvise(2)
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ +(/.+)")
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)")
 
 
 def let_go_of_code() -> int:
@@ -60,13 +60,13 @@ def let_go_of_code() -> int:
     except OSError:  # a hardened unit may hide it
         return 0
     let_go = 0
-    for start, end in _untouched_code(described):
+    for start, end in untouched_code(described):
         _call_libc("madvise", ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
         let_go += end - start
     return let_go
 
 
-def _untouched_code(described: str) -> list[tuple[int, int]]:
+def untouched_code(described: str) -> list[tuple[int, int]]:
     """The read-only mappings (start, end) of programs and libraries that have no page of their own (proc(5), smaps)."""
     mappings: list[tuple[int, int, str, str, bool]] = []
     for line in described.splitlines():
@@ -76,7 +76,7 @@ def _untouched_code(described: str) -> list[tuple[int, int]]:
         elif line.startswith("Anonymous:") and line.split()[1] == "0" and mappings:
             mappings[-1] = (*mappings[-1][:4], True)
     # Only what is a program: such a file stays mapped where it is for as long as the process lives.
-    programs = {path for _, _, rights, path, _ in mappings if rights == "r-xp"}
+    programs = {path for _, _, rights, path, _ in mappings if rights == "r-xp" and path.startswith("/")}
     return [
         (start, end)
         for start, end, rights, path, is_untouched in mappings
