@@ -11,7 +11,7 @@ class GatewayLimits:
 
     clients: int = 5000
     clients_per_address: int = 200  # a forwarder and a bench have many; nobody has all
-    new_names_per_address: int = 128  # at once, and then so many a second:
+    new_names_per_address: int = 160  # at once, and then so many a second:
     new_names_per_address_per_s: float = 0.1
     # A client that is silent for longer than this keeps its session, whatever Duration it said, but makes place when
     # its address, or the table, is full.

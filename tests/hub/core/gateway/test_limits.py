@@ -265,7 +265,7 @@ def test_what_an_invented_name_costs_in_memory() -> None:
 
     def connect(numbers: range) -> None:
         for number in numbers:
-            peer = ("udp", f"10.0.0.{number // 200}", number)
+            peer = ("udp", f"10.0.0.{number // 100}", number)
             gateway.receive_datagram(peer, Connect(f"x{number}", 60).encode(), number / 1000)
             batch = gateway.take_batch()
             assert batch is not None
