@@ -23,3 +23,4 @@ class UplinkConfig:
     password_file: Path | None = None
     topic_prefix: str = ""  # before every topic of the contract, for brokers that give a tenant a tree of its own
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
+    est_look_s: float = 604_800.0  # how often the hub looks there whether another authority certifies by now

@@ -27,6 +27,7 @@ CHANGEABLE = (
     "uplink.deflate",
     "uplink.boot_spread_s",
     "uplink.booked_within_s",
+    "uplink.est_look_s",
     "hub.groups",
     "control.heartbeat_s",
     "control.failsafe",
