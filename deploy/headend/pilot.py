@@ -72,7 +72,9 @@ class Api:
 
 
 class Pilot:
-    """All parts, in a folder."""
+    """All parts, in a folder. `divides_by`: how packs are divided among workers, where there are some."""
+
+    divides_by = "broker"
 
     def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int = 1) -> None:
         self._folder, self._janitor, self.hubs = folder, janitor, hubs
@@ -85,6 +87,11 @@ class Pilot:
         self._protocol = "auto"  # of MQTT, with the brokers
         self._secrets: dict[str, str] = {}
         self._hubs_began = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """Every hub's."""
+        return [*(f"SIM-{number:05d}" for number in range(self.hubs)), REAL]
 
     @property
     def address(self) -> str:
@@ -114,8 +121,8 @@ class Pilot:
         self._known.mkdir()
         self._authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         self._authority.issue("headend")
-        for number in range(self.hubs):
-            self._certify_hub(f"SIM-{number:05d}", f"hubs/SIM-{number:05d}")
+        for name in self.names[:-1]:
+            self._certify_hub(name, f"hubs/{name}")
         self._certify_real_hub()
         operator = ec.generate_private_key(ec.SECP256R1())
         self._operators = self._folder / "operators.toml"
@@ -208,6 +215,7 @@ class Pilot:
             f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n{more}{tables}'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
+            f'divides_by = "{self.divides_by}"\n'
             f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
             f'[registry]\ncertificates = "{self._folder}/known"\n'
             f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
