@@ -432,7 +432,14 @@ def live(kind: type[Pilot], name: str, about: str, *, hubs: int, brokers: int) -
     return live_as(kind, story_parser(name, about, hubs=hubs, brokers=brokers).parse_args())
 
 
-def live_as(kind: Callable[[Path, Janitor, int, int, int], Pilot], arguments: argparse.Namespace) -> int:
+def live_once(kind: Callable[..., Pilot], parser: argparse.ArgumentParser, *options: str) -> int:
+    """A story that ends by itself and has options of its own, which `kind` is given by name. The exit status."""
+    arguments = parser.parse_args()
+    arguments.once = True
+    return live_as(kind, arguments, **{name: getattr(arguments, name) for name in options})
+
+
+def live_as(kind: Callable[..., Pilot], arguments: argparse.Namespace, **options: Any) -> int:
     """In a folder that goes with it, whatever ends it. The exit status."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -440,7 +447,7 @@ def live_as(kind: Callable[[Path, Janitor, int, int, int], Pilot], arguments: ar
     folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
     janitor = Janitor(folder)
     try:
-        pilot = kind(folder, janitor, arguments.hubs, arguments.port, arguments.brokers)
+        pilot = kind(folder, janitor, arguments.hubs, arguments.port, arguments.brokers, **options)
         return 0 if run(pilot, embedded=arguments.embedded, once=arguments.once) else 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,12 +8,11 @@ do with them (verify each signature, decode each pack).
 
 import argparse
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from deploy.pki import DevelopmentAuthority
 from hub.headend.inbox import Inbox
 from hub.wire.keys.operators import operator_entry, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
+from tests.bench.processor_time import cpu_s_of
 
 _AT_ONCE = 500
 _START = 1_795_000_000
@@ -62,11 +62,11 @@ def write(hubs: int, pack_s: float, database: str = "", workers: int = 1, server
         for process in processes:
             process.start()
         barrier.wait()
-        server_s = _cpu_s_of(server_pid)
+        server_s = cpu_s_of(server_pid)
         begun = time.monotonic()
         cpu_s = sum(results.get() for _ in processes)
         spent_s = time.monotonic() - begun
-        server_s = _cpu_s_of(server_pid) - server_s
+        server_s = cpu_s_of(server_pid) - server_s
         for process in processes:
             process.join()
         begun = time.monotonic()
@@ -99,19 +99,6 @@ def _enter(place: Path | str, messages: list[HeardMessage], barrier: Any, result
         intake.commit()
     results.put(time.process_time() - begun)
     intake.close()
-
-
-def _cpu_s_of(pid: int) -> float:
-    """Processor time of a process and all that it began, those that ended too; 0: none is asked for."""
-    if not pid:
-        return 0.0
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if pid in (int(stat.parent.name), int(fields[1])):
-                ticks += sum(map(int, fields[11:15] if int(stat.parent.name) == pid else fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _bytes_of(point: ControlPoint, place: Path | str) -> int:
