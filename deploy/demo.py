@@ -9,12 +9,10 @@ the receipts that prove it are verified. Ctrl-C ends it all.
 import argparse
 import contextlib
 import errno
-import json
 import os
 import queue
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,8 +23,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.child_processes import ChildProcesses, spawn_radio
 from deploy.faulty_proxy import Proxy
-from deploy.janitor import Janitor, end_groups
+from deploy.janitor import Janitor
 from deploy.local_broker import MOSQUITTO, Broker
 from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
@@ -78,7 +77,7 @@ class Parts:
         self.folder, self.socket = folder, folder / "run" / "admin.sock"
         self.operator = ec.generate_private_key(ec.SECP256R1())
         self._screen, self._janitor, self._pack_interval_s = screen, janitor, pack_interval_s
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children = ChildProcesses(folder, janitor)
         self._cleanups: list[Callable[[], None]] = []
         self.protocol = "auto"
 
@@ -99,23 +98,17 @@ class Parts:
             self._screen.say("broker", "mosquitto, mutual TLS")
         else:
             self.broker_port = free_port()
-            child = self.spawn("broker", "-m", "deploy.embedded_broker", str(self.broker_port), str(self.pki))
-            self._first_line(child)
+            words = ["-m", "deploy.embedded_broker", str(self.broker_port), str(self.pki)]
+            self._children.spawn("broker", *words, is_heard=True)
+            self._first_line("broker")
             self.protocol = "3.1.1"
             self._screen.say("broker", "embedded (amqtt); with mosquitto installed it is that")
         self.proxy = Proxy(self.broker_port)
         self._cleanups.append(self.proxy.close)
 
     def start_radio(self) -> None:
-        home = self.folder / "home.json"
-        home.write_text(json.dumps(HOME))
-        self.pty = self.folder / "radio"
-        child = self.spawn(
-            "radio", "-m", "tests.emulators.serve", "--link", str(self.pty), "--home", str(home),
-            "--state", str(self.folder / "ncp.json"), "--control", str(self.folder / "radio.sock"),
-            "--baud", "115200",
-        )  # fmt: skip
-        self._first_line(child)
+        self.pty = spawn_radio(self._children, self.folder, HOME, is_heard=True)
+        self._first_line("radio")
         self._screen.say("radio", "an emulated EZSP radio on a pty: a boiler, an EV charger, a fridge, a kettle's plug")
 
     def start_hub(self) -> Path:
@@ -131,43 +124,28 @@ class Parts:
             f"pack_interval_s = {self._pack_interval_s}\nboot_spread_s = 0\nretry_cap_s = {RETRY_CAP_S}\n"
             f'[control]\noperators_file = "{operators}"\n'
         )
-        self.spawn("hub", "-m", "hub", "run", "--config", str(config))
+        self._children.spawn("hub", "-m", "hub", "run", "--config", str(config))
         return config
 
-    def spawn(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self.folder / f"{name}.log").open("wb") as log:
-            child = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if name != "hub" else log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent,
-            )  # fmt: skip
-        self._janitor.watch(child.pid)
-        self._children.append(child)
-        return child
-
-    def _first_line(self, child: "subprocess.Popen[bytes]") -> None:
-        assert child.stdout is not None
-        if not child.stdout.readline():
-            raise DemoFailed(f"a part did not start: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+    def _first_line(self, name: str) -> None:
+        said = self._children[name].stdout
+        assert said is not None
+        if not said.readline():
+            raise DemoFailed(f"a part did not start: {name}")
 
     def check(self) -> None:
-        for child in self._children:
-            if child.poll() is not None:
-                raise DemoFailed(f"a part ended by itself: {' '.join(map(str, child.args[1:4]))}")  # type: ignore[index]
+        if name := self._children.ended():
+            raise DemoFailed(f"a part ended by itself: {name}")
 
     def ask(self, what: str, **arguments: Any) -> Any:
         return ask(self.socket, what, **arguments)
 
     def stop(self) -> None:
         """End every part; nothing is left running."""
-        end_groups([child.pid for child in reversed(self._children) if child.poll() is None], reap=self._reap)
+        self._children.stop()
         for cleanup in reversed(self._cleanups):
             with contextlib.suppress(Exception):
                 cleanup()
-
-    def _reap(self) -> None:
-        for child in self._children:
-            child.poll()
 
 
 class DemoControlPoint:

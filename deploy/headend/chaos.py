@@ -141,7 +141,7 @@ class Chaos(Fleet):
         del self._dead[part.name]
 
     def _restart(self, engine: EngineProcess) -> None:
-        self._spawn(engine.name, *engine.arguments, program=engine.program)
+        self._children.spawn(engine.name, *engine.arguments, program=engine.program)
         self.wait(f"{engine.name} to listen", lambda: self._listens(engine.port))
 
     def _kill_database(self) -> None:
@@ -154,7 +154,7 @@ class Chaos(Fleet):
         assert cluster is not None
         cluster.start()
         assert cluster.process is not None
-        self._adopt("postgres", cluster.process)
+        self._children.adopt("postgres", cluster.process)
 
     def _kill_worker(self) -> None:
         """The service starts it again."""

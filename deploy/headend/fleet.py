@@ -45,13 +45,13 @@ class Fleet(Pilot):
             return
         cluster.start()
         assert cluster.process is not None
-        self._adopt("postgres", cluster.process)
+        self._children.adopt("postgres", cluster.process)
         beside = f"with {self.workers} workers that take packs" if self.workers else "and no worker beside the service"
         say("engines", f"PostgreSQL at {cluster.port}: the book, {beside}")
 
     def _start_engine(self, engine: EngineProcess | None, text: str) -> None:
         if engine is not None:
-            self._spawn(engine.name, *engine.arguments, program=engine.program)
+            self._children.spawn(engine.name, *engine.arguments, program=engine.program)
             self.wait(f"{engine.name} to listen", lambda: self._listens(engine.port))
             say("engines", f"{engine.name} at {engine.port}: {text}")
 

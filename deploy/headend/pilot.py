@@ -27,8 +27,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.child_processes import ChildProcesses, spawn_radio
 from deploy.headend.access import new_secret
-from deploy.janitor import Janitor, end_groups
+from deploy.janitor import Janitor
 from deploy.local_broker import production_config
 from deploy.parent import end_with_parent
 from deploy.pki import DevelopmentAuthority
@@ -77,8 +78,8 @@ class Pilot:
     divides_by = "broker"
 
     def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int = 1) -> None:
-        self._folder, self._janitor, self.hubs = folder, janitor, hubs
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._folder, self.hubs = folder, hubs
+        self._children = ChildProcesses(folder, janitor)
         self._http_port = port or free_port()
         self.ports = [free_port() for _ in range(brokers)]
         self._broker_words: list[list[str]] = []
@@ -167,7 +168,7 @@ class Pilot:
         """One of them, anew where it was killed."""
         name = f"broker{number}"
         environment = self._broker_environments[number] if self._broker_environments else {}
-        self._spawn(name, *self._broker_words[number], program=self._broker_program, environment=environment)
+        self._children.spawn(name, *self._broker_words[number], program=self._broker_program, environment=environment)
         self.wait("the broker to listen", lambda: self._listens(self.ports[number]), 120)
 
     def kill_broker(self, number: int) -> None:
@@ -222,7 +223,7 @@ class Pilot:
         )
 
     def _start_service_process(self) -> None:
-        self._spawn("service", "-m", "deploy.headend", "serve", str(self._config))
+        self._children.spawn("service", "-m", "deploy.headend", "serve", str(self._config))
         self.wait("the service to answer", self._answers)
 
     def _answers(self) -> bool:
@@ -242,7 +243,7 @@ class Pilot:
 
     def _start_swarm(self, *more: str, program: str = "deploy.fleet.swarm") -> None:
         if self.hubs:
-            self._spawn(
+            self._children.spawn(
                 "swarm", "-m", program, "--ca", f"{self._pki}/ca.pem", "--hubs", f"{self._pki}/hubs",
                 "--operators", str(self._operators), "--interval-s", "5", "--pack-s", "5", *more,
                 "--brokers", *(f"localhost:{port}" for port in self._hub_ports),
@@ -250,14 +251,7 @@ class Pilot:
 
     def _start_real_hub(self, uplink: str = "") -> None:
         """`uplink`: more lines of that table of its configuration."""
-        home = self._folder / "home.json"
-        home.write_text(json.dumps(_HOME))
-        pty = self._folder / "radio"
-        self._spawn(
-            "radio", "-m", "tests.emulators.serve", "--link", str(pty), "--home", str(home),
-            "--state", str(self._folder / "ncp.json"), "--control", str(self._folder / "radio.sock"),
-            "--baud", "115200",
-        )  # fmt: skip
+        pty = spawn_radio(self._children, self._folder, _HOME)
         self.wait("the radio", pty.exists)
         config = self._folder / "hub.toml"
         hosts = json.dumps([f"localhost:{port}" for port in self._hub_ports])
@@ -268,7 +262,7 @@ class Pilot:
             f'protocol = "{self._protocol}"\nboot_spread_s = 0\n{uplink}'
             f'[control]\noperators_file = "{self._operators}"\n'
         )
-        self._spawn("hub", "-m", "hub", "run", "--config", str(config))
+        self._children.spawn("hub", "-m", "hub", "run", "--config", str(config))
         words = [sys.executable, "-m", "hub", "radio", "permit", "--any", "--config", str(config)]
         self.wait("the real hub to let its home in", lambda: self._succeeds(words))
         say("hubs", f"{self.hubs} simulated, one real ({REAL}) with an emulated home on a radio")
@@ -276,29 +270,11 @@ class Pilot:
     def _succeeds(self, words: list[str]) -> bool:
         return not subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
-    def _spawn(
-        self, name: str, *arguments: str, program: str = sys.executable, environment: dict[str, str] | None = None
-    ) -> None:  # fmt: skip
-        with (self._folder / f"{name}.log").open("wb") as log:
-            child = subprocess.Popen(
-                [program, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent, env=os.environ | (environment or {}),
-            )  # fmt: skip
-        self._adopt(name, child)
-
-    def _adopt(self, name: str, child: "subprocess.Popen[bytes]") -> None:
-        self._janitor.watch(child.pid)
-        self._children[name] = child
-
-    def _log(self, name: str) -> str:
-        return (self._folder / f"{name}.log").read_text(errors="replace")[-2000:]
-
     def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = _START_S) -> None:
         ends_at = time.monotonic() + timeout_s
         while not condition():
-            for name, child in self._children.items():
-                if child.poll() is not None:
-                    raise Failed(f"{name} ended by itself:\n{self._log(name)}")
+            if name := self._children.ended():
+                raise Failed(f"{name} ended by itself:\n{self._children.log_of(name)}")
             if time.monotonic() > ends_at:
                 raise Failed(f"waited {timeout_s:.0f} s in vain for {what}")
             time.sleep(0.1)
@@ -380,11 +356,7 @@ class Pilot:
         return not (missing or lost or fleet["faults"] or fleet["chains_broken"]) and kept == wanted
 
     def stop(self) -> None:
-        def reap() -> None:
-            for child in self._children.values():
-                child.poll()
-
-        end_groups([child.pid for child in reversed(self._children.values())], reap=reap)
+        self._children.stop()
 
 
 _HOME = {
