@@ -223,6 +223,7 @@ KEYS: dict[str, dict[str, Rule]] = {
         "password_file": PATH,
         "topic_prefix": _prefix,
         "est_url": _https,
+        "est_look_s": _seconds(1, 31_536_000),
     },
     "forward": {"out": _filters},
     "store": {

@@ -43,6 +43,7 @@ KEY_MEANINGS = {
     "uplink.password_file": "its password",
     "uplink.topic_prefix": "before every topic, for brokers that give a tenant a tree of its own",
     "uplink.est_url": "where the hub's certificate is renewed (EST, RFC 7030); absent: nowhere",
+    "uplink.est_look_s": "how often the hub looks there whether another authority certifies by now, and renews if so",
     "forward.out": "local topics that also go up unchanged",
     "store.max_mb": "how large the database may become; less where the partition does not bear it beside an update",
     "store.retention_days": "how long readings stay here after delivery",

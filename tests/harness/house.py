@@ -70,7 +70,7 @@ class House:
         self._ready = threading.Event()
         self.renewal = Renewal(
             config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
-            self._adopted, random=lambda: 0.0,
+            self._adopted, random=lambda: 0.0, look_every_s=config.est_look_s,
         )  # fmt: skip
         options = {
             "heartbeat_s": 60,

@@ -28,6 +28,7 @@ CHANGEABLE = (
     "uplink.time_step_ms",
     "uplink.boot_spread_s",
     "uplink.booked_within_s",
+    "uplink.est_look_s",
     "hub.groups",
     "control.heartbeat_s",
     "control.failsafe",
