@@ -13,13 +13,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import OAuth2
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +28,7 @@ from deploy.headend.access import TOKEN_S, Access
 from deploy.headend.alarms import alarms_of
 from deploy.headend.certificates import inventory_of, issuers_in_use, lists_as_pem
 from deploy.headend.config import ApiClient, HeadendConfig
+from deploy.headend.console_pages import console_router
 from deploy.headend.control_point import ControlPoint, broken_chains, overview, reader
 from deploy.headend.intervals import day_of
 from deploy.headend.live import Live
@@ -47,7 +47,6 @@ from hub.wire.uplink.command import ROLES
 from hub.wire.uplink.reading import format_decimal, unit_of
 from hub.wire.version import VERSION
 
-_CONSOLE = Path(__file__).with_name("console")
 _MOST_ROWS = 100_000
 _MAX_VALID_S = 86_400
 _ASK_S = 30.0
@@ -186,6 +185,52 @@ class Watts(BaseModel):
     before_w: float | None
     now_w: float | None
     above_w: float | None
+
+
+class LoadAsked(BaseModel):
+    """What the households of an order may draw together, by seconds after it was sent."""
+
+    from_s: float
+    to_s: float
+    watts: float
+
+
+class SpreadInFigures(BaseModel):
+    """How an order reached its hubs, by seconds after it was sent. `obeyed`: how many had said that they obey; `watts`:
+    what the `households` whose meters were heard drew together, none where those are too few for a sum."""
+
+    seconds: int
+    hubs: int
+    households: int
+    obeyed: list[tuple[float, int]]
+    watts: list[tuple[float, float]]
+    asked: LoadAsked | None
+    sums: Watts
+
+
+class LoadLine(BaseModel):
+    """`points`: UTC epoch seconds and watts, in order of time; of many the lowest and the highest of each stretch."""
+
+    client: str
+    points: list[tuple[float, float]]
+
+
+class HouseholdLimit(BaseModel):
+    """A limit of import that the household obeyed."""
+
+    from_s: int
+    to_s: int
+    limit_w: int
+
+
+class HouseholdDay(BaseModel):
+    """`lines`: the meter's and the appliances' power, the largest first."""
+
+    from_s: int
+    to_s: int
+    timezone: str
+    lines: list[LoadLine]
+    limits: list[HouseholdLimit]
 
 
 class AccessToken(BaseModel):
@@ -441,15 +486,32 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             for start_s, version, mwh, quality, made_ms in intervals_of(db, hub, quantity, from_s, to_s)
         ]  # fmt: skip
 
+    def drawn_of(
+        db: BookReader, hub: str, day: str
+    ) -> tuple[list[charts.PowerLine], list[tuple[int, int, int]], int, int]:
+        """Lines, limits and the window."""
+        from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
+        rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
+        return charts.lines_of(rows), _limits_of(db, hub, from_s, to_s), from_s, to_s
+
     @api.get("/v1/hubs/{hub}/day.svg", tags=["usage"], responses={404: _WORDS, 200: {"content": {"image/svg+xml": {}}}})
     def day_chart(client: UsageClient, db: Db, hub: HubName, day: Day) -> Response:
         """The household's load on a market day, with the limits that were in force."""
         _known(db, hub, client)
         note_reading(client, "day.svg", f"{hub} {day}")
-        from_s, to_s = day_of(date.fromisoformat(day), config.timezone)
-        rows = readings_of(db, hub, "", "power", from_s * 1000, to_s * 1000, _MOST_ROWS)
-        limits = _limits_of(db, hub, from_s, to_s)
-        return Response(charts.day(rows, limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
+        lines, limits, from_s, to_s = drawn_of(db, hub, day)
+        return Response(charts.day(lines, limits, from_s, to_s, config.timezone), media_type="image/svg+xml")
+
+    @api.get("/v1/hubs/{hub}/day", response_model=HouseholdDay, tags=["usage"], responses={404: _WORDS})
+    def household_day(client: UsageClient, db: Db, hub: HubName, day: Day) -> Any:
+        """The same in figures: what is drawn of the household's load on a market day, and the limits that were in
+        force."""
+        _known(db, hub, client)
+        note_reading(client, "day", f"{hub} {day}")
+        lines, limits, from_s, to_s = drawn_of(db, hub, day)
+        held = [dict(zip(("from_s", "to_s", "limit_w"), limit, strict=True)) for limit in limits]
+        return {"from_s": from_s, "to_s": to_s, "timezone": str(config.timezone),
+                "lines": [line._asdict() for line in lines], "limits": held}  # fmt: skip
 
     @api.delete("/v1/hubs/{hub}/usage", tags=["usage"], responses={404: _WORDS})
     def erase(client: Admin, db: Db, hub: HubName) -> dict[str, int]:
@@ -580,6 +642,21 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
             charts.spread(spread, _hubs_in(db, order_id, client.reach), seconds), media_type="image/svg+xml"
         )
 
+    @api.get("/v1/orders/{order_id}/spread", response_model=SpreadInFigures, tags=["orders"], responses={
+        404: _WORDS, 409: _WORDS})  # fmt: skip
+    def spread_in_figures(
+        client: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
+    ) -> Any:
+        """The same in figures, with what `watts` says."""
+        try:
+            its = _spread(db, order_id, seconds, client)
+        except Refusal as error:
+            raise HTTPException(409, str(error)) from None
+        hubs = _hubs_in(db, order_id, client.reach)
+        asked = None if its.asked is None else dict(zip(("from_s", "to_s", "watts"), its.asked, strict=True))
+        return {"seconds": seconds, "hubs": hubs, "households": its.households, "obeyed": charts.thinned(its.obeyed),
+                "watts": charts.with_peaks(its.watts), "asked": asked, "sums": watts_of(its, hubs)}  # fmt: skip
+
     @api.get("/v1/orders/{order_id}/watts", response_model=Watts, tags=["orders"], responses={
         404: _WORDS, 409: _WORDS})  # fmt: skip
     def watts(client: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 3600) -> Any:
@@ -703,26 +780,8 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         is_alive = service.is_alive
         return JSONResponse({"state": "serving" if is_alive else "down"}, 200 if is_alive else 503)
 
-    @api.get("/", include_in_schema=False)
-    def console() -> FileResponse:
-        return FileResponse(_CONSOLE / "index.html", headers=_CONSOLE_HEADERS)
-
-    @api.get("/console/{name}", include_in_schema=False)
-    def part(name: str) -> FileResponse:
-        if name not in ("console.js", "console.css"):
-            raise HTTPException(404)
-        return FileResponse(_CONSOLE / name, headers=_CONSOLE_HEADERS)
-
+    api.include_router(console_router())
     return api
-
-
-# The console needs nothing from elsewhere, and nothing may be put into it.
-_CONSOLE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:;"
-    " frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 
 
 def _utc_ms() -> int:

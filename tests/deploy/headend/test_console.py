@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from deploy.fleet.simulated_hub import SimulatedHub
+from deploy.headend import console_parts
 from deploy.headend.control_point import ControlPoint
 from deploy.waiting import wait_for
 from hub.wire.keys.operators import Operators
@@ -103,6 +104,7 @@ class History:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    console_parts.fetch()
     site = Site(tmp_path_factory.mktemp("console"), before=History)
     try:
         yield site
@@ -175,7 +177,7 @@ PAGES = {
     "alarms": ("#/alarms", "tbody a"),
     "orders": ("#/orders", "tbody a"),
     "rollouts": ("#/rollouts", "tbody a"),
-    "hub": (f"#/hubs/{OLD}", ".chart svg"),
+    "hub": (f"#/hubs/{OLD}", ".chart canvas"),
     "certificates": ("#/certificates", "tbody a"),
     "audit": ("#/audit", "tbody td"),
 }
@@ -191,10 +193,12 @@ def test_each_page_fits_its_window_and_is_used_by_keyboard(
         wait_for("all hubs", lambda: api.get("/v1/fleet").json()["online"] == HUBS + 1)
         order = api.get("/v1/orders").json()[-1]["id"]
         rollout = api.get("/v1/rollouts").json()[0]["id"]
-    more = {"order": (f"#/orders/{order}", ".chart svg"), "rollout": (f"#/rollouts/{rollout}", "tbody a")}
+    more = {"order": (f"#/orders/{order}", ".chart canvas"), "rollout": (f"#/rollouts/{rollout}", "tbody a")}
     for name, (place, ready) in (PAGES | more).items():
         desk.go(place, ready)
-        page.screenshot(path=tmp_path / f"{name}-{width}.png", full_page=True)
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
         assert overflow(page) <= 0, f"{name} is wider than {width}"
         controls = page.evaluate(_CONTROLS)
         assert all(label for _, label in controls), f"{name}: a control without a name: {controls}"
@@ -233,7 +237,7 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     desk.go(place, "button:has-text('Approve')")
     page.get_by_role("button", name="Approve").click()
     page.wait_for_selector(f".legend li:has-text('{HUBS} applied')", timeout=30_000)
-    page.wait_for_selector(".chart svg :text('hubs that obey')", timeout=30_000)
+    page.wait_for_selector(f".legend.lines :text('hubs that obey (of {HUBS + 1})')", timeout=30_000)
     assert page.get_by_role("button", name="Approve").count() == 0
     page.screenshot(path=tmp_path / "spread.png", full_page=True)
     assert page.locator(".watts").inner_text().startswith("Watts: fewer than five") or "households are known" in (

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow import parquet
 
 from deploy.fleet.swarm import SharedTls, Swarm, make_session
+from deploy.headend import console_parts
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
 from deploy.local_broker import Broker
@@ -291,12 +292,17 @@ def test_figures_for_prometheus_have_no_household_in_them(site: Site) -> None:
 
 
 def test_the_console_is_served_with_nothing_from_elsewhere(site: Site) -> None:
+    console_parts.fetch()  # as `deploy/setup.sh test` has done
     page = httpx.get(f"http://127.0.0.1:{site.port}/")
-    assert "default-src 'self'" in page.headers["content-security-policy"]
-    assert "http" not in page.text.replace("http-equiv", "")
-    for name in ("console.js", "console.css"):
-        assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 200
-    for name in ("..%2fapi.py", "schema.sql"):
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self';" in policy and "unsafe" not in policy
+    assert "http" not in page.text.replace("http-equiv", "") and "<script>" not in page.text
+    for name in ("main.js", "console.css", "pages/fleet.js", *(f"parts/{name}" for name in console_parts.PARTS)):
+        answer = httpx.get(f"http://127.0.0.1:{site.port}/console/{name}")
+        assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        assert answer.headers["content-type"].partition(";")[0] == kind, name
+    for name in ("..%2fapi.py", "schema.sql", "package.json", "parts/..%2f..%2fpackage.json", "pages"):
         assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 404
 
 
