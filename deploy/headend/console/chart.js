@@ -16,7 +16,7 @@ export class Chart extends Component {
   #place = createRef();
   #plot = null;
   #observer = null;
-  state = { at: null, hidden: [] };
+  state = { x: null, hidden: [] };
 
   componentDidMount() {
     this.#observer = new ResizeObserver(() => this.#plot?.setSize({ width: this.#width(), height: HEIGHT }));
@@ -30,6 +30,7 @@ export class Chart extends Component {
     if (before.lines === this.props.lines) return;
     this.#plot.setData(this.#columns(), false);
     this.#plot.setScale("x", { min: this.props.fromX, max: this.props.toX });
+    if (this.state.x !== null) this.#moveTo(this.state.x); // who is at a point stays at that one
   }
 
   componentWillUnmount() {
@@ -67,7 +68,10 @@ export class Chart extends Component {
         paths: line.isStepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
       }))],
       cursor: { drag: { x: false, y: false }, points: { size: 8 } },
-      hooks: { setCursor: [(plot) => { if (plot.cursor.idx !== this.state.at) this.setState({ at: plot.cursor.idx ?? null }); }] },
+      hooks: { setCursor: [(plot) => {
+        const x = plot.data[0][plot.cursor.idx] ?? null;
+        if (x !== this.state.x) this.setState({ x });
+      }] },
     }, this.#columns(), this.#place.current);
   };
 
@@ -80,11 +84,12 @@ export class Chart extends Component {
   #key = (event) => {
     if (event.target !== event.currentTarget || !(event.key in STEPS)) return;
     event.preventDefault();
-    const xs = this.#plot.data[0];
-    const at = Math.min(xs.length - 1, Math.max(0, (this.state.at ?? xs.length) + STEPS[event.key]));
-    this.#plot.setCursor({ left: this.#plot.valToPos(xs[at], "x"), top: 10 });
-    this.setState({ at });
+    const xs = this.#plot.data[0].filter((x) => x >= this.props.fromX && x <= this.props.toX);
+    const from = this.state.x === null ? xs.length : xs.indexOf(this.state.x);
+    this.#moveTo(xs[Math.min(xs.length - 1, Math.max(0, from + STEPS[event.key]))]);
   };
+
+  #moveTo(x) { this.#plot.setCursor({ left: this.#plot.valToPos(x, "x"), top: 10 }); }
 
   /** The value that holds at the cursor: the last one of the line up to there. */
   #held(points, x) {
@@ -96,9 +101,8 @@ export class Chart extends Component {
     return found;
   }
 
-  render({ label, lines, summary, sayX, rows, heads }, { at, hidden }) {
-    const x = at === null ? null : this.#plot?.data[0][at];
-    const values = x === null || x === undefined ? [] : lines.map((line) => this.#held(line.points, x));
+  render({ label, lines, summary, sayX, rows, heads }, { x, hidden }) {
+    const values = x === null ? [] : lines.map((line) => this.#held(line.points, x));
     const words = values.flatMap((value, each) => (value === null ? [] : [`${lines[each].label}: ${lines[each].say(value)}`]));
     return html`<figure class="chart">
       <div class="plot" tabindex="0" role="group" aria-label=${`${label}. The arrow keys move through it.`} onKeyDown=${this.#key}>
@@ -109,7 +113,7 @@ export class Chart extends Component {
         <button type="button" class="plain" aria-pressed=${String(!hidden.includes(line.label))} onClick=${() => this.#toggle(line.label)}>
           <b class=${line.isLimit ? "limit" : `line-${(each % LINES) + 1}`}></b>${line.label}</button>
         <output>${values[each] === null || values[each] === undefined ? "" : line.say(values[each])}</output></li>`)}
-        <li class="facts">${x === null || x === undefined ? "" : sayX(x)}</li></ul>
+        <li class="facts">${x === null ? "" : sayX(x)}</li></ul>
       <figcaption>${summary}</figcaption>
       <details><summary>The same as a table</summary><${Table} caption=${label} heads=${heads} rows=${rows} empty="Nothing yet." /></details>
     </figure>`;

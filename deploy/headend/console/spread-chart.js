@@ -49,6 +49,6 @@ export function SpreadChart({ spread }) {
   const lines = linesOf(spread);
   if (!lines.length) return html`<p class="facts">No hub has answered yet.</p>`;
   return html`<${Chart} label="How the order reached its hubs" summary=${summaryOf(spread)} lines=${lines} sayX=${seconds}
-    axes=${{ x: "seconds after it was sent", left: "hubs", right: "watts", isWhole: true }} fromX=${0} toX=${spread.seconds}
+    axes=${{ x: "seconds after it was sent", left: "hubs", right: "watts", isWhole: true }} fromX=${Math.min(0, spread.watts[0]?.[0] ?? 0)} toX=${spread.seconds}
     heads=${["After", "Hubs that obey", "Their watts", "Asked for"]} rows=${rowsOf(spread)} />`;
 }

@@ -1,4 +1,4 @@
-"""What the console stands on: pinned, fetched, and said in one line where it is not there. Node reads its own modules."""
+"""What the console stands on: pinned, fetched, and said in one line where it is not there."""
 
 import json
 import os

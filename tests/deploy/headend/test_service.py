@@ -38,7 +38,9 @@ class Site:
     """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book (SQLite) before
     the service starts."""
 
-    def __init__(self, folder: Path, database: str = "", before: Callable[..., object] | None = None) -> None:
+    def __init__(
+        self, folder: Path, database: str = "", before: Callable[..., object] | None = None, hubs: int = HUBS
+    ) -> None:  # fmt: skip
         self.folder = folder
         pki = folder / "pki"
         self.place = folder / "data"
@@ -46,7 +48,7 @@ class Site:
         (pki / "hubs").mkdir()
         authority.issue("broker", hosts=["localhost"])
         authority.issue("headend")
-        for number in range(HUBS):
+        for number in range(hubs):
             authority.issue(f"SIM-{number}", file_name=f"hubs/SIM-{number}")
         self.broker = Broker(folder / "broker", authority, somebody=False).start()
         key = ec.generate_private_key(ec.SECP256R1())
@@ -69,7 +71,7 @@ class Site:
             f'[broker]\nhost = "localhost"\nport = {self.broker.port}\nca_file = "{pki}/ca.pem"\n'
             f'cert_file = "{pki}/headend.pem"\nkey_file = "{pki}/headend.key"\n'
             f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
-            f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
+            f"[policy]\nsecond_person_above = {hubs - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
         )
         if before is not None:
             before(self, key, operators)
