@@ -57,7 +57,7 @@ export class Chart extends Component {
       ...(clock ? { tzDate: (s) => uPlot.tzDate(new Date(s * 1000), clock) } : {}),
       scales: { x: { time: Boolean(clock), range: () => [this.props.fromX, this.props.toX] }, left: { range: upTo }, right: { range: upTo } },
       axes: [
-        { ...axis, ...(clock ? { values: [[3600, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] } : { label: axes.x }) },
+        { ...axis, ...(clock ? { values: [[3600, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] } : { label: axes.x, size: 34, labelSize: 24 }) },
         { ...axis, scale: "left", label: axes.left, size: 64, values: figures, incrs: axes.isWhole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1000000] : undefined },
         ...(hasRight ? [{ ...axis, scale: "right", side: 1, label: axes.right, size: 72, values: figures, grid: { show: false } }] : []),
       ],

@@ -31,7 +31,7 @@ function summaryOf(its, clock) {
 
 export function DayChart({ hub, date, its }) {
   if (!its.lines.length) return html`<p class="facts chart-nothing">No readings on this day.</p>`;
-  const format = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZone: its.timezone });
+  const format = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: its.timezone });
   const clock = (s) => format.format(new Date(s * 1000));
   const lines = its.lines.map(({ client, points }) => ({ label: client, points, say: watts }));
   if (its.limits.length) lines.push({ label: "limit", points: limitPoints(its.limits), say: watts, isLimit: true });

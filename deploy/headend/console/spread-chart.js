@@ -1,11 +1,10 @@
 // A limit as it spreads: hubs that obey, and what their households draw, second by second.
 import { Chart } from "./chart.js";
 import { html } from "./view.js";
-import { figure, watts } from "./words.js";
+import { figure, hubs, watts } from "./words.js";
 
 const MOST_ROWS = 40;
 const seconds = (s) => `${Number(s.toFixed(1)).toLocaleString()} s`;
-const hubs = (n) => (n === 1 ? "1 hub" : `${figure(n)} hubs`);
 
 function linesOf(spread) {
   const lines = [];
@@ -24,7 +23,7 @@ function linesOf(spread) {
 
 function summaryOf(spread) {
   const last = spread.obeyed.at(-1);
-  return last ? `${last[1]} of ${hubs(spread.hubs)} obey, the last of them ${seconds(last[0])} after it was sent.` : "No hub has said yet that it obeys.";
+  return last ? `${figure(last[1])} of ${hubs(spread.hubs)} ${last[1] === 1 ? "obeys" : "obey"}, the last of them ${seconds(last[0])} after it was sent.` : "No hub has said yet that it obeys.";
 }
 
 /** Every second while it is new; further apart later, and the last one. */

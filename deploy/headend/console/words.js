@@ -3,6 +3,7 @@
 export const time = (ms) => (ms ? new Date(ms).toLocaleString() : "never");
 export const day = (s) => (s ? new Date(s * 1000).toLocaleDateString() : "never");
 export const figure = (value) => (value === null || value === undefined ? "?" : Math.round(value).toLocaleString());
+export const hubs = (n) => (n === 1 ? "1 hub" : `${figure(n)} hubs`);
 export const watts = (value) => (value === null || value === undefined ? "?" : `${figure(value)} W`);
 
 export function ago(ms) {

@@ -3,7 +3,7 @@ import { submitted } from "../form.js";
 import { Page } from "../page.js";
 import { cell, link, Table } from "../table.js";
 import { html } from "../view.js";
-import { day, hubPlace, tone } from "../words.js";
+import { day, hubPlace, hubs, tone } from "../words.js";
 
 const short = (issuer) => issuer.slice(0, 8);
 
@@ -23,7 +23,7 @@ export class CertificatesPage extends Page {
   });
 
   view({ issuers, rows }) {
-    const said = Object.entries(issuers).map(([issuer, n]) => `${n} hubs sign with a key of authority ${short(issuer)}`).join(", ");
+    const said = Object.entries(issuers).map(([issuer, n]) => `${hubs(n)} ${n === 1 ? "signs" : "sign"} with a key of authority ${short(issuer)}`).join(", ");
     return html`<h2>Certificates</h2>
       <p class="facts">${said || "No hub has said yet with which key it signs."}</p>
       <form class="filter" role="search" onSubmit=${this.#show}><label>Hub <input name="hub" type="search" /></label> <button>Show</button></form>

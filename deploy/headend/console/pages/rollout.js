@@ -4,7 +4,7 @@ import { Fault, submitted } from "../form.js";
 import { Page } from "../page.js";
 import { cell, link, Table } from "../table.js";
 import { html } from "../view.js";
-import { aim, answers, order, time, total } from "../words.js";
+import { aim, answers, hubs, order, time, total } from "../words.js";
 
 const VERBS = {
   running: [["Pause", "pause"], ["Stop", "stop"]],
@@ -28,7 +28,7 @@ export class RolloutPage extends Page {
 
   view({ row, fault, backFault }) {
     return html`<h2>${order(row)}, for ${aim(row.target)}</h2>
-      <p class="facts">${row.state}${row.why ? `: ${row.why}` : ""}; begun by ${row.asked_by} ${time(row.made_ms)}; ${row.wave_hubs} hubs a wave, the next once ${percent(row.success_share)} did it, stopped beyond ${percent(row.error_share)} that did not</p>
+      <p class="facts">${row.state}${row.why ? `: ${row.why}` : ""}; begun by ${row.asked_by} ${time(row.made_ms)}; ${hubs(row.wave_hubs)} a wave, the next once ${percent(row.success_share)} did it, stopped beyond ${percent(row.error_share)} that did not</p>
       <p class="actions">${(VERBS[row.state] ?? []).map(([word, verb]) => html`<button type="button" key=${verb} onClick=${this.#do(verb)}>${word}</button> `)}</p>
       <${Fault} text=${fault} />
       <${Bar} counts=${row.counts} />
