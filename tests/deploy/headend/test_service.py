@@ -35,8 +35,8 @@ GROUPS = {"north": ["north"]}  # clients that are bound to groups
 
 
 class Site:
-    """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book (SQLite) before
-    the service starts."""
+    """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book before the
+    service starts."""
 
     def __init__(
         self, folder: Path, database: str = "", before: Callable[..., object] | None = None, hubs: int = HUBS
