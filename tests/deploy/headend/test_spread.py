@@ -1,8 +1,5 @@
 """How an order spreads over its hubs: how many, how many watts, second by second, on a virtual clock."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from deploy.headend import charts
@@ -11,15 +8,7 @@ from deploy.headend.orders import Spread, spread_of, watts_of
 from tests.deploy.headend.home import Fleet
 
 LIMIT_W = 150
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, [f"SIM-{number}" for number in range(6)], place)
-    fleet.start()
-    fleet.run(150)
-    yield fleet
-    fleet.close()
+pytestmark = pytest.mark.fleet(names=[f"SIM-{number}" for number in range(6)], run_s=150)
 
 
 def test_watts_asked_against_watts_reached(fleet: Fleet) -> None:
