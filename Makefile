@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: fleet-test relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
+.PHONY: fleet-test relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-headend setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -72,7 +72,10 @@ brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto
 	@deploy/setup.sh brokers
 	$(PY) -m pytest -m "slow or not slow" -v tests/brokers
 
-headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
+setup-headend:    ## that of setup, and what the console stands on (from npm, by version and checksum)
+	@deploy/setup.sh headend
+
+headend: setup-headend ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus), and a browser for the console's tests

@@ -1,0 +1,59 @@
+// What all pages have in common: they ask for what they show, and ask again.
+import { Denied } from "./api.js";
+import { session } from "./session.js";
+import { Component } from "./view.js";
+
+export function failed(error) {
+  error instanceof Denied ? session.signOut() : session.notify(error.message);
+}
+
+/** A page says `everyMs`, `look()` (asks, and returns what goes into its state) and `view(state)`; `waiting()` until it
+ * has looked for the first time. What is under way does not count once the page was left, or asked for something else. */
+export class Page extends Component {
+  everyMs = 3000;
+  #timer = 0;
+  #asked = 0;
+  state = { isThere: false, fault: "" };
+
+  componentDidMount() { this.again(); }
+  componentWillUnmount() {
+    clearTimeout(this.#timer);
+    this.#asked = -1;
+  }
+
+  /** Look now, whatever the timer says. */
+  again = async () => {
+    if (this.#asked < 0) return;
+    clearTimeout(this.#timer);
+    const asked = ++this.#asked;
+    try {
+      // Nobody sees a page behind another: the last look holds until it is in front again.
+      const found = document.hidden && this.state.isThere ? {} : await this.look();
+      if (asked !== this.#asked) return;
+      this.setState({ ...found, isThere: true });
+      session.notify("");
+    } catch (error) {
+      if (asked !== this.#asked) return;
+      failed(error);
+    }
+    this.#timer = setTimeout(this.again, this.everyMs);
+  };
+
+  /** Do what a person asked for, and look again; what is wrong with it stands in the state under that name. */
+  act = async (does, faultAt = "fault") => {
+    this.setState({ [faultAt]: "" });
+    try {
+      await does();
+    } catch (error) {
+      if (error instanceof Denied) failed(error);
+      else this.setState({ [faultAt]: error.message });
+      return;
+    }
+    await this.again();
+  };
+
+  async look() { return {}; }
+  view() { return null; }
+  waiting() { return null; }
+  render() { return this.state.isThere ? this.view(this.state) : this.waiting(); }
+}
