@@ -435,13 +435,9 @@ class Daemon:
         """Settings that a command changed, in force at once."""
         before, self._config = self._config, changed
         self._controller.configure(control_settings(changed), monotonic())
-<<<<<<< HEAD
         self._base.store.form_packs(changed.uplink.pack_form)
-=======
-        self._base.store.deflate(changed.uplink.deflate)
         if changed.uplink.est_look_s != before.uplink.est_look_s:
             self._renewal.look_every(changed.uplink.est_look_s)
->>>>>>> fleet4
         if (changed.uplink, changed.heartbeat_s, changed.groups) != (before.uplink, before.heartbeat_s, before.groups):
             self._uplink.reconfigure(changed.uplink, changed.heartbeat_s, changed.groups)
 

@@ -26,11 +26,8 @@ class UplinkConfig:
     password_file: Path | None = None
     topic_prefix: str = ""  # before every topic of the contract, for brokers that give a tenant a tree of its own
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
-<<<<<<< HEAD
+    est_look_s: float = 604_800.0  # how often the hub looks there whether another authority certifies by now
 
     @property
     def pack_form(self) -> PackForm:
         return PackForm(self.deflate, self.time_step_ms)
-=======
-    est_look_s: float = 604_800.0  # how often the hub looks there whether another authority certifies by now
->>>>>>> fleet4
