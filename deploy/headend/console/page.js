@@ -3,6 +3,8 @@ import { Denied } from "./api.js";
 import { session } from "./session.js";
 import { Component } from "./view.js";
 
+const REST = 4; // a look that took long is followed by a rest so many times as long: a big fleet's service has other work
+
 export function failed(error) {
   error instanceof Denied ? session.signOut() : session.notify(error.message);
 }
@@ -26,6 +28,7 @@ export class Page extends Component {
     if (this.#asked < 0) return;
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
+    const began = performance.now();
     try {
       // Nobody sees a page behind another: the last look holds until it is in front again.
       const found = document.hidden && this.state.isThere ? {} : await this.look();
@@ -36,7 +39,7 @@ export class Page extends Component {
       if (asked !== this.#asked) return;
       failed(error);
     }
-    this.#timer = setTimeout(this.again, this.everyMs);
+    this.#timer = setTimeout(this.again, Math.max(this.everyMs, REST * (performance.now() - began)));
   };
 
   /** Do what a person asked for, and look again; what is wrong with it stands in the state under that name. */
