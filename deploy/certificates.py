@@ -18,10 +18,12 @@ def name_of(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def root(name: x509.Name, key: ec.EllipticCurvePrivateKey, ends_in: timedelta) -> x509.Certificate:
+def root(
+    name: x509.Name, key: ec.EllipticCurvePrivateKey, ends_in: timedelta, begins_in: timedelta = -BACKDATED
+) -> x509.Certificate:
     """An authority's own certificate; it certifies no further authorities."""
     return (
-        _builder(name, name, key.public_key(), -BACKDATED, ends_in)
+        _builder(name, name, key.public_key(), begins_in, ends_in)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(is_ca=True), critical=True)
         .sign(key, hashes.SHA256())

@@ -25,15 +25,19 @@ class DevelopmentAuthority:
     """A certificate authority in a directory: `ca.pem`, and `NAME.pem` / `NAME.key` for whom it certifies."""
 
     def __init__(
-        self, directory: Path, name: str = "meterhub development CA", ends_in: timedelta = timedelta(days=3650)
+        self,
+        directory: Path,
+        name: str = "meterhub development CA",
+        ends_in: timedelta = timedelta(days=3650),
+        begins_in: timedelta = -BACKDATED,
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = name_of(name)
-        self._certificate = root(self._name, self._key, ends_in)
+        self.certificate = root(self._name, self._key, ends_in, begins_in)
         self.ca_file = directory / "ca.pem"
-        self.ca_file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        self.ca_file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
         self,

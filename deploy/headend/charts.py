@@ -1,6 +1,7 @@
 """What charts show: an order as it spreads, a household's day. In figures, and as SVG (pygal)."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from pygal.style import Style
 from deploy.headend.orders import Spread
 from deploy.headend.usage import Row
 from hub.wire.uplink.reading import decimal_to_float
+
+# pygal puts a finder of Python 2's kind before everybody's imports; who asks each for `find_spec` fails at it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 _POINTS = 480
 _STEPS = 5

@@ -109,11 +109,11 @@ class ColumnWriter(Background):
                     " written_ms = excluded.written_ms, start = excluded.start", (hub, _now_ms(), self._start),
                 )  # fmt: skip
         rows = db.execute(
-            "SELECT u.id, m.hub, m.body, m.epoch, m.lane, m.n FROM uncolumned u JOIN message m ON m.hub = u.hub"
+            "SELECT u.id, u.hub, m.body, u.epoch, u.lane, u.n FROM uncolumned u LEFT JOIN message m ON m.hub = u.hub"
             " AND m.epoch = u.epoch AND m.lane = u.lane AND m.n = u.n ORDER BY u.id LIMIT ?",
             (_AT_ONCE,),
         ).fetchall()
-        self._import([(row[1], bytes(row[2])) for row in rows])
+        self._import([(row[1], bytes(row[2] or b"")) for row in rows])
         if rows:
             with _transaction(db):
                 db.executemany("DELETE FROM uncolumned WHERE id = ?", [(row[0],) for row in rows])
@@ -165,7 +165,7 @@ class ColumnWriter(Background):
         lines: list[str] = []
         count = 0
         for hub, body in packs:
-            if body:  # empty: the household was forgotten since
+            if body:  # else the household was forgotten since, or the pack was cleared
                 message = split_sign1(body)
                 readings = pack.decode_pack(pack.inflate_pack(message.header, message.payload))
                 lines += import_lines(hub, readings)

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -54,6 +54,18 @@ class AuthorityConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepPeriods:
+    """Table `keep`: after how many days rows are cleared; 0: never. README.md says why these."""
+
+    packs_days: int = 400  # as signed, the evidence of readings
+    readings_days: int = 400
+    half_hours_days: int = 2557  # seven years; all versions, substitutes too
+    events_days: int = 1096
+    receipts_days: int = 2557  # and the orders that they answer
+    audit_days: int = 1096
+
+
+@dataclass(frozen=True, slots=True)
 class HeadendConfig:
     """What headend.toml says. Durations in seconds, powers in watts."""
 
@@ -80,6 +92,7 @@ class HeadendConfig:
     file: Path = Path("headend.toml")  # where all this stands
     database: str = ""  # postgresql://...; empty: SQLite in data_dir
     authority: AuthorityConfig | None = None
+    keep: KeepPeriods = KeepPeriods()
     callback_hosts: frozenset[str] = frozenset()  # HOST:PORT: where webhooks may go
     callback_ca_file: Path | None = None  # who certifies those; none: the system's authorities
 
@@ -144,6 +157,13 @@ def _hosts(value: Any) -> tuple[tuple[str, int], ...]:
     return tuple(_host_and_port(host) for host in value)
 
 
+@rule("0 (for ever), or days from 31 on: what comes late, and is corrected by it, comes within a month")
+def _days(value: Any) -> int:
+    if type(value) is not int or not (value == 0 or 31 <= value <= 36_500):
+        raise ValueError
+    return value
+
+
 @rule("64 hex digits (python -m deploy.headend secret makes one)")
 def _digest(value: Any) -> str:
     if not isinstance(value, str) or not _SHA256.match(value):
@@ -174,6 +194,7 @@ _RULES: dict[str, dict[str, Rule]] = {
         "second_person_above": whole(0, 10**9), "max_power_w": whole(1, 10**7), "gap_after_s": whole(1, 86_400),
         "booked_every_s": whole(1, 86_400),
     },
+    "keep": {field.name: _days for field in fields(KeepPeriods)},
     "authority": {
         "folder": required(text()), "passphrase_file": text(), "earlier": _files, "trusted": _files,
         "certificate_days": whole(1, 7300), "trusted_file": text(), "crl_file": text(), "crl_days": whole(1, 365),
@@ -226,10 +247,18 @@ def load(file: Path) -> HeadendConfig:
         None if certificates is None else Path(certificates),
         clients=_clients(file, clients), database=service.get("database", ""),
         workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
-        authority=_authority(file, said),
+        authority=_authority(file, said), keep=_keep(file, said["keep"]),
         callback_hosts=frozenset(f"{host}:{port}" for host, port in openadr.get("callback_hosts", ())),
         callback_ca_file=Path(openadr["callback_ca_file"]) if "callback_ca_file" in openadr else None, **said["policy"],
     )  # fmt: skip
+
+
+def _keep(file: Path, said: dict[str, Any]) -> KeepPeriods:
+    keep = KeepPeriods(**said)
+    # A bill is made of half-hours: what they were made of may go before them, not the other way round.
+    if keep.half_hours_days and not 0 < keep.readings_days <= keep.half_hours_days:
+        raise BadConfig(f"{file}: keep.half_hours_days: expected no less than readings_days ({keep.readings_days})")
+    return keep
 
 
 def _operator_key(file: Path, said: dict[str, Any]) -> Path:

@@ -1,8 +1,9 @@
 """EST (RFC 7030) over the authorities of deploy/headend/authorities.py: where hubs renew their certificates.
 
-/cacerts for everybody; /simpleenroll and /simplereenroll for whoever shows a certificate of an authority that is
-believed, is in the registry, and was not revoked. A hub gets a certificate for its own name and no other. The
-certificate is durable in the book before the hub has it, so what it signs is believed from its first message on.
+/cacerts for everybody (by it hubs see that another authority certifies by now); /simpleenroll and /simplereenroll for
+whoever shows a certificate of an authority that is believed, is in the registry, and was not revoked. A hub gets a
+certificate for its own name and no other. The certificate is durable in the book before the hub has it, so what it
+signs is believed from its first message on.
 HTTP is uvicorn's, TLS OpenSSL's. Not here: /fullcmc, /serverkeygen, /csrattrs (optional all three: RFC 7030, table 1),
 HTTP authentication, the channel binding in a request (section 3.5: TLS 1.3 has none that is unique).
 """
@@ -68,8 +69,9 @@ class Enrolment:
         counts.setdefault("enrolments_refused", 0)
 
     def cacerts(self) -> bytes:
-        """The body of /cacerts: every authority that is believed."""
-        return _certs_only(self._authorities.certificates)
+        """The body of /cacerts: the authority that certifies, and those before it. A hub takes the one that began last
+        for the one that certifies, so others', that brokers believe too, are not among them."""
+        return _certs_only([authority.certificate for authority in self._authorities.with_keys])
 
     def enrol(self, peer_der: bytes | None, body: bytes, *, again: bool) -> bytes:
         """The body of an answer. `peer_der`: the certificate that the client showed. Raises _Refused."""

@@ -3,13 +3,13 @@
     python -m deploy.headend.exchange --hubs 1000 --once
 
 What `make fleet` starts (three brokers, simulated hubs, a real one), with an authority that certifies hubs and another
-that certifies brokers, the service and its EST server. The new authority begins; the brokers believe both; every hub
-renews by EST with its own client; a limit reaches all of them meanwhile. Then the old authority goes: the brokers start
-again one after the other without it, and a certificate of it opens nothing any more.
+that certifies brokers, the service and its EST server. Every certificate has twenty years yet. The new authority
+begins; the brokers believe both; every hub sees it at its next look at the EST server (once a week in a home, once in
+some seconds here), and renews with its own client; a limit reaches all of them meanwhile. Then the old authority goes:
+the brokers start again one after the other without it, and a certificate of it opens nothing any more.
 """
 
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -30,9 +30,9 @@ from deploy.waiting import free_port
 
 _PASSPHRASE = b"of a pilot that is gone in an hour"
 _BACK_S = 180.0
-_SPREAD_S_A_HUB = 0.03
-# So little is left to the real hub's certificate that its draw (a tenth of what is left) is over in seconds.
-_REAL_ENDS_IN = timedelta(seconds=120)
+_LOOK_S_A_HUB = 0.05
+_LEAST_LOOK_S = 10.0
+_TWENTY_YEARS = timedelta(days=7300)
 _OLD, _NEW = "old", "new"
 
 
@@ -62,11 +62,12 @@ class AuthorityExchange(Pilot):
         self._start_brokers(embedded=False)
         self._start_service()
         self._hubs_began = time.monotonic()
-        spread_s = max(5.0, self.hubs * _SPREAD_S_A_HUB)
+        look_s = max(_LEAST_LOOK_S, self.hubs * _LOOK_S_A_HUB)
         self._start_swarm(
-            "--est", self._est_url, "--renewed", f"{self._folder}/renewed", "--spread-s", f"{spread_s:.0f}",
+            "--est", self._est_url, "--renewed", f"{self._folder}/renewed", "--look-s", f"{look_s:.0f}",
             program="deploy.fleet.renewing_swarm",
         )  # fmt: skip
+        self._start_real_hub(f'est_url = "{self._est_url}"\nest_look_s = {look_s:.0f}\n')
 
     @property
     def _est_url(self) -> str:
@@ -79,7 +80,7 @@ class AuthorityExchange(Pilot):
     def _issuer(self, name: str) -> str:
         return key_identifier_of(self._authorities[name].certificate)
 
-    def _certify_hub(self, name: str, file_name: str, ends_in: timedelta = timedelta(days=7300)) -> None:
+    def _certify_hub(self, name: str, file_name: str, ends_in: timedelta = _TWENTY_YEARS) -> None:
         authority, key = self._authorities[_OLD], ec.generate_private_key(ec.SECP256R1())
         certificate = leaf(name_of(name), key.public_key(), authority.certificate.subject, authority.key,
                            begins_in=timedelta(days=-700), ends_in=ends_in)  # fmt: skip
@@ -95,7 +96,7 @@ class AuthorityExchange(Pilot):
         shutil.copy(file, self._known / f"{name}.pem")
 
     def _certify_real_hub(self) -> None:
-        """Later: its certificate is one that ends soon."""
+        self._certify_hub(REAL, "real/hub")
 
     def _write_service_config(self, clients: str) -> None:
         super()._write_service_config(clients)
@@ -135,19 +136,15 @@ class AuthorityExchange(Pilot):
         self._start_service_process()
 
     def tell(self) -> bool:
-        wanted = self.hubs
+        wanted = self.hubs + 1
         self.wait("all hubs to be online", lambda: self.desk.get("/v1/fleet")["online"] >= wanted, _BACK_S)
-        say("online", f"{wanted} of {wanted} hubs, with certificates of the old authority")
+        say("online", f"{wanted} of {wanted} hubs, with certificates of the old authority for twenty years")
         began = time.monotonic()
         self._begin_authority(_NEW)
-        self._certify_hub(REAL, "real/hub", _REAL_ENDS_IN)
         self._certify_by(_NEW, _OLD)
         self._sign_in()
         self.wait("the brokers to be told", lambda: self._figure("broker_files") >= 1)
         say("exchange", "a new authority certifies; brokers believe both")
-        self._start_real_hub(f'est_url = "{self._est_url}"\n')
-        wanted += 1
-        self._children["swarm"].send_signal(signal.SIGUSR1)
         renewing = time.monotonic()
         self.wait("the first to renew", lambda: self._with_new() > 0, _BACK_S)
         self.limit_all(wanted)

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from deploy.headend.clearing import cleared, last_walk_ms
 from hub.headend.database import BookReader
 
 _EXPIRY_DAYS = (7, 30, 90)
@@ -52,6 +53,14 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
         add("revocation_list_left_seconds", "gauge", text, [("", ends - now)])
     rows = db.execute("SELECT status, count(*) FROM order_hub GROUP BY status ORDER BY status").fetchall()
     add("order_answers", "gauge", "Hubs asked, by what became of it.", [(f'{{status="{s}"}}', n) for s, n in rows])
+    kinds = cleared(db)
+    if kinds:
+        add("cleared_rows_total", "counter", "Rows that went since ever because they were old.", [
+            (f'{{what="{what}"}}', its.rows) for what, its in kinds.items()])  # fmt: skip
+        add("kept_since_seconds", "gauge", "UTC epoch seconds from which on all rows are here; 0: none went.", [
+            (f'{{what="{what}"}}', its.before_ms // 1000) for what, its in kinds.items()])  # fmt: skip
+        text = "UTC epoch seconds when all hubs were last looked through for what is old."
+        add("clearing_ended_seconds", "gauge", text, [("", last_walk_ms(db) // 1000)])
     columns = ("messages", "readings", "faults", "repeats", "commits", "failed")
     workers = db.execute(f"SELECT name, beat_ms, {', '.join(columns)} FROM worker ORDER BY name").fetchall()
     if workers:
@@ -70,6 +79,7 @@ def metrics(fleet: dict[str, Any], counts: dict[str, int], chains_broken: int, d
     for name, text in (
         ("column_readings", "Readings given to the columnar store."),
         ("column_failures", "Times that the columnar store could not be written."),
+        ("clearing_failures", "Times that what is old could not be cleared."),
         ("worker_starts", "Workers started, each time."),
         ("messages", "Messages taken."), ("readings", "Readings taken."), ("faults", "Messages not believed."),
         ("repeats", "Messages that were in the book."), ("commits", "Transactions."), ("sent", "Commands published."),

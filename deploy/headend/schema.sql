@@ -89,6 +89,7 @@ CREATE TABLE IF NOT EXISTS rollout_hub (
   rollout_id TEXT NOT NULL, hub TEXT NOT NULL, order_id TEXT NOT NULL DEFAULT '',  -- '': not asked yet
   PRIMARY KEY (rollout_id, hub)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rollout_hub_order ON rollout_hub (order_id);
 
 -- OpenADR 3 events, each with the orders that it came to.
 CREATE TABLE IF NOT EXISTS openadr_event (
@@ -107,6 +108,7 @@ CREATE INDEX IF NOT EXISTS receipt_cti ON receipt (cti);
 CREATE TABLE IF NOT EXISTS uncolumned (
   id INTEGER PRIMARY KEY, hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, n INTEGER NOT NULL
 );
+CREATE INDEX IF NOT EXISTS uncolumned_hub ON uncolumned (hub);
 CREATE TABLE IF NOT EXISTS column_erasure (hub TEXT PRIMARY KEY) WITHOUT ROWID;
 -- What that store took, and has on no disk perhaps; `start`: when it began, in its own words (columns.py).
 CREATE TABLE IF NOT EXISTS column_written (
@@ -157,3 +159,12 @@ CREATE TABLE IF NOT EXISTS openadr_notice (
   tries INTEGER NOT NULL DEFAULT 0, next_s INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS openadr_notice_subscription ON openadr_notice (subscription, number);
+
+-- What was cleared because it was old (clearing.py): how many rows since ever, and from when on everything is here.
+CREATE TABLE IF NOT EXISTS cleared (
+  what TEXT PRIMARY KEY, rows_gone INTEGER NOT NULL, before_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+-- How far the walk through the hubs has come (after this one), when it began, and when one ended last.
+CREATE TABLE IF NOT EXISTS clearing_walk (
+  id INTEGER PRIMARY KEY, hub TEXT NOT NULL, began_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL
+);

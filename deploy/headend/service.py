@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from deploy.headend.brokers import Brokers
+from deploy.headend.clearing import Clearer
 from deploy.headend.columns import ColumnWriter
 from deploy.headend.config import HeadendConfig
 from deploy.headend.control_point import ControlPoint
@@ -57,7 +58,8 @@ class Service:
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="control point")
         self.counts = {"messages": 0, "readings": 0, "faults": 0, "repeats": 0, "commits": 0, "sent": 0, "failed": 0,
-                       "worker_starts": 0, "column_readings": 0, "column_failures": 0, "missing": 0}  # fmt: skip
+                       "worker_starts": 0, "column_readings": 0, "column_failures": 0, "missing": 0,
+                       "clearing_failures": 0}  # fmt: skip
 
     def start(self) -> None:
         """Raises OSError, sqlite3.Error where the database or the broker cannot be had."""
@@ -116,8 +118,10 @@ class _ServiceLoop:
         self._taker = Taker(brokers.deliveries, point, counts, heard)
         self._workers = WorkerProcesses(config.file, config.workers)
         self._columns = ColumnWriter(config.place, config.columns_url) if config.columns_url else None
+        self._clearer = Clearer(config.place, config.keep)
         if self._columns is not None:
             self._columns.start()
+        self._clearer.start()
 
     def loop(self, stopping: threading.Event) -> None:
         booked_every_s = self._config.booked_every_s
@@ -134,6 +138,7 @@ class _ServiceLoop:
                     self._counts["worker_starts"] = self._workers.starts
                     if self._columns is not None:
                         self._counts |= self._columns.counts
+                    self._counts |= self._clearer.counts
                     self._publish(self._point.due(now, int(time.time())))
                     self._counts["missing"] = self._point.missing
                 if now >= booked_at:
@@ -160,6 +165,7 @@ class _ServiceLoop:
         self._workers.stop()
         if self._columns is not None:
             self._columns.stop()
+        self._clearer.stop()
 
     def _answer(self) -> None:
         while True:

@@ -150,17 +150,26 @@ class HouseholdUsage:
             (most,),
         ).fetchall()
         self._db.lock({hub for _, hub in rows})
+        floor_ms = self._settled_for_good_ms() if rows else 0
         done = 0
         for series, _ in rows:
             spans = self._db.execute(
                 "DELETE FROM unsettled WHERE series = ? RETURNING from_ms, to_ms", (series,)
             ).fetchall()
             if spans:  # else another process was here first
-                self._settle(series, min(low for low, _ in spans), max(high for _, high in spans), t_ms)
+                low, high = max(min(low for low, _ in spans), floor_ms), max(high for _, high in spans)
+                if low <= high:
+                    self._settle(series, low, high, floor_ms, t_ms)
                 done += 1
         return done
 
-    def _settle(self, series: int, from_ms: int, to_ms: int, t_ms: int) -> None:
+    def _settled_for_good_ms(self) -> int:
+        """Half-hours that begin before are not made anew: readings around them were cleared (clearing.py), and what
+        comes so late would make less of them than was known."""
+        row = self._db.execute("SELECT before_ms FROM cleared WHERE what = 'readings'").fetchone()
+        return row[0] + _LOOK_BACK_MS if row and row[0] else 0
+
+    def _settle(self, series: int, from_ms: int, to_ms: int, floor_ms: int, t_ms: int) -> None:
         # A point changes its own half-hour and, as the nearest to a boundary, the one on the other side.
         step_ms = STEP_S * 1000
         low, high = (from_ms // step_ms - 1) * step_ms, (to_ms // step_ms + 2) * step_ms
@@ -187,7 +196,7 @@ class HouseholdUsage:
         if still_ms < points[0].t_ms:
             points.insert(0, points[0]._replace(t_ms=still_ms))
         # Beyond what is known there is nothing to say yet.
-        low = max(low, -(-points[0].t_ms // step_ms) * step_ms)
+        low = max(low, -(-max(points[0].t_ms, floor_ms) // step_ms) * step_ms)
         high = min(high, points[-1].t_ms // step_ms * step_ms)
         self._keep(series, settle(points, exchanges, low // 1000, high // 1000, self._max_power_w), t_ms)
 

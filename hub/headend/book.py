@@ -2,6 +2,7 @@
 
 A database (hub/headend/database.py). Every message is kept with the SHA-256 of its bytes; numbers as ranges per (hub,
 epoch, lane). What is entered counts once `commit` returns, and only then may the broker be told that it was taken.
+Messages may be cleared once they are old (`clear`); numbers are kept for good, so that a repeat stays a repeat.
 """
 
 import hashlib
@@ -25,8 +26,13 @@ CREATE TABLE IF NOT EXISTS range (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS certificate (der BLOB PRIMARY KEY, hub TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS certificate_hub ON certificate (hub);
+CREATE TABLE IF NOT EXISTS number_mark (
+  hub TEXT NOT NULL, epoch INTEGER NOT NULL, lane TEXT NOT NULL, t_ms INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY (hub, epoch, lane, t_ms)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (kid TEXT PRIMARY KEY, ctr INTEGER NOT NULL) WITHOUT ROWID;
 """
+_Key = tuple[str, int, str, int]  # hub, epoch, lane, number
 _RUNS_AT_ONCE = 200  # of a statement: SQLite takes 32,766 values in one
 
 
@@ -85,10 +91,12 @@ class Book:
         self.begin()
         keys = [(envelope.hub, envelope.epoch, envelope.lane, envelope.number) for envelope, _ in messages]
         digests = [hashlib.sha256(message).digest() for _, message in messages]
-        firsts: dict[tuple[str, int, str, int], int] = {}
+        firsts: dict[_Key, int] = {}
         for at, key in enumerate(keys):
             firsts.setdefault(key, at)
-        rows = [(*key, digests[at], messages[at][1]) for key, at in sorted(firsts.items())]
+        # What was cleared is in no row, and known by its number.
+        here = self._in_ranges(firsts)
+        rows = [(*key, digests[at], messages[at][1]) for key, at in sorted(firsts.items()) if key not in here]
         new = self._db.add("message", rows, ("hub", "epoch", "lane", "n"))
         for hub, epoch, lane, number in sorted(new):
             self._arrived.setdefault(Lane(hub, epoch, lane), []).append(number)
@@ -96,12 +104,67 @@ class Book:
         for at, key in enumerate(keys):
             is_new = key in new and firsts[key] == at
             known = digests[firsts[key]] if is_new or key in new else self._digest_of(key)
-            found.append(is_new if known == digests[at] else _altered(key))
+            found.append(is_new if known in (None, digests[at]) else _altered(key))
         return found
 
-    def _digest_of(self, key: tuple[str, int, str, int]) -> bytes:
+    def _digest_of(self, key: _Key) -> bytes | None:
+        """None where the message was cleared."""
         sql = "SELECT digest FROM message WHERE hub = ? AND epoch = ? AND lane = ? AND n = ?"
-        return bytes(self._db.execute(sql, key).fetchone()[0])
+        row = self._db.execute(sql, key).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _in_ranges(self, keys: Iterable[_Key]) -> set[_Key]:
+        """Those whose numbers were here when a transaction ended last."""
+        asked = list(keys)
+        found: set[_Key] = set()
+        for at in range(0, len(asked), _RUNS_AT_ONCE):
+            part = asked[at : at + _RUNS_AT_ONCE]
+            answer = self._db.execute(
+                f"WITH said (hub, epoch, lane, n) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * len(part))})"
+                " SELECT said.hub, said.epoch, said.lane, said.n FROM said JOIN range r ON r.hub = said.hub"
+                " AND r.epoch = said.epoch AND r.lane = said.lane AND r.first <= said.n AND r.last >= said.n"
+                " AND r.is_given_up = 0",
+                [value for key in part for value in key],
+            )
+            found.update((hub, epoch, lane, number) for hub, epoch, lane, number in answer)
+        return found
+
+    def mark(self, hubs: Sequence[str], t_ms: int, apart_ms: int) -> None:
+        """Note up to which number each lane of these hubs has come by now, unless that was noted `apart_ms` ago or
+        less: by these marks it is known later how old a number is, and no message needs a time of its own."""
+        self.begin()
+        self._db.execute(
+            "INSERT INTO number_mark SELECT r.hub, r.epoch, r.lane, CAST(? AS BIGINT), r.n FROM (SELECT hub, epoch,"
+            f" lane, max(last) AS n FROM range WHERE hub IN ({', '.join('?' * len(hubs))}) GROUP BY hub, epoch, lane) r"
+            " WHERE NOT EXISTS (SELECT 1 FROM number_mark m WHERE m.hub = r.hub AND m.epoch = r.epoch"
+            " AND m.lane = r.lane AND (m.t_ms > ? OR m.n >= r.n))",
+            (t_ms, *hubs, t_ms - apart_ms),
+        )
+
+    def clear(self, hub: str, lanes: Sequence[str], before_ms: int, most: int) -> int:
+        """Messages of one hub that were here before `before_ms` go, `most` numbers of a lane and epoch at once; how
+        many went: none when there are no more. Their numbers stay. A message that came late is as old as its number."""
+        self.begin()
+        marks = self._db.execute(
+            f"SELECT epoch, lane, max(n), max(t_ms) FROM number_mark WHERE hub = ? AND t_ms < ?"
+            f" AND lane IN ({', '.join('?' * len(lanes))}) GROUP BY epoch, lane",
+            (hub, before_ms, *lanes),
+        ).fetchall()
+        gone = 0
+        for epoch, lane, last, t_ms in marks:
+            of_lane = "hub = ? AND epoch = ? AND lane = ?"
+            key = (hub, epoch, lane)
+            first = self._db.execute(f"SELECT min(n) FROM message WHERE {of_lane} AND n <= ?", (*key, last)).fetchone()[
+                0
+            ]
+            if first is not None:
+                upto = min(last, first + most - 1)
+                sql = f"DELETE FROM message WHERE {of_lane} AND n BETWEEN ? AND ?"
+                gone += self._db.execute(sql, (*key, first, upto)).rowcount
+            else:
+                # The newest of these marks says that all before it is gone.
+                self._db.execute(f"DELETE FROM number_mark WHERE {of_lane} AND t_ms < ?", (*key, t_ms))
+        return gone
 
     def keep_certificate(self, hub: str, certificate: bytes) -> None:
         """A hub's certificate (DER): with it the book reads on after a start anew, and others that enter read too."""
@@ -268,7 +331,7 @@ class Book:
         return int(row[0])
 
 
-def _altered(key: tuple[str, int, str, int]) -> Altered:
+def _altered(key: _Key) -> Altered:
     hub, epoch, lane, number = key
     return Altered(f"{hub} epoch {epoch} {lane} {number}: came again with other bytes")
 

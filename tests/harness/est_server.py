@@ -1,4 +1,4 @@
-"""An EST server: HTTPS with mutual TLS, /simplereenroll of RFC 7030, a development authority behind it."""
+"""An EST server: HTTPS with mutual TLS, /cacerts and /simplereenroll of RFC 7030, development authorities behind it."""
 
 import base64
 import ssl
@@ -18,6 +18,7 @@ Answer = tuple[int, bytes]
 class EstServer:
     """`authority`: whose server certificate it shows and whose clients it knows; `issuer` signs what it hands out.
 
+    `listed`: what /cacerts says, if not its own authority; more may be added. `looks`: how often that was asked.
     `answer(request)`, if given, says `(status, body)` in place of a certificate.
     """
 
@@ -26,7 +27,10 @@ class EstServer:
         authority: DevelopmentAuthority,
         issuer: DevelopmentAuthority | None = None,
         answer: Callable[[x509.CertificateSigningRequest], Answer] | None = None,
+        listed: list[x509.Certificate] | None = None,
     ) -> None:
+        self.looks = 0
+        self.listed = [authority.certificate] if listed is None else listed
         self.requests: list[tuple[str, x509.CertificateSigningRequest]] = []
         self._issuer = issuer or authority
         self._answer = answer or self._certify
@@ -39,6 +43,11 @@ class EstServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 server.serve(self)
+
+            def do_GET(self) -> None:
+                assert self.path == "/.well-known/est/cacerts"
+                server.looks += 1
+                server.send(self, 200, certs_only(*server.listed))
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -57,7 +66,10 @@ class EstServer:
         assert handler.path == "/.well-known/est/simplereenroll"
         assert handler.headers["Content-Type"] == "application/pkcs10" and request.is_signature_valid
         self.requests.append((subject["commonName"], request))
-        status, answer = self._answer(request)
+        self.send(handler, *self._answer(request))
+
+    def send(self, handler: BaseHTTPRequestHandler, status: int, answer: bytes) -> None:
+        """An answer."""
         handler.send_response(status)
         handler.send_header("Content-Type", "application/pkcs7-mime; smime-type=certs-only")
         handler.send_header("Content-Length", str(len(answer)))

@@ -60,7 +60,7 @@ class House:
         if not is_lost:
             newborn(directory / "data")
         self.store = Store(
-            directory / "data", seal=sealed, max_mb=64, deflate=config.deflate, trusted_utc_s=lambda: utc_s
+            directory / "data", seal=sealed, max_mb=64, pack_form=config.pack_form, trusted_utc_s=lambda: utc_s
         )
         self.store.start()
         self.health = Health()
@@ -70,7 +70,7 @@ class House:
         self._ready = threading.Event()
         self.renewal = Renewal(
             config.est_url, config.ca_file, directory / "data", present, self.health, self.store.record_event,
-            self._adopted, random=lambda: 0.0,
+            self._adopted, random=lambda: 0.0, look_every_s=config.est_look_s,
         )  # fmt: skip
         options = {
             "heartbeat_s": 60,

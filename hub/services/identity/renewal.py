@@ -1,9 +1,13 @@
 """The hub's certificate, renewed in time: a new key beside the old, shown at the next connect, rolled back if refused.
 
+In time is before it ends, and also once another authority certifies: a certificate of twenty years would else hold up
+the end of the authority that issued it. So the hub looks now and then at the EST server's list of authorities.
+
 What the hub shows is a machine with a table; the renewal itself runs beside the uplink and never hurries.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -11,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from drivers.clock import monotonic, utc_ms
 from drivers.durable_file import replace_file
@@ -95,21 +101,32 @@ class Renewal:
         record_event: Callable[[str, dict[str, Any]], None],
         adopted: Callable[[Identity], None],
         random: Callable[[], float],
+        *,
+        look_every_s: float,
     ) -> None:
         self._url = url
         self._ca_file = ca_file
         self._adopted_file = adopted_file(data_dir)
         self._next_file = self._adopted_file.with_name("next.pem")
+        self._passed_over_file = self._adopted_file.with_name("passed-over.sha256")
         self._identity, self._cert_file, self._key_file = present
         self._health = health
         self._record_event = record_event
         self._adopted = adopted
         self._random = random
         self._try_at: float | None = None
+        self._successor: x509.Certificate | None = None  # the authority that certifies by now, where it is another
+        self.look_every(look_every_s)
         self._unclear = 0
         self._shown = OWN
         self.new_to_show: Callable[[], None] = lambda: None
         self.state = NEW if self._next_file.exists() else OWN
+
+    def look_every(self, seconds: float) -> None:
+        """How often to look whether another authority certifies by now; the first look is drawn from as long, so that
+        a fleet's looks, and what follows of them, are spread."""
+        self._look_every_s = seconds
+        self._look_at = monotonic() + seconds * self._random()
 
     # What the uplink asks and tells
 
@@ -177,6 +194,7 @@ class Renewal:
 
     def _drop(self, why: str) -> None:
         self.state = OWN
+        self._successor = None  # the brokers may not know it yet: the next look is soon enough
         self._try_at = monotonic() + RETRY_S * (1 + self._random())
         self._health.raise_condition("certificate-not-renewed", why)
         self._record_event("certificate.rolled_back", {"reason": why})
@@ -190,35 +208,87 @@ class Renewal:
     async def run(self) -> None:
         """Look once a minute whether it is time; enrol when it is. Returns at once where there is no server to ask."""
         while self._url is not None:
+            if self.state == OWN and monotonic() >= self._look_at:
+                await self._look(self._url)
             if self._is_due():
                 await self._enrol(self._url)
-            wait_s = _ROUND_S if self._try_at is None else self._try_at - monotonic()
-            await asyncio.sleep(min(_ROUND_S, max(1.0, wait_s)))
+            next_at = min(self._look_at, self._look_at if self._try_at is None else self._try_at)
+            await asyncio.sleep(min(_ROUND_S, max(1.0, next_at - monotonic())))
+
+    def _left_s(self) -> float:
+        return self._identity.certificate.not_valid_after_utc.timestamp() - utc_ms() / 1000
+
+    def _ends_soon(self) -> bool:
+        certificate = self._identity.certificate
+        life_s = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds()
+        return self._left_s() <= min(RENEW_BEFORE_S, life_s / 3)
 
     def _is_due(self) -> bool:
-        certificate, now = self._identity.certificate, monotonic()
-        ends, begins = certificate.not_valid_after_utc.timestamp(), certificate.not_valid_before_utc.timestamp()
-        left_s = ends - utc_ms() / 1000
-        if self.state != OWN or left_s > min(RENEW_BEFORE_S, (ends - begins) / 3):
+        now = monotonic()
+        if self.state != OWN:
+            return False
+        if self._successor is not None:
+            return True  # the look was drawn
+        if not self._ends_soon():
             return False
         if self._try_at is None:
-            self._try_at = now + min(SPREAD_S, max(0.0, left_s) / 10) * self._random()
+            self._try_at = now + min(SPREAD_S, max(0.0, self._left_s()) / 10) * self._random()
         return now >= self._try_at
+
+    async def _look(self, url: str) -> None:
+        """Whether another authority certifies by now. A server that does not say is asked again at the next look:
+        nothing is wrong with the certificate yet."""
+        from hub.services.identity.est import BadEnrolment, authorities_at, successor_of
+
+        self._look_at = monotonic() + self._look_every_s
+        files = (self._ca_file, self._cert_file, self._key_file)
+        try:
+            authorities = await in_thread(lambda: authorities_at(url, *files))
+        except (BadEnrolment, HardwareError, OSError, ValueError) as error:  # ValueError: an url that is none
+            log.warning("%s: the authorities there are not known: %s", url, error)
+            return
+        found = successor_of(self._identity.certificate, authorities)
+        if found is not None and _fingerprint(found) == self._passed_over():
+            found = None
+        self._successor = found
+        if found is not None:
+            log.info("another authority certifies by now: the hub renews its certificate")
+        elif not self._ends_soon():
+            self._health.clear_condition("certificate-not-renewed")
+
+    def _passed_over(self) -> str:
+        """The authority that began last, and by which nothing was certified when we asked: it is not asked for again,
+        whatever it is there for."""
+        try:
+            return self._passed_over_file.read_text(errors="replace").strip()
+        except OSError:
+            return ""
 
     async def _enrol(self, url: str) -> None:
         from hub.services.identity.est import (  # HTTP and PKCS #7: memory for a minute every other year
             BadEnrolment,
+            is_issued_by,
             reenrol,
         )
 
+        successor, self._successor = self._successor, None
         files = (self._ca_file, self._cert_file, self._key_file)
         try:
-            enrolled = await in_thread(lambda: reenrol(url, *files, self._identity, self._place_beside()))
-            await in_thread(lambda: self._keep(enrolled.key + enrolled.certificate))
+            enrolled = await in_thread(
+                lambda: reenrol(
+                    url, *files, self._identity, self._place_beside(), outlasts=successor is None or self._ends_soon()
+                )
+            )
+            if successor is not None and not is_issued_by(
+                x509.load_pem_x509_certificate(enrolled.certificate), successor
+            ):
+                await in_thread(lambda: self._keep(self._passed_over_file, _fingerprint(successor).encode()))
+            await in_thread(lambda: self._keep(self._next_file, enrolled.key + enrolled.certificate))
         except (BadEnrolment, HardwareError, OSError, ValueError) as error:  # ValueError: an url that is none
             self._try_at = monotonic() + RETRY_S * (1 + self._random())
             self._health.raise_condition("certificate-not-renewed", f"{url}: {error}")
             return
+        self._try_at = None
         self._happened("enrolled")
         self.new_to_show()
 
@@ -235,6 +305,10 @@ class Renewal:
         taken = present.path.get("object", b"").decode(errors="replace")
         return present.sibling(next(name for name in names if name != taken))
 
-    def _keep(self, pem: bytes) -> None:
-        self._next_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self._next_file, pem)
+    def _keep(self, file: Path, content: bytes) -> None:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(file, content)
+
+
+def _fingerprint(authority: x509.Certificate) -> str:
+    return hashlib.sha256(authority.public_bytes(Encoding.DER)).hexdigest()

@@ -177,6 +177,110 @@ def test_a_certificate_with_a_long_life_is_left_alone(
         house.stop()
 
 
+@pytest.fixture
+def successor(tmp_path: Path, pki: DevelopmentAuthority) -> DevelopmentAuthority:
+    """Another authority, which began later; brokers that start from here on believe both. The hub's certificate has
+    twenty years yet."""
+    pki.issue("MTR-1", file_name="hub", ends_in=timedelta(days=7300))
+    successor = DevelopmentAuthority(tmp_path / "next-pki", name="its successor", begins_in=timedelta(hours=-1))
+    pki.ca_file.write_bytes(pki.ca_file.read_bytes() + successor.ca_file.read_bytes())
+    return successor
+
+
+def _looks(est: EstServer, more: int) -> None:
+    """The hub looks so many times more."""
+    upto = est.looks + more
+    wait_for("looks at the authorities", lambda: est.looks >= upto)
+
+
+def test_a_hub_of_twenty_years_renews_once_another_authority_certifies(
+    tmp_path: Path,
+    pki: DevelopmentAuthority,
+    successor: DevelopmentAuthority,
+    broker: Broker,
+    make_est: Callable[..., EstServer],
+) -> None:
+    est = make_est(issuer=successor)
+    house = House(tmp_path / "home", pki, [broker.port], est_url=est.url, est_look_s=0.2)
+    try:
+        house.wait_state("up")
+        _looks(est, 2)
+        assert not est.requests, "the list has its own authority alone"
+        est.listed.insert(0, successor.certificate)
+        wait_for("the event", lambda: "certificate.renewed" in _events(house))
+        house.identity.certificate.verify_directly_issued_by(successor.certificate)
+        assert house.identity.certificate.not_valid_after_utc < pki.certificate.not_valid_after_utc, "two years will do"
+        house.wait_state("up")
+        _looks(est, 3)
+        assert len(est.requests) == 1
+        house.read(1)
+        house.wait_drained()
+    finally:
+        house.stop()
+
+
+def test_a_list_that_says_nothing_of_a_successor_renews_nothing(
+    tmp_path: Path,
+    pki: DevelopmentAuthority,
+    successor: DevelopmentAuthority,
+    broker: Broker,
+    make_est: Callable[..., EstServer],
+) -> None:
+    older = DevelopmentAuthority(tmp_path / "older-pki", name="its predecessor", begins_in=timedelta(days=-9))
+    est = make_est(issuer=successor, listed=[older.certificate, pki.certificate])
+    house = House(tmp_path / "home", pki, [broker.port], est_url=est.url, est_look_s=0.2)
+    try:
+        house.wait_state("up")
+        _looks(est, 2)
+        est.listed[:] = [successor.certificate]  # none of its own: some other utility's
+        _looks(est, 2)
+        est.listed.clear()
+        _looks(est, 2)
+        assert not est.requests and not house.health.holds("certificate-not-renewed")
+    finally:
+        house.stop()
+
+
+def test_an_authority_that_began_later_and_certifies_nothing_is_asked_for_once(
+    tmp_path: Path,
+    pki: DevelopmentAuthority,
+    successor: DevelopmentAuthority,
+    broker: Broker,
+    make_est: Callable[..., EstServer],
+) -> None:
+    est = make_est(listed=[pki.certificate, successor.certificate])
+    for starts in range(2):
+        house = House(tmp_path / "home", pki, [broker.port], est_url=est.url, est_look_s=0.2)
+        try:
+            wait_for("the renewal", lambda: len(est.requests) == 1)
+            house.wait_state("up")
+            _looks(est, 3)
+            assert len(est.requests) == 1, f"start {starts}"
+        finally:
+            house.stop()
+
+
+def test_a_successor_whom_the_broker_does_not_know_yet_is_tried_again_at_another_look(
+    tmp_path: Path, pki: DevelopmentAuthority, broker: Broker, make_est: Callable[..., EstServer]
+) -> None:
+    pki.issue("MTR-1", file_name="hub", ends_in=timedelta(days=7300))
+    unknown = DevelopmentAuthority(tmp_path / "unknown-pki", name="nobody knows it", begins_in=timedelta(hours=-1))
+    est = make_est(issuer=unknown, listed=[pki.certificate, unknown.certificate])
+    house = House(tmp_path / "home", pki, [broker.port], est_url=est.url, est_look_s=3600)
+    try:
+        before = house.identity.signer.kid
+        wait_for("the event", lambda: "certificate.rolled_back" in _events(house))
+        house.wait_state("up")
+        house.wait_condition("certificate-not-renewed")
+        assert house.identity.signer.kid == before and len(est.requests) == est.looks == 1
+        est.listed.pop()
+        house.loop.call_soon_threadsafe(house.renewal.look_every, 0.2)
+        wait_for("it to be given up", lambda: not house.health.holds("certificate-not-renewed"))
+        assert len(est.requests) == 1
+    finally:
+        house.stop()
+
+
 def test_a_renewed_certificate_of_another_hub_or_an_older_one_does_not_count(
     tmp_path: Path, pki: DevelopmentAuthority
 ) -> None:
@@ -250,6 +354,7 @@ def test_a_connect_that_showed_the_old_one_is_no_verdict_on_the_new(tmp_path: Pa
         lambda name, _fields: told.append(name),
         adopted.append,
         lambda: 0,
+        look_every_s=1,
     )
     one.let_in()
     for _ in range(renewal.MAX_UNCLEAR + 1):
