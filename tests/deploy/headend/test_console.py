@@ -249,7 +249,12 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     page.wait_for_function("() => document.querySelectorAll('.chart tbody tr').length >= 5", timeout=30_000)
     first, last = (page.locator(".chart tbody tr").nth(at).inner_text() for at in (0, -1))
     assert "1,500 W" in first and f"\t{HUBS}\t" in last, (first, last)
-    page.screenshot(path=tmp_path / "spread.png", full_page=True)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=tmp_path / f"spread-{width}-{scheme}.png", full_page=True)
+        assert overflow(page) <= 0, width
     # The arrow keys walk through it; what holds there is said, and stays while the next second comes.
     chart.focus()
     page.keyboard.press("End")
