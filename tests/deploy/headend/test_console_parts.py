@@ -110,6 +110,12 @@ def test_npm_is_asked_once_and_runs_no_packages_scripts(tmp_path: Path, npm: Pat
     assert sorted(file.name for file in place.parent.iterdir()) == ["console", "console.lock"], "nothing is left behind"
 
 
+def test_what_another_user_has_fetched_is_there(tmp_path: Path) -> None:
+    place = laid_out(tmp_path / "cache/console")
+    (place.parent / "console.lock").mkdir()  # nobody can open it
+    fetch(place)
+
+
 def test_what_npm_refuses_is_said_and_what_was_there_stays(
     tmp_path: Path, npm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
