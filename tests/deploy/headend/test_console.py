@@ -313,6 +313,53 @@ def test_the_browser_itself_lets_no_text_become_html(site: Site, browser: "Brows
     desk.page.close()
 
 
+def test_the_fleet_is_filtered_and_told_of_as_it_speaks(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 1280)
+    page = desk.page
+    desk.go("#/fleet", f"tbody tr:nth-child({HUBS + 1})")
+    page.get_by_label("Name").fill("SIM-")
+    page.get_by_label("State").select_option("online")
+    page.get_by_role("button", name="Show").press("Enter")
+    page.wait_for_function("hubs => document.querySelectorAll('tbody tr').length === hubs", arg=HUBS)
+    page.get_by_label("Group").fill("nobody's")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("td:has-text('No hub is like that.')")
+    with site.client("desk") as api:
+        order = {"op": "limit", "args": {"watts": 900, "duration": 1}, "target": {"hub": "SIM-2"}}
+        assert api.post("/v1/orders", json=order).status_code == 201
+    page.wait_for_selector(".news li:has-text('SIM-2')", timeout=20_000)
+    assert desk.errors == []
+    page.close()
+
+
+def test_a_service_that_is_away_is_said_and_a_token_that_it_forgot_asks_for_the_secret(
+    site: Site, browser: "Browser"
+) -> None:
+    desk = Desk(browser, site, 390)
+    page = desk.page
+    desk.go("#/alarms", "tbody a")
+    page.context.set_offline(True)
+    page.wait_for_selector("#who:has-text('The service does not answer.')", timeout=20_000)
+    assert page.locator("tbody a").count() > 0, "what was seen last stays"
+    page.context.set_offline(False)
+    page.wait_for_selector("#who:has-text('desk')", timeout=20_000)
+    page.evaluate("() => sessionStorage.setItem('token', 'forgotten')")
+    page.reload()
+    desk.sign_in("desk")
+    page.wait_for_selector("nav a[aria-current=page]:has-text('Alarms')")
+    page.close()
+
+
+@pytest.mark.parametrize(("place", "said"), [("#/hubs/nobody", "no such hub"), ("#/hubs/%E0%A4%A", "pattern"),
+                                             (f"#/orders/{'0' * 32}", "no such order")])  # fmt: skip
+def test_an_address_of_nothing_says_so(site: Site, browser: "Browser", place: str, said: str) -> None:
+    desk = Desk(browser, site, 1280)
+    desk.go(place, f"main .fault:has-text('{said}')")
+    desk.go("#/constructor/x", "h2:has-text('Fleet')")
+    desk.page.wait_for_selector("#who:has-text('desk')")
+    desk.page.close()
+
+
 def test_a_focus_outlives_rows_that_come_before_it(site: Site, browser: "Browser") -> None:
     desk = Desk(browser, site, 1280)
     page = desk.page
