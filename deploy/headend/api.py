@@ -11,14 +11,13 @@ from deploy.headend.access import Access
 from deploy.headend.config import HeadendConfig
 from deploy.headend.console_pages import console_router
 from deploy.headend.live import Live
-from deploy.headend.openadr_api import make_router
-from deploy.headend.routes import alarms, certificates, hubs, operation, orders, people, rollouts, usage
-from deploy.headend.routes.asking import WORDS, Serving, database, unbound
+from deploy.headend.routes import alarms, certificates, hubs, openadr, operation, orders, people, rollouts, usage
+from deploy.headend.routes.asking import WORDS, Serving
 from deploy.headend.service import Service
 from hub.headend.database import FAILURES
 from hub.wire.version import VERSION
 
-_SUBJECTS = (people, hubs, alarms, usage, certificates, orders, rollouts, operation)
+_SUBJECTS = (people, hubs, alarms, usage, certificates, orders, rollouts, operation, openadr)
 
 
 def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
@@ -28,11 +27,9 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
         description="Usage, orders and the book of a fleet of hubs.",
         responses={400: WORDS, 401: WORDS, 403: WORDS, 503: WORDS},
     )  # fmt: skip
-    serving = Serving(config, service, live, Access(config.clients))
-    api.state.serving = serving
+    api.state.serving = Serving(config, service, live, Access(config.clients))
     for subject in _SUBJECTS:
         api.include_router(subject.router)
-    api.include_router(make_router(serving.ask, unbound("fleet"), unbound("control"), database))
     api.include_router(console_router())
 
     for failure in FAILURES:

@@ -46,11 +46,13 @@ def trouble(place: Path = PLACE) -> str:
         what = f"{', '.join(absent)} of the console's framework"
     else:
         what = "the console's framework, as console/package-lock.json pins it,"
-    return f"{what} is not in {place}: run `make setup-headend` there. The API is served without it."
+    return f"{what} is not in {place}: run `make setup-headend` in the checkout. The API is served without it."
 
 
 def fetch(place: Path = PLACE) -> None:
     """Have them in `place`; what is there already is not asked for again. Raises NotFetched."""
+    if not trouble(place):
+        return  # whoever may write there has done it
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two tests, or two people's setup, at a time

@@ -1,11 +1,11 @@
 // The service's API, asked as whoever is signed in.
-import { session } from "./session.js";
+import { send, session } from "./session.js";
 
 /** The token is not, or no longer, known. */
 export class Denied extends Error {}
 
 async function ask(path, options = {}) {
-  const answer = await fetch(path, {
+  const answer = await send(path, {
     ...options,
     headers: { Authorization: `Bearer ${session.token}`, ...(options.body ? { "Content-Type": "application/json" } : {}) },
   });

@@ -5,6 +5,7 @@ import { Table } from "./table.js";
 import { Component, createRef, html } from "./view.js";
 
 const HEIGHT = 320;
+const NARROW = 480; // pixels: the legend alone says then what the axes are of
 const LINES = 8; // colours in console.css
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -16,13 +17,17 @@ export class Chart extends Component {
   #place = createRef();
   #plot = null;
   #observer = null;
+  #isNarrow = false;
   state = { x: null, hidden: [] };
 
   componentDidMount() {
-    this.#observer = new ResizeObserver(() => this.#plot?.setSize({ width: this.#width(), height: HEIGHT }));
-    this.#observer.observe(this.#place.current);
+    this.#observer = new ResizeObserver(() => {
+      if (this.#isNarrow !== this.#width() < NARROW) this.#draw();
+      else this.#plot.setSize({ width: this.#width(), height: HEIGHT });
+    });
     dark.addEventListener("change", this.#draw);
     this.#draw();
+    this.#observer.observe(this.#place.current);
   }
 
   componentDidUpdate(before) {
@@ -49,8 +54,10 @@ export class Chart extends Component {
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const axis = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "13px system-ui, sans-serif", labelFont: "13px system-ui, sans-serif" };
     const upTo = (_plot, low, high) => [Math.min(0, low ?? 0), Math.max(1, (high ?? 1) * 1.05)];
-    const figures = (_plot, splits) => splits.map((value) => value?.toLocaleString() ?? "");
+    const figures = (_plot, splits) => splits.map((value) => value?.toLocaleString(undefined, Math.abs(value) < 1e5 ? {} : { notation: "compact" }) ?? "");
     const hasRight = lines.some(({ onRight }) => onRight);
+    this.#isNarrow = this.#width() < NARROW;
+    const side = (label, size) => (this.#isNarrow ? { size } : { size, label });
     this.#plot?.destroy();
     this.#plot = new uPlot({
       width: this.#width(), height: HEIGHT, legend: { show: false },
@@ -58,8 +65,8 @@ export class Chart extends Component {
       scales: { x: { time: Boolean(clock), range: () => [this.props.fromX, this.props.toX] }, left: { range: upTo }, right: { range: upTo } },
       axes: [
         { ...axis, ...(clock ? { values: [[3600, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] } : { label: axes.x, size: 34, labelSize: 24 }) },
-        { ...axis, scale: "left", label: axes.left, size: 64, values: figures, incrs: axes.isWhole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1000000] : undefined },
-        ...(hasRight ? [{ ...axis, scale: "right", side: 1, label: axes.right, size: 72, values: figures, grid: { show: false } }] : []),
+        { ...axis, scale: "left", ...side(axes.left, 56), values: figures, incrs: axes.isWhole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1000000] : undefined },
+        ...(hasRight ? [{ ...axis, scale: "right", side: 1, ...side(axes.right, 60), values: figures, grid: { show: false } }] : []),
       ],
       series: [{}, ...lines.map((line, at) => ({
         label: line.label, scale: line.onRight ? "right" : "left", show: !this.state.hidden.includes(line.label),
@@ -73,6 +80,7 @@ export class Chart extends Component {
         if (x !== this.state.x) this.setState({ x });
       }] },
     }, this.#columns(), this.#place.current);
+    if (this.state.x !== null) this.#moveTo(this.state.x);
   };
 
   #toggle = (label) => {

@@ -1,5 +1,15 @@
 // Who is signed in, and what is wrong with the service just now. Tells of "change".
 
+/** fetch(), whose failure is said in words. */
+export async function send(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The service does not answer.");
+  }
+}
+
 class Session extends EventTarget {
   #token = sessionStorage.getItem("token");
   #client = sessionStorage.getItem("client") ?? "";
@@ -12,8 +22,8 @@ class Session extends EventTarget {
   /** OAuth 2 client credentials; false where they are not known. */
   async signIn(client, secret) {
     const body = new URLSearchParams({ grant_type: "client_credentials", client_id: client, client_secret: secret });
-    const answer = await fetch("/oauth/token", { method: "POST", body });
-    if (answer.status >= 500) throw new Error(`The service does not answer: ${answer.status}`);
+    const answer = await send("/oauth/token", { method: "POST", body });
+    if (answer.status >= 500) throw new Error(`The service has trouble: ${answer.status}`);
     if (!answer.ok) return false;
     this.#keep((await answer.json()).access_token, client);
     return true;

@@ -15,7 +15,7 @@ function linesOf(spread) {
   }
   if (spread.watts.length) lines.push({ label: `watts of ${spread.households} households`, points: spread.watts, say: watts, onRight: true });
   if (spread.asked) {
-    const { from_s: from, to_s: to, watts: most } = spread.asked;
+    const { from_s: from, to_s: to, asked_w: most } = spread.asked;
     lines.push({ label: "watts asked for, at most", points: [[from, most], [Math.max(from, Math.min(to, end)), most]], say: watts, onRight: true, isLimit: true });
   }
   return lines;
@@ -33,7 +33,7 @@ function rowsOf(spread) {
   const every = Math.ceil(all.length / MOST_ROWS);
   return all.filter((_, n) => n % every === 0 || n === all.length - 1).map((s) => [
     s, seconds(s), figure(at(spread.obeyed, s) ?? 0), watts(at(spread.watts, s)),
-    spread.asked && s >= spread.asked.from_s && s < spread.asked.to_s ? watts(spread.asked.watts) : "",
+    spread.asked && s >= spread.asked.from_s && s < spread.asked.to_s ? watts(spread.asked.asked_w) : "",
   ]);
 }
 

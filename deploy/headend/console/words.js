@@ -30,7 +30,7 @@ export const order = (row) => `${row.op} ${fields(row.args)}`;
 export const answers = (counts) => Object.entries(counts).map(([status, n]) => `${n} ${status}`).join(", ");
 export const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
 
-const some = (hubs) => (hubs.length > 3 ? `${hubs.slice(0, 2).join(", ")} and ${hubs.length - 2} more` : hubs.join(", "));
+const some = (names) => (names.length > 3 ? `${names.slice(0, 2).join(", ")} and ${names.length - 2} more` : names.join(", "));
 /** Whom an order is for. */
 export function aim(target) {
   if (target.hub) return target.hub;

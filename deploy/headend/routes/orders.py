@@ -71,7 +71,7 @@ class LoadAsked(BaseModel):
 
     from_s: float
     to_s: float
-    watts: float
+    asked_w: float
 
 
 class SpreadInFigures(BaseModel):
@@ -189,7 +189,7 @@ def spread_in_figures(
     except Refusal as error:
         raise HTTPException(409, str(error)) from None
     hubs = _hubs_in(db, order_id, client.reach)
-    asked = None if spread.asked is None else dict(zip(("from_s", "to_s", "watts"), spread.asked, strict=True))
+    asked = None if spread.asked is None else dict(zip(("from_s", "to_s", "asked_w"), spread.asked, strict=True))
     return {"seconds": seconds, "hubs": hubs, "households": spread.households, "obeyed": charts.thinned(spread.obeyed),
             "watts": charts.with_peaks(spread.watts), "asked": asked, "sums": watts_of(spread, hubs)}  # fmt: skip
 

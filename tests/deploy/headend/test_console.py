@@ -249,7 +249,12 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     page.wait_for_function("() => document.querySelectorAll('.chart tbody tr').length >= 5", timeout=30_000)
     first, last = (page.locator(".chart tbody tr").nth(at).inner_text() for at in (0, -1))
     assert "1,500 W" in first and f"\t{HUBS}\t" in last, (first, last)
-    page.screenshot(path=tmp_path / "spread.png", full_page=True)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=tmp_path / f"spread-{width}-{scheme}.png", full_page=True)
+        assert overflow(page) <= 0, width
     # The arrow keys walk through it; what holds there is said, and stays while the next second comes.
     chart.focus()
     page.keyboard.press("End")
@@ -305,6 +310,53 @@ def test_the_browser_itself_lets_no_text_become_html(site: Site, browser: "Brows
     )
     assert said == "TypeError"
     desk.errors.clear()
+    desk.page.close()
+
+
+def test_the_fleet_is_filtered_and_told_of_as_it_speaks(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 1280)
+    page = desk.page
+    desk.go("#/fleet", f"tbody tr:nth-child({HUBS + 1})")
+    page.get_by_label("Name").fill("SIM-")
+    page.get_by_label("State").select_option("online")
+    page.get_by_role("button", name="Show").press("Enter")
+    page.wait_for_function("hubs => document.querySelectorAll('tbody tr').length === hubs", arg=HUBS)
+    page.get_by_label("Group").fill("nobody's")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("td:has-text('No hub is like that.')")
+    with site.client("desk") as api:
+        order = {"op": "limit", "args": {"watts": 900, "duration": 1}, "target": {"hub": "SIM-2"}}
+        assert api.post("/v1/orders", json=order).status_code == 201
+    page.wait_for_selector(".news li:has-text('SIM-2')", timeout=20_000)
+    assert desk.errors == []
+    page.close()
+
+
+def test_a_service_that_is_away_is_said_and_a_token_that_it_forgot_asks_for_the_secret(
+    site: Site, browser: "Browser"
+) -> None:
+    desk = Desk(browser, site, 390)
+    page = desk.page
+    desk.go("#/alarms", "tbody a")
+    page.context.set_offline(True)
+    page.wait_for_selector("#who:has-text('The service does not answer.')", timeout=20_000)
+    assert page.locator("tbody a").count() > 0, "what was seen last stays"
+    page.context.set_offline(False)
+    page.wait_for_selector("#who:has-text('desk')", timeout=20_000)
+    page.evaluate("() => sessionStorage.setItem('token', 'forgotten')")
+    page.reload()
+    desk.sign_in("desk")
+    page.wait_for_selector("nav a[aria-current=page]:has-text('Alarms')")
+    page.close()
+
+
+@pytest.mark.parametrize(("place", "said"), [("#/hubs/nobody", "no such hub"), ("#/hubs/%E0%A4%A", "pattern"),
+                                             (f"#/orders/{'0' * 32}", "no such order")])  # fmt: skip
+def test_an_address_of_nothing_says_so(site: Site, browser: "Browser", place: str, said: str) -> None:
+    desk = Desk(browser, site, 1280)
+    desk.go(place, f"main .fault:has-text('{said}')")
+    desk.go("#/constructor/x", "h2:has-text('Fleet')")
+    desk.page.wait_for_selector("#who:has-text('desk')")
     desk.page.close()
 
 

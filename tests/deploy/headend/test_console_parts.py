@@ -1,26 +1,39 @@
 """What the console stands on: pinned, fetched, and said in one line where it is not there."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from deploy.headend.console_pages import console_router
 from deploy.headend.console_parts import CONSOLE, PARTS, NotFetched, fetch, part, trouble
+from tests.harness.npm import install
 
 MODULES = sorted(file.relative_to(CONSOLE).as_posix() for file in CONSOLE.rglob("*.js"))
 
 
-def served(place: Path) -> TestClient:
-    api = FastAPI()
-    api.include_router(console_router(place))
-    return TestClient(api)
+class Served:
+    """The console's files over `place`, asked without a server."""
+
+    def __init__(self, place: Path) -> None:
+        api = FastAPI()
+        api.include_router(console_router(place))
+        self._transport = httpx.ASGITransport(api)
+
+    def get(self, path: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://console") as client:
+                return await client.get(path)
+
+        return asyncio.run(ask())
 
 
 def laid_out(place: Path) -> Path:
@@ -43,7 +56,7 @@ def test_each_part_is_pinned_by_version_and_checksum_and_by_nobodys_address() ->
 
 def test_without_them_one_line_says_what_where_and_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = tmp_path / "console"
-    client = served(place)
+    client = Served(place)
     answer = client.get("/")
     assert answer.status_code == 503 and answer.headers["content-type"].startswith("text/plain")
     assert re.fullmatch(r"No console: .*framework.* is not in .*console: run `make setup-headend`.*\n", answer.text)
@@ -58,7 +71,7 @@ def test_without_them_one_line_says_what_where_and_what_to_do(tmp_path: Path, ca
 
 
 def test_nothing_but_the_consoles_files_is_served(tmp_path: Path) -> None:
-    client = served(laid_out(tmp_path / "console"))
+    client = Served(laid_out(tmp_path / "console"))
     for name in (*MODULES, "console.css", *(f"parts/{name}" for name in PARTS)):
         answer = client.get(f"/console/{name}")
         assert answer.status_code == 200, name
@@ -95,6 +108,12 @@ def test_npm_is_asked_once_and_runs_no_packages_scripts(tmp_path: Path, npm: Pat
     assert asked.startswith("ci ") and "--ignore-scripts" in asked
     assert trouble(place) == ""
     assert sorted(file.name for file in place.parent.iterdir()) == ["console", "console.lock"], "nothing is left behind"
+
+
+def test_what_another_user_has_fetched_is_there(tmp_path: Path) -> None:
+    place = laid_out(tmp_path / "cache/console")
+    (place.parent / "console.lock").mkdir()  # nobody can open it
+    fetch(place)
 
 
 def test_what_npm_refuses_is_said_and_what_was_there_stays(
@@ -160,7 +179,24 @@ def test_a_module_imports_what_is_there_and_uses_it(name: str) -> None:
         assert forbidden not in text, forbidden
 
 
-def test_node_can_read_each_module() -> None:
-    for name in MODULES:
-        done = subprocess.run(["node", "--check", CONSOLE / name], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+LINT = Path(__file__).parent / "lint"
+LINT_INSTALLED = Path(__file__).parents[3] / ".cache" / "lint"
+
+
+def linted(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """ESLint's word on the modules of that folder, which are brought beside it."""
+    install(LINT / "package.json", LINT_INSTALLED)
+    shutil.copy(LINT / "eslint.config.js", LINT_INSTALLED)
+    with TemporaryDirectory(dir=LINT_INSTALLED) as place:
+        shutil.copytree(folder, f"{place}/console")
+        words = ["node", "node_modules/eslint/bin/eslint.js", "--max-warnings=0", f"{Path(place).name}/console"]
+        return subprocess.run(words, cwd=LINT_INSTALLED, capture_output=True, text=True, check=False)
+
+
+def test_the_modules_pass_eslint(tmp_path: Path) -> None:
+    done = linted(CONSOLE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shutil.copytree(CONSOLE, tmp_path / "console")
+    (tmp_path / "console/words.js").write_text("export const a = nobody; document.body.innerHTML = a;\n")
+    said = linted(tmp_path / "console").stdout
+    assert "'nobody' is not defined" in said and "innerHTML" in said
