@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME
 # These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
-.PHONY: relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
+.PHONY: fleet-test relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-headend setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
 
 setup:            ## .venv with the locked packages
 	@deploy/setup.sh run
@@ -43,8 +43,14 @@ test-target: setup-test ## the suite with the versions that an armhf board has (
 	@deploy/target.sh $(TARGET)
 	$(TARGET)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal $(TESTS)
 
+# What the long form of has a target of its own, and often needs more to be installed.
+WITH_TARGETS := tests/image tests/brokers tests/powercut tests/deploy tests/drivers/zigbee/test_many.py
+
 soak: setup-test  ## the long forms: half an hour of everything at once (SOAK_SECONDS, SOAK_SEED), 200 kills of the hub
-	$(PY) -m pytest -m slow -s --ignore=tests/image
+	$(PY) -m pytest -m slow -s $(addprefix --ignore=,$(WITH_TARGETS))
+
+fleet-test: setup-fleet  ## the long forms of the control point and the station: its console in Chromium, fleets, 1,000 devices
+	$(PY) -m pytest -m slow -s tests/deploy
 
 radio-long: setup-test ## 200 appliances: a simulated week (WEEK_DAYS), and ten minutes at 115,200 baud (LINE_SECONDS), with figures
 	$(PY) -m pytest tests/drivers/zigbee/test_many.py -m slow -s
@@ -66,7 +72,10 @@ brokers: setup-test ## a hub's life on each of other people's brokers: mosquitto
 	@deploy/setup.sh brokers
 	$(PY) -m pytest -m "slow or not slow" -v tests/brokers
 
-headend: setup    ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
+setup-headend:    ## that of setup, and what the console stands on (from npm, by version and checksum)
+	@deploy/setup.sh headend
+
+headend: setup-headend ## the control point as a service, its console, a pilot's hubs; HUBS=20 ONCE=1
 	@$(PY) -m deploy.headend.pilot $(if $(HUBS),--hubs $(HUBS)) $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 setup-fleet:      ## that of setup, and what `make fleet` starts (PostgreSQL, haproxy, VictoriaMetrics, Prometheus), and a browser for the console's tests

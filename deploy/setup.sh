@@ -3,7 +3,8 @@
 #   deploy/setup.sh run    what `make run` needs
 #   deploy/setup.sh check  that, and what the unit tests of `make check` run against (RAUC)
 #   deploy/setup.sh test   that, and mosquitto, node and the rest for `make test`
-#   deploy/setup.sh fleet  that of run, and the engines of `make fleet`; what cannot be had is done without
+#   deploy/setup.sh headend  that of run, and what the control point's console stands on (from npm)
+#   deploy/setup.sh fleet  that, and the engines of `make fleet`; what cannot be had is done without
 #   deploy/setup.sh brokers  other people's brokers for `make brokers`
 # Needs python3 >= 3.11. Where a Debian package is missing it is installed when we are root, else named in one line.
 set -eu
@@ -103,6 +104,11 @@ lacks_engines() {
     lacks prometheus-alertmanager has prometheus-alertmanager
 }
 
+# Without it the control point says that it has no console, and everything else goes on.
+get_console() {
+    .venv/bin/python -m deploy.headend.console_parts || say "the console's framework could not be had: there is no console"
+}
+
 command -v "$python" >/dev/null || need_packages python3 || exit 1
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "python 3.11 or newer is needed"; exit 1; }
 
@@ -196,3 +202,4 @@ if [ "$want" = test ]; then
     # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
     get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
 fi
+case $want in headend | test | fleet) get_console ;; esac

@@ -39,8 +39,9 @@ class TlsSocket(ssl.SSLSocket):
     """
 
     before_close: "Callable[[TlsSocket], None] | None" = None
-    is_dry = True  # nothing more was there at the last look
     _is_buffered = False
+    _is_dry = True  # nothing more was there at the last look
+    _failed: OSError | None = None  # what the line ended of, behind what is still to be read
     _ahead = b""
     _ahead_at = 0
     _unsent: bytearray
@@ -50,17 +51,59 @@ class TlsSocket(ssl.SSLSocket):
         self._unsent = bytearray()
         self._is_buffered = True
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether all that was there has been taken."""
+        return self._is_dry and self._ahead_at >= len(self._ahead)
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """As of a socket; SSLWantReadError while nothing is there."""
         if not self._is_buffered:
             return super().recv(buflen, flags)
         at = self._ahead_at
         if at >= len(self._ahead):
-            self.is_dry = True
-            self._ahead, at = super().recv(_READ_AHEAD), 0  # what it raises leaves the buffer as it was: empty
-            self.is_dry = False
+            self._read_ahead()
+            at = 0
         self._ahead_at = at + buflen
         return self._ahead[at : at + buflen]
+
+    def peek(self) -> bytes:
+        """What `recv` would give, all of it, and leave it there; nothing where it would have to be waited for."""
+        if self._ahead_at >= len(self._ahead):
+            try:
+                self._read_ahead()
+            except OSError as error:
+                if not isinstance(error, ssl.SSLWantReadError):
+                    self._failed = error  # to be said to who reads
+                return b""
+        return self._ahead[self._ahead_at :]
+
+    def skip(self, count: int) -> None:
+        """Take so many of the bytes that `peek` showed."""
+        self._ahead_at += count
+
+    def _read_ahead(self) -> None:
+        """All that is there: a broker that answers each message by a record of its own is read in one go."""
+        self._ahead, self._ahead_at = b"", 0
+        if self._failed is not None:
+            error, self._failed = self._failed, None
+            raise error
+        gathered = []
+        size = 0
+        try:
+            self._is_dry = False
+            while size < _READ_AHEAD and (data := super().recv(_RECORD)):
+                gathered.append(data)
+                size += len(data)
+        except ssl.SSLWantReadError:
+            self._is_dry = True
+            if not gathered:
+                raise
+        except OSError as error:
+            if not gathered:
+                raise
+            self._failed = error
+        self._ahead = b"".join(gathered)
 
     def pending(self) -> int:
         """LineBytes that can be read without waiting for the line."""

@@ -14,7 +14,7 @@ from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
-from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.pack import PackForm, deflate_pack, encode_pack
 from hub.wire.uplink.reading import Reading
 from store.control import UNTOLD, Chain, read_items, read_untold, renumber, write_items, write_journal, write_loss
 from store.database import PAGE_SIZE, Database
@@ -73,10 +73,10 @@ class Engine(LogView):
         now_ms: Callable[[], int],
         offset_ms: int,
         *,
-        deflate: Callable[[], bool] = lambda: False,
+        pack_form: Callable[[], PackForm] = PackForm,
     ) -> None:
         super().__init__(db)
-        self._deflate = deflate
+        self._pack_form = pack_form
         self.budget = budget
         self.now_ms = now_ms
         self.outbox = Outbox(db, seal, self.epoch, self.marks)
@@ -319,8 +319,10 @@ class Engine(LogView):
         limit_pages = self.budget.hard_pages - (limit * _PACKED_BYTES // PAGE_SIZE + 8)
         if self.db.used_pages() >= limit_pages:
             self.make_room(limit_pages)
+        form = self._pack_form()
         while True:
-            readings, upto, gaps = self._take_samples(limit)
+            taken, upto, gaps = self._take_samples(limit)
+            readings = form.in_steps(taken)
             if not readings:
                 self.position = upto  # rows of seen entries alone; finding that out again costs nothing
                 return None
@@ -328,7 +330,7 @@ class Engine(LogView):
             if len(payload) <= MAX_PACK_BYTES or limit == 1:
                 break
             limit = max(1, min(limit, len(readings)) // 2)
-        payload, extra = deflate_pack(payload) if self._deflate() else (payload, {})
+        payload, extra = deflate_pack(payload) if form.deflate else (payload, {})
         times = [reading.t_ms for reading in readings]
         with self.transaction():
             if self.db.used_pages() >= self.budget.bulk_pages:

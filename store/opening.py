@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hub.wire.uplink.pack import PackForm
 from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine
@@ -56,7 +57,7 @@ class StorePlace:
     budget: SpaceBudget
     now_ms: Callable[[], int]
     utc_ms: Callable[[], int]
-    deflate: bool = False
+    pack_form: PackForm = field(default_factory=PackForm)
     trusted_utc_s: Callable[[], float | None] = lambda: None
     untold: list[dict[str, Any]] = field(default_factory=list)  # fields of store.salvaged events, this opening's
 
@@ -165,7 +166,7 @@ def _start_engine(place: StorePlace, db: Database, note: EpochNote | None, lost:
             db.run("hub_put", (fresh, boot))
             write_loss(db, place.untold)
     now_ms, utc_ms = place.now_ms(), place.utc_ms()
-    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, deflate=lambda: place.deflate)
+    return Engine(db, place.seal, place.budget, place.now_ms, utc_ms - now_ms, pack_form=lambda: place.pack_form)
 
 
 def _write_note(place: StorePlace, note: EpochNote) -> None:

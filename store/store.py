@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
 from hub.wire.uplink.cbor import encode
+from hub.wire.uplink.pack import PackForm
 from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine
@@ -40,7 +41,7 @@ class Store:
     `seal(lane, epoch, number, content_type, payload, extra)` makes an envelope with the hub's id and key. `monotonic`
     is the clock of `Sample.sampled_s`. `group_window_s`: how long an urgent batch waits for company;
     `daily_write_mb`: what may be written to flash in a day before that window grows (store/write_budget.py), 0 = any.
-    `deflate`: packs are made smaller (hub/wire/uplink/pack.py). `trusted_utc_s()`: UTC seconds, None while the clock is
+    `pack_form`: how packs are made smaller. `trusted_utc_s()`: UTC seconds, None while the clock is
     not to be believed: what a first epoch is made of.
     Everything that returns a Future is executed on the writer thread and fails with StoreError (store/errors.py).
     """
@@ -54,7 +55,7 @@ class Store:
         retention_days: float = 400,
         group_window_s: float = 0.0,
         daily_write_mb: float = 0,
-        deflate: bool = False,
+        pack_form: PackForm | None = None,
         trusted_utc_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         utc_ms: Callable[[], int] = _utc_ms,
@@ -63,7 +64,9 @@ class Store:
         self.restored: list[Restored] = []
         self._monotonic = monotonic
         budget = make_budget(max_mb, PAGE_SIZE)
-        self._place = StorePlace(Path(data_dir), seal, budget, self._mono_ms, utc_ms, deflate, trusted_utc_s)
+        self._place = StorePlace(
+            Path(data_dir), seal, budget, self._mono_ms, utc_ms, pack_form or PackForm(), trusted_utc_s
+        )
         pace = WriteBudget(group_window_s, daily_write_mb * MIB)
         self._writer = Writer(self._place, retention_days=retention_days, pace=pace, tell=self._changed)
         self._closed = False
@@ -88,9 +91,9 @@ class Store:
             with suppress(StoreError):
                 self.restored = self._ask(lambda engine: engine.restore()).result()
 
-    def deflate(self, wanted: bool) -> None:
-        """Whether the packs sealed from now on are made smaller."""
-        self._place.deflate = wanted
+    def form_packs(self, form: PackForm) -> None:
+        """How the packs sealed from now on are made smaller."""
+        self._place.pack_form = form
 
     @property
     def epoch(self) -> int:

@@ -1,9 +1,10 @@
-"""Charts of the console, as SVG (pygal)."""
+"""What charts show: an order as it spreads, a household's day. In figures, and as SVG (pygal)."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import tostring
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,9 @@ from pygal.style import Style
 from deploy.headend.orders import Spread
 from deploy.headend.usage import Row
 from hub.wire.uplink.reading import decimal_to_float
+
+# pygal puts a finder of Python 2's kind before everybody's imports; who asks each for `find_spec` fails at it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 _POINTS = 480
 _STEPS = 5
@@ -28,12 +32,27 @@ _COMMON: dict[str, Any] = {
 }  # fmt: skip
 
 
-def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int, to_s: int, zone: ZoneInfo) -> bytes:
-    """A day's power in watts, a line each for the meter and the appliances, and the household's limits that were in
-    force. `rows`: of power, in order of time."""
+class PowerLine(NamedTuple):
+    """`points`: seconds (UTC epoch) and watts, in order of time."""
+
+    client: str
+    points: list[tuple[float, float]]
+
+
+def lines_of(rows: Iterable[Row]) -> list[PowerLine]:
+    """A line each for the meter and the appliances; the largest first, so that the smaller are drawn upon it. So many
+    points that a line is a line, and none of its peaks is lost. `rows`: of power, in order of time."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         lines.setdefault(row.client, []).append((row.t_ms / 1000, decimal_to_float(row.mantissa, row.exponent)))
+    by_size = sorted(lines.items(), key=lambda line: -max(value for _, value in line[1]))
+    return [PowerLine(client, with_peaks(points)) for client, points in by_size[:_MOST_LINES]]
+
+
+def day(
+    lines: Sequence[PowerLine], limits: Sequence[tuple[int, int, int]], from_s: int, to_s: int, zone: ZoneInfo
+) -> bytes:
+    """A day's power in watts, and the household's limits that were in force."""
     if not lines:
         return _nothing("no readings on this day")
     chart = pygal.XY(
@@ -41,10 +60,8 @@ def day(rows: Iterable[Row], limits: Sequence[tuple[int, int, int]], from_s: int
         value_formatter=lambda w: f"{w:,.0f} W", x_labels=list(range(from_s, to_s + 1, 4 * 3600)),
 
     )  # fmt: skip
-    # The largest first, so that the smaller are seen before it.
-    by_size = sorted(lines.items(), key=lambda line: -max(value for _, value in line[1]))
-    for client, points in by_size[:_MOST_LINES]:
-        chart.add(client, _thinned(points))
+    for line in lines:
+        chart.add(line.client, line.points)
     if limits:
         corners: list[tuple[int, int | None]] = []
         for begin, end, limit_w in limits:
@@ -72,9 +89,9 @@ def spread(its: Spread, hubs: int, seconds: int) -> bytes:
         steps += [(after_s, steps[-1][1]), (after_s, count)]
     if its.obeyed:
         steps.append((max(steps[-1][0], float(seconds)), steps[-1][1]))
-        chart.add(f"hubs that obey (of {hubs})", _thinned(steps), stroke_style={"width": 2})
+        chart.add(f"hubs that obey (of {hubs})", thinned(steps), stroke_style={"width": 2})
     if its.watts:
-        chart.add(f"watts of {its.households} households", _thinned(its.watts), secondary=True,
+        chart.add(f"watts of {its.households} households", with_peaks(its.watts), secondary=True,
                   formatter=_in_watts, stroke_style={"width": 2})  # fmt: skip
     if its.asked:
         from_s, to_s, asked_w = its.asked
@@ -93,10 +110,22 @@ def _round_up(step: float) -> int:
     return next(int(digits * nice) for nice in (1, 2, 5, 10) if digits * nice >= step)
 
 
-def _thinned(points: list[Any]) -> list[Any]:
-    """So many that a line is a line; the last is always there."""
+def with_peaks(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of each stretch the lowest and the highest, in their order; the last is always there."""
+    if len(points) <= _POINTS:
+        return points
+    stretch = -(-2 * len(points) // _POINTS)
+    kept: list[tuple[float, float]] = []
+    for at in range(0, len(points), stretch):
+        part = points[at : at + stretch]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def thinned(points: list[Any]) -> list[Any]:
+    """Of a line without peaks so many that it is a line; the last is always there."""
     every = max(1, len(points) // _POINTS)
-    return [*points[::every], points[-1]]
+    return points if every == 1 else [*points[::every], points[-1]]
 
 
 def _drawn(chart: Any) -> bytes:

@@ -331,9 +331,9 @@ def watts_of(spread: Spread, hubs: int) -> dict[str, Any]:
     """Watts asked against watts reached, as the book knows them by now; `households` is 0 where it knows too little.
     `before_w`: when it was sent; `now_w`, `above_w`: at the last reading while it held."""
     ends_s = spread.asked[1] if spread.asked else float("inf")
-    before = [value for after_s, value in spread.watts if after_s <= 0]
-    while_held = [value for after_s, value in spread.watts if 0 < after_s < ends_s]
-    above = [value for after_s, value in spread.above if 0 < after_s < ends_s]
+    before = [value for after_s, value in spread.watts if after_s < 0]
+    while_held = [value for after_s, value in spread.watts if 0 <= after_s < ends_s]
+    above = [value for after_s, value in spread.above if 0 <= after_s < ends_s]
     return {
         "hubs": hubs, "households": spread.households, "asked_w": spread.asked[2] if spread.asked else None,
         "before_w": before[-1] if before else None, "now_w": while_held[-1] if while_held else None,

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.child_processes import ChildProcesses, spawn_radio
 from deploy.headend.access import new_secret
+from deploy.headend.console_parts import trouble
 from deploy.janitor import Janitor
 from deploy.local_broker import production_config
 from deploy.parent import end_with_parent
@@ -202,7 +203,13 @@ class Pilot:
         self._write_service_config(clients)
         self._start_service_process()
         self._sign_in()
-        say("service", f"console at {self.address}/  client desk, secret {self._secrets['desk']}")
+        absent = trouble()
+        say(
+            "service",
+            f"{'API' if absent else 'console'} at {self.address}/  client desk, secret {self._secrets['desk']}",
+        )
+        if absent:
+            say("no console", absent)
 
     def _sign_in(self) -> None:
         """A service that started again knows no token of before."""

@@ -217,6 +217,7 @@ KEYS: dict[str, dict[str, Rule]] = {
         "boot_spread_s": _seconds(0, 3600),
         "retry_cap_s": _seconds(0.1, 3600),
         "deflate": flag,
+        "time_step_ms": whole(1, 1000),
         "crl_file": PATH,
         "username": TEXT,
         "password_file": PATH,

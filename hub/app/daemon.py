@@ -138,7 +138,7 @@ class Foundation:
             max_mb=store_budget_mb(config),
             retention_days=config.retention_days,
             daily_write_mb=config.daily_write_mb,
-            deflate=config.uplink.deflate,
+            pack_form=config.uplink.pack_form,
             trusted_utc_s=self.trusted_utc,
             utc_ms=utc_ms,
         )
@@ -435,7 +435,7 @@ class Daemon:
         """Settings that a command changed, in force at once."""
         before, self._config = self._config, changed
         self._controller.configure(control_settings(changed), monotonic())
-        self._base.store.deflate(changed.uplink.deflate)
+        self._base.store.form_packs(changed.uplink.pack_form)
         if changed.uplink.est_look_s != before.uplink.est_look_s:
             self._renewal.look_every(changed.uplink.est_look_s)
         if (changed.uplink, changed.heartbeat_s, changed.groups) != (before.uplink, before.heartbeat_s, before.groups):

@@ -37,6 +37,7 @@ KEY_MEANINGS = {
     "uplink.boot_spread_s": "how long after its machine's start a hub may wait with its first attempt",
     "uplink.retry_cap_s": "no pause between two attempts is longer",
     "uplink.deflate": "packs made smaller, for a control point that reads them",
+    "uplink.time_step_ms": "times in packs are multiples of this: 100 halves what a deflated pack takes",
     "uplink.crl_file": "revoked brokers",
     "uplink.username": "where a broker wants one beside the certificate",
     "uplink.password_file": "its password",

@@ -20,8 +20,8 @@ _SHOWN = {
     "meter": {"path", "protocol"},
     "uplink": {
         "host", "hosts", "port", "ca_file", "cert_file", "key_file", "protocol", "keepalive_s", "pack_interval_s",
-        "booked_within_s", "drain_kb_s", "boot_spread_s", "retry_cap_s", "deflate", "crl_file", "est_url",
-        "est_look_s",
+        "booked_within_s", "drain_kb_s", "boot_spread_s", "retry_cap_s", "deflate", "time_step_ms",
+        "crl_file", "est_url", "est_look_s",
     },
     "forward": {"out"},
     "store": {"max_mb", "retention_days", "daily_write_mb"},

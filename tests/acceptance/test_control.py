@@ -186,7 +186,7 @@ def test_a_diagnosis_tells_the_status(hub: Hub, control_point: ControlPoint, ope
 def test_settings_that_cut_the_hub_off_are_rolled_back(
     hub: Hub, control_point: ControlPoint, operator: Operator
 ) -> None:
-    good = operator.command("config", {"set": {"uplink.pack_interval_s": 1.5}})
+    good = operator.command("config", {"set": {"uplink.pack_interval_s": 1.5, "uplink.est_look_s": 3600}})
     control_point.send(good)
     wait_for("the good change", lambda: control_point.receipts(cti_of(good)) == ["accepted", "completed"], 60)
     unknown = operator.command("config", {"set": {"hub.data_dir": "/tmp"}})

@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from deploy.pki import DevelopmentAuthority
 from hub.bench.uplink import bench_uplink
 from hub.core.records import Batch, Sample
-from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.pack import PackForm, deflate_pack, encode_pack
 from hub.wire.uplink.reading import Reading
 from tests.harness.broker import Broker
 from tests.harness.folders import folder_until_exit
@@ -27,6 +27,7 @@ from tests.harness.waiting import wait_for
 
 APPLIANCES = 10
 # A pack's length and how often each appliance reports, seconds.
+PACK_FORMS = (PackForm(), PackForm(deflate=True), PackForm(deflate=True, time_step_ms=100))
 FORMS = ((1, 1), (60, 1), (900, 1), (1, 10), (60, 10), (120, 10), (300, 10), (900, 10))
 
 
@@ -54,13 +55,13 @@ def measure_bytes(
     proxy = Proxy(broker.port)
     try:
         rows = []
-        for deflate in (False, True):
-            options = {"heartbeat_s": 3600, "keepalive_s": 3600, "deflate": deflate}
-            house = House(place / f"house-{deflate}", authority, [proxy.port], **options)
+        for number, pack_form in enumerate(PACK_FORMS):
+            options = {"heartbeat_s": 3600, "keepalive_s": 3600, **pack_form._asdict()}
+            house = House(place / f"house-{number}", authority, [proxy.port], **options)
             try:
                 house.wait_state("up")
                 house.wait_drained()
-                rows += [_packs(house, proxy, span_s, every_s, packs, deflate) for span_s, every_s in forms]
+                rows += [_packs(house, proxy, span_s, every_s, packs, pack_form) for span_s, every_s in forms]
             finally:
                 house.stop()
         rows.append(_json(authority, Proxy(broker.port), publishes))
@@ -70,7 +71,7 @@ def measure_bytes(
         broker.stop()
 
 
-def _packs(house: House, proxy: Proxy, span_s: int, every_s: int, packs: int, deflate: bool) -> dict[str, Any]:
+def _packs(house: House, proxy: Proxy, span_s: int, every_s: int, packs: int, pack_form: PackForm) -> dict[str, Any]:
     per_pack = span_s * APPLIANCES // every_s
     taken = _readings(per_pack, every_s)
     before = _settled(proxy)
@@ -84,17 +85,23 @@ def _packs(house: House, proxy: Proxy, span_s: int, every_s: int, packs: int, de
         house.wait_drained()
     up, down = (after - first for after, first in zip(_settled(proxy), before, strict=True))
     readings = packs * per_pack
-    pack = encode_pack([Reading(client, "power", int(t * 1000), watts, 0) for client, t, watts in taken])
-    if deflate:
+    readings_of_it = [Reading(client, "power", int(t * 1000), watts, 0) for client, t, watts in taken]
+    pack = encode_pack(pack_form.in_steps(readings_of_it))
+    if pack_form.deflate:
         pack = deflate_pack(pack)[0]
     return {
-        "form": f"packs of {span_s} s, a reading every {every_s} s{', deflated' if deflate else ''}",
+        "form": f"packs of {span_s} s, a reading every {every_s} s{_words(pack_form)}",
         "readings": readings,
         "up": up / readings,
         "down": down / readings,
         "sealed": (house.status()["payload_bytes"] - sealed) / readings,
         "pack": len(pack) / per_pack,
     }
+
+
+def _words(form: PackForm) -> str:
+    step = f", times in steps of {form.time_step_ms} ms" if form.time_step_ms > 1 else ""
+    return (", deflated" if form.deflate else "") + step
 
 
 def _json(authority: DevelopmentAuthority, proxy: Proxy, count: int) -> dict[str, Any]:

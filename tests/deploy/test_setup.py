@@ -19,6 +19,9 @@ case "$*" in
     for name in one two three; do echo "Collecting $name==1.0 (from -r requirements-dev.lock)"; done
     [ "$FAKE" != "no network" ] || { echo "ERROR: no network"; exit 1; }
     echo "Installing collected packages: one, two, three" ;;
+"-m deploy.headend.console_parts")
+    [ "$FAKE" != "no npm" ] || { echo "console: npm: exit status 1" >&2; exit 1; }
+    echo fetched >>console ;;
 esac
 """
 
@@ -76,6 +79,16 @@ def test_pip_that_fails_is_shown_and_tried_again(machine: Machine) -> None:
         done = machine.set_up("no network")
         assert done.returncode == 1 and "ERROR: no network" in done.stderr
     assert machine.set_up().returncode == 0
+
+
+def test_only_who_wants_the_console_has_its_framework_fetched(machine: Machine) -> None:
+    fetched = machine.checkout / "console"
+    machine.set_up()
+    assert not fetched.exists()
+    done = machine.set_up("no npm", want="headend")
+    assert done.returncode == 0, "the control point does without it"
+    assert "console: npm: exit status 1" in done.stderr and "there is no console" in done.stderr
+    assert machine.set_up(want="headend").returncode == 0 and fetched.read_text() == "fetched\n"
 
 
 def test_an_environment_whose_python_has_gone_is_made_anew(machine: Machine) -> None:

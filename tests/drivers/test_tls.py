@@ -89,6 +89,64 @@ def test_who_reads_an_byte_at_a_time_gets_them_all(pair: tuple[TlsSocket, Peer])
     assert sock.pending() == len(b"nce more")
 
 
+def test_many_small_records_are_seen_together_and_taken_in_pieces(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    assert sock.peek() == b"" and sock.is_dry
+    for number in range(50):
+        peer.sock.sendall(b"%04d" % number)
+    whole = b"".join(b"%04d" % number for number in range(50))
+    seen = bytearray()
+
+    def all_seen() -> bool:
+        piece = sock.peek()
+        assert piece == sock.peek(), "to look takes nothing"
+        seen.extend(piece[:7])
+        sock.skip(len(piece[:7]))
+        return bytes(seen) == whole
+
+    wait_for("the bytes", all_seen, period_s=0)
+    assert sock.is_dry and sock.peek() == b""
+
+
+def test_the_end_of_the_line_comes_behind_what_was_sent_before_it(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    peer.sock.sendall(b"last ")
+    peer.sock.sendall(b"words")
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert byte_by_byte(sock, 10) == b"last words"
+    wait_for("the end", lambda: _read(sock) == b"")
+
+
+def test_what_a_line_ends_of_is_said_to_who_reads_behind_what_came_before(pair: tuple[TlsSocket, Peer]) -> None:
+    sock, peer = pair
+    sock.buffer()
+    peer.sock.sendall(b"before")
+    os.write(peer.sock.fileno(), b"no record of TLS")
+    seen = bytearray()
+
+    def ended() -> bool:
+        assert sock.peek() in (b"before"[len(seen) :], b""), "to look raises nothing"
+        try:
+            seen.extend(sock.recv(1))
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
+        return False
+
+    wait_for("the end", ended, period_s=0)
+    assert bytes(seen) == b"before"
+
+
+def _read(sock: TlsSocket) -> bytes | None:
+    try:
+        return sock.recv(1)
+    except ssl.SSLWantReadError:
+        return None
+
+
 def test_what_is_written_in_one_turn_is_one_record(pair: tuple[TlsSocket, Peer]) -> None:
     sock, peer = pair
     sock.buffer()

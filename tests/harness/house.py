@@ -60,7 +60,7 @@ class House:
         if not is_lost:
             newborn(directory / "data")
         self.store = Store(
-            directory / "data", seal=sealed, max_mb=64, deflate=config.deflate, trusted_utc_s=lambda: utc_s
+            directory / "data", seal=sealed, max_mb=64, pack_form=config.pack_form, trusted_utc_s=lambda: utc_s
         )
         self.store.start()
         self.health = Health()

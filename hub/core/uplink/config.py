@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.wire.uplink.pack import PackForm
+
 
 @dataclass(frozen=True, slots=True)
 class UplinkConfig:
@@ -18,9 +20,14 @@ class UplinkConfig:
     boot_spread_s: float = 60.0  # how long after its machine's start a hub may wait with its first attempt
     retry_cap_s: float = 3600.0  # no pause between two attempts is longer; the pauses themselves spread a fleet
     deflate: bool = False  # packs made smaller, for a head-end that reads them (hub/wire/uplink/pack.py)
+    time_step_ms: int = 1  # times in packs are multiples of it
     crl_file: Path | None = None  # revoked brokers
     username: str | None = None  # where a broker wants one beside the certificate
     password_file: Path | None = None
     topic_prefix: str = ""  # before every topic of the contract, for brokers that give a tenant a tree of its own
     est_url: str | None = None  # where the hub's certificate is renewed (RFC 7030); none: nowhere
     est_look_s: float = 604_800.0  # how often the hub looks there whether another authority certifies by now
+
+    @property
+    def pack_form(self) -> PackForm:
+        return PackForm(self.deflate, self.time_step_ms)

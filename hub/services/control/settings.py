@@ -25,6 +25,7 @@ CHANGEABLE = (
     "uplink.pack_interval_s",
     "uplink.drain_kb_s",
     "uplink.deflate",
+    "uplink.time_step_ms",
     "uplink.boot_spread_s",
     "uplink.booked_within_s",
     "uplink.est_look_s",

@@ -2,9 +2,10 @@
 
 paho 2.2 makes two `Properties` (a dictionary of 27 names and one of 27 types) and two `ReasonCode` of every PUBACK, one
 `Properties` of every PUBLISH, and writes a line for its log of each packet whether or not somebody reads it: half of
-what a message costs. A PUBACK that says success, and a PUBLISH at QoS 1 without properties, need none of it.
-Everything else goes paho's own way. What is used here of paho's inside is held to paho by
-`tests/hub/services/uplink/test_mqtt_client.py`; another paho than the one in pyproject.toml is not installed.
+what a message costs. It takes each from the socket byte by byte, too. A PUBACK that says success, and a PUBLISH at QoS
+1 without properties, need none of it. Everything else goes paho's own way. What is used here of paho's inside is held
+to paho by `tests/hub/services/uplink/test_mqtt_client.py`; another paho than the one in pyproject.toml is not
+installed.
 """
 
 from typing import Any
@@ -15,8 +16,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from drivers.tls import TlsSocket
+
 _TYPE, _PUBLISH_QOS_1, _QOS = 0xF0, 0x32, 0x06
-_PUBACK, _ZERO = 0x40, bytearray(1)
+_PUBACK, _PUBACK_BYTE, _ZERO = 0x40, b"\x40", bytearray(1)
 _SUCCESS = ReasonCode(PacketTypes.PUBACK, identifier=0)
 _NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
@@ -40,7 +43,12 @@ class PublishProperties(Properties):
 
 
 class MqttClient(mqtt.Client):
-    """paho's client; see above."""
+    """paho's client; see above. What is published goes at once: who publishes keeps the broker's receive maximum."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Else paho holds all but twenty back, and looks through them at each PUBACK.
+        self.max_inflight_messages = 0
 
     def _easy_log(self, level: LogLevel, fmt: str, *args: Any) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
@@ -56,10 +64,37 @@ class MqttClient(mqtt.Client):
                 return self._publish(first, packet, topic_end)
         return super()._packet_handle()
 
+    def _packet_read(self) -> MQTTErrorCode:
+        sock = self._sock
+        if isinstance(sock, TlsSocket) and self._in_packet["command"] == 0:
+            self._take_pubacks(sock)
+            if sock.is_dry:
+                return MQTTErrorCode.MQTT_ERR_AGAIN
+        return super()._packet_read()
+
+    def _take_pubacks(self, sock: TlsSocket) -> None:
+        """Those that come one behind the other, without paho's way from byte to byte."""
+        ahead, at = sock.peek(), 0
+        while ahead[at : at + 1] == _PUBACK_BYTE:
+            end = at + 2 + ahead[at + 1] if len(ahead) > at + 1 else at
+            if end == at + 4 <= len(ahead) or (
+                end == at + 5 <= len(ahead) and ahead[at + 4] == 0 and self._protocol == mqtt.MQTTv5
+            ):
+                sock.skip(end - at)
+                self._puback(int.from_bytes(ahead[at + 2 : at + 4], "big"))
+                at = end
+            else:
+                break
+
     def _puback(self, mid: int) -> MQTTErrorCode:
         with self._out_message_mutex:
             if mid in self._out_messages:
-                return self._do_on_publish(mid, _SUCCESS, _NO_PROPERTIES)
+                told: Any = self._on_publish
+                if told is not None:
+                    with self._in_callback_mutex:
+                        told(self, self._userdata, mid, _SUCCESS, _NO_PROPERTIES)
+                self._out_messages.pop(mid).info._set_as_published()
+                self._inflight_messages -= 1
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _publish(self, first: int, packet: bytearray, topic_end: int) -> MQTTErrorCode:

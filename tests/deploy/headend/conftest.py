@@ -58,9 +58,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    """A control point on either engine, and two simulated hubs."""
-    fleet = Fleet(tmp_path, ["SIM-1", "SIM-2"], place)
-    fleet.start()
-    yield fleet
-    fleet.close()
+def fleet(request: pytest.FixtureRequest, tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
+    """A control point on either engine, and simulated hubs that have started. What a test wants else it says by a mark,
+    `fleet`: `names` of the hubs, `run_s` that pass before it begins, the control point's policy."""
+    mark = request.node.get_closest_marker("fleet")
+    policy = dict(mark.kwargs) if mark else {}
+    names, run_s = policy.pop("names", ["SIM-1", "SIM-2"]), policy.pop("run_s", 0)
+    fleet = Fleet(tmp_path, names, place, **policy)
+    try:
+        fleet.start()
+        fleet.run(run_s)
+        yield fleet
+    finally:
+        fleet.close()

@@ -1,8 +1,6 @@
 """What holds a book against its hubs finds each kind of fault: `make chaos` says nothing where it would find none."""
 
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -10,23 +8,14 @@ from deploy.headend.account import faults_of_book, faults_of_orders
 from deploy.headend.control_point import reader
 from tests.deploy.headend.home import Fleet
 
-HUBS = ["SIM-1", "SIM-2"]
 LIMIT = {"watts": 900, "duration": 5}
 
 
-def _told(folder: Path, place: Path | str) -> Fleet:
-    fleet = Fleet(folder, HUBS, place)
-    fleet.start()
+@pytest.fixture(autouse=True)
+def its_life(fleet: Fleet) -> None:
+    """Each hub has kept a limit, and said what it read."""
     fleet.give("limit", LIMIT, {"all": True})
     fleet.run(130)
-    return fleet
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    fleet = _told(tmp_path, tmp_path / "headend")
-    yield fleet
-    fleet.close()
 
 
 def findings(fleet: Fleet) -> list[str]:
@@ -41,14 +30,12 @@ def change(fleet: Fleet, sql: str) -> None:
     fleet.point.commit()
 
 
-def test_a_book_that_is_whole_has_no_fault(tmp_path: Path, place: Path | str) -> None:
-    fleet = _told(tmp_path, place)
+def test_a_book_that_is_whole_has_no_fault(fleet: Fleet) -> None:
     assert findings(fleet) == []
     account = fleet.hubs["SIM-1"].account()
     rows = fleet.point.book.db.execute("SELECT count(*) FROM series JOIN reading ON series = id WHERE hub = 'SIM-1'")
     assert account["readings"] == rows.fetchone()[0] > 0 and account["numbers"]["readings"] == 2
     assert set(account["answers"].values()) == {"completed"}
-    fleet.close()
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from deploy.fleet.simulated_hub import SimulatedHub
+from deploy.headend import console_parts
 from deploy.headend.control_point import ControlPoint
 from deploy.waiting import wait_for
 from hub.wire.keys.operators import Operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
-from tests.deploy.headend.test_service import HUBS, Site
+from tests.deploy.headend.test_service import Site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -37,6 +38,7 @@ pytestmark = [
     ),
 ]
 OLD = "OLD-1"
+HUBS = 6  # whose meters are heard: enough for a sum
 HOSTILE = "<script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
 WIDTHS = (390, 1280)
 _HOUR_S = 3600
@@ -103,7 +105,8 @@ class History:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("console"), before=History)
+    console_parts.fetch()
+    site = Site(tmp_path_factory.mktemp("console"), before=History, hubs=HUBS)
     try:
         yield site
     finally:
@@ -175,7 +178,7 @@ PAGES = {
     "alarms": ("#/alarms", "tbody a"),
     "orders": ("#/orders", "tbody a"),
     "rollouts": ("#/rollouts", "tbody a"),
-    "hub": (f"#/hubs/{OLD}", ".chart svg"),
+    "hub": (f"#/hubs/{OLD}", ".chart canvas"),
     "certificates": ("#/certificates", "tbody a"),
     "audit": ("#/audit", "tbody td"),
 }
@@ -191,10 +194,12 @@ def test_each_page_fits_its_window_and_is_used_by_keyboard(
         wait_for("all hubs", lambda: api.get("/v1/fleet").json()["online"] == HUBS + 1)
         order = api.get("/v1/orders").json()[-1]["id"]
         rollout = api.get("/v1/rollouts").json()[0]["id"]
-    more = {"order": (f"#/orders/{order}", ".chart svg"), "rollout": (f"#/rollouts/{rollout}", "tbody a")}
+    more = {"order": (f"#/orders/{order}", ".chart canvas"), "rollout": (f"#/rollouts/{rollout}", "tbody a")}
     for name, (place, ready) in (PAGES | more).items():
         desk.go(place, ready)
-        page.screenshot(path=tmp_path / f"{name}-{width}.png", full_page=True)
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
         assert overflow(page) <= 0, f"{name} is wider than {width}"
         controls = page.evaluate(_CONTROLS)
         assert all(label for _, label in controls), f"{name}: a control without a name: {controls}"
@@ -233,12 +238,141 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     desk.go(place, "button:has-text('Approve')")
     page.get_by_role("button", name="Approve").click()
     page.wait_for_selector(f".legend li:has-text('{HUBS} applied')", timeout=30_000)
-    page.wait_for_selector(".chart svg :text('hubs that obey')", timeout=30_000)
+    chart = page.get_by_role("group", name="How the order reached its hubs")
+    page.wait_for_selector(f".legend.lines :text('hubs that obey (of {HUBS + 1})')", timeout=30_000)
     assert page.get_by_role("button", name="Approve").count() == 0
-    page.screenshot(path=tmp_path / "spread.png", full_page=True)
-    assert page.locator(".watts").inner_text().startswith("Watts: fewer than five") or "households are known" in (
-        page.locator(".watts").inner_text()
+    # Second by second: watts of their households, and what they were asked to keep to.
+    page.wait_for_selector(f".legend.lines :text('watts of {HUBS} households')", timeout=30_000)
+    page.wait_for_selector(".legend.lines :text('watts asked for, at most')")
+    page.wait_for_selector(".watts:has-text('1,500 W together')")
+    page.get_by_text("The same as a table").click()
+    page.wait_for_function("() => document.querySelectorAll('.chart tbody tr').length >= 5", timeout=30_000)
+    first, last = (page.locator(".chart tbody tr").nth(at).inner_text() for at in (0, -1))
+    assert "1,500 W" in first and f"\t{HUBS}\t" in last, (first, last)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=tmp_path / f"spread-{width}-{scheme}.png", full_page=True)
+        assert overflow(page) <= 0, width
+    # The arrow keys walk through it; what holds there is said, and stays while the next second comes.
+    chart.focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(f".chart output:has-text('{HUBS} hubs')")
+    assert f"hubs that obey (of {HUBS + 1}): {HUBS} hubs" in page.locator(".chart [aria-live]").inner_text()
+    page.keyboard.press("Home")
+    page.wait_for_selector(".chart .lines .facts:has-text('-')")  # what they drew before it was sent
+    with page.expect_response(lambda answer: "/spread?" in answer.url, timeout=20_000):
+        pass
+    assert page.evaluate("document.activeElement.classList.contains('plot')"), "the focus outlives the next look"
+    assert page.locator(".chart .lines .facts").inner_text().startswith("-"), "and the place in the chart"
+    assert page.locator(".chart details[open]").count() == 1
+    hides = page.get_by_role("button", name="watts asked for, at most")
+    hides.press("Enter")
+    page.wait_for_selector(".chart button[aria-pressed=false]")
+    assert desk.errors == []
+    page.close()
+
+
+def test_a_households_day_is_drawn_with_its_limit_and_stands_in_the_audit_log(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 390)
+    page = desk.page
+    desk.go(f"#/hubs/{OLD}", ".chart canvas")
+    assert page.locator(".chart canvas").evaluate(
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
     )
+    assert re.search("Limits: 400 W from .* to .*[.]", page.locator(".chart figcaption").inner_text())
+    page.get_by_text("The same as a table").press("Enter")
+    held = [row for row in page.locator(".chart tbody tr").all_inner_texts() if "400 W" in row.splitlines()[-1]]
+    assert 1 <= len(held) <= 3, "an hour and a half"
+    chart = page.get_by_role("group", name=f"Load of {OLD}")
+    chart.focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(".chart output:has-text(' W')")
+    with site.client("desk") as api:
+        looks = [row["detail"] for row in api.get("/v1/audit").json() if row["action"] == "day"]
+        day = api.get(f"/v1/hubs/{OLD}/day", params={"day": looks[0].split()[1]}).json()
+    assert looks and looks[0].startswith(OLD)
+    assert [line["client"] for line in day["lines"]] == ["meter"] and [limit["limit_w"] for limit in day["limits"]] == [
+        400
+    ]
+    page.get_by_label("Day").fill("2020-01-01")
+    page.get_by_label("Day").press("Enter")
+    page.wait_for_selector("text=No readings on this day.")
+    assert desk.errors == []
+    page.close()
+
+
+def test_the_browser_itself_lets_no_text_become_html(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 1280)
+    said = desk.page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>x</b>'; } catch (error) { return error.name; } }"
+    )
+    assert said == "TypeError"
+    desk.errors.clear()
+    desk.page.close()
+
+
+def test_the_fleet_is_filtered_and_told_of_as_it_speaks(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 1280)
+    page = desk.page
+    desk.go("#/fleet", f"tbody tr:nth-child({HUBS + 1})")
+    page.get_by_label("Name").fill("SIM-")
+    page.get_by_label("State").select_option("online")
+    page.get_by_role("button", name="Show").press("Enter")
+    page.wait_for_function("hubs => document.querySelectorAll('tbody tr').length === hubs", arg=HUBS)
+    page.get_by_label("Group").fill("nobody's")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("td:has-text('No hub is like that.')")
+    with site.client("desk") as api:
+        order = {"op": "limit", "args": {"watts": 900, "duration": 1}, "target": {"hub": "SIM-2"}}
+        assert api.post("/v1/orders", json=order).status_code == 201
+    page.wait_for_selector(".news li:has-text('SIM-2')", timeout=20_000)
+    assert desk.errors == []
+    page.close()
+
+
+def test_a_service_that_is_away_is_said_and_a_token_that_it_forgot_asks_for_the_secret(
+    site: Site, browser: "Browser"
+) -> None:
+    desk = Desk(browser, site, 390)
+    page = desk.page
+    desk.go("#/alarms", "tbody a")
+    page.context.set_offline(True)
+    page.wait_for_selector("#who:has-text('The service does not answer.')", timeout=20_000)
+    assert page.locator("tbody a").count() > 0, "what was seen last stays"
+    page.context.set_offline(False)
+    page.wait_for_selector("#who:has-text('desk')", timeout=20_000)
+    page.evaluate("() => sessionStorage.setItem('token', 'forgotten')")
+    page.reload()
+    desk.sign_in("desk")
+    page.wait_for_selector("nav a[aria-current=page]:has-text('Alarms')")
+    page.close()
+
+
+@pytest.mark.parametrize(("place", "said"), [("#/hubs/nobody", "no such hub"), ("#/hubs/%E0%A4%A", "pattern"),
+                                             (f"#/orders/{'0' * 32}", "no such order")])  # fmt: skip
+def test_an_address_of_nothing_says_so(site: Site, browser: "Browser", place: str, said: str) -> None:
+    desk = Desk(browser, site, 1280)
+    desk.go(place, f"main .fault:has-text('{said}')")
+    desk.go("#/constructor/x", "h2:has-text('Fleet')")
+    desk.page.wait_for_selector("#who:has-text('desk')")
+    desk.page.close()
+
+
+def test_a_focus_outlives_rows_that_come_before_it(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 1280)
+    page = desk.page
+    desk.go("#/orders", "tbody a")
+    oldest = page.locator("tbody a").last
+    oldest.focus()
+    place, rows = oldest.get_attribute("href"), page.locator("tbody tr").count()
+    with site.client("desk") as api:
+        order = {"op": "diagnose", "args": {"what": "status"}, "target": {"hub": "SIM-1"}}
+        assert api.post("/v1/orders", json=order).status_code == 201
+    page.wait_for_function("rows => document.querySelectorAll('tbody tr').length > rows", arg=rows, timeout=20_000)
+    assert page.evaluate("document.activeElement.getAttribute('href')") == place
+    assert desk.errors == []
     page.close()
 
 
@@ -250,7 +384,7 @@ def test_an_alarm_is_dismissed_and_a_focus_outlives_the_next_look(site: Site, br
     dismiss.focus()
     with page.expect_response(lambda answer: "/v1/alarms" in answer.url, timeout=20_000):
         pass
-    page.wait_for_function("document.activeElement.getAttribute('aria-label')?.includes('wallbox')")
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-label')?.includes('wallbox')")
     page.keyboard.press("Enter")
     dismiss.wait_for(state="detached")
     assert page.locator("tbody tr").count() >= 2, "the others stay"

@@ -1,6 +1,5 @@
 """The control point on a virtual clock: the book, orders, the registry, a household's right to be forgotten."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,14 +11,7 @@ from deploy.headend.orders import Refusal
 from tests.deploy.headend.home import Fleet
 
 NAMES = ["SIM-1", "SIM-2", "SIM-3"]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, NAMES, place, second_person_above=100)
-    fleet.start()
-    yield fleet
-    fleet.close()
+pytestmark = pytest.mark.fleet(names=NAMES, second_person_above=100)
 
 
 def test_what_hubs_say_is_in_the_book_and_the_registry_knows_them(fleet: Fleet) -> None:
@@ -117,9 +109,8 @@ def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
     assert rows[0] == ("refused", "replayed") and [row[0] for row in rows[1:]] == ["accepted", "applied", "completed"]
 
 
-def test_many_hubs_need_a_second_person(tmp_path: Path, place: Path | str) -> None:
-    fleet = Fleet(tmp_path, NAMES, place, second_person_above=2)
-    fleet.start()
+@pytest.mark.fleet(names=NAMES, second_person_above=2)
+def test_many_hubs_need_a_second_person(fleet: Fleet) -> None:
     alone = fleet.give("limit", {"watts": 500, "duration": 60}, {"hub": "SIM-1"})
     assert fleet.answers(alone) == {"SIM-1": "applied"}
     order_id = fleet.give("limit", {"watts": 500, "duration": 60}, {"all": True}, client="desk")
@@ -138,7 +129,6 @@ def test_many_hubs_need_a_second_person(tmp_path: Path, place: Path | str) -> No
     fleet.point.orders.withdraw(second)
     with pytest.raises(Refusal, match="does not wait"):
         fleet.point.orders.approve(second, "other", int(fleet.t))
-    fleet.close()
 
 
 def test_groups_follow_from_receipts(fleet: Fleet) -> None:

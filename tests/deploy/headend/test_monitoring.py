@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,10 +15,17 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from deploy.fleet.simulated_hub import SimulatedHub
+from deploy.headend.control_point import ControlPoint
 from deploy.headend.engines import EngineProcess, FleetEngines
 from deploy.local_postgres import PostgresCluster
 from deploy.waiting import wait_for
+from hub.wire.keys.operators import Operators
+from hub.wire.uplink.envelope import FileSigner, kid_of
 from tests.deploy.headend.test_service import HUBS, Site
 
 HEADEND = Path(__file__).resolve().parents[3] / "deploy/headend"
@@ -102,6 +110,27 @@ def test_dashboards_are_whole() -> None:
     assert len(uids) == 2
 
 
+class MeterLost:
+    """A hub that said so before the service starts, and was not heard since."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+
+    def __call__(self, site: Site, operator: ec.EllipticCurvePrivateKey, operators: Operators) -> None:
+        cert_file, key_file = site.authority.issue("OLD-1", file_name="old")
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        key = load_pem_private_key(key_file.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        t = time.time()
+        hub = SimulatedHub("OLD-1", FileSigner(key, kid_of(certificate)), operators, t)
+        point = ControlPoint(self._database, "op", FileSigner(operator, b""))
+        point.enrol([certificate.public_bytes(Encoding.DER)], "test")
+        message = hub.tell("meter.lost", {"reason": "unplugged"}, t)
+        assert not point.take(message.topic, message.payload, int(t * 1000)).fault
+        point.commit()
+        point.close()
+
+
 class Watched:
     """A service with workers, a proxy, a columnar store, and who watches them."""
 
@@ -112,9 +141,9 @@ class Watched:
         assert columns is not None
         self._start(columns)
         url = engines.columns_url
-        self.site = Site(
-            folder, f'database = "{cluster.make_database("watched")}"\nworkers = 1\n[columns]\nurl = "{url}"\n'
-        )
+        database = cluster.make_database("watched")
+        lines = f'database = "{database}"\nworkers = 1\n[columns]\nurl = "{url}"\n'
+        self.site = Site(folder, lines, MeterLost(database))
         for engine in (engines.proxy([self.site.broker.port]), engines.alerts(), engines.prometheus(self.site.port)):
             assert engine is not None
             self._start(engine)

@@ -3,8 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -147,19 +146,15 @@ def subscribe(fleet: Fleet, objects: list[str], operations: list[str], token: st
     return found
 
 
-@pytest.fixture
-def open_fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    """Webhooks may go to one host; more than two hubs need a second person."""
-    fleet = Fleet(
-        tmp_path, ["SIM-1", "SIM-2", "SIM-3"], place, callback_hosts=frozenset({"desk:8443"}), second_person_above=2
-    )  # fmt: skip
-    fleet.start()
-    yield fleet
-    fleet.close()
+# Webhooks may go to one host; more than two hubs need a second person.
+OPEN = pytest.mark.fleet(
+    names=["SIM-1", "SIM-2", "SIM-3"], callback_hosts=frozenset({"desk:8443"}), second_person_above=2
+)
 
 
-def test_every_hub_is_a_ven_and_a_made_one_is_a_name_for_some(open_fleet: Fleet) -> None:
-    fleet, db = open_fleet, reader(open_fleet.place)
+@OPEN
+def test_every_hub_is_a_ven_and_a_made_one_is_a_name_for_some(fleet: Fleet) -> None:
+    db = reader(fleet.place)
     act(fleet, lambda openadr: fleet.point.registry.set_groups("SIM-2", ["north"]))
     made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
     for name in ("SIM-1", "SIM-3"):
@@ -182,15 +177,17 @@ def test_every_hub_is_a_ven_and_a_made_one_is_a_name_for_some(open_fleet: Fleet)
     assert not objects_of(db, "RESOURCE") and ven_of(db, made["id"]) is None and ven_of(db, "SIM-1") is not None
 
 
-def test_hubs_named_one_by_one_are_as_many_as_they_are(open_fleet: Fleet) -> None:
+@OPEN
+def test_hubs_named_one_by_one_are_as_many_as_they_are(fleet: Fleet) -> None:
     """A second person is needed above two, whether three are one group or three names."""
     targets = [{"type": "VEN_NAME", "values": ["SIM-1", "SIM-2"]}, {"type": "RESOURCE_NAME", "values": ["SIM-3"]}]
-    stored, sends = act(open_fleet, lambda openadr: openadr.call(event(targets=targets), "desk", START))
+    stored, sends = act(fleet, lambda openadr: openadr.call(event(targets=targets), "desk", START))
     assert not sends, "it waits"
-    db = reader(open_fleet.place)
+    db = reader(fleet.place)
     assert {row["reportName"] for row in reports_of(db, stored["id"])} == {"waiting"}
 
 
+@OPEN
 @pytest.mark.parametrize(
     ("kind", "body", "said"),
     [
@@ -228,13 +225,14 @@ def test_hubs_named_one_by_one_are_as_many_as_they_are(open_fleet: Fleet) -> Non
     ],
 )  # fmt: skip
 def test_an_object_that_is_not_right_is_refused_in_words(
-    open_fleet: Fleet, kind: str, body: dict[str, Any], said: str
+    fleet: Fleet, kind: str, body: dict[str, Any], said: str
 ) -> None:
-    made = act(open_fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
+    made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
     with pytest.raises(BadObject, match=said):
-        act(open_fleet, lambda openadr: openadr.make(kind, body, "desk", START, made["id"]))
+        act(fleet, lambda openadr: openadr.make(kind, body, "desk", START, made["id"]))
 
 
+@OPEN
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["VEN", "RESOURCE", "SUBSCRIPTION"]),
@@ -242,9 +240,9 @@ def test_an_object_that_is_not_right_is_refused_in_words(
         ["venName", "resourceName", "clientName", "programID", "objectOperations", "targets", "attributes"]
     ), _JSON, max_size=4),
 )  # fmt: skip
-def test_any_json_is_an_object_or_refused_in_words(open_fleet: Fleet, kind: str, body: dict[str, Any]) -> None:
+def test_any_json_is_an_object_or_refused_in_words(fleet: Fleet, kind: str, body: dict[str, Any]) -> None:
     with contextlib.suppress(BadObject, KeyError):
-        act(open_fleet, lambda openadr: openadr.make(kind, {**body, "programID": "meterhub"}, "desk", START))
+        act(fleet, lambda openadr: openadr.make(kind, {**body, "programID": "meterhub"}, "desk", START))
 
 
 def told(fleet: Fleet, t: int) -> list[tuple[str, str]]:
@@ -253,8 +251,8 @@ def told(fleet: Fleet, t: int) -> list[tuple[str, str]]:
     return [(body["objectType"], body["operation"]) for body in bodies]
 
 
-def test_subscribers_are_told_of_what_they_asked_for(open_fleet: Fleet) -> None:
-    fleet = open_fleet
+@OPEN
+def test_subscribers_are_told_of_what_they_asked_for(fleet: Fleet) -> None:
     subscription = subscribe(fleet, ["EVENT", "REPORT", "SUBSCRIPTION"], ["POST", "DELETE"])
     called = {"type": "VEN_NAME", "values": ["SIM-1"]}
     stored, sends = act(fleet, lambda openadr: openadr.call(event(targets=[called]), "desk", START))
@@ -273,8 +271,8 @@ def test_subscribers_are_told_of_what_they_asked_for(open_fleet: Fleet) -> None:
     assert told(fleet, START) == [], "who has ended it is told nothing more"
 
 
-def test_a_notice_is_tried_again_at_growing_intervals_and_not_for_ever(open_fleet: Fleet) -> None:
-    fleet = open_fleet
+@OPEN
+def test_a_notice_is_tried_again_at_growing_intervals_and_not_for_ever(fleet: Fleet) -> None:
     subscribe(fleet, ["VEN"], ["POST"])
     act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
     tries, is_last, t = [], False, START
@@ -289,8 +287,8 @@ def test_a_notice_is_tried_again_at_growing_intervals_and_not_for_ever(open_flee
     assert told(fleet, t + 10_000) == []
 
 
-def test_what_waits_for_a_subscriber_that_is_away_has_a_bound(open_fleet: Fleet) -> None:
-    fleet = open_fleet
+@OPEN
+def test_what_waits_for_a_subscriber_that_is_away_has_a_bound(fleet: Fleet) -> None:
     subscribe(fleet, ["VEN"], ["PUT"])
     made = act(fleet, lambda openadr: openadr.make("VEN", {"venName": "street"}, "desk", START))
 

@@ -62,6 +62,7 @@ def names(rows: list[dict[str, Any]]) -> set[str]:
     [
         "", "/events", "/receipts", "/book", "/readings?from_s=0&to_s=99999999999", f"/intervals?day={TODAY}",
         f"/day.svg?day={TODAY}",
+        f"/day?day={TODAY}",
     ],
 )  # fmt: skip
 def test_a_single_hub(north: httpx.Client, door: str) -> None:
@@ -119,7 +120,7 @@ def test_orders_go_to_its_own_hubs(site: Site, north: httpx.Client, desk: httpx.
 def test_orders_of_others_are_not_there(site: Site, north: httpx.Client, desk: httpx.Client) -> None:
     foreign = give(desk, {"hub": OTHER}).json()["id"]
     assert foreign not in {row["id"] for row in north.get("/v1/orders").json()}
-    for door in ("", "/spread.svg", "/watts"):
+    for door in ("", "/spread", "/spread.svg", "/watts"):
         assert north.get(f"/v1/orders/{foreign}{door}").status_code == 404
     # One for all: of it, what its own hubs answered.
     shared = give(desk, {"all": True}).json()["id"]
@@ -131,6 +132,9 @@ def test_orders_of_others_are_not_there(site: Site, north: httpx.Client, desk: h
     with site.client("second") as second:
         assert second.post(f"/v1/orders/{shared}/approve").status_code == 200
     assert north.get(f"/v1/orders/{shared}/spread.svg").status_code == 200
+    spread = north.get(f"/v1/orders/{shared}/spread").json()
+    assert spread["hubs"] == spread["sums"]["hubs"] == 2 and len(spread["obeyed"]) <= 2
+    assert spread["households"] == 0 and spread["watts"] == [], "fewer than five: no sum"
     assert OTHER not in json.dumps(north.get("/v1/orders").json())
 
 
@@ -169,12 +173,13 @@ def test_alarms(site: Site, north: httpx.Client, desk: httpx.Client) -> None:
 
 def test_what_happens_now(site: Site, north: httpx.Client, desk: httpx.Client) -> None:
     told: list[str] = []
+    asked = threading.Event()  # what came before may still end meanwhile
 
     def follow() -> None:
         with north.stream("GET", "/v1/live?seconds=20") as lines:
             for line in lines.iter_lines():
                 told.append(line)
-                if line.startswith("data:") and '"completed"' in line:
+                if asked.is_set() and f'"{OWN}"' in line and '"completed"' in line:
                     return
 
     thread = threading.Thread(target=follow)
@@ -182,6 +187,7 @@ def test_what_happens_now(site: Site, north: httpx.Client, desk: httpx.Client) -
     wait_for("the stream to be open", lambda: ": connected" in told)
     other = give(desk, {"hub": OTHER}).json()["id"]
     wait_for("the other", lambda: counts(desk, other) == {"completed": 1})
+    asked.set()
     give(desk, {"hub": OWN})
     thread.join()
     assert f'"{OWN}"' in "".join(told) and f'"{OTHER}"' not in "".join(told)

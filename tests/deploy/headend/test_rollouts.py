@@ -1,7 +1,5 @@
 """Roll-outs on a virtual clock: waves, what starts the next, what stops all."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +10,8 @@ from deploy.headend.rollouts import rollouts_of
 from tests.deploy.headend.home import Fleet
 
 NAMES = [f"SIM-{number}" for number in range(10)]
+pytestmark = pytest.mark.fleet(names=NAMES)
 ARGS = {"set": {"hub.groups": ["north"]}}
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, NAMES, place)
-    fleet.start()
-    yield fleet
-    fleet.close()
 
 
 def begin(fleet: Fleet, **rule: Any) -> str:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow import parquet
 
 from deploy.fleet.swarm import SharedTls, Swarm, make_session
+from deploy.headend import console_parts
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
 from deploy.local_broker import Broker
@@ -34,10 +35,12 @@ GROUPS = {"north": ["north"]}  # clients that are bound to groups
 
 
 class Site:
-    """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book (SQLite) before
-    the service starts."""
+    """Everything of a small utility. `database`: a line of the configuration; `before`: fills the book before the
+    service starts."""
 
-    def __init__(self, folder: Path, database: str = "", before: Callable[..., object] | None = None) -> None:
+    def __init__(
+        self, folder: Path, database: str = "", before: Callable[..., object] | None = None, hubs: int = HUBS
+    ) -> None:  # fmt: skip
         self.folder = folder
         pki = folder / "pki"
         self.place = folder / "data"
@@ -45,7 +48,7 @@ class Site:
         (pki / "hubs").mkdir()
         authority.issue("broker", hosts=["localhost"])
         authority.issue("headend")
-        for number in range(HUBS):
+        for number in range(hubs):
             authority.issue(f"SIM-{number}", file_name=f"hubs/SIM-{number}")
         self.broker = Broker(folder / "broker", authority, somebody=False).start()
         key = ec.generate_private_key(ec.SECP256R1())
@@ -68,7 +71,7 @@ class Site:
             f'[broker]\nhost = "localhost"\nport = {self.broker.port}\nca_file = "{pki}/ca.pem"\n'
             f'cert_file = "{pki}/headend.pem"\nkey_file = "{pki}/headend.key"\n'
             f'[operator]\nkid = "op"\nkey_file = "{folder}/operator.key"\n[registry]\ncertificates = "{pki}/hubs"\n'
-            f"[policy]\nsecond_person_above = {HUBS - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
+            f"[policy]\nsecond_person_above = {hubs - 1}\ngap_after_s = 2\nbooked_every_s = 5\n{clients}"
         )
         if before is not None:
             before(self, key, operators)
@@ -291,12 +294,17 @@ def test_figures_for_prometheus_have_no_household_in_them(site: Site) -> None:
 
 
 def test_the_console_is_served_with_nothing_from_elsewhere(site: Site) -> None:
+    console_parts.fetch()  # as `deploy/setup.sh test` has done
     page = httpx.get(f"http://127.0.0.1:{site.port}/")
-    assert "default-src 'self'" in page.headers["content-security-policy"]
-    assert "http" not in page.text.replace("http-equiv", "")
-    for name in ("console.js", "console.css"):
-        assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 200
-    for name in ("..%2fapi.py", "schema.sql"):
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self';" in policy and "unsafe" not in policy
+    assert "http" not in page.text.replace("http-equiv", "") and "<script>" not in page.text
+    for name in ("main.js", "console.css", "pages/fleet.js", *(f"parts/{name}" for name in console_parts.PARTS)):
+        answer = httpx.get(f"http://127.0.0.1:{site.port}/console/{name}")
+        assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        assert answer.headers["content-type"].partition(";")[0] == kind, name
+    for name in ("..%2fapi.py", "schema.sql", "package.json", "parts/..%2f..%2fpackage.json", "pages"):
         assert httpx.get(f"http://127.0.0.1:{site.port}/console/{name}").status_code == 404
 
 

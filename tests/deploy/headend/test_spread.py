@@ -1,25 +1,14 @@
 """How an order spreads over its hubs: how many, how many watts, second by second, on a virtual clock."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from deploy.headend import charts
 from deploy.headend.control_point import reader
-from deploy.headend.orders import spread_of, watts_of
+from deploy.headend.orders import Spread, spread_of, watts_of
 from tests.deploy.headend.home import Fleet
 
 LIMIT_W = 150
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, place: Path | str) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, [f"SIM-{number}" for number in range(6)], place)
-    fleet.start()
-    fleet.run(150)
-    yield fleet
-    fleet.close()
+pytestmark = pytest.mark.fleet(names=[f"SIM-{number}" for number in range(6)], run_s=150)
 
 
 def test_watts_asked_against_watts_reached(fleet: Fleet) -> None:
@@ -36,6 +25,13 @@ def test_watts_asked_against_watts_reached(fleet: Fleet) -> None:
     drawn = charts.spread(spread, 6, 300).decode()
     assert "watts asked for, at most" in drawn and "hubs that obey (of 6)" in drawn and "<script" not in drawn
     db.close()
+
+
+def test_what_was_drawn_before_is_not_what_was_drawn_once_it_was_sent() -> None:
+    # Within the first second five of six obey already.
+    its = Spread([(0.2, 5)], [(-2.0, 9000.0), (-1.0, 9100.0), (0.0, 2500.0), (1.0, 900.0)], [], (0.0, 60.0, 900.0), 6)
+    found = watts_of(its, 6)
+    assert (found["before_w"], found["now_w"]) == (9100.0, 900.0)
 
 
 def test_one_that_does_not_obey_is_seen(fleet: Fleet) -> None:

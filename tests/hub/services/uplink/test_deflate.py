@@ -88,9 +88,16 @@ def test_a_command_that_turns_it_on_is_in_force_at_once(
     operators = write_operators(tmp_path / "operators.toml", operator)
     hub = make(uplink__pack_interval_s=3, control__operators_file=str(operators))
     hub.wait_uplink()
-    command = operator.command("config", {"set": {"uplink.deflate": True}})
+    command = operator.command("config", {"set": {"uplink.deflate": True, "uplink.time_step_ms": 500}})
     control_point.send(command)
     wait_for("the change", lambda: "completed" in control_point.receipts(cti_of(command)))
     send(hub, range(READINGS))
-    wait_for("the readings", lambda: len(control_point.values()) == READINGS)
+    kettle = UdpAdapter(hub.udp_port, "kettle")
+    assert kettle.connect() == 0 and kettle.publish(0x0001, b"9:1,6:2,3:3") == 0
+    kettle.close()
+    wait_for("the readings", lambda: len(control_point.values()) == READINGS + 3)
     assert any(header.get(-65538) == "deflate" for header in headers(control_point)), "without a restart"
+    inbox = Inbox([authority.directory / "hub.pem"])
+    found = [inbox.receive(topic, body) for topic, body in list(control_point.raw.queue)]
+    readings = [reading for received in found if received.kind == "readings" for reading in received.readings]
+    assert [r.t_ms % 500 for r in readings if r.client_id == "kettle"] == [0, 0, 0]

@@ -1,17 +1,24 @@
 """The short way through paho says what paho's own way says, packet by packet."""
 
+import socket
+import ssl
 import struct
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from deploy.pki import DevelopmentAuthority
+from drivers.tls import TlsSocket, client_context
 from hub.services.uplink.mqtt_client import MqttClient, PublishProperties
-
-PAHOS: tuple[type[mqtt.Client], ...] = (mqtt.Client, MqttClient)
 
 
 class Line:
@@ -36,21 +43,57 @@ class Line:
         pass
 
 
-def heard(kind: type[mqtt.Client], packet: bytes, protocol: int, published: int = 3) -> list[Any]:
-    """What the callbacks of a client are told of a packet, after it has published so many messages."""
+Lines = Callable[[Sequence[bytes]], TlsSocket]
+
+
+@pytest.fixture(scope="module")
+def tls_line(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    """Opens a real connection on which a peer has sent these records."""
+    pki = tmp_path_factory.mktemp("pki")
+    authority = DevelopmentAuthority(pki)
+    authority.issue("broker", hosts=["localhost"])
+    authority.issue("MTR-1", file_name="hub")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca_file))
+    server.load_cert_chain(pki / "broker.pem", pki / "broker.key")
+    context = client_context(authority.ca_file, Path(pki / "hub.pem"), Path(pki / "hub.key"))
+
+    def line(records: Sequence[bytes]) -> TlsSocket:
+        ours, theirs = socket.socketpair()
+
+        def serve() -> None:
+            sock = server.wrap_socket(theirs, server_side=True)
+            for record in records:
+                sock.sendall(record)
+            sock.detach()  # open for as long as the process lives, were it not for the other end
+            has_sent.set()
+
+        has_sent = threading.Event()
+        threading.Thread(target=serve, daemon=True).start()
+        wrapped = context.wrap_socket(ours, server_hostname="localhost")
+        assert isinstance(wrapped, TlsSocket) and has_sent.wait(60)
+        wrapped.setblocking(False)
+        wrapped.buffer()
+        return wrapped
+
+    return line
+
+
+def heard(kind: type[mqtt.Client], line: Any, protocol: int, published: int = 3) -> list[Any]:
+    """What the callbacks of a client are told of what comes, after it has published so many messages."""
     client = kind(CallbackAPIVersion.VERSION2, "MTR-1", protocol=protocol, manual_ack=True, reconnect_on_failure=False)
     said: list[Any] = []
+    client.max_inflight_messages = 0
     client.on_message = lambda _c, _u, m: said.append(
         ("message", m.topic, bytes(m.payload), m.qos, m.retain, m.mid, m.dup)
     )
     client.on_publish = lambda _c, _u, mid, reason, _p: said.append(("published", mid, reason.value))
     client.on_disconnect = lambda _c, _u, _f, reason, _p: said.append(("over", reason.value))
     client.on_socket_register_write = lambda *_: None
-    client._sock = Line(packet)  # type: ignore[assignment]
+    client._sock = line
     for _ in range(published):
         client.publish("meters/MTR-1/events", b"x", qos=1)
-    said += [client.loop_read() for _ in range(20)]
-    said.append(("unanswered", sorted(client._out_messages)))
+    said.append(("ended", [code for code in (client.loop_read() for _ in range(20)) if code]))
+    said.append(("unanswered", sorted(client._out_messages), client._inflight_messages))
     return said
 
 
@@ -87,11 +130,31 @@ PACKETS = {
 }
 
 
-@pytest.mark.parametrize("protocol", [mqtt.MQTTv5, mqtt.MQTTv311], ids=["5", "3.1.1"])
+PROTOCOLS = pytest.mark.parametrize("protocol", [mqtt.MQTTv5, mqtt.MQTTv311], ids=["5", "3.1.1"])
+
+
+@PROTOCOLS
 @pytest.mark.parametrize("name", PACKETS)
-def test_a_packet_says_the_same_either_way(name: str, protocol: int) -> None:
-    paho, ours = (heard(kind, PACKETS[name], protocol) for kind in PAHOS)
-    assert ours == paho
+def test_a_packet_says_the_same_either_way(name: str, protocol: int, tls_line: Lines) -> None:
+    paho = heard(mqtt.Client, Line(PACKETS[name]), protocol)
+    assert heard(MqttClient, Line(PACKETS[name]), protocol) == paho
+    assert heard(MqttClient, tls_line([PACKETS[name]]), protocol) == paho
+
+
+@PROTOCOLS
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_many_in_a_row_say_the_same_however_they_are_cut(data: st.DataObject, protocol: int, tls_line: Lines) -> None:
+    kinds = st.one_of(
+        st.integers(1, 60).map(lambda mid: b"\x40\x02" + mid.to_bytes(2, "big")),
+        st.integers(1, 60).map(lambda mid: b"\x40\x03" + mid.to_bytes(2, "big") + b"\x00"),
+        st.sampled_from(list(PACKETS.values())),
+    )
+    stream = b"".join(data.draw(st.lists(kinds, max_size=30)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)), max_size=12))) if stream else []
+    records = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)]) if end > begin]
+    paho = heard(mqtt.Client, Line(stream), protocol, published=50)
+    assert heard(MqttClient, tls_line(records), protocol, published=50) == paho
 
 
 @pytest.mark.parametrize(("expiry_s", "alias"), [(0, 0), (120, 0), (0, 3), (2_000_000, 65_535)])

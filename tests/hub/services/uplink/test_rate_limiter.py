@@ -9,6 +9,7 @@ import cbor2
 
 from hub.core.records import Batch, ForwardQueued
 from hub.core.uplink.rate_limiter import SLOW_ANSWER_S, Drain
+from hub.core.uplink.window import MAX_FORWARDS_IN_FLIGHT
 from tests.harness.house import House
 from tests.harness.scripted_broker import Script, ScriptedBroker, connack
 from tests.harness.waiting import wait_for
@@ -86,14 +87,27 @@ def test_a_flood_of_forwards_and_a_backlog_share_the_window(make_house: Make, sc
     house = make_house(broker.port, drain_kb_s=0)
     batch = Batch(1)
     batch.urgent = True
-    batch.changes = [ForwardQueued(f"raw/{i}", bytes(500)) for i in range(400)]
+    batch.changes = [ForwardQueued(f"raw/{i}", bytes(500)) for i in range(2000)]
     house.store.commit(batch, lambda _id, _error: None)
     house.read(3000)
     house.wait_drained()
-    wait_for("the forwards", lambda: len([p for p in broker.publishes() if "/han/" in p.topic]) == 400)
+    wait_for("the forwards", lambda: len([p for p in broker.publishes() if "/han/" in p.topic]) == 2000)
     kinds = ["han" in entry.topic for entry in broker.publishes() if "/events" not in entry.topic]
     packs_before_the_last_forward = kinds[: len(kinds) - kinds[::-1].index(True)].count(False)
     assert packs_before_the_last_forward > 5, "readings starve behind a flood of forwards"
+
+
+def test_on_a_slow_line_as_many_are_under_way_as_the_window_says(make_house: Make, scripted: Scripted) -> None:
+    """Else what goes in a second is a handful for each round trip, however much the broker takes."""
+    broker = scripted(Script(connack(), delay_s=0.5))
+    house = make_house(broker.port)
+    house.wait_state("up")
+    batch = Batch(1)
+    batch.urgent = True
+    batch.changes = [ForwardQueued(f"raw/{i}", bytes(64)) for i in range(600)]
+    house.store.commit(batch, lambda _id, _error: None)
+    wait_for("all of them", lambda: len([p for p in broker.publishes() if "/han/" in p.topic]) == 600)
+    assert 200 < broker.unanswered[0] <= MAX_FORWARDS_IN_FLIGHT
 
 
 def _boot(message: bytes) -> int | None:

@@ -1,7 +1,9 @@
 """Exact decimals, packs to the letter of the contract, events that are listed."""
 
+import random
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 
 import cbor2
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.wire.uplink.event import EVENTS, UnknownEvent, decode_event, encode_event
-from hub.wire.uplink.pack import MAX_PACK_BYTES, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack import MAX_PACK_BYTES, BadPack, PackForm, decode_pack, deflate_pack, encode_pack, inflate_pack
 from hub.wire.uplink.reading import (
     BadReading,
     Reading,
@@ -127,6 +129,41 @@ def test_any_bytes_give_a_pack_or_bad_pack(data: bytes) -> None:
 def test_a_wrong_pack_is_refused(document: object) -> None:
     with pytest.raises(BadPack):
         decode_pack(dumps(document))
+
+
+@given(st.lists(reading, min_size=1, max_size=60), st.integers(1, 1000))
+def test_times_in_steps_move_by_less_than_one_and_keep_readings_apart(readings: list[Reading], step_ms: int) -> None:
+    stepped = PackForm(time_step_ms=step_ms).in_steps(readings)
+    assert [r._replace(t_ms=0) for r in stepped] == [r._replace(t_ms=0) for r in readings]
+    assert all(0 <= before.t_ms - after.t_ms < step_ms for before, after in zip(readings, stepped, strict=True))
+
+    def places(rows: Sequence[Reading]) -> int:
+        return len({(r.client_id, r.quantity, r.t_ms) for r in rows})
+
+    assert places(stepped) == places(readings)
+
+
+def test_what_is_quicker_than_the_step_keeps_its_milliseconds() -> None:
+    quick = [Reading("plug", "power", 1_790_000_000_123 + 40 * n, n, 0) for n in range(5)]
+    slow = [Reading("plug", "energy", 1_790_000_000_123 + 1040 * n, n, 0) for n in range(5)]
+    assert PackForm(time_step_ms=100).in_steps(quick + slow) == [
+        *quick, *(r._replace(t_ms=r.t_ms // 100 * 100) for r in slow)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("span_s", "most_bytes"), [(60, 3.5), (900, 2.2)])
+def test_without_the_noise_of_arrival_a_deflated_pack_is_half_as_large(span_s: int, most_bytes: float) -> None:
+    """Ten appliances, each every ten seconds, up to 50 ms late, some watts of noise."""
+    chance = random.Random(7)
+    readings = [
+        Reading(f"appliance-{n}", "power", 1_790_000_000_000 + t * 10_000 + n * 1000 + chance.randrange(50),
+                40 * n + int(chance.gauss(0, 4)), 0)
+        for t in range(span_s // 10)
+        for n in range(10)
+    ]  # fmt: skip
+    form = PackForm(deflate=True, time_step_ms=100)
+    pack, _ = deflate_pack(encode_pack(form.in_steps(readings)))
+    assert len(pack) / len(readings) <= most_bytes
 
 
 def test_sixty_readings_of_ten_appliances_are_small() -> None:
