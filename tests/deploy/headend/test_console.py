@@ -278,6 +278,7 @@ def test_a_households_day_is_drawn_with_its_limit_and_stands_in_the_audit_log(si
     desk = Desk(browser, site, 390)
     page = desk.page
     desk.go(f"#/hubs/{OLD}", ".chart canvas")
+    assert page.title().startswith(OLD)
     assert page.locator(".chart canvas").evaluate(
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
     )
