@@ -26,7 +26,7 @@ from deploy.headend.authorities import Authorities
 from deploy.headend.config import BadConfig, HeadendConfig, load
 from deploy.headend.live import Live
 from deploy.headend.service import Service
-from deploy.headend.worker import PackWorker
+from deploy.headend.worker import PackWorker, WorkersPart
 from drivers.pkcs11_token import load_key, read_public_key
 from hub.headend.database import FAILURES
 from hub.wire.keys.pkcs11 import HardwareError, uri_of
@@ -159,15 +159,25 @@ async def _run(server: "uvicorn.Server", live: Live) -> None:
     await server.serve()
 
 
-def work(config: HeadendConfig, name: str, *, leaves: bool) -> int:
+def _part_of(words: str) -> WorkersPart:
+    """Of `2/3` the second of three. Raises ValueError."""
+    number, count = (int(word) for word in words.split("/"))
+    if not 1 <= number <= count:
+        raise ValueError
+    return WorkersPart(number, count)
+
+
+def work(config: HeadendConfig, name: str, *, part: WorkersPart | None, leaves: bool) -> int:
     """A worker, until SIGTERM or Ctrl-C. It signs nothing: the operator's key need not be here. Raises BadConfig."""
+    if (part is not None) != config.is_divided_by_name and not leaves:
+        raise BadConfig(f"{config.file}: broker.divides_by: expected name with --part, and broker without")
     if not config.workers:
         raise BadConfig(f"{config.file}: service.workers: expected 1 or more: else the service takes packs itself")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        worker = PackWorker(config, name)
+        worker = PackWorker(config, name, part)
         if leaves:
             worker.leave()
         else:
@@ -201,6 +211,7 @@ def main() -> int:
     worker = actions.add_parser("worker")
     worker.add_argument("config", type=Path)
     worker.add_argument("name", help="of its session at the brokers")
+    worker.add_argument("--part", type=_part_of, metavar="N/OF", help="of the hubs, with broker.divides_by = name")
     worker.add_argument("--leave", action="store_true", help="for good: take what its session holds, and end that")
     actions.add_parser("secret")
     actions.add_parser("openapi")
@@ -216,7 +227,7 @@ def main() -> int:
     try:
         config = load(arguments.config)
         if arguments.action == "worker":
-            return work(config, arguments.name, leaves=arguments.leave)
+            return work(config, arguments.name, part=arguments.part, leaves=arguments.leave)
         operator_signer(config.operator_key_file)
         if config.authority is not None:
             Authorities(config.authority)

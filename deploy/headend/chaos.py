@@ -25,7 +25,7 @@ from deploy.headend.account import faults_of_book, faults_of_orders
 from deploy.headend.control_point import reader
 from deploy.headend.engines import EngineProcess
 from deploy.headend.fleet import BACK_S, Fleet
-from deploy.headend.pilot import REAL, live_as, say, story_parser
+from deploy.headend.pilot import REAL, live_once, say, story_parser
 from deploy.janitor import Janitor
 from deploy.waiting import wait_for
 from hub.headend.database import BookReader
@@ -274,13 +274,7 @@ def main() -> int:
     parser = story_parser("chaos", __doc__ or "", hubs=60, brokers=3)
     parser.add_argument("--seconds", type=float, default=600.0, help="of chaos (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of what is killed, and when (default: %(default)s)")
-    arguments = parser.parse_args()
-    arguments.once = True
-
-    def kind(folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int) -> Chaos:
-        return Chaos(folder, janitor, hubs, port, brokers, seconds=arguments.seconds, seed=arguments.seed)
-
-    return live_as(kind, arguments)
+    return live_once(Chaos, parser, "seconds", "seed")
 
 
 if __name__ == "__main__":

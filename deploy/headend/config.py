@@ -88,6 +88,7 @@ class HeadendConfig:
     booked_every_s: float = 3600.0
     clients: dict[str, ApiClient] = field(default_factory=dict)
     workers: int = 0  # processes beside the service that take packs
+    is_divided_by_name: bool = False  # the broker has no `$share`: each worker hears all packs and takes its hubs'
     columns_url: str = ""  # of a columnar store; empty: none
     file: Path = Path("headend.toml")  # where all this stands
     database: str = ""  # postgresql://...; empty: SQLite in data_dir
@@ -164,6 +165,13 @@ def _days(value: Any) -> int:
     return value
 
 
+@rule("broker ($share), or name: for one that has no $share")
+def _sharing(value: Any) -> bool:
+    if value not in ("broker", "name"):
+        raise ValueError
+    return bool(value == "name")
+
+
 @rule("64 hex digits (python -m deploy.headend secret makes one)")
 def _digest(value: Any) -> str:
     if not isinstance(value, str) or not _SHA256.match(value):
@@ -187,6 +195,7 @@ _RULES: dict[str, dict[str, Rule]] = {
     "broker": {
         "host": text(), "port": whole(1, 65_535), "hosts": _hosts, "ca_file": required(text()),
         "cert_file": required(text()), "key_file": required(text()), "client_id": text(64),
+        "divides_by": _sharing,
     },
     "operator": {"kid": required(text(64)), "key_file": text(), "key_uri": text(), "pin_file": text()},
     "registry": {"journals": _files, "certificates": text()},
@@ -246,7 +255,8 @@ def load(file: Path) -> HeadendConfig:
         tuple(Path(journal) for journal in registry.get("journals", [])),
         None if certificates is None else Path(certificates),
         clients=_clients(file, clients), database=service.get("database", ""),
-        workers=service.get("workers", 0), columns_url=said["columns"].get("url", ""), file=file.absolute(),
+        workers=service.get("workers", 0), is_divided_by_name=broker.get("divides_by", False),
+        columns_url=said["columns"].get("url", ""), file=file.absolute(),
         authority=_authority(file, said), keep=_keep(file, said["keep"]),
         callback_hosts=frozenset(f"{host}:{port}" for host, port in openadr.get("callback_hosts", ())),
         callback_ca_file=Path(openadr["callback_ca_file"]) if "callback_ca_file" in openadr else None, **said["policy"],

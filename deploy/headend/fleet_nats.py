@@ -1,7 +1,8 @@
 """`make fleet ENGINE=nats`: the same service and fleet over three nodes of nats-server that stand for each other.
 
 Each session and message is on all three (R3), behind one address (haproxy). A node is killed, as a machine that dies:
-a limit reaches everybody, and nothing is lost. nats-server has no `$share`: packs are the service's own work here.
+a limit reaches everybody, and nothing is lost. Each hub is held to its own topics by its certificate's name.
+nats-server has no `$share`: two workers divide packs by hubs' names.
 """
 
 import sys
@@ -16,7 +17,7 @@ from deploy.waiting import free_port
 class NatsFleet(Fleet):
     """A fleet over a cluster, and its story."""
 
-    workers = 0
+    divides_by = "name"
     are_one = True
 
     def _start_brokers(self, *, embedded: bool) -> None:
@@ -28,10 +29,13 @@ class NatsFleet(Fleet):
         routes = [free_port() for _ in self.ports]
         self._broker_program = program
         for number in range(len(self.ports)):
-            self._broker_words.append(["-c", str(nats_config(place, self._pki, self.ports, routes, number))])
+            self._broker_words.append(
+                ["-c", str(nats_config(place, self._pki, self.ports, routes, number, self.names))]
+            )
         for number in range(len(self.ports)):
             self.start_broker(number)
-        say("broker", f"nats-server, {len(self.ports)} nodes, each session and message on all of them")
+        say("broker", f"nats-server, {len(self.ports)} nodes, each session and message on all of them;"
+            " each hub held to its own topics by its certificate's name")  # fmt: skip
 
     def tell(self) -> bool:
         if not self._engines.front_port:

@@ -1,5 +1,6 @@
 """`make fleet ENGINE=rabbitmq`: the same service, fleet and story as `make fleet`, over nodes of RabbitMQ (3.10, MQTT
-3.1.1), each for itself. It has no `$share`: packs are the service's own work here."""
+3.1.1), each for itself, each hub held to its own topics by its certificate's name. It has no `$share`: two workers
+divide packs by hubs' names."""
 
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from deploy.waiting import free_port
 class RabbitFleet(Fleet):
     """A fleet over RabbitMQ."""
 
-    workers = 0
+    divides_by = "name"
 
     def _start_brokers(self, *, embedded: bool) -> None:
         if embedded or not RABBITMQ.exists():
@@ -24,7 +25,10 @@ class RabbitFleet(Fleet):
             place = self._folder / f"broker{number}"
             place.mkdir()
             self._broker_words.append([])
-            environment = {**rabbitmq_environment(place, self._pki, port), "ERL_EPMD_PORT": str(self._epmd_port)}
+            environment = {
+                **rabbitmq_environment(place, self._pki, port, self.names),
+                "ERL_EPMD_PORT": str(self._epmd_port),
+            }
             self._broker_environments.append(environment)
         for number in range(len(self.ports)):
             self.start_broker(number)

@@ -73,7 +73,9 @@ class Api:
 
 
 class Pilot:
-    """All parts, in a folder."""
+    """All parts, in a folder. `divides_by`: how packs are divided among workers, where there are some."""
+
+    divides_by = "broker"
 
     def __init__(self, folder: Path, janitor: Janitor, hubs: int, port: int, brokers: int = 1) -> None:
         self._folder, self._janitor, self.hubs = folder, janitor, hubs
@@ -86,6 +88,11 @@ class Pilot:
         self._protocol = "auto"  # of MQTT, with the brokers
         self._secrets: dict[str, str] = {}
         self._hubs_began = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """Every hub's."""
+        return [*(f"SIM-{number:05d}" for number in range(self.hubs)), REAL]
 
     @property
     def address(self) -> str:
@@ -115,8 +122,8 @@ class Pilot:
         self._known.mkdir()
         self._authority.issue("broker", hosts=["localhost", "127.0.0.1"])
         self._authority.issue("headend")
-        for number in range(self.hubs):
-            self._certify_hub(f"SIM-{number:05d}", f"hubs/SIM-{number:05d}")
+        for name in self.names[:-1]:
+            self._certify_hub(name, f"hubs/{name}")
         self._certify_real_hub()
         operator = ec.generate_private_key(ec.SECP256R1())
         self._operators = self._folder / "operators.toml"
@@ -215,6 +222,7 @@ class Pilot:
             f'[service]\ndata_dir = "{self._folder}/headend"\nlisten = "127.0.0.1:{self._http_port}"\n{more}{tables}'
             f'[broker]\nhosts = {self._broker_hosts}\nca_file = "{self._pki}/ca.pem"\n'
             f'cert_file = "{self._pki}/headend.pem"\nkey_file = "{self._pki}/headend.key"\n'
+            f'divides_by = "{self.divides_by}"\n'
             f'[operator]\nkid = "{KID}"\nkey_file = "{self._folder}/operator.key"\n'
             f'[registry]\ncertificates = "{self._folder}/known"\n'
             f"[policy]\nsecond_person_above = 10\ngap_after_s = 10\nbooked_every_s = 15\n{clients}"
@@ -431,7 +439,14 @@ def live(kind: type[Pilot], name: str, about: str, *, hubs: int, brokers: int) -
     return live_as(kind, story_parser(name, about, hubs=hubs, brokers=brokers).parse_args())
 
 
-def live_as(kind: Callable[[Path, Janitor, int, int, int], Pilot], arguments: argparse.Namespace) -> int:
+def live_once(kind: Callable[..., Pilot], parser: argparse.ArgumentParser, *options: str) -> int:
+    """A story that ends by itself and has options of its own, which `kind` is given by name. The exit status."""
+    arguments = parser.parse_args()
+    arguments.once = True
+    return live_as(kind, arguments, **{name: getattr(arguments, name) for name in options})
+
+
+def live_as(kind: Callable[..., Pilot], arguments: argparse.Namespace, **options: Any) -> int:
     """In a folder that goes with it, whatever ends it. The exit status."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -439,7 +454,7 @@ def live_as(kind: Callable[[Path, Janitor, int, int, int], Pilot], arguments: ar
     folder = Path(tempfile.mkdtemp(prefix="mh-pilot-"))
     janitor = Janitor(folder)
     try:
-        pilot = kind(folder, janitor, arguments.hubs, arguments.port, arguments.brokers)
+        pilot = kind(folder, janitor, arguments.hubs, arguments.port, arguments.brokers, **options)
         return 0 if run(pilot, embedded=arguments.embedded, once=arguments.once) else 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -47,9 +47,12 @@ class Registry:
         """Messages of hubs, after they were judged, and by which broker each came. Nobody else writes of these hubs
         meanwhile (Book.lock)."""
         heard = sorted({received.hub for received in taken if not received.fault})
-        self._db.executemany(
-            "UPDATE hub SET seen_ms = ? WHERE hub = ? AND seen_ms < ?", [(t_ms, hub, t_ms) for hub in heard]
-        )
+        for at in range(0, len(heard), _AT_ONCE):
+            part = heard[at : at + _AT_ONCE]
+            self._db.execute(
+                f"UPDATE hub SET seen_ms = ? WHERE seen_ms < ? AND hub IN ({', '.join('?' * len(part))})",
+                (t_ms, t_ms, *part),
+            )
         for received, broker in zip(taken, addresses):
             if received.fault:
                 self.note_fault(received.hub, received.fault)

@@ -116,7 +116,7 @@ class _ServiceLoop:
         self._questions, self._counts = questions, counts
         self._enrolled_at: dict[str, float] = {}  # file -> when it was changed last
         self._taker = Taker(brokers.deliveries, point, counts, heard)
-        self._workers = WorkerProcesses(config.file, config.workers)
+        self._workers = WorkerProcesses(config.file, config.workers, is_divided_by_name=config.is_divided_by_name)
         self._columns = ColumnWriter(config.place, config.columns_url) if config.columns_url else None
         self._clearer = Clearer(config.place, config.keep)
         if self._columns is not None:

@@ -30,13 +30,15 @@ class Takes(Protocol):
 
 
 class Taker:
-    """`counts` is told what was done, `heard` each message of a hub once it is durable."""
+    """`counts` is told what was done, `heard` each message of a hub once it is durable. `is_ours(topic)`: whether to
+    take it; another is acknowledged, as somebody else has it from a session of his own."""
 
     def __init__(
         self, deliveries: "queue.Queue[BrokerDelivery]", takes: Takes, counts: dict[str, int],
-        heard: Callable[[Received], None],
+        heard: Callable[[Received], None], is_ours: Callable[[str], bool] = lambda _topic: True,
     ) -> None:  # fmt: skip
         self._deliveries, self._takes, self._counts, self._heard = deliveries, takes, counts, heard
+        self._is_ours = is_ours
         self._delivered: list[BrokerDelivery] = []  # what a broker gave and has no acknowledgement of
 
     def take(self) -> int:
@@ -44,9 +46,9 @@ class Taker:
         not be written (one of database.FAILURES is raised) is taken again the next time."""
         try:
             if not self._delivered:
-                self._delivered.append(self._deliveries.get(timeout=_WAIT_S))
+                self._note(self._deliveries.get(timeout=_WAIT_S))
             while len(self._delivered) < _AT_ONCE:
-                self._delivered.append(self._deliveries.get_nowait())
+                self._note(self._deliveries.get_nowait())
         except queue.Empty:
             pass
         if not self._delivered:
@@ -60,6 +62,12 @@ class Taker:
             self._count(received)
             self._heard(received)
         return len(taken)
+
+    def _note(self, delivery: BrokerDelivery) -> None:
+        if self._is_ours(delivery.topic):
+            self._delivered.append(delivery)
+        else:
+            delivery.acknowledge()
 
     def _enter(self, messages: list[HeardMessage]) -> list[Received]:
         t_ms = int(time.time() * 1000)

@@ -78,9 +78,15 @@ class HouseholdUsage:
     def count_added(self) -> None:
         """Write down how many came. At the end of a transaction: nobody else writes of these hubs (Book.lock). Raises
         SeriesGone."""
-        for series, added in sorted(self._added.items()):
-            sql = "UPDATE series SET readings = readings + ? WHERE id = ?"
-            if not self._db.execute(sql, (added, series)).rowcount:
+        added = sorted(self._added.items())
+        for at in range(0, len(added), _ASKED_AT_ONCE):
+            part = added[at : at + _ASKED_AT_ONCE]
+            counted = self._db.execute(
+                "UPDATE series SET readings = readings + said.column2"
+                f" FROM (VALUES {', '.join(['(?, ?)'] * len(part))}) AS said WHERE id = said.column1",
+                [value for row in part for value in row],
+            ).rowcount
+            if counted != len(part):
                 raise SeriesGone("a household was forgotten meanwhile: its pack is taken once more")
         self._added.clear()
 
@@ -101,7 +107,13 @@ class HouseholdUsage:
 
     def _mark(self, spans: Iterable[tuple[int, int, int]]) -> None:
         """Half-hours have to be made anew there; durable with what changed them, and any process may make them."""
-        self._db.executemany("INSERT INTO unsettled (series, from_ms, to_ms) VALUES (?, ?, ?)", spans)
+        rows = list(spans)
+        for at in range(0, len(rows), _ASKED_AT_ONCE):
+            part = rows[at : at + _ASKED_AT_ONCE]
+            self._db.execute(
+                f"INSERT INTO unsettled (series, from_ms, to_ms) VALUES {', '.join(['(?, ?, ?)'] * len(part))}",
+                [value for row in part for value in row],
+            )
 
     def _ids_of(self, keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The number of each series; what is new gets one."""
@@ -110,15 +122,25 @@ class HouseholdUsage:
         unknown = sorted(keys - found.keys())
         for at in range(0, len(unknown), _ASKED_AT_ONCE):
             part = unknown[at : at + _ASKED_AT_ONCE]
-            rows = self._db.execute(
-                f"WITH said (hub, client, quantity) AS (VALUES {', '.join(['(?, ?, ?)'] * len(part))})"
-                " SELECT s.hub, s.client, s.quantity, s.id FROM said JOIN series s"
-                " ON s.hub = said.hub AND s.client = said.client AND s.quantity = said.quantity",
-                [value for key in part for value in key],
-            )
-            self._remember({(hub, client, quantity): number for hub, client, quantity, number in rows}, found)
-            self._remember({key: self._series_of(*key) for key in part if key not in found}, found)
+            known = self._known_ids(part)
+            if new := [key for key in part if key not in known]:
+                self._db.execute(
+                    f"INSERT INTO series (hub, client, quantity) VALUES {', '.join(['(?, ?, ?)'] * len(new))}"
+                    " ON CONFLICT DO NOTHING",
+                    [value for key in new for value in key],
+                )
+                known |= self._known_ids(new)
+            self._remember(known, found)
         return found
+
+    def _known_ids(self, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+        rows = self._db.execute(
+            f"WITH said (hub, client, quantity) AS (VALUES {', '.join(['(?, ?, ?)'] * len(keys))})"
+            " SELECT s.hub, s.client, s.quantity, s.id FROM said JOIN series s"
+            " ON s.hub = said.hub AND s.client = said.client AND s.quantity = said.quantity",
+            [value for key in keys for value in key],
+        )
+        return {(hub, client, quantity): number for hub, client, quantity, number in rows}
 
     def _remember(self, ids: dict[tuple[str, str, str], int], found: dict[tuple[str, str, str], int]) -> None:
         found |= ids

@@ -2,11 +2,17 @@
 any number of machines, with one PostgreSQL.
 
 The brokers divide packs among the sessions that share a subscription (`$share`). A worker's session waits for it: what
-the broker gave to one that died it gives again when that is back, and hubs are asked for what is missing meanwhile."""
+the broker gave to one that died it gives again when that is back, and hubs are asked for what is missing meanwhile.
+
+Where a broker has no `$share` each worker's session has all packs, and takes those of its own hubs: by a hash of their
+names. All have to agree how many they are; where they did not for a while, what two took is in the book once, and what
+nobody took is asked for."""
 
 import logging
 import threading
 import time
+from typing import NamedTuple
+from zlib import crc32
 
 from deploy.headend.brokers import Brokers
 from deploy.headend.config import HeadendConfig
@@ -17,25 +23,39 @@ from hub.wire.printable import why
 
 _LOG = logging.getLogger("headend")
 SHARED = tuple(f"$share/ingest/meters/+/{lane}" for lane in PACK_LANES)
+ALL = tuple(f"meters/+/{lane}" for lane in PACK_LANES)
 _BEAT_S = 2.0
 _PAUSE_S = 1.0
 _DRAINED_S = 1.0
 
 
-class PackWorker:
-    """`name`: of its session at the brokers, the same each time it starts. Raises OSError where the database or every
-    broker is away."""
+class WorkersPart(NamedTuple):
+    """Which hubs are a worker's: the `number`th of `parts`, from 1."""
 
-    def __init__(self, config: HeadendConfig, name: str) -> None:
+    number: int
+    parts: int
+
+    def has(self, topic: str) -> bool:
+        """Whether the hub of `meters/{hub}/...` is in it."""
+        return crc32(topic.split("/", 2)[1].encode()) % self.parts == self.number - 1
+
+
+class PackWorker:
+    """`name`: of its session at the brokers, the same each time it starts. `part`: where brokers do not divide. Raises
+    OSError where the database or every broker is away."""
+
+    def __init__(self, config: HeadendConfig, name: str, part: WorkersPart | None = None) -> None:
         self._name = name
         self._counts = dict.fromkeys(WORKER_COUNTS, 0)
         self._intake = PackIntake(config.place, config.max_power_w, has_columns=bool(config.columns_url))
         self._brokers = Brokers(config, f"{config.client_id}-{name}")
-        self._taker = Taker(self._brokers.deliveries, self._intake, self._counts, lambda _received: None)
+        self._filters = ALL if config.is_divided_by_name else SHARED
+        is_ours = (lambda _topic: True) if part is None else part.has
+        self._taker = Taker(self._brokers.deliveries, self._intake, self._counts, lambda _received: None, is_ours)
 
     def run(self, stopping: threading.Event) -> None:
         """Until it is told to stop. Its session stays, and what it holds."""
-        self._brokers.start(list(SHARED))
+        self._brokers.start(list(self._filters))
         _LOG.info("worker %s takes packs", self._name)
         beat_at = 0.0
         while not stopping.is_set():
@@ -63,7 +83,7 @@ class PackWorker:
     def leave(self) -> None:
         """For good: the brokers give it no more, what they had given is taken, and it is known no longer. Raises one of
         FAILURES."""
-        self._brokers.start([], SHARED)
+        self._brokers.start([], self._filters)
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < _DRAINED_S:
             if self._taker.take():

@@ -39,12 +39,15 @@ class _SupervisedWorker:
 
 
 class WorkerProcesses:
-    """`count` of them, with sessions `worker-1` and so on at the brokers."""
+    """`count` of them, with sessions `worker-1` and so on at the brokers; each takes its part of the hubs where the
+    brokers do not divide (`is_divided_by_name`)."""
 
-    def __init__(self, config_file: Path, count: int) -> None:
+    def __init__(self, config_file: Path, count: int, *, is_divided_by_name: bool = False) -> None:
         words = [sys.executable, "-m", "deploy.headend", "worker", str(config_file)]
-        names = [f"worker-{number}" for number in range(1, count + 1)]
-        self._workers = [_SupervisedWorker([*words, name], name) for name in names]
+        self._workers = []
+        for number in range(1, count + 1):
+            part = ["--part", f"{number}/{count}"] if is_divided_by_name else []
+            self._workers.append(_SupervisedWorker([*words, f"worker-{number}", *part], f"worker-{number}"))
         self.starts = 0
 
     def look(self) -> None:

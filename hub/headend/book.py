@@ -215,11 +215,7 @@ class Book:
                 kept += [(*lane, *row) for row in after if row not in before]
             if gone:
                 self._db.executemany("DELETE FROM range WHERE hub = ? AND epoch = ? AND lane = ? AND first = ?", gone)
-            self._db.executemany(
-                "INSERT INTO range VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hub, epoch, lane, first)"
-                " DO UPDATE SET last = excluded.last, is_given_up = excluded.is_given_up",
-                kept,
-            )
+            self._db.put("range", sorted(kept), ("hub", "epoch", "lane", "first"))
 
     def _neighbours(self, runs: dict[Lane, list[_Range]]) -> dict[Lane, set[_Range]]:
         """The ranges that these runs touch or lie in."""

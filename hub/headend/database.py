@@ -1,9 +1,9 @@
 """What a control point's book asks of a database: an embedded one (sqlite.py), or a server's (postgres.py).
 
 The statements are the same for both, with `?` for a value. What the two say differently is a method here, and nowhere
-else: `add` and `add_counted` (rows that are new), `lock` (others wait), a schema's words (SQLite's; PostgreSQL's are
-made of them). Failures are sqlite3.Error or OSError: nothing was written, and it can be tried again. A value that no
-table can hold is UnfitValue: trying again is no use.
+else: `add` and `add_counted` (rows that are new), `put` (rows that are new or changed), `lock` (others wait), a
+schema's words (SQLite's; PostgreSQL's are made of them). Failures are sqlite3.Error or OSError: nothing was written,
+and it can be tried again. A value that no table can hold is UnfitValue: trying again is no use.
 """
 
 import sqlite3
@@ -70,3 +70,6 @@ class BookDatabase(BookReader, Protocol):
 
     def add_counted(self, table: str, rows: Sequence[Values]) -> Counter[int]:
         """Insert the rows that are new; how many, by their first column. Rows are in the order of the key."""
+
+    def put(self, table: str, rows: Sequence[Values], key: tuple[str, ...]) -> None:
+        """Insert rows; one whose key is there takes its place. No key is given twice, and rows are in its order."""

@@ -78,6 +78,18 @@ def schema_to_postgres(schema: str) -> str:
     return _WORD.sub(lambda word: _WORDS[word[0]], schema)
 
 
+def _columns_of(rows: Sequence[Values]) -> list[Any]:
+    """Each column's values as an array: whole numbers as the text of one, which psycopg would make one by one."""
+    return [_array_of(column) for column in zip(*rows)]
+
+
+def _array_of(column: tuple[Any, ...]) -> Any:
+    try:
+        return "{" + ",".join(map(int.__repr__, column)) + "}"
+    except TypeError:
+        return list(column)
+
+
 def _key_of(schema: str, name: str) -> int:
     """An advisory lock's key. They are a database's: two books in two schemas of one do not hinder each other."""
     return int.from_bytes(hashlib.sha256(f"{schema} {name}".encode()).digest()[:8], "big", signed=True)
@@ -183,19 +195,34 @@ class PostgresDatabase:
         if not rows:
             return set()
         with _failures():
-            return {tuple(row) for row in self._insert(table, rows, ", ".join(key))}
+            sql = f"{self._insert(table)} ON CONFLICT DO NOTHING RETURNING {', '.join(key)}"
+            return {tuple(row) for row in self._connection.execute(sql.encode(), _columns_of(rows))}
 
     def add_counted(self, table: str, rows: Sequence[Values]) -> Counter[int]:
         if not rows:
             return Counter()
         with _failures():
-            return Counter(row[0] for row in self._insert(table, rows, self._columns(table)[0][0]))
+            first = self._columns(table)[0][0]
+            # Counted there: a row for each that is new would cost us more than all of the writing.
+            sql = (
+                f"WITH added AS ({self._insert(table)} ON CONFLICT DO NOTHING RETURNING {first})"
+                f" SELECT {first}, count(*) FROM added GROUP BY {first}"
+            )
+            return Counter(dict(self._connection.execute(sql.encode(), _columns_of(rows)).fetchall()))
 
-    def _insert(self, table: str, rows: Sequence[Values], returning: str) -> "psycopg.Cursor[tuple[Any, ...]]":
-        """All rows in one statement, a list a column."""
+    def put(self, table: str, rows: Sequence[Values], key: tuple[str, ...]) -> None:
+        if not rows:
+            return
+        with _failures():
+            rest = [name for name, _ in self._columns(table) if name not in key]
+            changes = ", ".join(f"{name} = excluded.{name}" for name in rest)
+            sql = f"{self._insert(table)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+            self._connection.execute(sql.encode(), _columns_of(rows))
+
+    def _insert(self, table: str) -> str:
+        """All rows in one statement, an array a column."""
         arrays = ", ".join(f"%s::{kind}[]" for _, kind in self._columns(table))
-        sql = f"INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING {returning}"
-        return self._connection.execute(sql.encode(), [list(column) for column in zip(*rows)])
+        return f"INSERT INTO {table} SELECT * FROM unnest({arrays})"
 
     def _columns(self, table: str) -> list[tuple[str, str]]:
         """`(name, type)` of each."""

@@ -69,5 +69,9 @@ class SqliteDatabase:
                 added[first] += self.executemany(sql, its_rows).rowcount
         return added
 
+    def put(self, table: str, rows: Sequence[Values], key: tuple[str, ...]) -> None:
+        if rows:
+            self.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
     def close(self) -> None:
         self._db.close()

@@ -29,6 +29,7 @@ from deploy.pki import DevelopmentAuthority
 from hub.headend.inbox import Inbox
 from hub.wire.keys.operators import operator_entry, parse_operators
 from hub.wire.uplink.envelope import FileSigner, kid_of
+from tests.bench.processor_time import cpu_s_of
 
 _AT_ONCE = 500
 _START = 1_795_000_000
@@ -36,9 +37,9 @@ _PACKS_EACH = 10
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def write(hubs: int, pack_s: float, database: str = "", workers: int = 1) -> dict[str, float]:
+def write(hubs: int, pack_s: float, database: str = "", workers: int = 1, server_pid: int = 0) -> dict[str, float]:
     """Readings a second to COMMIT by so many processes side by side, and of verifying and decoding alone by one.
-    `database`: `postgresql://...`, empty; else SQLite."""
+    `database`: `postgresql://...`, empty; else SQLite. `server_pid`: of that server, whose processor time is told."""
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         certificates, messages = _packs(Path(folder), hubs, pack_s)
         inbox = Inbox([], has_ledger=False)
@@ -61,9 +62,11 @@ def write(hubs: int, pack_s: float, database: str = "", workers: int = 1) -> dic
         for process in processes:
             process.start()
         barrier.wait()
+        server_s = cpu_s_of(server_pid)
         begun = time.monotonic()
         cpu_s = sum(results.get() for _ in processes)
         spent_s = time.monotonic() - begun
+        server_s = cpu_s_of(server_pid) - server_s
         for process in processes:
             process.join()
         begun = time.monotonic()
@@ -79,7 +82,8 @@ def write(hubs: int, pack_s: float, database: str = "", workers: int = 1) -> dic
         point.close()
     return {
         "packs": len(messages), "readings": readings, "per_s": readings / spent_s,
-        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "ratio_to_least": least_s / cpu_s,
+        "packs_per_s": len(messages) / spent_s, "cpu_s": cpu_s, "server_s": server_s, "least_s": least_s,
+        "ratio_to_least": least_s / cpu_s,
         "settled_s": settled_s, "bytes_each": bytes_each,
     }  # fmt: skip
 
@@ -125,16 +129,17 @@ def _packs(folder: Path, hubs: int, pack_s: float) -> tuple[dict[str, bytes], li
 
 
 @contextmanager
-def _cluster(engine: str) -> Iterator[str]:
-    """A PostgreSQL of its own, on the disk; empty for SQLite."""
+def _cluster(engine: str) -> Iterator[tuple[str, int]]:
+    """A PostgreSQL of its own, on the disk, and its process; empty for SQLite."""
     if engine == "sqlite":
-        yield ""
+        yield "", 0
         return
     with tempfile.TemporaryDirectory(prefix="mh-bench-") as folder:
         Path(folder).chmod(0o711)
         cluster = PostgresCluster(Path(folder) / "cluster").start()
         try:
-            yield cluster.url
+            assert cluster.process is not None
+            yield cluster.url, cluster.process.pid
         finally:
             cluster.stop()
 
@@ -147,8 +152,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="how many processes write side by side")
     arguments = parser.parse_args()
     for count in arguments.workers:
-        with _cluster(arguments.engine) as database:
-            row = write(arguments.hubs, arguments.pack_s, database, count)
+        with _cluster(arguments.engine) as (database, server_pid):
+            row = write(arguments.hubs, arguments.pack_s, database, count, server_pid)
+        each = 10_000 / row["readings"] * 1000
+        print(
+            f"{arguments.engine}: processor time for 10,000 readings: {row['cpu_s'] * each:.0f} ms of workers,"
+            f" {row['least_s'] * each:.0f} of them to verify and decode, and {row['server_s'] * each:.0f} of the server"
+        )
         print(f"{arguments.engine}, {count} side by side: {row['packs']:,.0f} packs of {arguments.hubs} hubs,"
               f" {arguments.pack_s:g} s each, to COMMIT"
               f" {row['per_s']:,.0f} readings/s, {row['packs_per_s']:,.0f} packs/s;"

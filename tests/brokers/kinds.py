@@ -35,6 +35,7 @@ class ForeignBroker:
     name = ""
     keeps_sessions = True
     nodes = 1  # that stand for each other
+    hubs: tuple[str, ...] = ()  # who is held to its own topics by its certificate's name; nobody, by default
 
     def __init__(self, folder: Path, authority: DevelopmentAuthority) -> None:
         self.port = free_port()  # the control point's; a hub is given all of `ports`
@@ -127,7 +128,7 @@ class DebianNats(ForeignBroker):
     def command(self) -> list[str]:
         program = self.program()
         assert program
-        return [program, "-c", str(nats_config(self.folder, self.pki, self.ports))]
+        return [program, "-c", str(nats_config(self.folder, self.pki, self.ports, hubs=self.hubs))]
 
 
 class NatsServer(DebianNats):
@@ -162,7 +163,11 @@ class NatsCluster(NatsServer):
             if node not in self._nodes:
                 with (self.folder / "log").open("ab") as log:
                     self._nodes[node] = subprocess.Popen(
-                        [program, "-c", str(nats_config(self.folder, self.pki, self.ports, self._routes, node))],
+                        [
+                            program,
+                            "-c",
+                            str(nats_config(self.folder, self.pki, self.ports, self._routes, node, self.hubs)),
+                        ],
                         stdout=log,
                         stderr=log,
                         cwd=self.folder,
@@ -203,7 +208,7 @@ class RabbitMq(ForeignBroker):
         return [str(RABBITMQ)]
 
     def environment(self) -> dict[str, str]:
-        return rabbitmq_environment(self.folder, self.pki, self.port)
+        return rabbitmq_environment(self.folder, self.pki, self.port, self.hubs)
 
 
 class ActiveMq(ForeignBroker):

@@ -1,6 +1,7 @@
 """`make fleet ENGINE=...`, its story, short: over nats-server's cluster and over RabbitMQ. Of `make brokers`."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,4 +39,6 @@ def test_a_node_is_killed_and_nothing_is_lost(engine: str, brokers: int) -> None
     assert done.stdout.count("13 of 13 hubs kept it to its end") == 2, "before and after the node's death"
     for name in ("missing", "given up by hubs", "not believed"):
         assert f"  {name:30} 0\n" in done.stdout
+    taken = re.search(r"packs taken by worker-1 (\d+), worker-2 (\d+)\n", done.stdout)
+    assert taken and min(map(int, taken.groups())) > 0, "each its own hubs', as neither broker divides"
     assert not list(folder.iterdir())

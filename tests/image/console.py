@@ -60,7 +60,7 @@ class Console:
         """Wait until it is said."""
         wait_for(f"the console to say {text!r}", lambda: text in self.since(mark), timeout_s)
 
-    def ask(self, command: str, timeout_s: float = 60) -> str:
+    def ask(self, command: str, timeout_s: float = 240) -> str:
         """Run a command in the root shell; return what it printed. AssertionError when its exit status is not 0."""
         assert self._connection is not None
         self._count += 1

@@ -60,10 +60,10 @@ def test_the_data_partition_tells_a_thief_nothing(site: Site) -> None:
 
 
 def test_the_radio_joins_and_readings_are_verified_at_the_head_end(site: Site) -> None:
-    wait_for("the radio", lambda: site.status()["radio"]["state"] == "up", 240, 2)
-    site.console.ask("meterhub radio permit --any --seconds 120")
-    wait_for("readings of the boiler", lambda: site.control_point.values("boiler"), 240, 0.5)
-    wait_for("readings of the plug", lambda: site.plugs(), 240, 0.5)
+    wait_for("the radio", lambda: site.status()["radio"]["state"] == "up", 300, 2)
+    site.console.ask("meterhub radio permit --any --seconds 240")
+    wait_for("readings of the boiler", lambda: site.control_point.values("boiler"), 300, 0.5)
+    wait_for("readings of the plug", lambda: site.plugs(), 600, 0.5)
     site.assert_nothing_missing()
 
 

@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deploy.headend.config import BadConfig, load
 from deploy.headend.control_point import reader
 from deploy.headend.intake import HeardMessage, PackIntake
+from deploy.headend.worker import WorkersPart
 from deploy.local_postgres import PostgresCluster
 from deploy.waiting import wait_for
 from tests.deploy.headend.home import Fleet
@@ -182,3 +185,25 @@ def test_sqlite_has_no_workers(ingest: Ingest, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "deploy.headend", "worker", str(file), "a"]
     refused = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "expected 1 or more" in refused.stderr
+
+
+@given(st.text(min_size=1).filter(lambda name: "/" not in name), st.integers(1, 9))
+def test_where_brokers_do_not_divide_each_hub_is_one_worker_s(hub: str, parts: int) -> None:
+    topics = [f"meters/{hub}/{lane}" for lane in ("readings", "answers")]
+    takers = [n for n in range(1, parts + 1) if any(WorkersPart(n, parts).has(topic) for topic in topics)]
+    assert len(takers) == 1 and all(WorkersPart(takers[0], parts).has(topic) for topic in topics)
+
+
+@pytest.mark.parametrize(
+    ("divides_by", "part"), [("name", []), ("broker", ["--part", "1/2"]), ("name", ["--part", "3/2"])]
+)
+def test_a_worker_that_does_not_know_its_part_does_not_start(tmp_path: Path, divides_by: str, part: list[str]) -> None:
+    file = tmp_path / "headend.toml"
+    file.write_text(
+        '[service]\ndata_dir = "d"\ndatabase = "postgresql://nowhere"\nworkers = 2\n[broker]\nhost = "h"\n'
+        f'ca_file = "c"\ncert_file = "c"\nkey_file = "k"\ndivides_by = "{divides_by}"\n'
+        '[operator]\nkid = "op"\nkey_file = "k"\n'
+    )
+    words = [sys.executable, "-m", "deploy.headend", "worker", str(file), "worker-1", *part]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and ("divides_by" in done.stderr or "--part" in done.stderr)
