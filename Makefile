@@ -122,6 +122,9 @@ lock:             ## resolve the locked packages anew
 		--no-emit-index-url -q -o requirements.lock
 	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url -q -o requirements-dev.lock
+	$(PY) -m uv pip compile deploy/headend/console/npm.in --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate -q -o deploy/headend/console/npm.lock
+	cd deploy/headend/console && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:
 	rm -rf .venv .cache .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -58,7 +58,8 @@ class BrokerConnection:
         )
         self._client.tls_set(str(ca_file), str(cert_file), str(key_file), tls_version=ssl.PROTOCOL_TLS_CLIENT)
         self._client.reconnect_delay_set(1, 4)
-        self._client.max_inflight_messages = 0  # orders to each hub of a fleet go at once, not twenty a round trip
+        # Orders to each hub of a fleet go at once, not twenty a round trip; as many as hosted brokers take.
+        self._client.max_inflight_messages = 100
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         # A command is small and urgent: it must not wait in the kernel for the acknowledgement of the one before.

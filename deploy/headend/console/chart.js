@@ -7,6 +7,7 @@ import { Component, createRef, html } from "./view.js";
 const HEIGHT = 320;
 const NARROW = 480; // pixels: the legend alone says then what the axes are of
 const LINES = 8; // colours in console.css
+const FEW = 60; // points that are seen each
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -18,12 +19,13 @@ export class Chart extends Component {
   #plot = null;
   #observer = null;
   #isNarrow = false;
+  #isMoved = false; // by the keyboard, or with its data
   state = { x: null, hidden: [] };
 
   componentDidMount() {
     this.#observer = new ResizeObserver(() => {
       if (this.#isNarrow !== this.#width() < NARROW) this.#draw();
-      else this.#plot.setSize({ width: this.#width(), height: HEIGHT });
+      else this.#change(() => this.#plot.setSize({ width: this.#width(), height: HEIGHT }));
     });
     dark.addEventListener("change", this.#draw);
     this.#draw();
@@ -33,9 +35,10 @@ export class Chart extends Component {
   componentDidUpdate(before) {
     if (this.#shape(before) !== this.#shape(this.props)) { this.#draw(); return; }
     if (before.lines === this.props.lines) return;
-    this.#plot.setData(this.#columns(), false);
-    this.#plot.setScale("x", { min: this.props.fromX, max: this.props.toX });
-    if (this.state.x !== null) this.#moveTo(this.state.x); // who is at a point stays at that one
+    this.#change(() => {
+      this.#plot.setData(this.#columns(), false);
+      this.#plot.setScale("x", { min: this.props.fromX, max: this.props.toX });
+    });
   }
 
   componentWillUnmount() {
@@ -58,8 +61,7 @@ export class Chart extends Component {
     const hasRight = lines.some(({ onRight }) => onRight);
     this.#isNarrow = this.#width() < NARROW;
     const side = (label, size) => (this.#isNarrow ? { size } : { size, label });
-    this.#plot?.destroy();
-    this.#plot = new uPlot({
+    const options = {
       width: this.#width(), height: HEIGHT, legend: { show: false },
       ...(clock ? { tzDate: (s) => uPlot.tzDate(new Date(s * 1000), clock) } : {}),
       scales: { x: { time: Boolean(clock), range: () => [this.props.fromX, this.props.toX] }, left: { range: upTo }, right: { range: upTo } },
@@ -71,16 +73,19 @@ export class Chart extends Component {
       series: [{}, ...lines.map((line, at) => ({
         label: line.label, scale: line.onRight ? "right" : "left", show: !this.state.hidden.includes(line.label),
         stroke: colour(line.isLimit ? "limit" : `line-${(at % LINES) + 1}`), width: line.isLimit ? 3 : 2,
-        dash: line.isLimit ? [8, 5] : undefined, points: { show: false },
+        dash: line.isLimit ? [8, 5] : undefined, points: { show: (_plot, n) => this.#hasFew(n - 1), size: 5 },
         paths: line.isStepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
       }))],
       cursor: { drag: { x: false, y: false }, points: { size: 8 } },
       hooks: { setCursor: [(plot) => {
         const x = plot.data[0][plot.cursor.idx] ?? null;
-        if (x !== this.state.x) this.setState({ x });
+        if (!this.#isMoved && x !== this.state.x) this.setState({ x });
       }] },
-    }, this.#columns(), this.#place.current);
-    if (this.state.x !== null) this.#moveTo(this.state.x);
+    };
+    this.#change(() => {
+      this.#plot?.destroy();
+      this.#plot = new uPlot(options, this.#columns(), this.#place.current);
+    });
   };
 
   #toggle = (label) => {
@@ -92,12 +97,40 @@ export class Chart extends Component {
   #key = (event) => {
     if (event.target !== event.currentTarget || !(event.key in STEPS)) return;
     event.preventDefault();
-    const xs = this.#plot.data[0].filter((x) => x >= this.props.fromX && x <= this.props.toX);
-    const from = this.state.x === null ? xs.length : xs.indexOf(this.state.x);
+    const xs = this.#places();
+    const from = this.state.x === null ? xs.length : this.#nearest(xs, this.state.x);
     this.#moveTo(xs[Math.min(xs.length - 1, Math.max(0, from + STEPS[event.key]))]);
   };
 
-  #moveTo(x) { this.#plot.setCursor({ left: this.#plot.valToPos(x, "x"), top: 10 }); }
+  #hasFew(at) {
+    const { points, isStepped } = this.props.lines[at];
+    return points.length < FEW && !isStepped;
+  }
+
+  #places() { return this.#plot.data[0].filter((x) => x >= this.props.fromX && x <= this.props.toX); }
+  #nearest(xs, x) { return xs.reduce((best, each, at) => (Math.abs(each - x) < Math.abs(xs[best] - x) ? at : best), 0); }
+
+  /** Who is at a point stays at that one, or at the one beside it, when the next look or another width comes. */
+  #change(does) {
+    const { x } = this.state;
+    this.#isMoved = true;
+    does();
+    // uPlot draws in a microtask of its own, which was queued before this one.
+    queueMicrotask(() => {
+      this.#isMoved = false;
+      const xs = this.#places();
+      if (x !== null && xs.length) this.#moveTo(xs[this.#nearest(xs, x)]);
+    });
+  }
+
+  #moveTo(x) {
+    // At its very edge uPlot sees no cursor: what is there is known here.
+    const left = Math.min(this.#plot.over.clientWidth - 1, Math.max(0, this.#plot.valToPos(x, "x")));
+    this.#isMoved = true;
+    this.#plot.setCursor({ left, top: 10 });
+    this.#isMoved = false;
+    if (x !== this.state.x) this.setState({ x });
+  }
 
   /** The value that holds at the cursor: the last one of the line up to there. */
   #held(points, x) {

@@ -42,8 +42,15 @@ class Console extends Component {
   state = { place: placeNow() };
 
   componentDidMount() {
+    this.componentDidUpdate();
     addEventListener("hashchange", () => this.setState({ place: placeNow() }, () => this.#main.current.focus()));
     session.addEventListener("change", () => this.setState({}));
+  }
+
+  componentDidUpdate() {
+    const { kind, id } = this.state.place;
+    const [, title] = NAVIGATION.find(([name]) => name === (kind === "hubs" ? "fleet" : kind));
+    document.title = session.token ? `${kind === "hubs" && id ? id : title} \u2013 meterhub control point` : "meterhub control point";
   }
 
   render(_, { place: { kind, id } }) {

@@ -16,7 +16,7 @@ function linesOf(spread) {
   if (spread.watts.length) lines.push({ label: `watts of ${spread.households} households`, points: spread.watts, say: watts, onRight: true });
   if (spread.asked) {
     const { from_s: from, to_s: to, asked_w: most } = spread.asked;
-    lines.push({ label: "watts asked for, at most", points: [[from, most], [Math.max(from, Math.min(to, end)), most]], say: watts, onRight: true, isLimit: true });
+    lines.push({ label: "watts asked for, at most", points: to > end ? [[from, most], [Math.max(from, end), most]] : [[from, most], [to - 0.001, most], [to, null]], say: watts, onRight: true, isLimit: true });
   }
   return lines;
 }

@@ -183,7 +183,7 @@ def spread_chart(
 def spread_in_figures(
     client: Fleet, db: Db, order_id: OrderId, seconds: Annotated[int, Query(ge=5, le=86_400)] = 120
 ) -> Any:
-    """The same in figures, with what `watts` says."""
+    """How the order reached its hubs, second by second, in figures: what `spread.svg` draws, and what `watts` says."""
     try:
         spread = _spread(db, order_id, seconds, client)
     except Refusal as error:

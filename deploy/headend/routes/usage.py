@@ -116,8 +116,7 @@ def day_chart(its: Its, client: UsageClient, db: Db, hub: HubName, day: Day) -> 
 
 @router.get("/v1/hubs/{hub}/day", response_model=HouseholdDay, tags=["usage"], responses={404: WORDS})
 def household_day(its: Its, client: UsageClient, db: Db, hub: HubName, day: Day) -> Any:
-    """The same in figures: what is drawn of the household's load on a market day, and the limits that were in
-    force."""
+    """The household's load on a market day in figures, with the limits that were in force: what `day.svg` draws."""
     known(db, hub, client)
     its.note_reading(client, "day", f"{hub} {day}")
     lines, limits, from_s, to_s = _drawn_of(its, db, hub, day)

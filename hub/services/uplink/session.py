@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20.0
 NAME_WITHIN_S = 30.0
+# A broker of MQTT 3.1.1 cannot say how many messages it takes before it answers. Hosted ones (AWS IoT) take so many.
+_UNTOLD_MAXIMUM = 100
 # The broker keeps our subscriptions and what it queued for us this long (MQTT 5 section 3.1.2.11.2).
 SESSION_EXPIRY_S = 7 * 86400
 # How long behind a SUBACK a retained message may come, beside four times what the SUBACK took.
@@ -125,7 +127,7 @@ class MqttSession:
         self._alias_maximum = 0
         self._properties: dict[tuple[int, int], PublishProperties] = {}  # by alias and expiry: few
         self._life: tuple[LineBytes, float] = (LineBytes(0, 0, 0, 0, 0), self._loop.time())
-        self.receive_maximum = 65535
+        self.receive_maximum = _UNTOLD_MAXIMUM
         self.keeps_retained = True
         self._maximum_qos = 2
         self.has_answered = False  # the broker took something in this session
@@ -167,7 +169,8 @@ class MqttSession:
     # paho's callbacks: hand over, nothing else
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
-        self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
+        if self._is_5:
+            self.receive_maximum = getattr(properties, "ReceiveMaximum", 0) or 65535
         self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", 0) or _NO_LIMIT
         self.keepalive_s = getattr(properties, "ServerKeepAlive", 0) or self._asked_keepalive_s
         self._alias_maximum = getattr(properties, "TopicAliasMaximum", 0)

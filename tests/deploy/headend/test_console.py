@@ -260,6 +260,13 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     page.keyboard.press("End")
     page.wait_for_selector(f".chart output:has-text('{HUBS} hubs')")
     assert f"hubs that obey (of {HUBS + 1}): {HUBS} hubs" in page.locator(".chart [aria-live]").inner_text()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(f".chart output:has-text('{HUBS} hubs')")
+    with page.expect_response(lambda answer: "/spread?" in answer.url, timeout=20_000):
+        pass
+    assert page.locator(".chart output", has_text=f"{HUBS} hubs").count() == 1, (
+        "the last second goes on, who is at it stays"
+    )
     page.keyboard.press("Home")
     page.wait_for_selector(".chart .lines .facts:has-text('-')")  # what they drew before it was sent
     with page.expect_response(lambda answer: "/spread?" in answer.url, timeout=20_000):
@@ -267,6 +274,11 @@ def test_a_limit_is_sent_approved_and_seen_spreading(site: Site, browser: "Brows
     assert page.evaluate("document.activeElement.classList.contains('plot')"), "the focus outlives the next look"
     assert page.locator(".chart .lines .facts").inner_text().startswith("-"), "and the place in the chart"
     assert page.locator(".chart details[open]").count() == 1
+    page.mouse.move(0, 0)
+    for width in (1280, 700, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("() => document.querySelector('.uplot').clientWidth <= innerWidth")
+        assert page.locator(".chart .lines .facts").inner_text().startswith("-"), width
     hides = page.get_by_role("button", name="watts asked for, at most")
     hides.press("Enter")
     page.wait_for_selector(".chart button[aria-pressed=false]")
@@ -278,6 +290,7 @@ def test_a_households_day_is_drawn_with_its_limit_and_stands_in_the_audit_log(si
     desk = Desk(browser, site, 390)
     page = desk.page
     desk.go(f"#/hubs/{OLD}", ".chart canvas")
+    assert page.title().startswith(OLD)
     assert page.locator(".chart canvas").evaluate(
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
     )

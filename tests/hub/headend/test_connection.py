@@ -9,7 +9,7 @@ from tests.harness.waiting import wait_for
 
 
 def test_orders_to_many_hubs_do_not_wait_for_the_brokers_answers_one_handful_at_a_time(tmp_path: Path) -> None:
-    """Fifty thousand orders, each to one hub, over a line of 30 ms: twenty under way would be over a minute."""
+    """Fifty thousand orders, each to one hub, over a line of 30 ms: with twenty under way over a minute."""
     authority = DevelopmentAuthority(tmp_path)
     authority.issue("broker", hosts=["localhost"])
     authority.issue("headend")
@@ -22,7 +22,7 @@ def test_orders_to_many_hubs_do_not_wait_for_the_brokers_answers_one_handful_at_
         for number in range(300):
             connection.send(f"meters/MTR-{number}/commands", b"limit")
         wait_for("all of them", lambda: len(broker.publishes("/commands")) == 300)
-        assert broker.unanswered[0] > 200
+        assert 60 < broker.unanswered[0] <= 100
     finally:
         connection.stop()
         broker.close()
