@@ -14,7 +14,8 @@ from hub.wire.uplink.cbor import encode
 from hub.wire.uplink.event import CONTENT_TYPE as EVENT_TYPE
 from hub.wire.uplink.event import encode_event
 from hub.wire.uplink.pack import CONTENT_TYPE as PACK_TYPE
-from hub.wire.uplink.pack import PackForm, deflate_pack, encode_pack
+from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.pack_form import PackForm
 from hub.wire.uplink.reading import Reading
 from store.control import UNTOLD, Chain, read_items, read_untold, renumber, write_items, write_journal, write_loss
 from store.database import PAGE_SIZE, Database

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.wire.uplink.pack import PackForm
+from hub.wire.uplink.pack_form import PackForm
 from store.control import write_loss
 from store.database import Database, check_header
 from store.engine import Engine

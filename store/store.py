@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from hub.core.control.records import FORGOT, Journal
 from hub.core.records import Batch, Restored
 from hub.wire.uplink.cbor import encode
-from hub.wire.uplink.pack import PackForm
+from hub.wire.uplink.pack_form import PackForm
 from hub.wire.uplink.reading import Reading
 from store.database import PAGE_SIZE
 from store.engine import Engine

@@ -25,6 +25,7 @@ from zigpy.zdo import types as zdo_t
 from drivers.clock import monotonic
 from drivers.zigbee import fragments, messaging
 from drivers.zigbee.address import hex_of, ieee_of
+from drivers.zigbee.background import background, give_way
 from drivers.zigbee.channel import ClusterPlace
 from drivers.zigbee.duplicates import Duplicates
 from drivers.zigbee.frames import (
@@ -55,6 +56,7 @@ from hub.wire.zigbee import mirror, ota, zcl
 log = logging.getLogger(__name__)
 
 fragments.put_together()
+give_way()
 
 # The trust centre's key of the open join: everybody knows it (Zigbee R22, 4.4.1.2), so it lives as long as the window.
 _WELL_KNOWN_KEY = t.KeyData(b"ZigBeeAlliance09")
@@ -238,12 +240,22 @@ class Application(bellows.zigbee.application.ControllerApplication):  # type: ig
         self._sent_at = float("-inf")  # when a frame last got through
         self._window_lock = asyncio.Lock()
         self._long = asyncio.Lock()  # a device has memory for one message in fragments
+        self._reading = asyncio.Lock()  # one reads the whole of the radio at a time
         self._window: asyncio.Task[None] | None = None
         self.rejoins_until = float("-inf")  # until then whoever missed a new network key is let back
 
     async def connect(self) -> None:
         await super().connect()
         self._ezsp.xncp_prepare_unicast = fragments.one_by_one(self._ezsp.xncp_prepare_unicast)
+
+    async def load_network_info(self, *, load_devices: bool = False) -> None:
+        """As bellows'. With its tables it is hundreds of commands, which nobody waits for but a backup."""
+        if not load_devices:
+            await super().load_network_info(load_devices=False)
+            return
+        async with self._reading:
+            with background():
+                await super().load_network_info(load_devices=True)
 
     async def open_database(self) -> None:
         """Load the devices. Raises sqlite3.Error, OSError, or whatever a damaged row provokes; nothing stays open."""

@@ -17,7 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from deploy.pki import DevelopmentAuthority
 from hub.bench.uplink import bench_uplink
 from hub.core.records import Batch, Sample
-from hub.wire.uplink.pack import PackForm, deflate_pack, encode_pack
+from hub.wire.uplink.pack import deflate_pack, encode_pack
+from hub.wire.uplink.pack_form import PackForm
 from hub.wire.uplink.reading import Reading
 from tests.harness.broker import Broker
 from tests.harness.folders import folder_until_exit

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.wire.uplink.envelope import FileSigner, open_envelope, seal
-from hub.wire.uplink.pack import CONTENT_TYPE, PackForm, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack import CONTENT_TYPE, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack_form import PackForm
 from hub.wire.uplink.reading import Reading
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

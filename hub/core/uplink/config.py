@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.wire.uplink.pack import PackForm
+from hub.wire.uplink.pack_form import PackForm
 
 
 @dataclass(frozen=True, slots=True)

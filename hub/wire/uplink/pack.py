@@ -9,10 +9,9 @@ reading came are noise that nothing makes small: `uplink.time_step_ms` leaves th
 """
 
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from hub.wire.printable import quoted
 from hub.wire.uplink.cbor import BadCbor, decode, encode
@@ -30,27 +29,6 @@ MAX_PACK_BYTES = 4 << 20  # what a pack may inflate to: some twenty times what a
 # One series mixes exponents ("230" beside "230.1") only while that costs few digits.
 _MAX_EXPONENT_SPREAD = 3
 _SHARED_BELOW = 10**15  # and while differences stay integers of 64 bits
-
-
-class PackForm(NamedTuple):
-    """What a hub does to make its packs smaller. `time_step_ms`: times are multiples of it."""
-
-    deflate: bool = False
-    time_step_ms: int = 1
-
-    def in_steps(self, readings: Sequence[Reading]) -> Sequence[Reading]:
-        """The readings with their times rounded down, but for those of a series that would fall together: a reading
-        stays one of its own wherever readings are told apart by their time."""
-        step = self.time_step_ms
-        if step <= 1:
-            return readings
-        places = Counter((reading.client_id, reading.quantity, reading.t_ms // step) for reading in readings)
-        return [
-            reading._replace(t_ms=reading.t_ms // step * step)
-            if places[reading.client_id, reading.quantity, reading.t_ms // step] == 1
-            else reading
-            for reading in readings
-        ]
 
 
 class BadPack(ValueError):

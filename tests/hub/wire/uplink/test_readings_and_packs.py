@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.wire.uplink.event import EVENTS, UnknownEvent, decode_event, encode_event
-from hub.wire.uplink.pack import MAX_PACK_BYTES, BadPack, PackForm, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack import MAX_PACK_BYTES, BadPack, decode_pack, deflate_pack, encode_pack, inflate_pack
+from hub.wire.uplink.pack_form import PackForm
 from hub.wire.uplink.reading import (
     BadReading,
     Reading,
