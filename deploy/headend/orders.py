@@ -12,7 +12,7 @@ from deploy.headend.registry import Registry
 from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
-from hub.headend.database import BookDatabase, BookReader
+from hub.headend.database import BookDatabase, BookReader, found_by
 from hub.wire.uplink.command import CTI_BYTES
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import FINAL, Receipt
@@ -209,19 +209,14 @@ class GridOrders:
 
     def _asked_by(self, keys: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], _Asked]:
         """The orders that receipts of `(hub, cti)` answer."""
+        select = (
+            "SELECT s.hub, s.cti, o.id, o.op, o.args, h.receipt_epoch, h.receipt_i FROM said s"
+            " JOIN order_message m ON m.cti = s.cti JOIN grid_order o ON o.id = m.order_id"
+            " LEFT JOIN order_hub h ON h.order_id = o.id AND h.hub = s.hub"
+        )
         found = {}
-        ordered = sorted(keys)
-        for at in range(0, len(ordered), _AT_ONCE):
-            part = ordered[at : at + _AT_ONCE]
-            rows = self._db.execute(
-                f"WITH said (hub, cti) AS (VALUES {', '.join(['(?, ?)'] * len(part))})"
-                " SELECT s.hub, s.cti, o.id, o.op, o.args, h.receipt_epoch, h.receipt_i FROM said s"
-                " JOIN order_message m ON m.cti = s.cti JOIN grid_order o ON o.id = m.order_id"
-                " LEFT JOIN order_hub h ON h.order_id = o.id AND h.hub = s.hub",
-                [value for key in part for value in key],
-            )
-            for hub, cti, order_id, op, args, epoch, i in rows:
-                found[hub, bytes(cti)] = _Asked(order_id, op, args, (epoch or 0, i or 0))
+        for hub, cti, order_id, op, args, epoch, i in found_by(self._db, "said", ("hub", "cti"), sorted(keys), select):
+            found[hub, bytes(cti)] = _Asked(order_id, op, args, (epoch or 0, i or 0))
         return found
 
     def _write(self, answers: dict[tuple[str, str], tuple[Any, ...]]) -> None:

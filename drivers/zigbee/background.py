@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import bellows.ezsp
+from drivers.zigbee.protocols import extend_protocols
 
 _BEHIND_SENDING = -2  # bellows gives -1 to what it sends, 0 to everything else
 _is_background: ContextVar[bool] = ContextVar("is_background", default=False)
@@ -38,7 +38,4 @@ def _patient(handler: Any) -> Any:
 
 def give_way() -> None:
     """Have bellows heed it, whatever version its radio speaks."""
-    versions = bellows.ezsp.EZSP._BY_VERSION
-    for version, handler in versions.items():
-        if handler.__module__ != __name__:
-            versions[version] = _patient(handler)
+    extend_protocols(lambda _version, handler: _patient(handler))

@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bellows.ezsp
 import bellows.types as t
 from bellows.exception import PayloadTooLongError
 from bellows.ezsp.fragmentation import FragmentManager
+
+from drivers.zigbee.protocols import extend_protocols
 
 FIRST_VERSION = 14
 _HANDLER = "incomingMessageHandler"
@@ -144,8 +145,8 @@ def _reassembling(handler: Any) -> Any:
 
 def put_together() -> None:
     """Have bellows put fragments together, and send them, whatever version its radio speaks."""
-    versions = bellows.ezsp.EZSP._BY_VERSION
-    for version, handler in versions.items():
-        if handler.__module__ != __name__:
-            fragmenting = _fragmenting(handler)
-            versions[version] = _reassembling(fragmenting) if version >= FIRST_VERSION else fragmenting
+    extend_protocols(
+        lambda version, handler: (
+            _reassembling(_fragmenting(handler)) if version >= FIRST_VERSION else _fragmenting(handler)
+        )
+    )

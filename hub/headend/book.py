@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from hub.headend.database import ROWS_AT_ONCE, found_by
 from hub.headend.engines import open_database
 from hub.headend.ledger import Altered, Announcements, Lane
 from hub.wire.uplink.envelope import Envelope
@@ -33,7 +34,6 @@ CREATE TABLE IF NOT EXISTS number_mark (
 CREATE TABLE IF NOT EXISTS counter (kid TEXT PRIMARY KEY, ctr INTEGER NOT NULL) WITHOUT ROWID;
 """
 _Key = tuple[str, int, str, int]  # hub, epoch, lane, number
-_RUNS_AT_ONCE = 200  # of a statement: SQLite takes 32,766 values in one
 
 
 class Gap(NamedTuple):
@@ -115,19 +115,13 @@ class Book:
 
     def _in_ranges(self, keys: Iterable[_Key]) -> set[_Key]:
         """Those whose numbers were here when a transaction ended last."""
-        asked = list(keys)
-        found: set[_Key] = set()
-        for at in range(0, len(asked), _RUNS_AT_ONCE):
-            part = asked[at : at + _RUNS_AT_ONCE]
-            answer = self._db.execute(
-                f"WITH said (hub, epoch, lane, n) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * len(part))})"
-                " SELECT said.hub, said.epoch, said.lane, said.n FROM said JOIN range r ON r.hub = said.hub"
-                " AND r.epoch = said.epoch AND r.lane = said.lane AND r.first <= said.n AND r.last >= said.n"
-                " AND r.is_given_up = 0",
-                [value for key in part for value in key],
-            )
-            found.update((hub, epoch, lane, number) for hub, epoch, lane, number in answer)
-        return found
+        select = (
+            "SELECT said.hub, said.epoch, said.lane, said.n FROM said JOIN range r ON r.hub = said.hub"
+            " AND r.epoch = said.epoch AND r.lane = said.lane AND r.first <= said.n AND r.last >= said.n"
+            " AND r.is_given_up = 0"
+        )
+        found = found_by(self._db, "said", ("hub", "epoch", "lane", "n"), list(keys), select)
+        return {(hub, epoch, lane, number) for hub, epoch, lane, number in found}
 
     def mark(self, hubs: Sequence[str], t_ms: int, apart_ms: int) -> None:
         """Note up to which number each lane of these hubs has come by now, unless that was noted `apart_ms` ago or
@@ -154,9 +148,8 @@ class Book:
         for epoch, lane, last, t_ms in marks:
             of_lane = "hub = ? AND epoch = ? AND lane = ?"
             key = (hub, epoch, lane)
-            first = self._db.execute(f"SELECT min(n) FROM message WHERE {of_lane} AND n <= ?", (*key, last)).fetchone()[
-                0
-            ]
+            sql = f"SELECT min(n) FROM message WHERE {of_lane} AND n <= ?"
+            (first,) = self._db.execute(sql, (*key, last)).fetchone()
             if first is not None:
                 upto = min(last, first + most - 1)
                 sql = f"DELETE FROM message WHERE {of_lane} AND n BETWEEN ? AND ?"
@@ -203,8 +196,8 @@ class Book:
         """Keep ranges of one kind joined: of a lane that arrives in order there is one row. What arrives though it was
         given up is lost no longer."""
         lanes = list(runs)
-        for at in range(0, len(lanes), _RUNS_AT_ONCE):
-            part = {lane: [_Range(*run, is_given_up) for run in runs[lane]] for lane in lanes[at : at + _RUNS_AT_ONCE]}
+        for at in range(0, len(lanes), ROWS_AT_ONCE):
+            part = {lane: [_Range(*run, is_given_up) for run in runs[lane]] for lane in lanes[at : at + ROWS_AT_ONCE]}
             gone, kept = [], []
             known = self._neighbours(part)
             for lane, its_runs in part.items():
@@ -221,17 +214,13 @@ class Book:
         """The ranges that these runs touch or lie in."""
         found: dict[Lane, set[_Range]] = {}
         rows = [(*lane, *run[:2]) for lane, its_runs in runs.items() for run in its_runs]
-        for at in range(0, len(rows), _RUNS_AT_ONCE):
-            part = rows[at : at + _RUNS_AT_ONCE]
-            answer = self._db.execute(
-                f"WITH run (hub, epoch, lane, first, last) AS (VALUES {', '.join(['(?, ?, ?, ?, ?)'] * len(part))})"
-                " SELECT r.hub, r.epoch, r.lane, r.first, r.last, r.is_given_up FROM run JOIN range r"
-                " ON r.hub = run.hub AND r.epoch = run.epoch AND r.lane = run.lane"
-                " AND r.first <= run.last + 1 AND r.last >= run.first - 1",
-                [value for row in part for value in row],
-            )
-            for row in answer:
-                found.setdefault(Lane(*row[:3]), set()).add(_Range(*row[3:]))
+        select = (
+            "SELECT r.hub, r.epoch, r.lane, r.first, r.last, r.is_given_up FROM run JOIN range r"
+            " ON r.hub = run.hub AND r.epoch = run.epoch AND r.lane = run.lane"
+            " AND r.first <= run.last + 1 AND r.last >= run.first - 1"
+        )
+        for row in found_by(self._db, "run", ("hub", "epoch", "lane", "first", "last"), rows, select):
+            found.setdefault(Lane(*row[:3]), set()).add(_Range(*row[3:]))
         return found
 
     def announce(self, lane: Lane, next_number: int) -> None:

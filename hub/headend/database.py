@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+ROWS_AT_ONCE = 200  # of a statement: SQLite takes 32,766 values in one
+
 Values = Sequence[Any]
 FAILURES = (sqlite3.Error, OSError)
 
@@ -38,6 +40,17 @@ class BookReader(Protocol):
     def execute(self, sql: str, parameters: Values = ..., /) -> SqlAnswer: ...
 
     def close(self) -> None: ...
+
+
+def found_by(
+    db: BookReader, name: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]], select: str
+) -> Iterator[Any]:
+    """What `select` finds where `name` is a table of these rows, so many of them in a statement as a database takes."""
+    marks = f"({', '.join('?' * len(columns))})"
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[at : at + ROWS_AT_ONCE]
+        table = f"WITH {name} ({', '.join(columns)}) AS (VALUES {', '.join([marks] * len(part))})"
+        yield from db.execute(f"{table} {select}", [value for row in part for value in row])
 
 
 class BookDatabase(BookReader, Protocol):

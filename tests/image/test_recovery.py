@@ -14,10 +14,9 @@ import pytest
 
 from deploy.image.disk import MIB, SLOTS_OFFSET, find_partition
 from deploy.image.drop import DATA_OFFSET, put_drop
-from tests.harness.waiting import wait_for
 from tests.image.harm import ruin, write_random
 from tests.image.site import HUB_ID, Site
-from tests.image.steps import assert_goes_on, bring_up
+from tests.image.steps import assert_goes_on, bring_up, wait_for_good_slot
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
@@ -102,8 +101,7 @@ def test_the_card_brings_the_same_hub_back(short_site: Site, card: Path) -> None
     assert "hub.index=1" in site.console.ask("cat /proc/cmdline"), "the card took back what this board had accepted"
     assert hashlib.sha256(card.read_bytes()).hexdigest() == whole, "a card serves many boards: it is only read"
     assert_goes_on(site)
-    # A power-off before it is good costs the slot one of its three tries.
-    wait_for("the slot to be good", lambda: site.environment()["BOOT_A_LEFT"] == "3", 300, 2)
+    wait_for_good_slot(site)
     assert str(site.status()["radio"]["pan_id"]) == (site.folder / "network").read_text()
 
 

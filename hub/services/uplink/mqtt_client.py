@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from drivers.tls import TlsSocket
 
 _TYPE, _PUBLISH_QOS_1, _QOS = 0xF0, 0x32, 0x06
-_PUBACK, _PUBACK_BYTE, _ZERO = 0x40, b"\x40", bytearray(1)
+_PUBACK = 0x40
 _SUCCESS = ReasonCode(PacketTypes.PUBACK, identifier=0)
 _NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
@@ -56,8 +56,6 @@ class MqttClient(mqtt.Client):
 
     def _packet_handle(self) -> MQTTErrorCode:
         first, packet = self._in_packet["command"], self._in_packet["packet"]
-        if first == _PUBACK and (len(packet) == 2 or (self._protocol == mqtt.MQTTv5 and packet[2:] == _ZERO)):
-            return self._puback(int.from_bytes(packet[:2], "big"))
         if first & (_TYPE | _QOS) == _PUBLISH_QOS_1 and self._protocol == mqtt.MQTTv5:
             topic_end = 2 + int.from_bytes(packet[:2], "big")
             if len(packet) > topic_end + 2 and packet[topic_end + 2] == 0:
@@ -75,18 +73,16 @@ class MqttClient(mqtt.Client):
     def _take_pubacks(self, sock: TlsSocket) -> None:
         """Those that come one behind the other, without paho's way from byte to byte."""
         ahead, at = sock.peek(), 0
-        while ahead[at : at + 1] == _PUBACK_BYTE:
-            end = at + 2 + ahead[at + 1] if len(ahead) > at + 1 else at
-            if end == at + 4 <= len(ahead) or (
-                end == at + 5 <= len(ahead) and ahead[at + 4] == 0 and self._protocol == mqtt.MQTTv5
-            ):
-                sock.skip(end - at)
-                self._puback(int.from_bytes(ahead[at + 2 : at + 4], "big"))
-                at = end
-            else:
-                break
+        successes = (b"", b"\0") if self._protocol == mqtt.MQTTv5 else (b"",)
+        while len(ahead) >= at + 4 and ahead[at] == _PUBACK and ahead[at + 1] >= 2:
+            end = at + 2 + ahead[at + 1]
+            if end > len(ahead) or ahead[at + 4 : end] not in successes:
+                return
+            sock.skip(end - at)
+            self._puback(int.from_bytes(ahead[at + 2 : at + 4], "big"))
+            at = end
 
-    def _puback(self, mid: int) -> MQTTErrorCode:
+    def _puback(self, mid: int) -> None:
         with self._out_message_mutex:
             if mid in self._out_messages:
                 told: Any = self._on_publish
@@ -95,7 +91,6 @@ class MqttClient(mqtt.Client):
                         told(self, self._userdata, mid, _SUCCESS, _NO_PROPERTIES)
                 self._out_messages.pop(mid).info._set_as_published()
                 self._inflight_messages -= 1
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _publish(self, first: int, packet: bytearray, topic_end: int) -> MQTTErrorCode:
         message = mqtt.MQTTMessage(int.from_bytes(packet[topic_end : topic_end + 2], "big"), bytes(packet[2:topic_end]))
