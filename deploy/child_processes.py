@@ -5,11 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deploy.janitor import Janitor, end_groups
-from deploy.parent import end_with_parent
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TAIL = 2000
@@ -31,15 +31,15 @@ class ChildProcesses(dict[str, "subprocess.Popen[bytes]"]):
             child = subprocess.Popen(
                 [program, *arguments], cwd=_ROOT, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if is_heard else log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent, env=os.environ | (environment or {}),
+                start_new_session=True, preexec_fn=self.enlist, env=os.environ | (environment or {}),
             )  # fmt: skip
-        self.adopt(name, child)
+        self[name] = child
         return child
 
-    def adopt(self, name: str, child: "subprocess.Popen[bytes]") -> None:
-        """One that somebody else started, in a group of its own."""
-        self._janitor.watch(child.pid)
-        self[name] = child
+    @property
+    def enlist(self) -> Callable[[], None]:
+        """For the `preexec_fn` of one that somebody else starts, in a group of its own, and puts in here."""
+        return self._janitor.enlist
 
     def ended(self) -> str:
         """The name of one that has ended by itself; empty: all are there."""
@@ -57,6 +57,14 @@ class ChildProcesses(dict[str, "subprocess.Popen[bytes]"]):
                 child.poll()
 
         end_groups([child.pid for child in reversed(self.values()) if child.poll() is None], reap=reap)
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody waits for (a container whose first process does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def spawn_radio(children: ChildProcesses, folder: Path, home: dict[str, Any], *, is_heard: bool = False) -> Path:

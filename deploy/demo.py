@@ -76,7 +76,7 @@ class Parts:
     def __init__(self, folder: Path, screen: Screen, janitor: Janitor, pack_interval_s: float) -> None:
         self.folder, self.socket = folder, folder / "run" / "admin.sock"
         self.operator = ec.generate_private_key(ec.SECP256R1())
-        self._screen, self._janitor, self._pack_interval_s = screen, janitor, pack_interval_s
+        self._screen, self._pack_interval_s = screen, pack_interval_s
         self._children = ChildProcesses(folder, janitor)
         self._cleanups: list[Callable[[], None]] = []
         self.protocol = "auto"
@@ -90,9 +90,8 @@ class Parts:
         self._screen.say("keys", f"a CA; certificates for the broker, the hub {HUB_ID}, the control point")
         if MOSQUITTO and not embedded:
             broker = Broker(self.folder / "broker", authority).start(
-                start_new_session=True, preexec_fn=end_with_parent
+                start_new_session=True, preexec_fn=self._children.enlist
             )  # fmt: skip
-            self._janitor.watch(broker.pid)
             self._cleanups.append(broker.stop)
             self.broker_port = broker.port
             self._screen.say("broker", "mosquitto, mutual TLS")

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from deploy.parent import ends_with_us
+
 _ROOT = Path(__file__).resolve().parents[1]
 _GRACE_S = 5.0
 _DISMISSED = "dismissed"
@@ -30,10 +32,16 @@ class Janitor:
         )  # fmt: skip
         os.close(told)
         self._tell = os.fdopen(tell, "w", buffering=1)
+        self._ends_with_us = ends_with_us()  # and should the janitor be killed, too
 
-    def watch(self, group: int) -> None:
-        """This process group is ended, too."""
-        self._tell.write(f"{group}\n")
+    def enlist(self) -> None:
+        """For the `preexec_fn` of a child in a group of its own: that group is ended, too.
+
+        The child says so itself, before it is another program: at whatever moment the one that starts it is killed, the
+        janitor knows of it. As long as it has not said so, it holds the pipe open.
+        """
+        os.write(self._tell.fileno(), f"{os.getpid()}\n".encode())
+        self._ends_with_us()
 
     def dismiss(self) -> None:
         """All is tidy: there is nothing to do any more."""

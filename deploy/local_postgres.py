@@ -6,10 +6,12 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploy.parent import end_with_parent
+from deploy.child_processes import has_ended
+from deploy.parent import ends_with_us
 from deploy.waiting import free_port, wait_for
 
 _PROGRAMS = ("postgres", "initdb", "pg_isready", "createdb")
@@ -72,12 +74,13 @@ class PostgresCluster:
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
         ]  # fmt: skip
 
-    def start(self) -> "PostgresCluster":
-        """A database `meterhub` is there once it returns. It ends with this process."""
+    def start(self, begin: Callable[[], None] | None = None) -> "PostgresCluster":
+        """A database `meterhub` is there once it returns, in a process group of its own. It ends with this process, or
+        as `begin` (the child's `preexec_fn`) sees to."""
         with (self._folder / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.words, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=end_with_parent, **self._as_whom,
+                start_new_session=True, preexec_fn=begin or ends_with_us(), **self._as_whom,
             )  # fmt: skip
         try:
             wait_for("PostgreSQL to listen", self._is_ready)
@@ -117,7 +120,7 @@ class PostgresCluster:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        wait_for("its backends to be gone", lambda: not any(_is_running(pid) for pid in family))
+        wait_for("its backends to be gone", lambda: all(map(has_ended, family)))
 
     def stop(self) -> None:
         """In good order and at once."""
@@ -138,7 +141,3 @@ def _stat_of(pid: int) -> list[str]:
 def _children_of(pid: int) -> list[int]:
     pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
     return [child for child in pids if _stat_of(child)[1:2] == [str(pid)]]
-
-
-def _is_running(pid: int) -> bool:
-    return _stat_of(pid)[:1] not in ([], ["Z"])

@@ -18,6 +18,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # sbin holds sfdisk, mkfs and sshd, and is not on an ordinary user's path.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
+# Node 22 keeps what it compiles in /tmp, where no test leaves anything.
+os.environ["NODE_DISABLE_COMPILE_CACHE"] = "1"
+
 run_folder()  # before any process is started that would want one of its own
 
 # How long an example takes is the machine's affair, and what else it does: no promise of ours hangs on it.

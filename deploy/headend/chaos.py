@@ -152,9 +152,9 @@ class Chaos(Fleet):
     def _restart_database(self) -> None:
         cluster = self._engines.cluster
         assert cluster is not None
-        cluster.start()
+        cluster.start(self._children.enlist)
         assert cluster.process is not None
-        self._children.adopt("postgres", cluster.process)
+        self._children["postgres"] = cluster.process
 
     def _kill_worker(self) -> None:
         """The service starts it again."""

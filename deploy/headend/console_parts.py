@@ -7,6 +7,7 @@ How this machine reaches npm and PyPI (their configuration, their variables) is 
 """
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -85,8 +86,10 @@ def _npm(spare: Path) -> list[str]:
 def _run(words: list[str], place: Path) -> None:
     try:
         done = subprocess.run(
-            words, cwd=place, capture_output=True, text=True, timeout=_FETCH_S, check=False, stdin=subprocess.DEVNULL
-        )
+            words, cwd=place, capture_output=True, text=True, timeout=_FETCH_S, check=False, stdin=subprocess.DEVNULL,
+            # node keeps what npm compiles in /tmp, for the next time: here there is none.
+            env=os.environ | {"NODE_DISABLE_COMPILE_CACHE": "1"},
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotFetched(f"{Path(words[0]).name}: {error}") from None
     if done.returncode:

@@ -43,9 +43,9 @@ class Fleet(Pilot):
         cluster = self._engines.database()
         if cluster is None:
             return
-        cluster.start()
+        cluster.start(self._children.enlist)
         assert cluster.process is not None
-        self._children.adopt("postgres", cluster.process)
+        self._children["postgres"] = cluster.process
         beside = f"with {self.workers} workers that take packs" if self.workers else "and no worker beside the service"
         say("engines", f"PostgreSQL at {cluster.port}: the book, {beside}")
 

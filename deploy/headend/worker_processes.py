@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.parent import end_with_parent
+from deploy.parent import ends_with_us
 
 _LOG = logging.getLogger("headend")
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 30.0
@@ -33,7 +33,7 @@ class _SupervisedWorker:
             self._start_at = now + self._pause_s
         if now < self._start_at:
             return False
-        self.process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+        self.process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, preexec_fn=ends_with_us())
         self._began = now
         return True
 

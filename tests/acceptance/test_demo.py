@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.child_processes import has_ended
 from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,14 +25,6 @@ def environment(**more: str) -> dict[str, str]:
     """A shell's, as it is on a new machine: no locale, no colour asked for or against."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "NO_COLOR"))}
     return {**kept, **more}
-
-
-def has_ended(pid: int) -> bool:
-    """Gone, or a zombie that nobody waits for (a container whose first process does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 @pytest.mark.parametrize("broker", [[], ["--embedded-broker"]], ids=["mosquitto", "embedded"])

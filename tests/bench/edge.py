@@ -28,7 +28,7 @@ from typing import Any
 
 from deploy.fleet.storm import PATIENCE_S, Delay, Outage, hub_delays, library_delays, simulate
 from deploy.local_broker import MOSQUITTO, production_config
-from deploy.parent import end_with_parent
+from deploy.parent import ends_with_us
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 
@@ -55,7 +55,7 @@ class Brokers:
     def start(self, number: int) -> None:
         words = [str(MOSQUITTO), "-c", str(self._configs[number])]
         with (self._place / f"broker{number}.log").open("ab") as log:
-            self._processes[number] = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=end_with_parent)
+            self._processes[number] = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=ends_with_us())
 
     def wait(self, number: int) -> None:
         wait_for("a broker to listen", lambda: self._listens(self.ports[number]))

@@ -25,7 +25,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.local_broker import MOSQUITTO, production_config
-from deploy.parent import end_with_parent
+from deploy.parent import ends_with_us
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
 from hub.headend.connection import BrokerConnection, BrokerDelivery
@@ -73,7 +73,7 @@ class Reached:
     def _start_broker(self, number: int) -> subprocess.Popen[bytes]:
         words = [str(MOSQUITTO), "-c", str(self._place / f"broker{number}" / "mosquitto.conf")]
         with (self._place / f"broker{number}.log").open("ab") as log:
-            process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=end_with_parent)
+            process = subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=ends_with_us())
         wait_for("a broker to listen", lambda: self._listens(self._ports[number]))
         return process
 
@@ -91,7 +91,7 @@ class Reached:
                  "--hubs", str(self._place / f"hubs{number}"), "--operators", str(self._place / "operators.toml"),
                  "--brokers", f"localhost:{port}", "--a-second", "1000", "--interval-s", "300", "--pack-s", "300",
                  "--arrivals", str(self._place / f"arrivals{number}")],
-                stdout=subprocess.DEVNULL, preexec_fn=end_with_parent))  # fmt: skip
+                stdout=subprocess.DEVNULL, preexec_fn=ends_with_us()))  # fmt: skip
         online: dict[str, float] = {}
         told_at = 0.0
         while len(online) < self.hubs:

@@ -80,9 +80,10 @@ def test_nothing_but_the_consoles_files_is_served(tmp_path: Path) -> None:
         assert client.get(f"/console/{name.replace('.', '%2e')}").status_code == 404, name
 
 
-# A stand-in for npm: what it was asked, and the packages' files.
+# A stand-in for npm: what it was asked, what node 22 does of itself, and the packages' files.
 NPM = """#!/bin/sh
 echo "$@" >>"$SAID"
+[ -n "$NODE_DISABLE_COMPILE_CACHE" ] || mkdir "$TMPDIR/node-compile-cache"
 [ -n "$WORKS" ] || { echo "npm error code EINTEGRITY" >&2; exit 1; }
 for file in $WORKS; do mkdir -p "node_modules/${file%/*}"; : >"node_modules/$file"; done
 """
@@ -95,6 +96,9 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin/npm").write_text(NPM)
     (tmp_path / "bin/npm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.delenv("NODE_DISABLE_COMPILE_CACHE")
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
     monkeypatch.setenv("WORKS", " ".join(PARTS.values()))
     return tmp_path / "said"
@@ -108,6 +112,7 @@ def test_npm_is_asked_once_and_runs_no_packages_scripts(tmp_path: Path, npm: Pat
     assert asked.startswith("ci ") and "--ignore-scripts" in asked
     assert trouble(place) == ""
     assert sorted(file.name for file in place.parent.iterdir()) == ["console", "console.lock"], "nothing is left behind"
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_what_another_user_has_fetched_is_there(tmp_path: Path) -> None:
