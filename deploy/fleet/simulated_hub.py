@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -48,9 +49,9 @@ class SimulatedHub:
         self._signer, self._operators = signer, operators
         self._epoch = int(t)
         self._interval_s, self._pack_s, self._heartbeat_s = interval_s, pack_s, heartbeat_s
-        self._random = random.Random(hub)
-        self._usual_w = self._random.uniform(200.0, 1500.0)
-        self._energy_mwh = self._random.randrange(10**9, 10**10)
+        draw = random.Random(hub)
+        self._usual_w = draw.uniform(200.0, 1500.0)
+        self._energy_mwh = draw.randrange(10**9, 10**10)
         self._next: dict[str, int] = {}
         self._kept: dict[str, dict[int, bytes]] = {lane: {} for lane in (_READINGS, "events", "receipts")}
         self._booked: dict[str, int] = {}
@@ -64,7 +65,7 @@ class SimulatedHub:
         self.conditions: Sequence[dict[str, str]] = ()
         self._readings_sealed = 0
         # Hubs that start together do not speak together.
-        offset_s = self._random.random()
+        offset_s = draw.random()
         self._reads_at = t + offset_s * interval_s
         self._packs_at = t + offset_s * pack_s
         self._beats_at = t + offset_s * heartbeat_s
@@ -141,10 +142,14 @@ class SimulatedHub:
     def power_w(self, t: float) -> float:
         """What the household draws: more in the evening, never more than it may."""
         hour = t / 3600 % 24
-        wanted = self._usual_w * (1.2 + math.cos((hour - 19) / 24 * 2 * math.pi)) + self._random.uniform(0, 400)
-        if self._random.random() < 0.1:
+        wanted = self._usual_w * (1.2 + math.cos((hour - 19) / 24 * 2 * math.pi)) + 400 * self._chance("noise", t)
+        if self._chance("kettle", t) < 0.1:
             wanted += 2000
         return min([wanted, *(limit.limit_w for limit in self._limits.values())])
+
+    def _chance(self, what: str, t: float) -> float:
+        """From 0 to 1, the same whenever it is asked; a generator of its own would be 2.5 kB a hub."""
+        return zlib.crc32(f"{self.hub} {what} {t}".encode()) / 2**32
 
     def _read(self, t: float) -> None:
         power_w = self.power_w(t)

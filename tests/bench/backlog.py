@@ -15,7 +15,8 @@ from contextlib import closing
 from pathlib import Path
 
 from deploy.fleet.simulated_hub import HubMessage
-from deploy.fleet.swarm import SharedTls, Swarm, SwarmSession, make_session
+from deploy.fleet.swarm import Swarm, SwarmSession, make_session
+from deploy.fleet.thin_tls import ThinTlsContext
 from deploy.headend.control_point import reader
 from deploy.headend.fleet import Fleet
 from deploy.headend.pilot import live_once, say, story_parser
@@ -107,7 +108,7 @@ class Backlog(Fleet):
 
     def _sessions(self) -> Iterator[SwarmSession]:
         operators = parse_operators(self._operators.read_text())
-        tls = SharedTls(self._pki / "ca.pem")
+        tls = ThinTlsContext(self._pki / "ca.pem")
         addresses = [("localhost", port) for port in self._hub_ports]
         for file in sorted((self._pki / "hubs").glob("*.pem")):
             yield make_session(tls, file, operators, addresses, interval_s=_INTERVAL_S, pack_s=self._pack_s,

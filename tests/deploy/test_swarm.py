@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.fleet.swarm import SharedTls, Swarm, make_session
+from deploy.fleet.swarm import Swarm, make_session
+from deploy.fleet.thin_tls import ThinTlsContext
 from deploy.local_broker import Broker
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import wait_for
@@ -26,7 +27,7 @@ class Site:
         self.authority.issue("broker", hosts=["localhost"])
         self.broker = Broker(folder / "broker", self.authority).start()
         operators = parse_operators(operator_entry("op", _OPERATOR.public_key(), ["limit"], "Test"))
-        tls = SharedTls(self.authority.ca_file)
+        tls = ThinTlsContext(self.authority.ca_file)
         files = [self.authority.issue(hub)[0] for hub in HUBS]
         self.sessions = [make_session(tls, file, operators, [("localhost", self.broker.port)]) for file in files]
         self.swarm = Swarm(self.sessions, 50, retry_s)

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pyarrow import parquet
 
-from deploy.fleet.swarm import SharedTls, Swarm, make_session
+from deploy.fleet.swarm import Swarm, make_session
+from deploy.fleet.thin_tls import ThinTlsContext
 from deploy.headend import console_parts
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
@@ -76,7 +77,7 @@ class Site:
         if before is not None:
             before(self, key, operators)
         addresses = [("localhost", self.broker.port)]
-        tls = SharedTls(authority.ca_file)
+        tls = ThinTlsContext(authority.ca_file)
         self.swarm = Swarm(
             [make_session(tls, file, operators, addresses, interval_s=0.5, pack_s=1.0)
              for file in sorted((pki / "hubs").glob("*.pem"))], 50)  # fmt: skip
