@@ -17,6 +17,9 @@ _BYTES_ACKED, _SEGMENTS, _BYTES_SENT = 120, 136, 200
 _TCP_INFO_BYTES = 256
 _RECORD = _READ_AHEAD = 16_384  # RFC 8446 section 5.1: what a record holds
 _MOST_UNSENT = 1 << 20
+# CPython (3.11 and 3.13) makes a copy of a session that is asked for, and loses it: 6.5 kB that never come back. So a
+# hub asks seldom, about once in two hours where its line breaks all the time, and at last makes full handshakes.
+_MOST_SESSIONS = 1000
 
 
 def line_bytes_of(sock: socket.socket) -> LineBytes:
@@ -152,6 +155,7 @@ class ResumingContext(ssl.SSLContext):
         """Make sockets of the kind that tells; once, after construction."""
         self.sslsocket_class = TlsSocket
         self._sessions: dict[str | None, ssl.SSLSession] = {}  # by server name: another server's is no use
+        self._taken = 0
         self._open: TlsSocket | None = None
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
@@ -166,13 +170,16 @@ class ResumingContext(ssl.SSLContext):
         return wrapped
 
     def _before_close(self, sock: TlsSocket) -> None:
-        # As late as possible: TLS 1.3 tickets come after the handshake, each of them good for one use.
-        try:
-            session = sock.session
-        except ValueError:  # the handshake never came so far
-            session = None
-        if session is not None:
-            self._sessions[sock.server_hostname] = session
+        # As late as possible: TLS 1.3 tickets come after the handshake. A session that was resumed stays the one that
+        # is offered, as long as the server believes it: asking for another costs 6.5 kB (`_MOST_SESSIONS`).
+        if not sock.session_reused and self._taken < _MOST_SESSIONS:
+            try:
+                session = sock.session
+            except ValueError:  # the handshake never came so far
+                session = None
+            if session is not None:
+                self._taken += 1
+                self._sessions[sock.server_hostname] = session
         if self.count is not None:
             self.count(line_bytes_of(sock))
         self._open = None

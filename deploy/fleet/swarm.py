@@ -49,6 +49,7 @@ _ANSWERED_AT_ONCE = 20
 _FOR_ALL = "meters/all/commands"
 _RETRY_S = 5.0
 _SOURCES = 250
+_TRIM_S = 20.0
 
 
 class _HubTls:
@@ -90,6 +91,8 @@ class _KeyAsBytes:
 class SwarmSession:
     """One hub and its connection. The loop is the swarm's, which sets `watches`: what of the socket is waited for, and
     that something is due earlier than it was."""
+
+    __slots__ = ("_addresses", "_at", "_client", "_tls", "hub", "is_open", "watches")
 
     def __init__(
         self, hub: SimulatedHub, tls: ThinTlsContext, cert_file: Path, addresses: Sequence[tuple[str, int]]
@@ -275,15 +278,16 @@ class Swarm:
 
     def run(self) -> None:
         """Until `is_ending`."""
-        open_at = 0.0
+        open_at = trim_at = 0.0
         while not self.is_ending:
             now = time.monotonic()
+            if now >= trim_at:
+                # What OpenSSL had for handshakes goes back to the kernel: a tenth of a hub.
+                trim_at = now + _TRIM_S
+                ctypes.CDLL(None).malloc_trim(0)
             if now >= open_at and self._to_open and self._to_open[0][0] <= now:
                 open_at = now + self._pause_s
                 self._open(heapq.heappop(self._to_open)[1], now)
-                if not self._to_open:
-                    # What OpenSSL had for the handshakes goes back to the kernel: a tenth of a hub.
-                    ctypes.CDLL(None).malloc_trim(0)
             self._look(time.time())
             self.each_round()
             for key, mask in self._selector.select(0.0 if self._heard else 0.005 if self._to_open else 0.02):

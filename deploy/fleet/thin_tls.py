@@ -112,7 +112,7 @@ class ThinTlsContext:
         self._context.load_cert_chain(cert_file, cert_file.with_suffix(".key"))
         into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self._context.wrap_bio(into, out, server_hostname=server_hostname, session=earlier)
-        wrapped = ThinTlsSocket(sock, _Openssl(tls, into, out, self))
+        wrapped = ThinTlsSocket(sock, _Openssl(tls, earlier, into, out, self))
         if do_handshake_on_connect:
             wrapped.do_handshake()
         return wrapped
@@ -128,10 +128,13 @@ class ThinTlsContext:
 class _Openssl:
     """The connection while OpenSSL has it."""
 
-    __slots__ = ("_secrets", "_suite", "into", "out", "shared", "tls")
+    __slots__ = ("_secrets", "_suite", "earlier", "into", "out", "shared", "tls")
 
-    def __init__(self, tls: ssl.SSLObject, into: ssl.MemoryBIO, out: ssl.MemoryBIO, shared: ThinTlsContext) -> None:
-        self.tls, self.into, self.out, self.shared = tls, into, out, shared
+    def __init__(
+        self, tls: ssl.SSLObject, earlier: ssl.SSLSession | None, into: ssl.MemoryBIO, out: ssl.MemoryBIO,
+        shared: ThinTlsContext,
+    ) -> None:  # fmt: skip
+        self.tls, self.earlier, self.into, self.out, self.shared = tls, earlier, into, out, shared
 
     def end_of_handshake(self) -> None:
         """Keep what is to be known once OpenSSL is gone."""
@@ -260,7 +263,8 @@ class ThinTlsSocket:
 
     def _let_go(self, openssl: _Openssl) -> None:
         assert isinstance(self._sent, int) and isinstance(self._received, int)
-        self.session = openssl.tls.session
+        # CPython loses a copy of each session that is asked for, 6.5 kB (drivers/tls.py): only of a new one.
+        self.session = openssl.earlier if self.session_reused else openssl.tls.session
         self._sent, self._received = openssl.keys("CLIENT", self._sent), openssl.keys("SERVER", self._received)
         self._openssl = None
 

@@ -1,5 +1,7 @@
 """The socket under paho: it reads ahead and gathers writes, and loses nothing by it."""
 
+import ctypes
+import gc
 import os
 import socket
 import ssl
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local_broker import Broker
 from deploy.pki import DevelopmentAuthority
 from drivers.tls import TlsSocket, client_context
 from tests.harness.waiting import wait_for
@@ -191,3 +194,47 @@ def test_what_was_written_last_goes_before_the_end(pair: tuple[TlsSocket, Peer])
     sock.close()
     peer.may_read.set()
     wait_for("the last word", lambda: bytes(peer.got) == b"goodbye")
+
+
+class _Heap(ctypes.Structure):
+    """mallinfo2(3)"""
+
+    _fields_ = [(f"_{n}" if n != 7 else "uordblks", ctypes.c_size_t) for n in range(10)]
+
+
+def heap_bytes() -> int:
+    """What the C library has given away."""
+    gc.collect()
+    asked = ctypes.CDLL(None).mallinfo2
+    asked.restype = _Heap
+    found: int = asked().uordblks
+    return found
+
+
+def test_a_line_that_breaks_again_and_again_takes_no_memory(tmp_path: Path) -> None:
+    """CPython loses a copy of each TLS session that is asked for."""
+    authority = DevelopmentAuthority(tmp_path / "pki")
+    authority.issue("broker", hosts=["localhost"])
+    broker = Broker(tmp_path / "broker", authority, somebody=False).start()
+    context = client_context(authority.ca_file, *authority.issue("hub"))
+    connect = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x0a\x00\x03hub"  # MQTT 3.1.1 section 3.1
+
+    def come_and_go() -> bool:
+        line = socket.create_connection(("localhost", broker.port), timeout=30)
+        with context.wrap_socket(line, server_hostname="localhost") as tls:
+            tls.sendall(connect)
+            assert tls.recv(4) == b"\x20\x02\x00\x00"
+            return bool(tls.session_reused)
+
+    try:
+        assert not come_and_go()
+        come_and_go()
+        before = heap_bytes()
+        resumed = [come_and_go() for _ in range(200)]
+        assert (heap_bytes() - before) / len(resumed) < 1000
+        assert all(resumed)
+        context.forget_sessions()
+        assert not come_and_go()
+        assert come_and_go()
+    finally:
+        broker.stop()
