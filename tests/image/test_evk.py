@@ -4,8 +4,10 @@ One story, told in order (see test_story.py).
 """
 
 import dataclasses
+import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +52,8 @@ def test_the_hub_is_online_over_the_boards_own_ethernet(evk: Site, capsys: pytes
     assert "data-unencrypted" in codes, "QEMU's model has no fuses, so there is no secret"
     with capsys.disabled():
         rss_mib = evk.status()["process"]["rss_bytes"] / 1048576
-        print(f"\nimx6ul-evk: {online_s:.0f} s to online without U-Boot, {cpu_s:.0f} s of CPU; hub {rss_mib:.1f} MiB")
+        figures = f"{online_s:.0f} s to online without U-Boot, {cpu_s:.0f} s of CPU; hub {rss_mib:.1f} MiB"
+        print(f"\nimx6ul-evk: {figures}; load {os.getloadavg()[0]:.1f}")
     evk.assert_nothing_missing()
 
 
@@ -64,7 +67,9 @@ def test_the_socs_watchdog_resets_a_kernel_without_interrupts(evk: Site) -> None
     assert_goes_on(evk)
 
 
-def test_a_card_writes_the_slots_anew_and_the_hub_is_the_same(evk: Site, evk_release: Path) -> None:
+def test_a_card_writes_the_slots_anew_and_the_hub_is_the_same(
+    evk: Site, evk_release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What U-Boot does before (tests/image/test_recovery.py) is said on the kernel's command line."""
     evk.console.ask("sync")
     evk.power_off()
@@ -77,7 +82,8 @@ def test_a_card_writes_the_slots_anew_and_the_hub_is_the_same(evk: Site, evk_rel
     assert isinstance(board, Evk)
     evk.machine = dataclasses.replace(board, card=card, chosen="rauc.slot=A hub.recover")
     mark = evk.power_on()
-    evk.console.wait_text("recovery is done", mark, timeout_s=600)
+    evk.console.wait_text("recovery is done", mark, timeout_s=1200)
+    taken_s = time.monotonic() - evk.powered_at
     evk.power_off()
     evk.machine = board
     known = len(evk.states())
@@ -85,4 +91,7 @@ def test_a_card_writes_the_slots_anew_and_the_hub_is_the_same(evk: Site, evk_rel
     state = evk.wait_online(known, timeout_s=600)
     assert state["epoch"] == before["epoch"]
     evk.console.log_in(mark)
+    with capsys.disabled():
+        figures = f"a later boot {evk.online_after_s:.0f} s, {evk.online_cpu_s:.0f} s of CPU"
+        print(f"\nimx6ul-evk: the card's turn {taken_s:.0f} s; {figures}; load {os.getloadavg()[0]:.1f}")
     assert_goes_on(evk)
