@@ -103,7 +103,8 @@ def test_many_small_records_are_seen_together_and_taken_in_pieces(pair: tuple[Tl
 
     def all_seen() -> bool:
         piece = sock.peek()
-        assert piece == sock.peek(), "to look takes nothing"
+        # What was not there at the first look may have come by the second.
+        assert not piece or piece == sock.peek(), "to look takes nothing"
         seen.extend(piece[:7])
         sock.skip(len(piece[:7]))
         return bytes(seen) == whole
