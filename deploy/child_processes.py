@@ -67,6 +67,15 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def children_of(pid: int) -> list[int]:
+    """Those that a process has started and that are not waited for yet; none where it is gone itself."""
+    try:
+        files = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [int(child) for file in files for child in file.read_text().split()]
+    except OSError:
+        return []
+
+
 def spawn_radio(children: ChildProcesses, folder: Path, home: dict[str, Any], *, is_heard: bool = False) -> Path:
     """An emulated radio with a home behind it, as the child `radio`; where its pty will be."""
     file, pty = folder / "home.json", folder / "radio"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploy.child_processes import has_ended
+from deploy.child_processes import children_of, has_ended
 from deploy.parent import ends_with_us
 from deploy.waiting import free_port, wait_for
 
@@ -114,7 +114,7 @@ class PostgresCluster:
         if self.process is None:
             return
         # Each of its backends is a session of its own, and holds the shared memory until it is gone.
-        family = [self.process.pid, *_children_of(self.process.pid)]
+        family = [self.process.pid, *children_of(self.process.pid)]
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -128,16 +128,3 @@ class PostgresCluster:
             self.process.send_signal(signal.SIGINT)
             self.process.wait()
             self.process = None
-
-
-def _stat_of(pid: int) -> list[str]:
-    """State, parent and so on (proc(5), /proc/PID/stat); empty where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _children_of(pid: int) -> list[int]:
-    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    return [child for child in pids if _stat_of(child)[1:2] == [str(pid)]]

@@ -8,7 +8,6 @@ ends it.
 """
 
 import argparse
-import ctypes
 import gc
 import heapq
 import math
@@ -38,6 +37,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.fleet.simulated_hub import HubMessage, SimulatedHub
 from deploy.fleet.thin_tls import ThinTlsContext, ThinTlsSocket
+from drivers.process import trim_heap
 from hub.core.uplink.reconnect_policy import ReconnectPolicy
 from hub.wire.keys.identity import common_name
 from hub.wire.keys.operators import Operators, parse_operators
@@ -284,7 +284,7 @@ class Swarm:
             if now >= trim_at:
                 # What OpenSSL had for handshakes goes back to the kernel: a tenth of a hub.
                 trim_at = now + _TRIM_S
-                ctypes.CDLL(None).malloc_trim(0)
+                trim_heap()
             if now >= open_at and self._to_open and self._to_open[0][0] <= now:
                 open_at = now + self._pause_s
                 self._open(heapq.heappop(self._to_open)[1], now)

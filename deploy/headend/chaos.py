@@ -21,6 +21,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deploy.child_processes import children_of
 from deploy.headend.account import faults_of_book, faults_of_orders
 from deploy.headend.control_point import reader
 from deploy.headend.engines import EngineProcess
@@ -159,7 +160,7 @@ class Chaos(Fleet):
     def _kill_worker(self) -> None:
         """The service starts it again."""
         service = self._children["service"].pid
-        workers = [pid for pid in _children_of(service) if b"worker" in _words_of(pid)]
+        workers = [pid for pid in children_of(service) if b"worker" in _words_of(pid)]
         if workers:
             os.kill(self._random.choice(workers), signal.SIGKILL)
 
@@ -253,14 +254,6 @@ class Chaos(Fleet):
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-
-
-def _children_of(pid: int) -> list[int]:
-    try:
-        files = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-        return [int(child) for file in files for child in file.read_text().split()]
-    except OSError:
-        return []
 
 
 def _words_of(pid: int) -> list[bytes]:
