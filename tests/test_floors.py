@@ -7,6 +7,7 @@ stand: at the top, inside a function, under TYPE_CHECKING. Circles count between
 import ast
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,18 @@ def modules_of(root: Path) -> dict[str, Path]:
     return found
 
 
+@cache  # the guard's guard asks for the whole tree fifty times, with one file changed
+def _import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(path: Path, module: str = "") -> set[str]:
     """Every module that a file imports, wherever the import stands. `module`: its own name, for relative imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _import_statements(path.read_text()):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             package = module if path.name == "__init__.py" else module.rpartition(".")[0]
             above = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
             name = ".".join([*above, *filter(None, [node.module])])

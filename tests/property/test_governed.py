@@ -106,7 +106,7 @@ def check_stories(home: Governed) -> None:
 
 
 @given(seed=st.integers(0, 2**32), faults=FAULTS, clocks=st.booleans())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_restriction_outlives_its_end_and_nobody_protected_is_touched(
     seed: int, faults: Faults, clocks: bool
 ) -> None:

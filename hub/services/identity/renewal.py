@@ -116,6 +116,7 @@ class Renewal:
         self._random = random
         self._try_at: float | None = None
         self._successor: x509.Certificate | None = None  # the authority that certifies by now, where it is another
+        self._looks_changed = asyncio.Event()
         self.look_every(look_every_s)
         self._unclear = 0
         self._shown = OWN
@@ -127,6 +128,7 @@ class Renewal:
         a fleet's looks, and what follows of them, are spread."""
         self._look_every_s = seconds
         self._look_at = monotonic() + seconds * self._random()
+        self._looks_changed.set()
 
     # What the uplink asks and tells
 
@@ -213,7 +215,9 @@ class Renewal:
             if self._is_due():
                 await self._enrol(self._url)
             next_at = min(self._look_at, self._look_at if self._try_at is None else self._try_at)
-            await asyncio.sleep(min(_ROUND_S, max(1.0, next_at - monotonic())))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._looks_changed.wait(), min(_ROUND_S, max(1.0, next_at - monotonic())))
+            self._looks_changed.clear()
 
     def _left_s(self) -> float:
         return self._identity.certificate.not_valid_after_utc.timestamp() - utc_ms() / 1000

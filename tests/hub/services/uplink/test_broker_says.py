@@ -43,7 +43,7 @@ def test_connect_of_3_1_1_keeps_the_session_too(make_house: Make, scripted: Scri
     assert not body[7] & 0x02
 
 
-@pytest.mark.parametrize("code", [0x80, 0x87, 0x97])
+@pytest.mark.parametrize("code", [0x87, *(pytest.param(code, marks=pytest.mark.slow) for code in (0x80, 0x97))])
 def test_a_puback_that_refuses_is_no_delivery_3_4_2_1(make_house: Make, scripted: Scripted, code: int) -> None:
     broker = scripted(Script(puback=code), Script())
     house = make_house(broker.port)
