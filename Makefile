@@ -7,7 +7,8 @@ TARGET := .cache/target
 TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
-# These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process.
+# These start whole hubs with all that is around them, a file in one process. Tests wait for two fifths of their time, so
+# three at a time are what two cores carry.
 WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
 .PHONY: fleet-test relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-headend setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
@@ -30,18 +31,18 @@ check: setup-check ## ruff, mypy --strict, the floors and the unit tests: under 
 	$(PY) -m mypy
 	$(PY) -m pytest tests/hub tests/docs tests/test_floors.py tests/drivers/zigbee/test_machines.py -m "not slow"
 
-test: setup-test  ## everything but the long forms: each part whatever the one before says, and one exit status for all
+test: setup-test  ## everything but the long forms: each part whatever the one before says, and one exit status for all; WITHOUT=FOLDERS
 	@status=0; try() { echo "$$*"; "$$@" || status=1; }; \
 	try $(PY) -m ruff check .; \
 	try $(PY) -m ruff format --check .; \
 	try $(PY) -m mypy; \
-	try $(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS)); \
-	try $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(WHOLE_HUBS); \
+	try $(PY) -m pytest -m "not slow" -n 3 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS) $(WITHOUT)); \
+	try $(PY) -m pytest -m "not slow" -n 3 --dist loadfile $(WHOLE_HUBS); \
 	exit $$status
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
 	@deploy/target.sh $(TARGET)
-	$(TARGET)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal $(TESTS)
+	$(TARGET)/bin/python -m pytest -m "not slow" -n 3 --dist worksteal $(TESTS)
 
 # What the long form of has a target of its own, and often needs more to be installed.
 WITH_TARGETS := tests/image tests/brokers tests/powercut tests/deploy tests/drivers/zigbee/test_many.py
