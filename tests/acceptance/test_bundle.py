@@ -104,7 +104,9 @@ def test_nothing_of_the_home_is_in_it(home: Hub, bundle: Path) -> None:
     )  # fmt: skip
     assert all(str(row["value"]).encode() not in raw for row in registers.values() if len(str(row["value"])) > 4)
     for secret in planted:
-        assert secret not in raw, secret
+        # A few digits stand in longer numbers by chance: in one of a process, of nanoseconds, in a digest.
+        whole = rb"(?<!\w)%b(?!\w)" if secret[:1].isdigit() else b"%b"
+        assert not re.search(whole % re.escape(secret), raw), secret
     for there in (b"boiler", b"zb-000d6f0000000001", b"water-heater", b"adapter.alarm", b'"serialx"', b"kernel.txt"):
         assert there in raw, there
 
