@@ -20,6 +20,7 @@ from drivers.zigbee.measures import (
     ELECTRICAL_MEASUREMENT,
     ENGINEERING_UNITS,
     IAS_ZONE,
+    INSTANTANEOUS_DEMAND,
     MEASURES,
     METERING,
     METERING_DIVISOR,
@@ -443,6 +444,15 @@ class ZclAppliance:
 
     def _scale_of(self, channel: Channel) -> tuple[Scale | None, str]:
         """The scale of a channel, or why there is none."""
+        scale, doubt = self._stated_scale(channel)
+        times = self.exceptions.factor.get("instantaneous_demand")
+        is_demand = (channel.measure.cluster_id, channel.measure.attribute) == (METERING, INSTANTANEOUS_DEMAND)
+        if scale is not None and times is not None and is_demand:  # its register's pair is not this one's
+            return fixed(scale.factor * Fraction(*times)), doubt
+        return scale, doubt
+
+    def _stated_scale(self, channel: Channel) -> tuple[Scale | None, str]:
+        """By the pair that the device gives, or that the table has for it."""
         measure, facts = channel.measure, self._facts.get(channel.place, {})
         if measure.cluster_id == ANALOG_INPUT:
             return self._scale_of_analog(channel, facts)
