@@ -71,7 +71,8 @@ def of(
     software: str | None = None,
 ) -> Exceptions:
     """The exceptions of a device. `shape`: device type by endpoint; `reads`: divisors by endpoint and pair; `software`:
-    its version (SWBuildID of the Basic cluster), None or "" where it is not known."""
+    its version (SWBuildID of the Basic cluster), None where it is not known; "" where it has none, and is taken
+    to do as the specification says."""
     found = Exceptions()
     for row in _table():
         if not _matches(row, manufacturer or "", model or "", shape, reads):
@@ -79,9 +80,9 @@ def of(
         below = _version(row.get("software_below", ""))
         if below:
             found.by_software = True
-            version = _version(software or "")
-            if not version:
+            if software is None:
                 found.unsure |= frozenset(row["factor"])
+            version = _version(software or "")
             if not version or version >= below:
                 continue
         _add(found, row)

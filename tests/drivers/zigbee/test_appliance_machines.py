@@ -228,7 +228,7 @@ def test_versions_are_compared_number_by_number(version: str, is_old: bool) -> N
     assert ("battery" in found.factor) == is_old and found.by_software and not found.unsure
 
 
-def test_a_version_without_a_number_tells_nothing() -> None:
+def test_until_its_version_is_known_nothing_is_and_without_one_it_is_as_the_specification_says() -> None:
     for version in (None, "", "n/a"):
         found = exceptions.of("IKEA of Sweden", "KADRILJ roller blind", {}, {}, version)
-        assert found.unsure == {"battery"} and not found.factor
+        assert found.unsure == ({"battery"} if version is None else set()) and not found.factor
