@@ -2,9 +2,9 @@
 
 Sources: IEC 62056-5-3 (Green Book) 9.5 (data-notification, tag 15; A-XDR encoding of data); the Norwegian NVE/NEK lists
 and the utilities' descriptions of their HAN ports: Aidon (code, value, scaler and unit of each), Kaifa KFM_001 (a list
-by position), Kamstrup V0001 (codes and values, of fixed scales); the Swiss utilities' descriptions of the customer
-interface (a list of what is pushed, then the values in that order: IEC 62056-6-2, class 40, push_object_list). A
-decoder of our own: docs/decisions/meter-decoders.md.
+by position), Kamstrup V0001 (codes and values; their scales are judged by list_scales.py); the Swiss utilities'
+descriptions of the customer interface (a list of what is pushed, then the values in that order: IEC 62056-6-2, class
+40, push_object_list). A decoder of our own: docs/decisions/meter-decoders.md.
 """
 
 import re
@@ -136,8 +136,8 @@ def read_notification(data: bytes, ident: str = "", maker: str = "") -> Pushed:
         return _by_position(body)
     if ident.startswith(_KAIFA) and len(body) == 1 and type(body[0]) is int:
         return Pushed(ident, {"1-0:1.7.0": RegisterValue(body[0], 0, "W")}, {})  # its shortest list
-    pushed = Pushed(head if head.startswith(_KAMSTRUP) else "", {}, {})
-    scales = _SCALES[_KAMSTRUP] if pushed.ident else _WITHOUT_SCALES if maker == _LANDIS or _is_czech(body) else {}
+    pushed = Pushed(head if head.startswith(KAMSTRUP) else "", {}, {})
+    scales = _SCALES[KAMSTRUP] if pushed.ident else _WITHOUT_SCALES if maker == _LANDIS or _is_czech(body) else {}
     _walk(body, pushed.registers, pushed.texts, scales)
     version = next((pushed.texts[key][0] for key in _VERSIONS if key in pushed.texts), "")
     if version.startswith(_KAIFA):
@@ -197,7 +197,7 @@ def _scaled(value: int, scale: list[Any]) -> RegisterValue | None:
 
 _ENERGY = re.compile(r"[1-8]\.8\.\d\Z")
 _VERSIONS = ("1-1:0.2.129", "1-0:0.2.129", "0-0:0.2.129")
-_KAIFA, _KAMSTRUP = "KFM_001", "Kamstrup_V000"
+_KAIFA, KAMSTRUP = "KFM_001", "Kamstrup_V000"
 _PHASES = ("21.7.0", "41.7.0", "61.7.0", "22.7.0", "42.7.0", "62.7.0")
 _VOLTS, _AMPERES = ("32.7.0", "52.7.0", "72.7.0"), ("31.7.0", "51.7.0", "71.7.0")
 
@@ -214,8 +214,9 @@ def _table(energy: int, current: int, voltage: int) -> dict[str, tuple[str, int]
     }
 
 
-# What meters mean that send values without scale or unit (Kamstrup's HAN specification 5512-2584; Kaifa's list).
-_SCALES = {_KAMSTRUP: _table(1, -2, 0), _KAIFA: _table(0, -3, -1)}
+# What meters mean that send values without scale or unit (Kamstrup's HAN specification 5512-2584, by which not all of
+# its meters keep: list_scales.py; Kaifa's list).
+_SCALES = {KAMSTRUP: _table(1, -2, 0), _KAIFA: _table(0, -3, -1)}
 _POWERS, _ENERGIES = ("1.7.0", "2.7.0", "3.7.0", "4.7.0"), ("", "1.8.0", "2.8.0", "3.8.0", "4.8.0")
 _ONE, _THREE = _AMPERES[:1] + _VOLTS[:1], _AMPERES + _VOLTS
 # Kaifa's list by position: number of elements -> what each is, behind version, number and type.

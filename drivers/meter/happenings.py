@@ -12,13 +12,15 @@ Event = tuple[str, dict[str, Any]]
 
 @dataclass
 class Memory:
-    """What a hub remembers of its meter. registers: the last values of those that count up."""
+    """What a hub remembers of its meter. registers: the last values of those that count up. wh_exponent: what they are
+    counted in, of a meter that does not say it (list_scales.py)."""
 
     number: str = ""
     registers: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     failure: str = ""  # when the last power failure of the meter's log ended
     month: str = ""  # the last month whose peak is known
+    wh_exponent: int | None = None
 
     def take(self, meaning: Meaning, registers: dict[str, str]) -> list[Event]:
         """Compare, tell, and remember. registers: of `meaning`, those that count up."""

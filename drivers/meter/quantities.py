@@ -86,6 +86,10 @@ _NUMBERS = (
     "0-0:96.1.1", "0-0:96.1.0", "1-0:96.1.0", "C.1.0", "C.1", "1-0:0.0.0", "0-0:96.1.255", "0-0:42.0.0", "1-0:0.0.9",
     "0-0:0.0.0", "1-1:0.0.0", "1-1:96.1.0", "1-1:96.1.1",
 )  # fmt: skip
+# Those that P1 has in hexadecimal. Eight digits are a number as it is (Slovenia), which may look like one: 50544841 is
+# not PTHA.
+_HEXADECIMAL = frozenset(("0-0:96.1.1", "0-0:96.1.0", "1-0:96.1.0", "0-0:42.0.0"))
+_LEAST_HEXADECIMAL = 10
 _DATE = re.compile(r"\d{12}[SW]\Z")
 _ODD_DATES = ("632525252525", "000101", "700101")  # nothing was ever heard, or the clock was never set
 _NINES = re.compile(r"9{3,}0*\Z")
@@ -130,7 +134,7 @@ def meaning_of(readout: Readout) -> Meaning:
     electric = _electric(readout.registers)
     values, steps = quantities_of(electric)
     return Meaning(
-        number_of(readout.texts),
+        number_of(readout),
         values,
         others_of(readout),
         _counts(readout.texts),
@@ -201,18 +205,20 @@ def decimal_text(mantissa: int, exponent: int) -> str | None:
     return text if len(text.strip("-").replace(".", "")) <= MAX_DIGITS else None
 
 
-def number_of(texts: Mapping[str, tuple[str, ...]]) -> str:
-    """The meter's own number as it is printed on it (P1 writes it in hexadecimal), or ""."""
+def number_of(readout: Readout) -> str:
+    """The meter's own number as it is printed on it (P1 writes it in hexadecimal, others do not), or ""."""
     for code in _NUMBERS:
-        groups = texts.get(code)
+        groups = readout.texts.get(code)
         if groups and groups[0]:
-            return _unhex(groups[0].strip()).strip()[:40]
+            text = groups[0].strip()
+            is_hexadecimal = readout.protocol == "p1" and code in _HEXADECIMAL
+            return (_unhex(text) if is_hexadecimal else text).strip()[:40]
     return ""
 
 
 def _unhex(text: str) -> str:
     """`4B384547...` as the ASCII that it stands for; what is no hexadecimal of printable ASCII stays as it is."""
-    if len(text) >= 8 and len(text) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", text):
+    if len(text) >= _LEAST_HEXADECIMAL and len(text) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", text):
         characters = bytes.fromhex(text)
         if characters.isascii() and characters.strip().isalnum():  # some are padded with a space
             return characters.decode("ascii")

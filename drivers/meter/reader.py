@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from drivers.meter.happenings import Event, Memory
+from drivers.meter.list_scales import ListScales
 from drivers.meter.plausibility import Plausibility
 from drivers.meter.quantities import REGISTERS, Meaning, decimal_text, meaning_of
 from drivers.meter.records import Bad, Found, Readout, Unreadable
@@ -49,6 +50,7 @@ class MeterReader:
         self.counters = {"telegrams": 0, "bad": 0, "doubtful": 0}
         self.ident = self.protocol = self.last_fault = ""
         self._plausibility = Plausibility(memory.number, memory.registers)
+        self._scales = ListScales(memory.number, memory.wh_exponent)
         self._sampling = Sampling()
         self._others: dict[tuple[str, str], tuple[str, float]] = {}
         self._verdicts: deque[bool] = deque(maxlen=_JUDGED)
@@ -64,6 +66,8 @@ class MeterReader:
             return Outcome([], [], None, False, item.reason)
         if isinstance(item, Bad):
             return self._fault("bad", item.reason)
+        item = self._scales.settle(item, now)
+        self.memory.wh_exponent = self._scales.wh_exponent
         meaning = meaning_of(item)
         if not meaning.values and not meaning.others:
             self.ident, self.protocol = item.ident or self.ident, item.protocol
@@ -128,6 +132,7 @@ class MeterReader:
             **self.counters,
             "bad_share": None if share is None else round(share, 3),
             "last_fault": self.last_fault,
+            "withheld": dict(self._scales.withheld),
         }
 
     def details(self) -> dict[str, Any]:

@@ -58,4 +58,8 @@ def _setting(document: dict[str, Any]) -> Setting | None:
 def _memory(document: dict[str, Any]) -> Memory:
     registers = {str(name): str(text) for name, text in document["registers"].items() if float(text) >= 0}
     counts = {str(name): int(count) for name, count in document["counts"].items()}
-    return Memory(str(document["number"]), registers, counts, str(document["failure"]), str(document["month"]))
+    wh_exponent = document.get("wh_exponent")  # an earlier hub's file has none
+    return Memory(
+        str(document["number"]), registers, counts, str(document["failure"]), str(document["month"]),
+        wh_exponent if type(wh_exponent) is int else None,
+    )  # fmt: skip

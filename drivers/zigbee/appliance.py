@@ -20,6 +20,7 @@ from drivers.zigbee.measures import (
     ELECTRICAL_MEASUREMENT,
     ENGINEERING_UNITS,
     IAS_ZONE,
+    INSTANTANEOUS_DEMAND,
     MEASURES,
     METERING,
     METERING_DIVISOR,
@@ -87,6 +88,7 @@ class ZclAppliance:
         self.client_id = client_id_of(ieee)
         self.manufacturer: str | None = None
         self.model: str | None = None
+        self.software: str | None = None  # its version; "": it has none
         self.is_sleepy = False
         self.exceptions = exceptions.Exceptions()
         self.channels: dict[tuple[ClusterPlace, int], Channel] = {}
@@ -123,6 +125,7 @@ class ZclAppliance:
         # What was read of it once is true still when it cannot be read again.
         self.manufacturer = manufacturer or self.manufacturer or _text(self._record.get("manufacturer"))
         self.model = model or self.model or _text(self._record.get("model"))
+        self.software = _text(self._record.get("software")) if self.software is None else self.software
         self.is_sleepy = sleepy
         self._shapes = shapes
         self._find_exceptions()
@@ -179,7 +182,19 @@ class ZclAppliance:
             for measure in MEASURES
             if measure.cluster_id == place.cluster and measure.divisor and measure.divisor in facts
         }
-        self.exceptions = exceptions.of(self.manufacturer, self.model, types, reads)
+        self.exceptions = exceptions.of(self.manufacturer, self.model, types, reads, self.software)
+
+    def has_software(self, version: str) -> None:
+        """Its software's version was read; "": it has none."""
+        self.changed = self.changed or version != self.software
+        self.software = version
+        self._find_exceptions()
+        self._scaled.clear()
+
+    def unsure_places(self) -> list[ClusterPlace]:
+        """Where it has what the version of its software would tell the scale of."""
+        unsure = self.exceptions.unsure
+        return list({channel.place: None for channel in self.channels.values() if channel.measure.quantity in unsure})
 
     # What to ask
 
@@ -429,6 +444,15 @@ class ZclAppliance:
 
     def _scale_of(self, channel: Channel) -> tuple[Scale | None, str]:
         """The scale of a channel, or why there is none."""
+        scale, doubt = self._stated_scale(channel)
+        times = self.exceptions.factor.get("instantaneous_demand")
+        is_demand = (channel.measure.cluster_id, channel.measure.attribute) == (METERING, INSTANTANEOUS_DEMAND)
+        if scale is not None and times is not None and is_demand:  # its register's pair is not this one's
+            return fixed(scale.factor * Fraction(*times)), doubt
+        return scale, doubt
+
+    def _stated_scale(self, channel: Channel) -> tuple[Scale | None, str]:
+        """By the pair that the device gives, or that the table has for it."""
         measure, facts = channel.measure, self._facts.get(channel.place, {})
         if measure.cluster_id == ANALOG_INPUT:
             return self._scale_of_analog(channel, facts)
@@ -437,6 +461,8 @@ class ZclAppliance:
             channel.is_bcd = unit == UNIT_KWH_BCD
             if unit not in (UNIT_KWH, UNIT_KWH_BCD):
                 return None, "its unit is not known" if unit == _NO_UNIT else ""
+        if measure.quantity in self.exceptions.unsure:
+            return None, "which of two scales it has, the version of its software tells, and that is not known"
         if not measure.scale:
             factor = Fraction(*self.exceptions.factor.get(measure.quantity, (1, 1)))
             return fixed(measure.factor * factor), ""
@@ -604,6 +630,7 @@ class ZclAppliance:
         return {
             "manufacturer": self.manufacturer,
             "model": self.model,
+            "software": self.software,
             "read": self.is_read,
             "told": self.is_told,
             "withheld": sorted(self.told),

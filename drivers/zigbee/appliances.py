@@ -49,7 +49,7 @@ _REVIEW_S = 60.0
 _SAVE_AFTER_S = 10.0
 _ZONE_ID = 0
 _ON_OFF_ATTRIBUTE, _OFF, _ON = 0x0000, 0x00, 0x01
-_MANUFACTURER, _MODEL = 0x0004, 0x0005
+_MANUFACTURER, _MODEL, _SOFTWARE = 0x0004, 0x0005, 0x4000
 # Who comes back is told anew what to report, this often at most: battery devices come back whenever they have lost
 # their parent. None is passed over: who was told a moment ago may have been without power since.
 _TOLD_AGAIN_S, _SLEEPY_TOLD_AGAIN_S = 15.0, 3600.0
@@ -247,12 +247,18 @@ class Appliances:
     async def _configure(self, appliance: ZclAppliance, device: ZigbeeDevice, *, told_anew: bool) -> None:
         """Read each cluster, then have each report. What fails in one is that one's, and tried again alone."""
         unread, unconfigured = list(appliance.places), list(appliance.places) if told_anew else []
-        tries = 0
-        while unread or unconfigured:
+        tries, must_ask = 0, told_anew or appliance.software is None  # who comes back may have other software
+        while unread or unconfigured or (must_ask and appliance.exceptions.by_software):
             async with self._turn:
                 # Before it is known what is wrong about its kind, that would be taken for true: it is asked once more.
                 is_known = appliance.model is not None or await self._identify(appliance, device)
                 if is_known or tries >= _IDENTIFIED_BY:
+                    if must_ask and appliance.exceptions.by_software:
+                        waiting = appliance.unsure_places()
+                        must_ask = not await self._ask_software(appliance, device)
+                        if not must_ask:  # what was withheld for want of it
+                            unread += [place for place in waiting if place not in unread]
+                            unconfigured += [place for place in waiting if told_anew and place not in unconfigured]
                     unread = [place for place in unread if not await self._learn(appliance, device, place, tries)]
                     self._emit(appliance, appliance.settle(monotonic()))
                     unconfigured = [
@@ -260,7 +266,7 @@ class Appliances:
                         for place in unconfigured
                         if place in unread or not await self._have_reported(appliance, device, place)
                     ]
-            if not unread and not unconfigured:
+            if not unread and not unconfigured and not (must_ask and appliance.exceptions.by_software):
                 break
             await asyncio.sleep(_PACE.ceiling_s(tries))
             tries += 1
@@ -281,6 +287,20 @@ class Appliances:
             if texts.get(_MODEL):
                 device.manufacturer, device.model = texts.get(_MANUFACTURER), texts[_MODEL]
                 self._appliance_of(device)
+            return True
+        return not clusters
+
+    async def _ask_software(self, appliance: ZclAppliance, device: ZigbeeDevice) -> bool:
+        """Which version its software has, where its kind's values depend on that. Whether it was answered."""
+        clusters = [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
+        for cluster in clusters:
+            try:
+                answer = await asking.read(cluster, [_SOFTWARE], retries=0)
+            except (TimeoutError, ZigbeeException) as error:
+                log.debug("asking %s for its software: %r", appliance.client_id, error)
+                continue
+            texts = {record.attribute: record.text for record in answer.records}
+            appliance.has_software(texts.get(_SOFTWARE) or "")
             return True
         return not clusters
 

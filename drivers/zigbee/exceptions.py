@@ -1,5 +1,6 @@
 """What is wrong about some devices: drivers/zigbee/exceptions.toml, read once, when the first appliance is met."""
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -54,6 +55,8 @@ class Exceptions:
     moves: frozenset[str] = frozenset()
     unit: int | None = None
     limit: CurrentLimit | SetpointLimit | None = None
+    by_software: bool = False  # its kind has rows for some versions of its software alone
+    unsure: frozenset[str] = frozenset()  # what such rows are about, while the version is not known
 
     def is_polled(self, quantity: str) -> bool:
         """Whether a quantity ("power", "power.b") is known never to be reported."""
@@ -61,14 +64,34 @@ class Exceptions:
 
 
 def of(
-    manufacturer: str | None, model: str | None, shape: dict[int, int], reads: dict[tuple[int, str], int]
+    manufacturer: str | None,
+    model: str | None,
+    shape: dict[int, int],
+    reads: dict[tuple[int, str], int],
+    software: str | None = None,
 ) -> Exceptions:
-    """The exceptions of a device. `shape`: device type by endpoint; `reads`: divisors by endpoint and pair."""
+    """The exceptions of a device. `shape`: device type by endpoint; `reads`: divisors by endpoint and pair; `software`:
+    its version (SWBuildID of the Basic cluster), None where it is not known; "" where it has none, and is taken
+    to do as the specification says."""
     found = Exceptions()
     for row in _table():
-        if _matches(row, manufacturer or "", model or "", shape, reads):
-            _add(found, row)
+        if not _matches(row, manufacturer or "", model or "", shape, reads):
+            continue
+        below = _version(row.get("software_below", ""))
+        if below:
+            found.by_software = True
+            if software is None:
+                found.unsure |= frozenset(row["factor"])
+            version = _version(software or "")
+            if not version or version >= below:
+                continue
+        _add(found, row)
     return found
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """`2.3.079` as (2, 3, 79); () where there is none."""
+    return tuple(int(number) for number in re.findall(r"[0-9]{1,9}", text)[:4])
 
 
 @cache

@@ -18,6 +18,7 @@ ELECTRICAL_MEASUREMENT = 0x0B04
 # in the same cluster.
 UNIT_KWH, UNIT_KWH_BCD = 0x00, 0x80
 UNIT_OF_MEASURE, METERING_MULTIPLIER, METERING_DIVISOR = 0x0300, 0x0301, 0x0302
+INSTANTANEOUS_DEMAND = 0x0400
 ENGINEERING_UNITS = 0x0075
 # BACnet engineering units (ZCL 3.14.11.10): the quantity, and the factor into its unit.
 ANALOG_UNITS: dict[int, tuple[str, Fraction]] = {
@@ -126,8 +127,8 @@ MEASURES = (
     ),
     _power("power", 0x050B),
     Measure(
-        "power", METERING, 0x0400, 5, 300, Fraction(5), 10, "metering", METERING_MULTIPLIER, METERING_DIVISOR, 3,
-        least=-_MOST_W, most=_MOST_W,
+        "power", METERING, INSTANTANEOUS_DEMAND, 5, 300, Fraction(5), 10,
+        "metering", METERING_MULTIPLIER, METERING_DIVISOR, 3, least=-_MOST_W, most=_MOST_W,
     ),
     _register("energy", 0x0000),
     _register("energy.export", 0x0001),

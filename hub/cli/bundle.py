@@ -31,7 +31,7 @@ _PACKAGES = ("paho-mqtt", "zigpy", "bellows", "serialx", "pyserial", "cbor2", "c
 # Of the meter's port: how it is, and nothing of what it says, nor whose it is.
 _OF_METER = (
     "state", "path", "configured", "protocol", "line", "check", "telegrams", "bad", "doubtful", "bad_share", "last_s",
-    "unreadable",
+    "unreadable", "withheld",
 )  # fmt: skip
 
 

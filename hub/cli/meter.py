@@ -50,6 +50,8 @@ def _print(answer: dict[str, Any]) -> None:
         ("bad", f"{answer['bad']} damaged, {answer['doubtful']} in doubt; {share}{fault}"),
     ):
         print(f"{name:10} {text}")
+    for quantity, why in answer.get("withheld", {}).items():
+        print(f"{'withheld':10} {quantity}: {why}")
     rows = [("meter", name, text, unit_of(name)) for name, text in answer.get("quantities", {}).items()]
     rows += [
         (row["client"], row["quantity"], row["text"], unit_of(row["quantity"])) for row in answer.get("others", ())

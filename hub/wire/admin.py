@@ -222,7 +222,8 @@ class ControlFigures(LimitFigures):
 
 
 class MeterFigures(TypedDict):
-    """The meter's port, without what the household uses; `state` alone where there is none."""
+    """The meter's port, without what the household uses; `state` alone where there is none. `withheld`: quantity and
+    why."""
 
     state: str
     protocol: NotRequired[str]
@@ -236,6 +237,7 @@ class MeterFigures(TypedDict):
     doubtful: NotRequired[int]
     bad_share: NotRequired[float | None]
     last_fault: NotRequired[str]
+    withheld: NotRequired[dict[str, str]]
 
 
 class RegisterRow(TypedDict):

@@ -142,6 +142,8 @@ def _words(key: str, value: Any) -> str:
         return "its scale moves: " + ", ".join(value)
     if key == "analog":
         return "Analog Inputs: " + ", ".join(f"{what[0]} on endpoint {endpoint}" for endpoint, what in value.items())
+    if key == "software_below":
+        return f"while its software is below {value}"
     if key == "skip":
         return "has no " + ", ".join(value)
     if key == "skip_endpoints":

@@ -122,6 +122,7 @@ def test_a_push_with_codes_scales_and_units(frame: "object", nested: bool, step:
 
 def test_kamstrups_list() -> None:
     values = [("1.7.0", 1896), ("2.7.0", 0), ("31.7.0", 896), ("32.7.0", 225), ("1.8.0", 7745250), ("2.8.0", 1)]
+    assert meant(Dlms(), hdlc(kamstrup(values, "34374909"))).number == "34374909"
     meaning = meant(Dlms(), hdlc(kamstrup(values)))
     assert meaning.number == "5706567000000000" and meaning.values == {
         "power": "1896", "current.l1": "8.96", "voltage.l1": "225", "energy": "77452500", "energy.export": "10",

@@ -208,6 +208,11 @@ def test_how_sure_it_is() -> None:
         assert isinstance(readout, Readout) and readout.check == check
 
 
+def test_a_number_of_digits_is_no_text_in_hexadecimal() -> None:
+    data = d0("0.0.0(34374909)", "1.8.0(000123.4*kWh)")
+    assert meant(data).number == "34374909"
+
+
 @pytest.mark.parametrize(
     ("line", "number"),
     [
@@ -217,6 +222,9 @@ def test_how_sure_it_is() -> None:
         ("C.1.0(12345678)", "12345678"),
         ("1-0:0.0.0*255(1095110000006703)", "1095110000006703"),
         ("0-0:96.1.255*255(1ESY1313002565)", "1ESY1313002565"),
+        ("0-0:96.1.1(50544841)", "50544841"),
+        ("0-0:96.1.0(3330303537373735)", "30057775"),
+        ("0-0:42.0.0(353044415441303037303035303434)", "50DATA007005044"),
         ("0-0:96.1.1()", ""),
     ],
 )

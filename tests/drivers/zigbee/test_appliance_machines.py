@@ -185,7 +185,8 @@ def test_shares_and_resets_forget() -> None:
 def test_the_table_of_exceptions_says_only_what_is_understood() -> None:
     rows = tomllib.loads((ROOT / "drivers/zigbee/exceptions.toml").read_text())["device"]
     known = {"manufacturer", "model", "endpoint", "device_type", "reads", "scale", "lies", "either", "unit", "factor",
-             "analog", "skip", "skip_endpoints", "moves", "poll", "limit"}  # fmt: skip
+             "analog", "skip", "skip_endpoints", "moves", "poll", "limit",
+             "software_below"}  # fmt: skip
     pairs = {"power", "voltage", "current", "total_power", "metering", "heating_demand"}
     for row in rows:
         assert set(row) <= known and {"manufacturer", "model", "endpoint"} & set(row), row
@@ -193,9 +194,41 @@ def test_the_table_of_exceptions_says_only_what_is_understood() -> None:
             assert set(row.get(key, {})) <= pairs, row
         for multiplier, divisor in [*row.get("scale", {}).values(), *row.get("lies", {}).values()]:
             assert multiplier > 0 and divisor > 0, row
+        # Of a version that is not known the row's factors are withheld; nothing else of it would be.
+        assert "software_below" not in row or row.keys() == {"manufacturer", "model", "software_below", "factor"}
     assert exceptions.of("nobody", "nothing", {1: 0x51}, {}) == exceptions.Exceptions()
 
 
 @pytest.mark.parametrize("said", ["innr", "INNR ", "innr\0"])
 def test_a_name_is_known_however_it_is_padded(said: str) -> None:
     assert exceptions.of(said, "SP 234", {}, {}).scale["metering"] == (1, 100)
+
+
+def test_the_version_of_its_software_tells_its_scale_and_an_upgrade_another() -> None:
+    place, shape = ClusterPlace(1, 0x0001), {1: Shape(0x0104, 0x0820, frozenset((0x0000, 0x0001)))}
+    remote = ZclAppliance("00" * 8)
+    remote.describe("IKEA of Sweden", "TRADFRI remote control", shape, sleepy=True)
+    assert remote.unsure_places() == [place]
+    assert not remote.take(place, [uint(0x0021, 77, 1)], 0.0) and "battery" in remote.withheld
+    remote.has_software("2.3.079")
+    assert remote.take(place, [uint(0x0021, 77, 1)], 1.0) == [ZclReading("battery", "77")] and not remote.withheld
+    again = ZclAppliance("00" * 8, json.loads(json.dumps(remote.to_record())))
+    again.describe(None, None, shape, sleepy=True)
+    assert again.take(place, [uint(0x0021, 76, 1)], 2.0) == [ZclReading("battery", "76")]
+    again.has_software("24.4.5")
+    assert again.take(place, [uint(0x0021, 76, 1)], 3.0) == [ZclReading("battery", "38.0")]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_old"),
+    [("2.3.088", True), ("1.0.024", True), ("2.4.5", False), ("2.4.011", False), ("24.4.5", False), ("3", False)],
+)
+def test_versions_are_compared_number_by_number(version: str, is_old: bool) -> None:
+    found = exceptions.of("IKEA of Sweden", "Remote Control N2", {}, {}, version)
+    assert ("battery" in found.factor) == is_old and found.by_software and not found.unsure
+
+
+def test_until_its_version_is_known_nothing_is_and_without_one_it_is_as_the_specification_says() -> None:
+    for version in (None, "", "n/a"):
+        found = exceptions.of("IKEA of Sweden", "KADRILJ roller blind", {}, {}, version)
+        assert found.unsure == ({"battery"} if version is None else set()) and not found.factor
