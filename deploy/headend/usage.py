@@ -96,7 +96,7 @@ class HouseholdUsage:
 
     def enter_exchange(self, hub: str, t_ms: int, last: dict[str, Any], first: dict[str, Any]) -> None:
         """The event `meter.replaced`: registers of the old and the new meter, quantity -> decimal text."""
-        for quantity in sorted(set(last) & set(first)):
+        for quantity in sorted(name for name in set(last) & set(first) if isinstance(name, str)):
             if not is_register(METER, quantity):
                 continue
             try:

@@ -95,6 +95,7 @@ def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
 def decode_event(data: bytes) -> dict[str, Any]:
     """Decode one event into its map. Raises ValueError when it is not one."""
     event = decode(data, max_bytes=MAX_BYTES)
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
+    # type(), as a CBOR true is an int to Python, and no time to a database.
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("t")) is not int:
         raise ValueError("not an event: a map with t and event is expected")
     return event
