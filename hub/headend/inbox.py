@@ -210,7 +210,7 @@ class Inbox:
 
 
 def _check_form(certificate: x509.Certificate) -> None:
-    """A hub's own word names certificates that nobody has looked at, and one that no revocation list can name would hold
+    """A hub's own word names certificates that nobody has looked at: one that no revocation list can name would hold
     up the lists of all. Raises ValueError (RFC 5280, 4.1.2.2 and 4.2)."""
     if not 0 < certificate.serial_number < 1 << 159:
         raise ValueError("a certificate with a serial number that no list can name")
