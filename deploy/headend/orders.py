@@ -13,7 +13,8 @@ from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.database import BookDatabase, BookReader, found_by
-from hub.wire.uplink.command import CTI_BYTES
+from hub.wire.uplink.cbor import decode, encode
+from hub.wire.uplink.command import CTI_BYTES, MAX_COMMAND_BYTES
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import FINAL, Receipt
 
@@ -24,6 +25,7 @@ _AT_ONCE = 200
 _BEFORE_MS = 60_000
 _LOOK_BACK_MS = 300_000  # a household whose meter was not heard for longer is in no sum
 _CANCEL_VALID_S = 3600
+_AROUND_ARGS_BYTES = 1024  # of a message: its header, the other claims, the signature
 
 
 class Refusal(ValueError):
@@ -56,7 +58,7 @@ class GridOrders:
         checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
         hubs = self._registry.members(target)
         state = WAITING if len(hubs) > self._second_above else SENT
-        order_id = self._store(op, to_json(args), target, hubs, valid_s, client, t, state)
+        order_id = self._store(op, args_to_store(op, args), target, hubs, valid_s, client, t, state)
         return order_id, self._send(order_id, t) if state == SENT else []
 
     def hubs_of(self, order_id: str) -> int:
@@ -254,6 +256,17 @@ class GridOrders:
 def is_over(status: str) -> bool:
     """Whether nothing more is to come of an order at a hub."""
     return status in FINAL or status in (SILENT, WITHDRAWN)
+
+
+def args_to_store(op: str, args: dict[str, Any]) -> str:
+    """JSON of them. Raises ValueError where no message can hold them, or no hub would read it: who asks has to hear so,
+    not the thread that signs a second person's order, or a wave, later on."""
+    text = to_json(args)
+    try:
+        decode(encode({"op": op, "args": _from_json(text)}), max_bytes=MAX_COMMAND_BYTES - _AROUND_ARGS_BYTES)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"args: no message can hold them: {error}") from None
+    return text
 
 
 def to_json(value: Any) -> str:

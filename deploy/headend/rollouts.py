@@ -8,7 +8,7 @@ import json
 import uuid
 from typing import Any
 
-from deploy.headend.orders import GridOrders, Refusal, is_over, to_json
+from deploy.headend.orders import GridOrders, Refusal, args_to_store, is_over
 from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.registry import Registry
 from hub.headend.bookkeeper import CommandToSend
@@ -31,15 +31,16 @@ class Rollouts:
         self, op: str, args: dict[str, Any], target: dict[str, Any], client: str, t: int, *, wave_hubs: int,
         success_share: float, error_share: float, valid_s: int,
     ) -> str:  # fmt: skip
-        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal."""
+        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal,
+        ValueError."""
         if op not in OPS:
             raise Refusal(f"a roll-out is of {' or '.join(OPS)}")
         hubs = self._registry.members(target)
         rollout_id = uuid.uuid4().hex
         self._db.execute(
             "INSERT INTO rollout VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-            (rollout_id, op, to_json(args), json.dumps(target), t * 1000, client, wave_hubs, success_share, error_share,
-             valid_s, RUNNING),
+            (rollout_id, op, args_to_store(op, args), json.dumps(target), t * 1000, client, wave_hubs, success_share,
+             error_share, valid_s, RUNNING),
         )  # fmt: skip
         self._db.executemany(
             "INSERT INTO rollout_hub (rollout_id, hub) VALUES (?, ?)", ((rollout_id, hub) for hub in hubs)

@@ -132,3 +132,18 @@ def test_those_that_did_it_are_brought_back(fleet: Fleet) -> None:
     with pytest.raises(Refusal, match="no such"):
         fleet.point.rollouts.back("0" * 32, {}, "desk", 1)
     db.close()
+
+
+@pytest.mark.parametrize("value", [1 << 70, float("nan"), {"hex": 5}, "y" * 20_000, [[[[[[[[[1]]]]]]]]]])
+def test_what_no_message_can_hold_is_refused_to_who_asks(fleet: Fleet, value: Any) -> None:
+    """Not found out by the thread that sends the next wave, or what a second person has approved."""
+    args = {"set": {"hub.groups": value}}
+    fleet.point.book.begin()
+    with pytest.raises(ValueError, match="no message can hold"):
+        fleet.point.rollouts.begin("config", args, {"all": True}, "desk", int(fleet.t), wave_hubs=3, success_share=1.0,
+                                   error_share=0.2, valid_s=60)  # fmt: skip
+    with pytest.raises(ValueError, match="no message can hold"):
+        fleet.point.orders.give("config", args, {"all": True}, 60, "desk", int(fleet.t))
+    fleet.point.undo()
+    fleet.run(2)
+    assert rollouts_of(reader(fleet.place)) == []
