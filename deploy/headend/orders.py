@@ -106,23 +106,34 @@ class GridOrders:
 
     def take_back(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
         """An order is not wanted any more: what waits is withdrawn, a limit that went is cancelled by another."""
-        row = self._db.execute("SELECT state, op FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        row = self._db.execute("SELECT state, op, args, exp_s FROM grid_order WHERE id = ?", (order_id,)).fetchone()
         if row is None:
             return []
-        state, op = row
+        state, op, args_json, exp_s = row
         if state == WAITING:
             self.withdraw(order_id)
-        if state != SENT or op != "limit":
+        if state != SENT:
             return []
+        sends: list[CommandToSend] = []
+        if op == "limit":
+            sends = self._cancel(order_id, _from_json(args_json), exp_s, client, t)
+        self._db.execute(
+            "UPDATE order_hub SET status = ? WHERE order_id = ? AND status = ?", (WITHDRAWN, order_id, SENT)
+        )
+        return sends
+
+    def _cancel(self, order_id: str, limit: dict[str, Any], exp_s: int, client: str, t: int) -> list[CommandToSend]:
+        """To each hub of the order, for as long as its limit may hold: a broker keeps the limit for a hub that is away
+        until it expires, and one that has it may come back at any time before its end."""
+        ends_s = max(exp_s, limit.get("start", 0)) + limit["duration"]
+        ends_s += limit.get("randomise_end", limit.get("randomise", 0))
+        valid_s = max(_CANCEL_VALID_S, int(ends_s) + _CANCEL_VALID_S - t)
         sends: list[CommandToSend] = []
         for (cti,) in self._db.execute("SELECT cti FROM order_message WHERE order_id = ?", (order_id,)).fetchall():
             hubs = [r[0] for r in self._db.execute("SELECT hub FROM order_hub WHERE cti = ?", (cti,))]
             if hubs:
                 args = to_json({"cti": cti})
-                sends += self.give_to(hubs, "limit.cancel", args, _CANCEL_VALID_S, client, t)[1]
-        self._db.execute(
-            "UPDATE order_hub SET status = ? WHERE order_id = ? AND status = ?", (WITHDRAWN, order_id, SENT)
-        )
+                sends += self.give_to(hubs, "limit.cancel", args, valid_s, client, t)[1]
         return sends
 
     def _waiting(self, order_id: str) -> dict[str, Any]:
