@@ -217,8 +217,20 @@ class GridOrders:
                             t_ms)  # fmt: skip
             groups = _from_json(order.args).get("set", {}).get("hub.groups") if order.op == "config" else None
             if groups is not None and receipt.status in ("applied", "completed"):
-                self._registry.set_groups(receipt.hub, [str(name) for name in groups])
+                self._write(answers)
+                if not self._moved_since(receipt.hub, (epoch, receipt.i)):
+                    self._registry.set_groups(receipt.hub, [str(name) for name in groups])
         self._write(answers)
+
+    def _moved_since(self, hub: str, place: tuple[int, int]) -> bool:
+        """Whether a receipt that the hub gave later, though it came before this one, already said what groups it is in:
+        whose hub it is follows from that."""
+        rows = self._db.execute(
+            "SELECT o.args FROM order_hub h JOIN grid_order o ON o.id = h.order_id WHERE h.hub = ? AND o.op = 'config'"
+            " AND h.status IN ('applied', 'completed') AND (h.receipt_epoch, h.receipt_i) > (?, ?)",
+            (hub, *place),
+        ).fetchall()
+        return any("hub.groups" in _from_json(args).get("set", {}) for (args,) in rows)
 
     def _asked_by(self, keys: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], _Asked]:
         """The orders that receipts of `(hub, cti)` answer."""

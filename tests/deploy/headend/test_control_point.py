@@ -142,6 +142,19 @@ def test_groups_follow_from_receipts(fleet: Fleet) -> None:
     assert fleet.hubs["SIM-3"].power_w(fleet.t) > 5 >= fleet.hubs["SIM-1"].power_w(fleet.t)
 
 
+def test_a_receipt_that_comes_late_moves_no_hub_back_into_a_group(fleet: Fleet) -> None:
+    """Whose hub it is follows from what it said last, not from what was heard last."""
+    late: list[object] = []
+    fleet.drops = lambda message: message.topic == "meters/SIM-1/receipts" and not late and not late.append(message)
+    for group in ("north", "south"):
+        fleet.give("config", {"set": {"hub.groups": [group]}}, {"hub": "SIM-1"})
+    assert late
+    fleet.run(300)  # what is missing is asked for
+    assert broken_chains(reader(fleet.place)) == [] and fleet.point.book.gaps() == []
+    assert fleet.hubs["SIM-1"].groups == ["south"]
+    assert fleet.point.book.db.execute("SELECT hub, name FROM hub_group").fetchall() == [("SIM-1", "south")]
+
+
 def test_a_chain_with_a_link_that_was_rewritten_is_seen(fleet: Fleet) -> None:
     fleet.give("limit", {"watts": 500, "duration": 60}, {"hub": "SIM-1"})
     fleet.hubs["SIM-1"]._prev = bytes(32)  # a hub that denies what it said before
