@@ -371,6 +371,16 @@ def test_a_token_ends() -> None:
     assert access.client_of(token) is None
 
 
+def test_who_asks_for_tokens_without_end_takes_nobody_elses() -> None:
+    secret, digest = new_secret()
+    access = Access({name: ApiClient(name, name, digest, frozenset({"fleet"})) for name in ("desk", "viewer")})
+    token = access.token_for("desk", secret)
+    asked = [access.token_for("viewer", secret) for _ in range(10_100)]
+    assert token is not None and access.client_of(token) is not None
+    kept = [one for one in asked if one is not None and access.client_of(one) is not None]
+    assert kept == asked[-len(kept) :] and 0 < len(kept) <= 1000
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
