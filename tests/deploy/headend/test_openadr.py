@@ -343,3 +343,15 @@ def test_a_price_is_said_no_more_once_its_event_has_ended(fleet: Fleet) -> None:
     fleet.drops = lambda _message: False
     fleet.run(60)
     assert fleet.point.book.db.execute("SELECT DISTINCT status FROM order_hub").fetchall() == [("withdrawn",)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"deep": "\ud800"}])
+def test_what_cannot_be_told_again_is_refused_and_nothing_is_ordered(fleet: Fleet, value: Any) -> None:
+    """It would be the end of every list that it is in, for everybody."""
+    fleet.point.book.begin()
+    with pytest.raises(BadEvent, match="none"):
+        fleet.point.openadr.call(event(priority=value), "desk", START)
+    with pytest.raises(BadObject, match="none"):
+        body = {"venName": "x", "attributes": [{"type": "x", "values": [value]}]}
+        fleet.point.openadr.make("VEN", body, "desk", START)
+    assert fleet.point.book.db.execute("SELECT count(*) FROM grid_order").fetchone()[0] == 0
