@@ -4,7 +4,7 @@ until it expires; what each hub made of it is written down, receipt by receipt."
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.reach import EVERYBODY, Reach
@@ -52,14 +52,21 @@ class GridOrders:
         self._second_above = second_above
 
     def give(
-        self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int
-    ) -> tuple[str, list[CommandToSend]]:
+        self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int,
+        together: int = 0,
+    ) -> tuple[str, list[CommandToSend]]:  # fmt: skip
         """A new order, and what to publish of it: nothing yet where a second person has to approve. `args` were
-        checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
+        checked; `t`: UTC epoch seconds; `together`: hubs of all the orders that it is one with. Raises Refusal,
+        ValueError."""
         hubs = self._registry.members(target)
-        state = WAITING if len(hubs) > self._second_above else SENT
+        state = WAITING if max(len(hubs), together) > self._second_above else SENT
         order_id = self._store(op, args_to_store(op, args), target, hubs, valid_s, client, t, state)
         return order_id, self._send(order_id, t) if state == SENT else []
+
+    def hubs_together(self, targets: Iterable[dict[str, Any]]) -> int:
+        """How many hubs some targets name, each of them once. Raises ValueError."""
+        named = {json.dumps(target): target for target in targets}
+        return len({hub for target in named.values() for hub in self._registry.members(target)})
 
     def hubs_of(self, order_id: str) -> int:
         """How many hubs an order is for."""

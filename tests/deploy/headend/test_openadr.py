@@ -345,6 +345,19 @@ def test_a_price_is_said_no_more_once_its_event_has_ended(fleet: Fleet) -> None:
     assert fleet.point.book.db.execute("SELECT DISTINCT status FROM order_hub").fetchall() == [("withdrawn",)]
 
 
+@pytest.mark.fleet(names=["SIM-1", "SIM-2", "SIM-3"], second_person_above=2)
+def test_an_event_for_several_groups_is_for_as_many_hubs_as_they_have_together(fleet: Fleet) -> None:
+    for name in ("SIM-1", "SIM-2", "SIM-3"):
+        fleet.give("config", {"set": {"hub.groups": [f"of-{name}", "everywhere"]}}, {"hub": name})
+    groups = [f"of-{name}" for name in fleet.hubs]
+    call(fleet, event(targets=[{"type": "GROUP", "values": groups[:2]}, {"type": "GROUP", "values": groups[:1]}]))
+    states = "SELECT DISTINCT state FROM grid_order WHERE op = 'limit'"
+    assert fleet.point.book.db.execute(states).fetchall() == [("sent",)]
+    call(fleet, event(targets=[{"type": "GROUP", "values": groups[:2]}, {"type": "VEN_NAME", "values": ["SIM-3"]}]))
+    counts = "SELECT state, count(*) FROM grid_order WHERE op = 'limit' GROUP BY state ORDER BY state"
+    assert fleet.point.book.db.execute(counts).fetchall() == [("sent", 3), ("waiting", 3)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"deep": "\ud800"}])
 def test_what_cannot_be_told_again_is_refused_and_nothing_is_ordered(fleet: Fleet, value: Any) -> None:
     """It would be the end of every list that it is in, for everybody."""
