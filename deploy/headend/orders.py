@@ -13,6 +13,7 @@ from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.database import BookDatabase, BookReader, found_by
+from hub.wire.keys.pkcs11 import HardwareError
 from hub.wire.uplink.cbor import decode, encode
 from hub.wire.uplink.command import CTI_BYTES, MAX_COMMAND_BYTES
 from hub.wire.uplink.reading import decimal_to_float
@@ -264,7 +265,8 @@ class GridOrders:
 
     def _sign_anew(self, order_id: str, receipt: Receipt, t_ms: int) -> bool:
         """A broker lost the order, and one of ours with a higher counter came first. The hub says that it did not do
-        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that."""
+        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that, or
+        the operator's token is away: what hubs say is taken all the same, and this one said that it refused."""
         row = self._db.execute(
             "SELECT o.op, o.args, o.exp_s FROM grid_order o JOIN order_hub h ON h.order_id = o.id"
             " WHERE o.id = ? AND h.hub = ? AND h.cti = ? AND h.status = 'sent'",
@@ -274,7 +276,10 @@ class GridOrders:
         if row is None or row[2] - t < 1:
             return False
         cti = os.urandom(CTI_BYTES)
-        message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        try:
+            message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        except HardwareError:
+            return False
         topic = topic_for(receipt.hub)
         self._db.execute("INSERT INTO order_message VALUES (?, ?, ?, ?)", (cti, order_id, topic, message))
         self._db.execute(

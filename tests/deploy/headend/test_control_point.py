@@ -8,6 +8,8 @@ import pytest
 from deploy.headend.control_point import broken_chains, overview, reader
 from deploy.headend.intake import HeardMessage
 from deploy.headend.orders import Refusal
+from hub.wire.keys.pkcs11 import HardwareError
+from hub.wire.uplink.envelope import ES256, FileSigner
 from tests.deploy.headend.home import Fleet
 
 NAMES = ["SIM-1", "SIM-2", "SIM-3"]
@@ -107,6 +109,35 @@ def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
     assert fleet.answers(order_id) == {"SIM-1": "completed"}
     rows = fleet.point.book.db.execute("SELECT status, reason FROM receipt WHERE hub = 'SIM-1' ORDER BY i").fetchall()
     assert rows[0] == ("refused", "replayed") and [row[0] for row in rows[1:]] == ["accepted", "applied", "completed"]
+
+
+class Token:
+    """The operator's key in hardware, which is away at times."""
+
+    alg = ES256
+
+    def __init__(self, key: FileSigner) -> None:
+        self._key, self.is_away = key, False
+
+    def sign(self, data: bytes) -> bytes:
+        if self.is_away:
+            raise HardwareError("no token")
+        return self._key.sign(data)
+
+
+def test_hubs_are_heard_while_the_operators_token_is_away(fleet: Fleet) -> None:
+    """Also one that refused an order which has to be signed anew."""
+    fleet.close()
+    fleet.signer = token = Token(fleet.signer)
+    fleet.open()
+    fleet.run(70)
+    fleet.drops = lambda message: message.topic.endswith("SIM-1/commands")
+    order_id = fleet.give("limit", {"watts": 500, "duration": 30}, {"hub": "SIM-1"})
+    fleet.drops = lambda _message: False
+    fleet.carry(fleet.point.bookings(int(fleet.t)))
+    token.is_away = True
+    fleet.run(12)
+    assert fleet.answers(order_id) == {"SIM-1": "refused"}
 
 
 @pytest.mark.fleet(names=NAMES, second_person_above=2)
