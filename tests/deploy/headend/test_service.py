@@ -352,6 +352,24 @@ def test_the_api_does_what_it_says_of_itself(site: Site, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+def test_a_days_limit_begins_when_the_hub_took_it(site: Site, desk: httpx.Client) -> None:
+    """Not when somebody asked for it: a second person may take an hour."""
+    order = {"op": "limit", "args": {"watts": 321, "duration": 2}, "target": {"all": True}}
+    order_id = desk.post("/v1/orders", json=order).json()["id"]
+    made_s = desk.get(f"/v1/orders/{order_id}").json()["made_ms"] // 1000
+    wait_for("some seconds", lambda: time.time() > made_s + 3)
+    with site.client("second") as second:
+        assert second.post(f"/v1/orders/{order_id}/approve").status_code == 200
+    wait_for("all", lambda: counts(desk, order_id) == {"completed": HUBS})
+    found = [
+        (limit["from_s"], limit["to_s"] - limit["from_s"])
+        for day in (datetime.fromtimestamp(t, UTC).date() for t in (made_s, time.time()))
+        for limit in desk.get("/v1/hubs/SIM-1/day", params={"day": str(day)}).json()["limits"]
+        if limit["limit_w"] == 321
+    ]
+    assert found and all(from_s >= made_s + 3 and lasted_s <= 2 for from_s, lasted_s in found)
+
+
 def test_a_household_is_forgotten(site: Site, desk: httpx.Client) -> None:
     span = {"from_s": 0, "to_s": int(time.time()) - 1}
     wait_for("readings", lambda: desk.get("/v1/hubs/SIM-3/readings", params=span).json())
