@@ -1,12 +1,14 @@
 """Usage: readings as they came, and half-hours made of registers. Originals are never changed; a half-hour that turns
 out otherwise gets a new version."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.intervals import STEP_S, STILL_S, Interval, MeterExchange, RegisterPoint, settle
 from hub.headend.database import BookDatabase, BookReader
+from hub.wire.uplink.event import CONSUMPTION
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
 
 METER = "meter"
@@ -293,12 +295,26 @@ class HouseholdUsage:
             gone += self._db.execute("DELETE FROM reading WHERE series = ?", (series,)).rowcount
             self._db.execute("DELETE FROM interval WHERE series = ?", (series,))
             self._db.execute("DELETE FROM unsettled WHERE series = ?", (series,))
+        self._erase_from_events(hub)
         self._db.execute("INSERT INTO column_erasure VALUES (?) ON CONFLICT DO NOTHING", (hub,))
         self._db.execute("DELETE FROM exchange WHERE hub = ?", (hub,))
         self._db.execute("DELETE FROM series WHERE hub = ?", (hub,))
         self._db.execute("UPDATE message SET body = ? WHERE hub = ? AND lane IN ('readings', 'answers')", (b"", hub))
         self._series = {key: number for key, number in self._series.items() if key[0] != hub}
         return gone
+
+    def _erase_from_events(self, hub: str) -> None:
+        """An exchange stays an event, and peaks do; what they were of goes, with the message that was its evidence."""
+        rows = self._db.execute("SELECT epoch, n, fields FROM event WHERE hub = ?", (hub,)).fetchall()
+        for epoch, n, text in rows:
+            fields = json.loads(text)
+            left = {name: value for name, value in fields.items() if name not in CONSUMPTION}
+            if len(left) < len(fields):
+                key = (hub, epoch, n)
+                sql = "UPDATE event SET fields = ? WHERE hub = ? AND epoch = ? AND n = ?"
+                self._db.execute(sql, (json.dumps(left), *key))
+                sql = "UPDATE message SET body = ? WHERE hub = ? AND epoch = ? AND lane = 'events' AND n = ?"
+                self._db.execute(sql, (b"", *key))
 
 
 def _runs(points: list[RegisterPoint]) -> Iterator[list[RegisterPoint]]:

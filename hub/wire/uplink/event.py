@@ -80,6 +80,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What of them is a household's consumption: not for everybody who may know what happened at a hub.
+CONSUMPTION = frozenset({"last_registers", "first_registers", "peaks", "power_w"})
+
+
 class UnknownEvent(ValueError):
     """The name is not in EVENTS: an event that no document lists helps nobody."""
 

@@ -18,6 +18,8 @@ STATUSES = ("accepted", "refused", "applied", "completed", "partial", "failed", 
 # A command with one of these is over; the others announce more.
 FINAL = frozenset({"refused", "completed", "failed", "cancelled", "superseded"})
 FIRST_PREV = bytes(32)
+# What of `detail` is a household's consumption: not for everybody who may know what became of a command.
+CONSUMPTION = frozenset({"household_w", "base_w"})
 
 
 @dataclass(frozen=True, slots=True)

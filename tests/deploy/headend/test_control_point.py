@@ -1,10 +1,12 @@
 """The control point on a virtual clock: the book, orders, the registry, a household's right to be forgotten."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from deploy.headend.alarms import alarms_of
 from deploy.headend.control_point import broken_chains, overview, reader
 from deploy.headend.intake import HeardMessage
 from deploy.headend.orders import Refusal
@@ -237,6 +239,26 @@ def test_a_household_is_forgotten_on_its_request_and_the_book_stays_whole(fleet:
     assert fleet.point.book.gaps("SIM-1") == []
     fleet.run(130)
     assert db.execute("SELECT count(*) FROM series WHERE hub = 'SIM-1'").fetchone()[0] > 0, "from now on"
+
+
+def test_a_household_is_forgotten_in_what_events_say_of_its_meter(fleet: Fleet) -> None:
+    numbers = {"old_number": "4711", "new_number": "4712"}
+    registers = {"last_registers": {"energy": "987654321"}, "first_registers": {"energy": "1"}}
+    for name in ("SIM-1", "SIM-2"):
+        fleet.hear([fleet.hubs[name].tell("meter.replaced", {**numbers, **registers}, fleet.t)])
+        fleet.hear([fleet.hubs[name].tell("limit.ignored", {"client": "boiler", "power_w": 987654321}, fleet.t)])
+    fleet.point.book.begin()
+    fleet.point.usage.erase("SIM-1")
+    fleet.point.commit()
+    with closing(reader(fleet.place)) as db:
+        told = {row["hub"]: json.loads(row["fields"]) for row in db.execute(
+            "SELECT hub, fields FROM event WHERE event = 'meter.replaced'")}  # fmt: skip
+        assert told == {"SIM-1": numbers, "SIM-2": {**numbers, **registers}}
+        bodies = {row["hub"]: bytes(row["body"]) for row in db.execute(
+            "SELECT hub, body FROM message WHERE lane = 'events' ORDER BY n")}  # fmt: skip
+        assert not bodies["SIM-1"] and bodies["SIM-2"]
+        assert "987654321" not in "".join(alarm["text"] for alarm in alarms_of(db))
+    assert fleet.point.book.gaps() == []
 
 
 def test_what_was_not_committed_is_as_if_it_had_not_come(fleet: Fleet) -> None:

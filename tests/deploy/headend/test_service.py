@@ -352,6 +352,38 @@ def test_the_api_does_what_it_says_of_itself(site: Site, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+def test_who_may_see_the_fleet_sees_no_consumption_in_what_happened(site: Site, desk: httpx.Client) -> None:
+    session = next(session for session in site.swarm.sessions if session.hub.hub == "SIM-2")
+    fields = {"old_number": "4711", "new_number": "4712", "last_registers": {"energy": "987654321"},
+              "first_registers": {"energy": "1"}}  # fmt: skip
+    session.say([session.hub.tell("meter.replaced", fields, time.time())])
+
+    def told() -> list[dict[str, Any]]:
+        with site.client("viewer") as viewer:
+            rows = viewer.get("/v1/hubs/SIM-2/events").json()
+        return [row["fields"] for row in rows if row["event"] == "meter.replaced"]
+
+    wait_for("the exchange", told)
+    assert told() == [{"old_number": "4711", "new_number": "4712"}]
+
+
+def test_nor_in_what_a_hub_answers_to_an_order(site: Site, desk: httpx.Client) -> None:
+    """A real hub's receipt tells what its household draws as a limit ends."""
+    session = next(session for session in site.swarm.sessions if session.hub.hub == "SIM-2")
+    told = {"kept": True, "household_w": 987654321, "base_w": 987654321, "restricted": {"boiler": 500}}
+    order = {"op": "limit", "args": {"watts": 500, "duration": 600}, "target": {"hub": "SIM-2"}}
+    order_id = desk.post("/v1/orders", json=order).json()["id"]
+    wait_for("its answer", lambda: counts(desk, order_id) == {"applied": 1})
+    [limit] = [limit for limit in list(session.hub._limits.values()) if limit.limit_w == 500]
+    session.say([session.hub._receipt(limit.command, limit.digest, "completed", time.time(), told)])
+    wait_for("its end", lambda: counts(desk, order_id) == {"completed": 1})
+    with site.client("viewer") as viewer:
+        [answer] = viewer.get(f"/v1/orders/{order_id}").json()["answers"]
+    assert answer["detail"] == {"kept": True, "restricted": {"boiler": 500}}
+    back = {"op": "limit.cancel", "args": {}, "target": {"hub": "SIM-2"}}
+    assert desk.post("/v1/orders", json=back).status_code == 201
+
+
 def test_a_days_limit_begins_when_the_hub_took_it(site: Site, desk: httpx.Client) -> None:
     """Not when somebody asked for it: a second person may take an hour."""
     order = {"op": "limit", "args": {"watts": 321, "duration": 2}, "target": {"all": True}}
