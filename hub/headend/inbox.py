@@ -162,7 +162,8 @@ class Inbox:
 
     def _heartbeat(self, hub: str, beat: dict[str, Any]) -> Received:
         """Raises ValueError, with nothing noted, for one that is not as design 3.3 has it."""
-        epoch, numbers = beat.get("epoch"), beat.get("n")
+        epoch: Any = beat.get("epoch")
+        numbers = beat.get("n")
         if not isinstance(numbers, dict) or not set(numbers) <= set(_SEALED):
             raise ValueError("not a heartbeat: n by lane is expected")
         # It is not signed, and a book is asked about what it says: nothing that no table can hold.
