@@ -4,12 +4,13 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 
 from deploy.headend.config import ApiClient
 
 TOKEN_S = 3600
-_MAX_TOKENS = 10_000
+_MAX_TOKENS = 1000  # of one client: who asks for more loses its own oldest, and nobody else's
 
 
 class Access:
@@ -19,6 +20,7 @@ class Access:
         self._clients = clients
         self._now = now
         self._tokens: dict[bytes, tuple[ApiClient, float]] = {}  # SHA-256 of the token -> whose, until when
+        self._given: dict[str, deque[bytes]] = {}  # client -> digests of its tokens, the oldest first
 
     def token_for(self, client_id: str, secret: str) -> str | None:
         """A token for TOKEN_S, or None where the secret is not that client's."""
@@ -28,12 +30,12 @@ class Access:
         if client is None or not is_right:
             return None
         now = self._now()
-        if len(self._tokens) >= _MAX_TOKENS:
-            self._tokens = {digest: held for digest, held in self._tokens.items() if held[1] > now}
-            while len(self._tokens) >= _MAX_TOKENS:
-                del self._tokens[next(iter(self._tokens))]
+        given = self._given.setdefault(client_id, deque())
+        if len(given) >= _MAX_TOKENS:
+            del self._tokens[given.popleft()]
         token = secrets.token_urlsafe(32)
-        self._tokens[_digest(token)] = (client, now + TOKEN_S)
+        given.append(_digest(token))
+        self._tokens[given[-1]] = (client, now + TOKEN_S)
         return token
 
     def client_of(self, token: str) -> ApiClient | None:

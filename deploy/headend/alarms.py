@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from hub.headend.database import BookDatabase, BookReader
 from hub.headend.inbox import Received
 from hub.wire.printable import plain
+from hub.wire.uplink.event import CONSUMPTION
 
 ERROR, WARNING = "error", "warning"
 # Where an alarm came from.
@@ -198,11 +199,11 @@ def _subject(rule: AlarmRule, fields: dict[str, Any]) -> str:
 
 
 def _text(fields: dict[str, Any]) -> str:
-    """What the event says, in a line; nothing that is nested."""
+    """What the event says, in a line; nothing that is nested, and nothing of consumption."""
     words = (
         f"{name} {value}"
         for name, value in fields.items()
-        if name not in ("t", "event", "clock") and isinstance(value, str | int | float | bool)
+        if name not in ("t", "event", "clock", *CONSUMPTION) and isinstance(value, str | int | float | bool)
     )
     return plain(", ".join(words), _MAX_TEXT)
 

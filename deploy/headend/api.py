@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from deploy.headend.access import Access
+from deploy.headend.bodies import BoundedBodies
 from deploy.headend.config import HeadendConfig
 from deploy.headend.console_pages import console_router
 from deploy.headend.live import Live
@@ -25,12 +26,13 @@ def make_api(config: HeadendConfig, service: Service, live: Live) -> FastAPI:
     api = FastAPI(
         title="meterhub control point", version=VERSION, docs_url=None, redoc_url=None,
         description="Usage, orders and the book of a fleet of hubs.",
-        responses={400: WORDS, 401: WORDS, 403: WORDS, 503: WORDS},
+        responses={400: WORDS, 401: WORDS, 403: WORDS, 413: WORDS, 503: WORDS},
     )  # fmt: skip
     api.state.serving = Serving(config, service, live, Access(config.clients))
     for subject in _SUBJECTS:
         api.include_router(subject.router)
     api.include_router(console_router())
+    api.add_middleware(BoundedBodies)
 
     for failure in FAILURES:
 

@@ -83,16 +83,19 @@ class Enrolment:
             if refusal := self._ask(lambda point: (_refusal(point, peer, hub, now_s), [])):
                 raise refusal
             certificate = self._certify(request, hub, peer)
+
+            def keep(point: ControlPoint) -> tuple[_Refused | None, list[CommandToSend]]:
+                # It was signed meanwhile: the hub may have been revoked, or have asked many times at once.
+                if (refusal := _refusal(point, peer, hub, now_s)) is None:
+                    point.certified(hub, certificate, now_s)
+                return refusal, []
+
+            if refusal := self._ask(keep):
+                raise refusal
         except _Refused as refused:
             self._counts["enrolments_refused"] += 1
             _LOG.warning("no certificate: %s", refused)
             raise
-
-        def keep(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
-            point.certified(hub, certificate, now_s)
-            return None, []
-
-        self._ask(keep)
         self._counts["enrolled"] += 1
         return _certs_only([certificate])
 

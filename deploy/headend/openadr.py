@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from deploy.headend.openadr_notices import OpenAdrNotices
-from deploy.headend.openadr_objects import PROGRAM_ID, OpenAdrObjects, moment
+from deploy.headend.openadr_objects import PROGRAM_ID, OpenAdrObjects, is_tellable, moment
 from deploy.headend.orders import GridOrders
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import BookDatabase, BookReader
@@ -213,10 +213,15 @@ class OpenAdrEvents:
 
     def call(self, event: dict[str, Any], client: str, t: int) -> tuple[dict[str, Any], list[CommandToSend]]:
         """All of its orders, or none. Raises BadEvent, ValueError where it names nobody."""
+        if not is_tellable(event):
+            raise BadEvent("a number or a text in it is none")
         order_ids, sends = [], []
         event_id = uuid.uuid4().hex
-        for op, args, target, valid_s in self._merged(orders_of(event, t)):
-            order_id, its_sends = self._orders.give(op, args, target, valid_s, client, t)
+        wanted = self._merged(orders_of(event, t))
+        # It is one event, however many groups it names: a second person is needed for all of its hubs, or for none.
+        hubs = self._orders.hubs_together(order.target for order in wanted)
+        for op, args, target, valid_s in wanted:
+            order_id, its_sends = self._orders.give(op, args, target, valid_s, client, t, together=hubs)
             order_ids.append(order_id)
             sends += its_sends
             self._db.execute("INSERT INTO openadr_order VALUES (?, ?)", (order_id, event_id))

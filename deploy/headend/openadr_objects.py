@@ -90,6 +90,8 @@ class OpenAdrObjects:
         return row[0], row[1]
 
     def _checked(self, kind: str, body: dict[str, Any], parent: str, object_id: str) -> tuple[str, dict[str, Any]]:
+        if not is_tellable(body):
+            raise BadObject(f"{kind}: a number or a text in it is none")
         if len(json.dumps(body)) > _MOST_BYTES:
             raise BadObject(f"{kind}: {_MOST_BYTES} bytes at most")
         if kind == VEN:
@@ -188,6 +190,16 @@ def _attributes_and_targets(body: dict[str, Any]) -> dict[str, Any]:
         if rows:
             found[field] = rows
     return found
+
+
+def is_tellable(body: Any) -> bool:
+    """Whether it can be told again as it was said: Python reads NaN and half a surrogate pair, and no JSON has them, so
+    one of these would be the end of every list that it is in."""
+    try:
+        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def moment(t: int) -> str:

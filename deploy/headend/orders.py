@@ -4,7 +4,7 @@ until it expires; what each hub made of it is written down, receipt by receipt."
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.reach import EVERYBODY, Reach
@@ -13,7 +13,9 @@ from deploy.headend.usage import METER
 from hub.headend.bookkeeper import CommandToSend
 from hub.headend.command_signer import CommandSigner, topic_for
 from hub.headend.database import BookDatabase, BookReader, found_by
-from hub.wire.uplink.command import CTI_BYTES
+from hub.wire.keys.pkcs11 import HardwareError
+from hub.wire.uplink.cbor import decode, encode
+from hub.wire.uplink.command import CTI_BYTES, MAX_COMMAND_BYTES
 from hub.wire.uplink.reading import decimal_to_float
 from hub.wire.uplink.receipt import FINAL, Receipt
 
@@ -24,6 +26,7 @@ _AT_ONCE = 200
 _BEFORE_MS = 60_000
 _LOOK_BACK_MS = 300_000  # a household whose meter was not heard for longer is in no sum
 _CANCEL_VALID_S = 3600
+_AROUND_ARGS_BYTES = 1024  # of a message: its header, the other claims, the signature
 
 
 class Refusal(ValueError):
@@ -50,14 +53,21 @@ class GridOrders:
         self._second_above = second_above
 
     def give(
-        self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int
-    ) -> tuple[str, list[CommandToSend]]:
+        self, op: str, args: dict[str, Any], target: dict[str, Any], valid_s: int, client: str, t: int,
+        together: int = 0,
+    ) -> tuple[str, list[CommandToSend]]:  # fmt: skip
         """A new order, and what to publish of it: nothing yet where a second person has to approve. `args` were
-        checked; `t`: UTC epoch seconds. Raises Refusal, ValueError."""
+        checked; `t`: UTC epoch seconds; `together`: hubs of all the orders that it is one with. Raises Refusal,
+        ValueError."""
         hubs = self._registry.members(target)
-        state = WAITING if len(hubs) > self._second_above else SENT
-        order_id = self._store(op, to_json(args), target, hubs, valid_s, client, t, state)
+        state = WAITING if max(len(hubs), together) > self._second_above else SENT
+        order_id = self._store(op, args_to_store(op, args), target, hubs, valid_s, client, t, state)
         return order_id, self._send(order_id, t) if state == SENT else []
+
+    def hubs_together(self, targets: Iterable[dict[str, Any]]) -> int:
+        """How many hubs some targets name, each of them once. Raises ValueError."""
+        named = {json.dumps(target): target for target in targets}
+        return len({hub for target in named.values() for hub in self._registry.members(target)})
 
     def hubs_of(self, order_id: str) -> int:
         """How many hubs an order is for."""
@@ -104,23 +114,34 @@ class GridOrders:
 
     def take_back(self, order_id: str, client: str, t: int) -> list[CommandToSend]:
         """An order is not wanted any more: what waits is withdrawn, a limit that went is cancelled by another."""
-        row = self._db.execute("SELECT state, op FROM grid_order WHERE id = ?", (order_id,)).fetchone()
+        row = self._db.execute("SELECT state, op, args, exp_s FROM grid_order WHERE id = ?", (order_id,)).fetchone()
         if row is None:
             return []
-        state, op = row
+        state, op, args_json, exp_s = row
         if state == WAITING:
             self.withdraw(order_id)
-        if state != SENT or op != "limit":
+        if state != SENT:
             return []
+        sends: list[CommandToSend] = []
+        if op == "limit":
+            sends = self._cancel(order_id, _from_json(args_json), exp_s, client, t)
+        self._db.execute(
+            "UPDATE order_hub SET status = ? WHERE order_id = ? AND status = ?", (WITHDRAWN, order_id, SENT)
+        )
+        return sends
+
+    def _cancel(self, order_id: str, limit: dict[str, Any], exp_s: int, client: str, t: int) -> list[CommandToSend]:
+        """To each hub of the order, for as long as its limit may hold: a broker keeps the limit for a hub that is away
+        until it expires, and one that has it may come back at any time before its end."""
+        ends_s = max(exp_s, limit.get("start", 0)) + limit["duration"]
+        ends_s += limit.get("randomise_end", limit.get("randomise", 0))
+        valid_s = max(_CANCEL_VALID_S, int(ends_s) + _CANCEL_VALID_S - t)
         sends: list[CommandToSend] = []
         for (cti,) in self._db.execute("SELECT cti FROM order_message WHERE order_id = ?", (order_id,)).fetchall():
             hubs = [r[0] for r in self._db.execute("SELECT hub FROM order_hub WHERE cti = ?", (cti,))]
             if hubs:
                 args = to_json({"cti": cti})
-                sends += self.give_to(hubs, "limit.cancel", args, _CANCEL_VALID_S, client, t)[1]
-        self._db.execute(
-            "UPDATE order_hub SET status = ? WHERE order_id = ? AND status = ?", (WITHDRAWN, order_id, SENT)
-        )
+                sends += self.give_to(hubs, "limit.cancel", args, valid_s, client, t)[1]
         return sends
 
     def _waiting(self, order_id: str) -> dict[str, Any]:
@@ -204,8 +225,20 @@ class GridOrders:
                             t_ms)  # fmt: skip
             groups = _from_json(order.args).get("set", {}).get("hub.groups") if order.op == "config" else None
             if groups is not None and receipt.status in ("applied", "completed"):
-                self._registry.set_groups(receipt.hub, [str(name) for name in groups])
+                self._write(answers)
+                if not self._moved_since(receipt.hub, (epoch, receipt.i)):
+                    self._registry.set_groups(receipt.hub, [str(name) for name in groups])
         self._write(answers)
+
+    def _moved_since(self, hub: str, place: tuple[int, int]) -> bool:
+        """Whether a receipt that the hub gave later, though it came before this one, already said what groups it is in:
+        whose hub it is follows from that."""
+        rows = self._db.execute(
+            "SELECT o.args FROM order_hub h JOIN grid_order o ON o.id = h.order_id WHERE h.hub = ? AND o.op = 'config'"
+            " AND h.status IN ('applied', 'completed') AND (h.receipt_epoch, h.receipt_i) > (?, ?)",
+            (hub, *place),
+        ).fetchall()
+        return any("hub.groups" in _from_json(args).get("set", {}) for (args,) in rows)
 
     def _asked_by(self, keys: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], _Asked]:
         """The orders that receipts of `(hub, cti)` answer."""
@@ -232,7 +265,8 @@ class GridOrders:
 
     def _sign_anew(self, order_id: str, receipt: Receipt, t_ms: int) -> bool:
         """A broker lost the order, and one of ours with a higher counter came first. The hub says that it did not do
-        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that."""
+        it, so it may be told once more, with a counter and an id of its own. False where it is too late for that, or
+        the operator's token is away: what hubs say is taken all the same, and this one said that it refused."""
         row = self._db.execute(
             "SELECT o.op, o.args, o.exp_s FROM grid_order o JOIN order_hub h ON h.order_id = o.id"
             " WHERE o.id = ? AND h.hub = ? AND h.cti = ? AND h.status = 'sent'",
@@ -242,7 +276,10 @@ class GridOrders:
         if row is None or row[2] - t < 1:
             return False
         cti = os.urandom(CTI_BYTES)
-        message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        try:
+            message = self._signer.sign(receipt.hub, row[0], _from_json(row[1]), cti=cti, t=t, valid_s=row[2] - t)
+        except HardwareError:
+            return False
         topic = topic_for(receipt.hub)
         self._db.execute("INSERT INTO order_message VALUES (?, ?, ?, ?)", (cti, order_id, topic, message))
         self._db.execute(
@@ -254,6 +291,17 @@ class GridOrders:
 def is_over(status: str) -> bool:
     """Whether nothing more is to come of an order at a hub."""
     return status in FINAL or status in (SILENT, WITHDRAWN)
+
+
+def args_to_store(op: str, args: dict[str, Any]) -> str:
+    """JSON of them. Raises ValueError where no message can hold them, or no hub would read it: who asks has to hear so,
+    not the thread that signs a second person's order, or a wave, later on."""
+    text = to_json(args)
+    try:
+        decode(encode({"op": op, "args": _from_json(text)}), max_bytes=MAX_COMMAND_BYTES - _AROUND_ARGS_BYTES)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"args: no message can hold them: {error}") from None
+    return text
 
 
 def to_json(value: Any) -> str:

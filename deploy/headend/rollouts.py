@@ -8,7 +8,7 @@ import json
 import uuid
 from typing import Any
 
-from deploy.headend.orders import GridOrders, Refusal, is_over, to_json
+from deploy.headend.orders import SILENT, GridOrders, Refusal, args_to_store, is_over
 from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.registry import Registry
 from hub.headend.bookkeeper import CommandToSend
@@ -31,15 +31,16 @@ class Rollouts:
         self, op: str, args: dict[str, Any], target: dict[str, Any], client: str, t: int, *, wave_hubs: int,
         success_share: float, error_share: float, valid_s: int,
     ) -> str:  # fmt: skip
-        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal."""
+        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal,
+        ValueError."""
         if op not in OPS:
             raise Refusal(f"a roll-out is of {' or '.join(OPS)}")
         hubs = self._registry.members(target)
         rollout_id = uuid.uuid4().hex
         self._db.execute(
             "INSERT INTO rollout VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-            (rollout_id, op, to_json(args), json.dumps(target), t * 1000, client, wave_hubs, success_share, error_share,
-             valid_s, RUNNING),
+            (rollout_id, op, args_to_store(op, args), json.dumps(target), t * 1000, client, wave_hubs, success_share,
+             error_share, valid_s, RUNNING),
         )  # fmt: skip
         self._db.executemany(
             "INSERT INTO rollout_hub (rollout_id, hub) VALUES (?, ?)", ((rollout_id, hub) for hub in hubs)
@@ -59,13 +60,13 @@ class Rollouts:
             "SELECT op, args, asked_by, wave_hubs, success_share, error_share, valid_s FROM rollout WHERE id = ?",
             (rollout_id,),
         ).fetchone()
-        asked = self._answers(rollout_id)
+        asked = self._answers(rollout_id, t)
         over = [status for _, status in asked if is_over(status)]
         wrong = sum(status not in _DID_IT for status in over)
         if asked and wrong / len(asked) > error_share:
             self._set(rollout_id, STOPPED, f"{wrong} of {len(asked)} hubs did not do it")
             return []
-        newest = self._newest_wave(rollout_id)
+        newest = self._newest_wave(rollout_id, t)
         done = sum(status in _DID_IT for status in newest)
         waits = any(not is_over(status) for status in newest)
         if newest and done / len(newest) < success_share:
@@ -90,22 +91,24 @@ class Rollouts:
         )
         return sends
 
-    def _answers(self, rollout_id: str) -> list[tuple[str, str]]:
-        """(hub, status) of those that were asked."""
-        return self._db.execute(
-            "SELECT r.hub, o.status FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
-            " WHERE r.rollout_id = ?",
+    def _answers(self, rollout_id: str, t: int = 0) -> list[tuple[str, str]]:
+        """(hub, status) of those that were asked; see `_by_now`."""
+        rows = self._db.execute(
+            "SELECT r.hub, o.status, g.exp_s + g.valid_s FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id"
+            " AND o.hub = r.hub JOIN grid_order g ON g.id = r.order_id WHERE r.rollout_id = ?",
             (rollout_id,),
         ).fetchall()
+        return [(hub, _by_now(status, ends_s, t)) for hub, status, ends_s in rows]
 
-    def _newest_wave(self, rollout_id: str) -> list[str]:
+    def _newest_wave(self, rollout_id: str, t: int) -> list[str]:
         rows = self._db.execute(
-            "SELECT o.status FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id AND o.hub = r.hub"
-            " WHERE r.rollout_id = ? AND r.order_id = (SELECT g.id FROM grid_order g JOIN rollout_hub x"
+            "SELECT o.status, w.exp_s + w.valid_s FROM rollout_hub r JOIN order_hub o ON o.order_id = r.order_id"
+            " AND o.hub = r.hub JOIN grid_order w ON w.id = r.order_id WHERE r.rollout_id = ?"
+            " AND r.order_id = (SELECT g.id FROM grid_order g JOIN rollout_hub x"
             " ON x.order_id = g.id WHERE x.rollout_id = ? ORDER BY g.made_ms DESC, g.id DESC LIMIT 1)",
             (rollout_id, rollout_id),
         )
-        return [row[0] for row in rows]
+        return [_by_now(status, ends_s, t) for status, ends_s in rows]
 
     def _set(self, rollout_id: str, state: str, why: str) -> None:
         self._db.execute("UPDATE rollout SET state = ?, why = ? WHERE id = ?", (state, why, rollout_id))
@@ -114,11 +117,11 @@ class Rollouts:
         """No further wave starts; what went is not taken back. Raises Refusal."""
         self._change(rollout_id, (RUNNING,), PAUSED)
 
-    def resume(self, rollout_id: str) -> None:
+    def resume(self, rollout_id: str, t: int) -> None:
         """After a pause, or after somebody looked at why it stopped: those that did not do it are asked again, with the
         next wave. Raises Refusal."""
         self._change(rollout_id, (PAUSED, STOPPED), RUNNING)
-        again = [hub for hub, status in self._answers(rollout_id) if is_over(status) and status not in _DID_IT]
+        again = [hub for hub, status in self._answers(rollout_id, t) if is_over(status) and status not in _DID_IT]
         self._db.executemany(
             "UPDATE rollout_hub SET order_id = '' WHERE rollout_id = ? AND hub = ?",
             ((rollout_id, hub) for hub in again),
@@ -160,6 +163,12 @@ class Rollouts:
         if row[0] not in before:
             raise Refusal(f"it is {row[0]}")
         self._set(rollout_id, after, why)
+
+
+def _by_now(status: str, ends_s: int, t: int) -> str:
+    """A hub that took an order and was heard of it no more is as silent as one that never answered: firmware that kills
+    it says nothing. It may be obeyed for so long, and then has as long again to be done."""
+    return SILENT if t >= ends_s and not is_over(status) else status
 
 
 def rollouts_of(db: BookReader, rollout_id: str = "", reach: Reach = EVERYBODY) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """Usage: readings as they came, and half-hours made of registers. Originals are never changed; a half-hour that turns
 out otherwise gets a new version."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from deploy.headend.intervals import STEP_S, STILL_S, Interval, MeterExchange, RegisterPoint, settle
 from hub.headend.database import BookDatabase, BookReader
+from hub.wire.uplink.event import CONSUMPTION
 from hub.wire.uplink.reading import CLOCK_UNSYNCHRONISED, IMPLAUSIBLE, Reading, parse_decimal
 
 METER = "meter"
@@ -15,6 +17,10 @@ _BEYOND = 3  # points on either side: enough to see that one of them was a slip
 _ASKED_AT_ONCE = 200
 _MOST_KEPT = 50_000  # some 20 MB
 _LOOK_BACK_MS = 2 * STILL_S * 1000
+_NEAREST = 2  # readings on either side that one between them changes half-hours up to: the nearer may have been a slip
+# A hole that is longer is not bridged: a hub keeps its readings as long, so this is a clock that was wrong.
+_LONGEST_HOLE_MS = 400 * 86_400_000
+_CLOCKS_APART_MS = 3_600_000  # a reading that is later than that is of a clock that is wrong
 
 
 class Row(NamedTuple):
@@ -92,7 +98,7 @@ class HouseholdUsage:
 
     def enter_exchange(self, hub: str, t_ms: int, last: dict[str, Any], first: dict[str, Any]) -> None:
         """The event `meter.replaced`: registers of the old and the new meter, quantity -> decimal text."""
-        for quantity in sorted(set(last) & set(first)):
+        for quantity in sorted(name for name in set(last) & set(first) if isinstance(name, str)):
             if not is_register(METER, quantity):
                 continue
             try:
@@ -192,9 +198,12 @@ class HouseholdUsage:
         return row[0] + _LOOK_BACK_MS if row and row[0] else 0
 
     def _settle(self, series: int, from_ms: int, to_ms: int, floor_ms: int, t_ms: int) -> None:
-        # A point changes its own half-hour and, as the nearest to a boundary, the one on the other side.
+        # A point changes its own half-hour and, as the nearest to a boundary, the one on the other side; one that ends
+        # a hole, or stands in it, changes all of that hole.
         step_ms = STEP_S * 1000
-        low, high = (from_ms // step_ms - 1) * step_ms, (to_ms // step_ms + 2) * step_ms
+        begin_ms, end_ms = self._reaches_to(series, from_ms, to_ms, t_ms)
+        low = min(from_ms // step_ms - 1, begin_ms // step_ms) * step_ms
+        high = max(to_ms // step_ms + 2, -(-end_ms // step_ms)) * step_ms
         first = self._edge(series, low, "<=", "DESC", low)
         points = [
             RegisterPoint(t, to_mwh(mantissa, exponent), bool(flags & (CLOCK_UNSYNCHRONISED | IMPLAUSIBLE)))
@@ -217,10 +226,32 @@ class HouseholdUsage:
         still_ms = self._still_since(series, points[0].t_ms)
         if still_ms < points[0].t_ms:
             points.insert(0, points[0]._replace(t_ms=still_ms))
+        low = max(low, -(-floor_ms // step_ms) * step_ms)
         # Beyond what is known there is nothing to say yet.
-        low = max(low, -(-max(points[0].t_ms, floor_ms) // step_ms) * step_ms)
-        high = min(high, points[-1].t_ms // step_ms * step_ms)
-        self._keep(series, settle(points, exchanges, low // 1000, high // 1000, self._max_power_w), t_ms)
+        for run in _runs(points):
+            # Only whole half-hours of a run: across what parts it from the next nothing is known.
+            begin_ms = max(low, -(-run[0].t_ms // step_ms) * step_ms)
+            end_ms = min(high, run[-1].t_ms // step_ms * step_ms)
+            self._keep(series, settle(run, exchanges, begin_ms // 1000, end_ms // 1000, self._max_power_w), t_ms)
+
+    def _reaches_to(self, series: int, from_ms: int, to_ms: int, t_ms: int) -> tuple[int, int]:
+        """How far on either side half-hours follow from what came. What is of a clock that is ahead would make all
+        half-hours up to itself, again and again."""
+        before, after, latest_ms = from_ms, to_ms, t_ms + _CLOCKS_APART_MS
+        if from_ms <= latest_ms:
+            before = min([from_ms, *self._nearest(series, from_ms, "<", "DESC", from_ms - _LONGEST_HOLE_MS)])
+        for nearest_ms in self._nearest(series, to_ms, ">", "ASC", to_ms + _LONGEST_HOLE_MS):
+            after = nearest_ms if nearest_ms <= latest_ms else after
+        return before, after
+
+    def _nearest(self, series: int, t_ms: int, sign: str, order: str, bound_ms: int) -> list[int]:
+        low, high = sorted((t_ms, bound_ms))
+        rows = self._db.execute(
+            f"SELECT t_ms FROM reading WHERE series = ? AND t_ms {sign} ? AND t_ms BETWEEN ? AND ?"
+            f" ORDER BY t_ms {order} LIMIT ?",
+            (series, t_ms, low, high, _NEAREST),
+        )
+        return [row[0] for row in rows.fetchall()]
 
     def _edge(self, series: int, t_ms: int, sign: str, order: str, otherwise: int) -> int:
         """The time of a reading some way beyond `t_ms`, or of the last that there is on that side."""
@@ -264,12 +295,36 @@ class HouseholdUsage:
             gone += self._db.execute("DELETE FROM reading WHERE series = ?", (series,)).rowcount
             self._db.execute("DELETE FROM interval WHERE series = ?", (series,))
             self._db.execute("DELETE FROM unsettled WHERE series = ?", (series,))
+        self._erase_from_events(hub)
         self._db.execute("INSERT INTO column_erasure VALUES (?) ON CONFLICT DO NOTHING", (hub,))
         self._db.execute("DELETE FROM exchange WHERE hub = ?", (hub,))
         self._db.execute("DELETE FROM series WHERE hub = ?", (hub,))
         self._db.execute("UPDATE message SET body = ? WHERE hub = ? AND lane IN ('readings', 'answers')", (b"", hub))
         self._series = {key: number for key, number in self._series.items() if key[0] != hub}
         return gone
+
+    def _erase_from_events(self, hub: str) -> None:
+        """An exchange stays an event, and peaks do; what they were of goes, with the message that was its evidence."""
+        rows = self._db.execute("SELECT epoch, n, fields FROM event WHERE hub = ?", (hub,)).fetchall()
+        for epoch, n, text in rows:
+            fields = json.loads(text)
+            left = {name: value for name, value in fields.items() if name not in CONSUMPTION}
+            if len(left) < len(fields):
+                key = (hub, epoch, n)
+                sql = "UPDATE event SET fields = ? WHERE hub = ? AND epoch = ? AND n = ?"
+                self._db.execute(sql, (json.dumps(left), *key))
+                sql = "UPDATE message SET body = ? WHERE hub = ? AND epoch = ? AND lane = 'events' AND n = ?"
+                self._db.execute(sql, (b"", *key))
+
+
+def _runs(points: list[RegisterPoint]) -> Iterator[list[RegisterPoint]]:
+    """Parted where a hole is too long to be bridged."""
+    begin = 0
+    for at in range(1, len(points)):
+        if points[at].t_ms - points[at - 1].t_ms > _LONGEST_HOLE_MS:
+            yield points[begin:at]
+            begin = at
+    yield points[begin:]
 
 
 def readings_of(

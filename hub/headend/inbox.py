@@ -106,6 +106,7 @@ class Inbox:
             read = x509.load_der_x509_certificate(certificate)
             if common_name(read) != hub:
                 raise ValueError(f"a certificate of {common_name(read)!r}, in the name of {hub!r}")
+            _check_form(read)
             self._trust(read)
         except (UnsupportedAlgorithm, BadEnvelope) as error:
             raise ValueError(f"a certificate of {hub} with a key that no hub has: {error}") from None
@@ -161,11 +162,13 @@ class Inbox:
 
     def _heartbeat(self, hub: str, beat: dict[str, Any]) -> Received:
         """Raises ValueError, with nothing noted, for one that is not as design 3.3 has it."""
-        epoch, numbers = beat.get("epoch"), beat.get("n")
-        if not isinstance(epoch, int) or not isinstance(numbers, dict) or not set(numbers) <= set(_SEALED):
-            raise ValueError("not a heartbeat: an epoch, and n by lane, are expected")
-        if not all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers.values()):
-            raise ValueError("not a heartbeat: the numbers of n are counts")
+        epoch: Any = beat.get("epoch")
+        numbers = beat.get("n")
+        if not isinstance(numbers, dict) or not set(numbers) <= set(_SEALED):
+            raise ValueError("not a heartbeat: n by lane is expected")
+        # It is not signed, and a book is asked about what it says: nothing that no table can hold.
+        if not all(type(number) is int and 0 <= number < 1 << 63 for number in (epoch, *numbers.values())):
+            raise ValueError("not a heartbeat: the epoch and the numbers of n are counts")
         for lane, number in numbers.items():
             self.announced.note(Lane(hub, epoch, lane), number)
         return Received(hub, "heartbeat", fields=beat)
@@ -205,6 +208,18 @@ class Inbox:
         lanes = {key for key, _, _ in self.ledger.lanes()} | set(self.announced.lanes())
         found = {key: self.ledger.missing_up_to(key, self.announced.next_of(key, 1)) for key in lanes}
         return {key: ranges for key, ranges in found.items() if ranges}
+
+
+def _check_form(certificate: x509.Certificate) -> None:
+    """A hub's own word names certificates that nobody has looked at: one that no revocation list can name would hold
+    up the lists of all. Raises ValueError (RFC 5280, 4.1.2.2 and 4.2)."""
+    if not 0 < certificate.serial_number < 1 << 159:
+        raise ValueError("a certificate with a serial number that no list can name")
+    try:
+        # Whatever the library says of extensions that cannot be read, they are the certificate's fault.
+        list(certificate.extensions)
+    except Exception as error:
+        raise ValueError(f"a certificate whose extensions cannot be read: {error}") from None
 
 
 def _map(value: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from deploy.headend.routes.asking import (
     known,
 )
 from hub.headend.database import BookReader
+from hub.wire.uplink.event import CONSUMPTION
 
 router = APIRouter()
 
@@ -76,10 +77,15 @@ def one_hub(client: Fleet, db: Db, hub: HubName) -> Any:
 
 @router.get("/v1/hubs/{hub}/events", tags=["fleet"], responses={404: WORDS})
 def events(client: Fleet, db: Db, hub: HubName, most: Most = 200) -> list[dict[str, Any]]:
-    """What happened, newest first."""
+    """What happened, newest first. What it tells of consumption (registers of a meter that was exchanged, peaks) is not
+    here: see readings."""
     known(db, hub, client)
     rows = db.execute("SELECT * FROM event WHERE hub = ? ORDER BY t_ms DESC, n DESC LIMIT ?", (hub, most))
-    return [{"t_ms": row["t_ms"], "event": row["event"], "fields": json.loads(row["fields"])} for row in rows]
+    return [
+        {"t_ms": row["t_ms"], "event": row["event"],
+         "fields": {name: value for name, value in json.loads(row["fields"]).items() if name not in CONSUMPTION}}
+        for row in rows
+    ]  # fmt: skip
 
 
 @router.get("/v1/hubs/{hub}/receipts", tags=["fleet"], responses={404: WORDS})

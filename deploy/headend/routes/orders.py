@@ -28,6 +28,7 @@ from hub.headend.bookkeeper import CommandToSend
 from hub.headend.database import BookReader
 from hub.wire.uplink.args import check_args
 from hub.wire.uplink.command import ROLES
+from hub.wire.uplink.receipt import CONSUMPTION
 
 router = APIRouter()
 _LEAST_SUMMED = 5  # households in a sum that anybody may see
@@ -148,7 +149,7 @@ def orders(client: Fleet, db: Db, most: Most = 100) -> list[dict[str, Any]]:
 
 @router.get("/v1/orders/{order_id}", tags=["orders"], responses={404: WORDS})
 def one_order(client: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> dict[str, Any]:
-    """One order and every hub's answer, the ones that said no first."""
+    """One order and every hub's answer, the ones that said no first; not what the household draws."""
     reach, row = client.reach, _seen_order(db, order_id, client)
     if row is None:
         raise HTTPException(404, "no such order")
@@ -160,8 +161,12 @@ def one_order(client: Fleet, db: Db, order_id: OrderId, most: Most = 1000) -> di
     )
     return {
         **_order(db, row, reach),
-        "answers": [{**dict(answer), "detail": json.loads(answer["detail"])} for answer in answers],
+        "answers": [{**dict(answer), "detail": _without_consumption(answer["detail"])} for answer in answers],
     }
+
+
+def _without_consumption(detail: str) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(detail).items() if name not in CONSUMPTION}
 
 
 @router.get("/v1/orders/{order_id}/spread.svg", tags=["orders"], responses={

@@ -36,7 +36,10 @@ class NewRollout(BaseModel):
     wave_hubs: int = Field(10, ge=1, le=1_000_000, description="hubs in a wave")
     success_share: float = Field(0.9, gt=0, le=1, description="of a wave, that starts the next")
     error_share: float = Field(0.05, ge=0, lt=1, description="of all that were asked, beyond which it stops")
-    valid_s: int = Field(3600, ge=10, le=MAX_VALID_S)
+    valid_s: int = Field(
+        3600, ge=10, le=MAX_VALID_S,
+        description="how long a wave may be obeyed; who took it, and has not done it within as long again, is silent",
+    )  # fmt: skip
 
 
 class WayBack(BaseModel):
@@ -93,7 +96,7 @@ def change_rollout(
         elif action == "pause":
             point.rollouts.pause(order_id)
         else:
-            point.rollouts.resume(order_id)
+            point.rollouts.resume(order_id, int(time.time()))
         point.note_deed(utc_ms(), client.client_id, f"rollout {action}", order_id)
         return {"pause": "paused", "stop": "stopped"}.get(action, "running"), []
 

@@ -148,17 +148,21 @@ def _drawn_of(
 
 
 def _limits_of(db: BookReader, hub: str, from_s: int, to_s: int) -> list[tuple[int, int, int]]:
-    """`(from_s, to_s, limit_w)` of the import limits that this hub obeyed; one that ended early ends where it did."""
+    """`(from_s, to_s, limit_w)` of the import limits that this hub obeyed, from when it took them (one may wait for
+    a second person, and a hub may be away); one that ended early ends where it did."""
     found = []
     for row in db.execute(
-        "SELECT o.args, o.made_ms, h.status, h.heard_ms FROM order_hub h JOIN grid_order o ON o.id = h.order_id"
+        "SELECT o.args, o.sent_ms, h.status, h.heard_ms, (SELECT min(r.iat) FROM receipt r WHERE r.cti = h.cti"
+        " AND r.hub = h.hub AND r.status IN ('accepted', 'applied')) AS taken_s"
+        " FROM order_hub h JOIN grid_order o ON o.id = h.order_id"
         " WHERE h.hub = ? AND o.op = 'limit'"
         " AND h.status NOT IN ('waiting', 'withdrawn', 'sent', 'silent', 'refused', 'failed')",
         (hub,),
     ):
         args = json.loads(row["args"])
-        begin = int(args.get("start", row["made_ms"] // 1000))
-        end = begin + int(args["duration"])
+        taken_s = row["taken_s"] or row["sent_ms"] // 1000
+        start = int(args.get("start", taken_s))
+        begin, end = max(start, taken_s), start + int(args["duration"])
         if row["status"] in ("cancelled", "superseded"):
             end = min(end, row["heard_ms"] // 1000)
         if args.get("direction", "import") == "import" and begin < to_s and end > max(begin, from_s):

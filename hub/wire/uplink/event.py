@@ -80,6 +80,10 @@ EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What of them is a household's consumption: not for everybody who may know what happened at a hub.
+CONSUMPTION = frozenset({"last_registers", "first_registers", "peaks", "power_w"})
+
+
 class UnknownEvent(ValueError):
     """The name is not in EVENTS: an event that no document lists helps nobody."""
 
@@ -95,6 +99,7 @@ def encode_event(t_ms: int, event: str, fields: dict[str, Any]) -> bytes:
 def decode_event(data: bytes) -> dict[str, Any]:
     """Decode one event into its map. Raises ValueError when it is not one."""
     event = decode(data, max_bytes=MAX_BYTES)
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("t"), int):
+    # type(), as a CBOR true is an int to Python, and no time to a database.
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("t")) is not int:
         raise ValueError("not an event: a map with t and event is expected")
     return event

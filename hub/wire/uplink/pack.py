@@ -24,6 +24,9 @@ VERSION = 1
 _DEFLATE = "deflate"
 _FIELD_BYTES = 13
 _DEPTH = 4
+# A DLMS scaler's (int8), the widest that a meter has: a larger power of ten would be a number of that many digits.
+_EXPONENTS = range(-128, 128)
+_FURTHEST_MS = 1 << 53  # no clock shows more; so much stays a time when half-hours around it are reckoned
 MAX_PACK_BYTES = 4 << 20  # what a pack may inflate to: some twenty times what a hub seals
 
 # One series mixes exponents ("230" beside "230.1") only while that costs few digits.
@@ -125,7 +128,12 @@ def _decode_series(t0: int, row: Any) -> list[Reading]:
         raise BadPack("times and values of a series are of one length")
     if not all(type(number) is int for number in (*times, *values)):
         raise BadPack("times and values are integers")
-    return [
+    if exponent not in _EXPONENTS:
+        raise BadPack("an exponent that no meter has")
+    readings = [
         Reading(client_id, quantity, t0 + dt, v, exponent, flags)
         for dt, v in zip(accumulate(times), accumulate(values), strict=True)
     ]
+    if not all(-_FURTHEST_MS < reading.t_ms < _FURTHEST_MS for reading in readings):
+        raise BadPack("a time that no clock shows")
+    return readings

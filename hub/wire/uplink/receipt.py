@@ -18,6 +18,8 @@ STATUSES = ("accepted", "refused", "applied", "completed", "partial", "failed", 
 # A command with one of these is over; the others announce more.
 FINAL = frozenset({"refused", "completed", "failed", "cancelled", "superseded"})
 FIRST_PREV = bytes(32)
+# What of `detail` is a household's consumption: not for everybody who may know what became of a command.
+CONSUMPTION = frozenset({"household_w", "base_w"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def decode_receipt(payload: bytes) -> Receipt:
     texts = (receipt.hub, receipt.status, receipt.reason)
     if not all(isinstance(value, bytes) for value in raw) or not all(isinstance(value, str) for value in texts):
         raise ValueError("not a receipt: a field is of another type")
-    if receipt.status not in STATUSES or type(receipt.i) is not int or not isinstance(receipt.detail, dict):
+    if not all(type(number) is int for number in (receipt.iat, receipt.i)):
+        raise ValueError("not a receipt: iat and i are integers")
+    if receipt.status not in STATUSES or not isinstance(receipt.detail, dict):
         raise ValueError("not a receipt")
     return receipt
 

@@ -1,6 +1,7 @@
 """Certificates: hubs renew by EST, a revoked hub is out everywhere, lists never go out of date; keys in tokens."""
 
 import base64
+import contextlib
 import os
 import socket
 import ssl
@@ -19,7 +20,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key, pkcs7
 
 from deploy.certificates import name_of
 from deploy.fleet.simulated_hub import HubMessage
@@ -34,6 +35,7 @@ from deploy.headend.certificates import (
 from deploy.headend.config import AuthorityConfig, BadConfig, load
 from deploy.headend.control_point import ControlPoint, overview, reader
 from deploy.headend.crl import BrokerFiles, RevocationLists
+from deploy.headend.est import Enrolment
 from deploy.headend.intake import HeardMessage, PackIntake
 from deploy.headend.metrics import metrics
 from deploy.pki import DevelopmentAuthority
@@ -349,6 +351,61 @@ class Lists:
 @pytest.fixture
 def lists(tmp_path: Path) -> Lists:
     return Lists(tmp_path)
+
+
+def enrolled(lists: Lists, name: str) -> bytes:
+    """The certificate (DER) of a hub that the registry knows."""
+    der = lists.hub(name, 0).public_bytes(Encoding.DER)
+    lists.ask(lambda point: (point.registry.enrol(der, "test"), []))
+    return der
+
+
+def test_a_hub_that_is_revoked_while_its_request_is_signed_gets_nothing(lists: Lists) -> None:
+    der = enrolled(lists, "MTR-1")
+    asked = []
+
+    def ask(do: Any) -> Any:
+        answer = lists.ask(do)
+        if not asked:  # a person does so between two words of the same request
+            lists.ask(lambda point: (point.registry.revoke("MTR-1", "keyCompromise", int(time.time())), []))
+        asked.append(1)
+        return answer
+
+    counts: dict[str, int] = {}
+    enrolment = Enrolment(lists.authorities, ask, counts)
+    with pytest.raises(Exception, match="was revoked"):
+        enrolment.enrol(der, base64.b64encode(request_for("MTR-1")), again=True)
+    assert counts == {"enrolled": 0, "enrolments_refused": 1}
+    with contextlib.closing(reader(lists.folder / "data")) as db:
+        assert [row["state"] for row in inventory_of(db, "MTR-1", "", 1 << 40, 0, 10)] == ["revoked"]
+
+
+def test_a_hub_that_asks_many_times_at_once_is_given_ten(lists: Lists) -> None:
+    der, body = enrolled(lists, "MTR-1"), base64.b64encode(request_for("MTR-1"))
+    together = threading.Barrier(20)
+    turn = threading.Lock()
+    first = threading.local()
+
+    def ask(do: Any) -> Any:
+        with turn:
+            answer = lists.ask(do)
+        if not hasattr(first, "was"):
+            first.was = True
+            together.wait(30)  # all of them were told that they may
+        return answer
+
+    enrolment, given = Enrolment(lists.authorities, ask, {}), []
+
+    def request() -> None:
+        with contextlib.suppress(Exception):
+            given.append(enrolment.enrol(der, body, again=True))
+
+    threads = [threading.Thread(target=request) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(given) == 9, "the one that it shows is the tenth"
 
 
 def number_of(made: x509.CertificateRevocationList) -> int:

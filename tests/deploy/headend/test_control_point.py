@@ -1,13 +1,17 @@
 """The control point on a virtual clock: the book, orders, the registry, a household's right to be forgotten."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from deploy.headend.alarms import alarms_of
 from deploy.headend.control_point import broken_chains, overview, reader
 from deploy.headend.intake import HeardMessage
 from deploy.headend.orders import Refusal
+from hub.wire.keys.pkcs11 import HardwareError
+from hub.wire.uplink.envelope import ES256, FileSigner
 from tests.deploy.headend.home import Fleet
 
 NAMES = ["SIM-1", "SIM-2", "SIM-3"]
@@ -109,6 +113,35 @@ def test_an_order_that_was_overtaken_is_signed_anew(fleet: Fleet) -> None:
     assert rows[0] == ("refused", "replayed") and [row[0] for row in rows[1:]] == ["accepted", "applied", "completed"]
 
 
+class Token:
+    """The operator's key in hardware, which is away at times."""
+
+    alg = ES256
+
+    def __init__(self, key: FileSigner) -> None:
+        self._key, self.is_away = key, False
+
+    def sign(self, data: bytes) -> bytes:
+        if self.is_away:
+            raise HardwareError("no token")
+        return self._key.sign(data)
+
+
+def test_hubs_are_heard_while_the_operators_token_is_away(fleet: Fleet) -> None:
+    """Also one that refused an order which has to be signed anew."""
+    fleet.close()
+    fleet.signer = token = Token(fleet.signer)
+    fleet.open()
+    fleet.run(70)
+    fleet.drops = lambda message: message.topic.endswith("SIM-1/commands")
+    order_id = fleet.give("limit", {"watts": 500, "duration": 30}, {"hub": "SIM-1"})
+    fleet.drops = lambda _message: False
+    fleet.carry(fleet.point.bookings(int(fleet.t)))
+    token.is_away = True
+    fleet.run(12)
+    assert fleet.answers(order_id) == {"SIM-1": "refused"}
+
+
 @pytest.mark.fleet(names=NAMES, second_person_above=2)
 def test_many_hubs_need_a_second_person(fleet: Fleet) -> None:
     alone = fleet.give("limit", {"watts": 500, "duration": 60}, {"hub": "SIM-1"})
@@ -140,6 +173,19 @@ def test_groups_follow_from_receipts(fleet: Fleet) -> None:
     order_id = fleet.give("limit", {"watts": 5, "duration": 60}, {"group": "north"})
     assert fleet.answers(order_id) == {"SIM-1": "applied", "SIM-2": "applied"}
     assert fleet.hubs["SIM-3"].power_w(fleet.t) > 5 >= fleet.hubs["SIM-1"].power_w(fleet.t)
+
+
+def test_a_receipt_that_comes_late_moves_no_hub_back_into_a_group(fleet: Fleet) -> None:
+    """Whose hub it is follows from what it said last, not from what was heard last."""
+    late: list[object] = []
+    fleet.drops = lambda message: message.topic == "meters/SIM-1/receipts" and not late and not late.append(message)
+    for group in ("north", "south"):
+        fleet.give("config", {"set": {"hub.groups": [group]}}, {"hub": "SIM-1"})
+    assert late
+    fleet.run(300)  # what is missing is asked for
+    assert broken_chains(reader(fleet.place)) == [] and fleet.point.book.gaps() == []
+    assert fleet.hubs["SIM-1"].groups == ["south"]
+    assert fleet.point.book.db.execute("SELECT hub, name FROM hub_group").fetchall() == [("SIM-1", "south")]
 
 
 def test_a_chain_with_a_link_that_was_rewritten_is_seen(fleet: Fleet) -> None:
@@ -193,6 +239,26 @@ def test_a_household_is_forgotten_on_its_request_and_the_book_stays_whole(fleet:
     assert fleet.point.book.gaps("SIM-1") == []
     fleet.run(130)
     assert db.execute("SELECT count(*) FROM series WHERE hub = 'SIM-1'").fetchone()[0] > 0, "from now on"
+
+
+def test_a_household_is_forgotten_in_what_events_say_of_its_meter(fleet: Fleet) -> None:
+    numbers = {"old_number": "4711", "new_number": "4712"}
+    registers = {"last_registers": {"energy": "987654321"}, "first_registers": {"energy": "1"}}
+    for name in ("SIM-1", "SIM-2"):
+        fleet.hear([fleet.hubs[name].tell("meter.replaced", {**numbers, **registers}, fleet.t)])
+        fleet.hear([fleet.hubs[name].tell("limit.ignored", {"client": "boiler", "power_w": 987654321}, fleet.t)])
+    fleet.point.book.begin()
+    fleet.point.usage.erase("SIM-1")
+    fleet.point.commit()
+    with closing(reader(fleet.place)) as db:
+        told = {row["hub"]: json.loads(row["fields"]) for row in db.execute(
+            "SELECT hub, fields FROM event WHERE event = 'meter.replaced'")}  # fmt: skip
+        assert told == {"SIM-1": numbers, "SIM-2": {**numbers, **registers}}
+        bodies = {row["hub"]: bytes(row["body"]) for row in db.execute(
+            "SELECT hub, body FROM message WHERE lane = 'events' ORDER BY n")}  # fmt: skip
+        assert not bodies["SIM-1"] and bodies["SIM-2"]
+        assert "987654321" not in "".join(alarm["text"] for alarm in alarms_of(db))
+    assert fleet.point.book.gaps() == []
 
 
 def test_what_was_not_committed_is_as_if_it_had_not_come(fleet: Fleet) -> None:

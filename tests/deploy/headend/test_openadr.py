@@ -111,6 +111,13 @@ def test_any_json_is_an_event_or_refused_in_words(field: str, value: Any) -> Non
         orders_of(event(**{field: value}), NOW)
 
 
+def call(fleet: Fleet, said: dict[str, Any]) -> dict[str, Any]:
+    fleet.point.book.begin()
+    stored, sends = fleet.point.openadr.call(said, "desk", int(fleet.t))
+    fleet.carry(sends)
+    return stored
+
+
 def test_an_event_is_called_reported_and_ended(fleet: Fleet) -> None:
     fleet.point.book.begin()
     stored, sends = fleet.point.openadr.call(event(intervalPeriod={"duration": "PT1H"}), "desk", START)
@@ -301,3 +308,63 @@ def test_what_waits_for_a_subscriber_that_is_away_has_a_bound(fleet: Fleet) -> N
     assert count == MOST_WAITING
     first = act(fleet, lambda openadr: openadr.notices.due(START))[0]
     assert json.loads(first.body)["object"]["venName"] == "street 50", "the oldest go first"
+
+
+def test_the_end_of_an_event_reaches_a_hub_that_was_away(fleet: Fleet) -> None:
+    """A broker keeps for it what it was told: the limit, for as long as it is good, and its end no shorter."""
+    kept: list[Any] = []
+    fleet.drops = lambda message: message.topic == "meters/SIM-1/commands" and not kept.append(message)
+    period = {"duration": "PT12H"}
+    targets = [{"type": "VEN_NAME", "values": ["SIM-1"]}]
+    stored = call(fleet, event(intervalPeriod=period, targets=targets))
+    fleet.run(5)
+    fleet.carry(fleet.point.openadr.cancel(stored["id"], "desk", int(fleet.t))[1])
+    fleet.run(3 * 3600, 60.0)
+    fleet.drops = lambda _message: False
+    for message in kept:
+        fleet.hear(fleet.hubs["SIM-1"].take(message.topic, message.message, fleet.t))
+    statuses = fleet.point.book.db.execute(
+        "SELECT o.op, h.status FROM order_hub h JOIN grid_order o ON o.id = h.order_id ORDER BY 1"
+    ).fetchall()
+    assert statuses == [("limit", "cancelled"), ("limit.cancel", "completed")]
+
+
+def test_a_price_is_said_no_more_once_its_event_has_ended(fleet: Fleet) -> None:
+    fleet.drops = lambda message: message.topic.endswith("/commands")
+    payload = {"type": "PRICE", "values": [0.2]}
+    stored = call(
+        fleet,
+        event(
+            intervalPeriod={"duration": "PT1H"}, intervals=[{"id": 0, "payloads": [payload]}],
+            payloadDescriptors=[{"payloadType": "PRICE", "currency": "GBP"}],
+        ),
+    )  # fmt: skip
+    assert fleet.point.openadr.cancel(stored["id"], "desk", int(fleet.t))[1] == []
+    fleet.drops = lambda _message: False
+    fleet.run(60)
+    assert fleet.point.book.db.execute("SELECT DISTINCT status FROM order_hub").fetchall() == [("withdrawn",)]
+
+
+@pytest.mark.fleet(names=["SIM-1", "SIM-2", "SIM-3"], second_person_above=2)
+def test_an_event_for_several_groups_is_for_as_many_hubs_as_they_have_together(fleet: Fleet) -> None:
+    for name in ("SIM-1", "SIM-2", "SIM-3"):
+        fleet.give("config", {"set": {"hub.groups": [f"of-{name}", "everywhere"]}}, {"hub": name})
+    groups = [f"of-{name}" for name in fleet.hubs]
+    call(fleet, event(targets=[{"type": "GROUP", "values": groups[:2]}, {"type": "GROUP", "values": groups[:1]}]))
+    states = "SELECT DISTINCT state FROM grid_order WHERE op = 'limit'"
+    assert fleet.point.book.db.execute(states).fetchall() == [("sent",)]
+    call(fleet, event(targets=[{"type": "GROUP", "values": groups[:2]}, {"type": "VEN_NAME", "values": ["SIM-3"]}]))
+    counts = "SELECT state, count(*) FROM grid_order WHERE op = 'limit' GROUP BY state ORDER BY state"
+    assert fleet.point.book.db.execute(counts).fetchall() == [("sent", 3), ("waiting", 3)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"deep": "\ud800"}])
+def test_what_cannot_be_told_again_is_refused_and_nothing_is_ordered(fleet: Fleet, value: Any) -> None:
+    """It would be the end of every list that it is in, for everybody."""
+    fleet.point.book.begin()
+    with pytest.raises(BadEvent, match="none"):
+        fleet.point.openadr.call(event(priority=value), "desk", START)
+    with pytest.raises(BadObject, match="none"):
+        body = {"venName": "x", "attributes": [{"type": "x", "values": [value]}]}
+        fleet.point.openadr.make("VEN", body, "desk", START)
+    assert fleet.point.book.db.execute("SELECT count(*) FROM grid_order").fetchone()[0] == 0

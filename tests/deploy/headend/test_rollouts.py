@@ -1,5 +1,6 @@
 """Roll-outs on a virtual clock: waves, what starts the next, what stops all."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from deploy.headend.control_point import reader
 from deploy.headend.orders import Refusal
 from deploy.headend.rollouts import rollouts_of
+from hub.wire.uplink.command import read_claims, split_command
 from tests.deploy.headend.home import Fleet
 
 NAMES = [f"SIM-{number}" for number in range(10)]
@@ -57,7 +59,7 @@ def test_silence_stops_it_and_a_person_lets_it_go_on(fleet: Fleet) -> None:
     assert shown(fleet)["counts"]["to come"] == 7, "nothing more by itself"
     fleet.drops = lambda _message: False
     fleet.point.book.begin()
-    fleet.point.rollouts.resume(rollout_id)
+    fleet.point.rollouts.resume(rollout_id, int(fleet.t))
     fleet.run(30)
     assert shown(fleet)["state"] == "done" and shown(fleet)["counts"] == {"completed": 10}
 
@@ -78,7 +80,7 @@ def test_a_pause_lets_no_further_wave_go(fleet: Fleet) -> None:
     assert shown(fleet)["counts"]["to come"] == 7
     with pytest.raises(Refusal, match="it is paused"):
         fleet.point.rollouts.pause(rollout_id)
-    fleet.point.rollouts.resume(rollout_id)
+    fleet.point.rollouts.resume(rollout_id, int(fleet.t))
     fleet.run(10)
     assert shown(fleet)["state"] == "done"
 
@@ -111,7 +113,7 @@ def test_it_is_stopped_by_hand_and_tried_again(fleet: Fleet) -> None:
     assert [wave["counts"] for wave in shown(fleet)["waves"]] == [{"completed": 3}]
     with pytest.raises(Refusal, match="it is stopped"):
         fleet.point.rollouts.stop(rollout_id, "desk")
-    fleet.point.rollouts.resume(rollout_id)
+    fleet.point.rollouts.resume(rollout_id, int(fleet.t))
     fleet.run(10)
     assert [sum(wave["counts"].values()) for wave in shown(fleet)["waves"]] == [3, 3, 3, 1]
 
@@ -132,3 +134,47 @@ def test_those_that_did_it_are_brought_back(fleet: Fleet) -> None:
     with pytest.raises(Refusal, match="no such"):
         fleet.point.rollouts.back("0" * 32, {}, "desk", 1)
     db.close()
+
+
+@pytest.mark.parametrize("value", [1 << 70, float("nan"), {"hex": 5}, "y" * 20_000, [[[[[[[[[1]]]]]]]]]])
+def test_what_no_message_can_hold_is_refused_to_who_asks(fleet: Fleet, value: Any) -> None:
+    """Not found out by the thread that sends the next wave, or what a second person has approved."""
+    args = {"set": {"hub.groups": value}}
+    fleet.point.book.begin()
+    with pytest.raises(ValueError, match="no message can hold"):
+        fleet.point.rollouts.begin("config", args, {"all": True}, "desk", int(fleet.t), wave_hubs=3, success_share=1.0,
+                                   error_share=0.2, valid_s=60)  # fmt: skip
+    with pytest.raises(ValueError, match="no message can hold"):
+        fleet.point.orders.give("config", args, {"all": True}, 60, "desk", int(fleet.t))
+    fleet.point.undo()
+    fleet.run(2)
+    assert rollouts_of(reader(fleet.place)) == []
+
+
+def test_hubs_that_took_it_and_were_heard_no_more_stop_it(fleet: Fleet) -> None:
+    """Firmware that kills a hub: its receipt says that it begins, and nothing follows."""
+    dead, orders = ("SIM-1", "SIM-4"), []
+
+    def dies(message: Any) -> bool:
+        _, name, lane = message.topic.split("/")
+        if name in dead and lane == "commands":
+            orders.append((fleet.hubs[name], message.message))
+        return name in dead
+
+    fleet.drops = dies
+    rollout_id = begin(fleet, success_share=0.6, error_share=0.1, valid_s=60)
+    fleet.run(2)
+    fleet.drops = lambda _message: False
+    for hub, message in orders:
+        command = read_claims(split_command(message))
+        fleet.hear([hub._receipt(command, sha256(message).digest(), "accepted", fleet.t)])
+    assert shown(fleet)["counts"] == {"accepted": 2, "completed": 4, "to come": 4}
+    fleet.drops = dies
+    fleet.run(100)
+    assert shown(fleet)["state"] == "running"
+    fleet.run(30)
+    assert shown(fleet)["state"] == "stopped" and "hubs did not do it" in shown(fleet)["why"]
+    fleet.drops = lambda _message: False
+    fleet.point.rollouts.resume(rollout_id, int(fleet.t))
+    fleet.run(20)
+    assert shown(fleet)["state"] == "done" and shown(fleet)["counts"] == {"completed": 10}

@@ -287,6 +287,56 @@ def test_what_hubs_say_is_followed_live(site: Site, desk: httpx.Client) -> None:
     assert "meter" not in "".join(told), "no consumption"
 
 
+def test_who_may_see_the_fleet_sees_no_consumption_in_what_happened(site: Site, desk: httpx.Client) -> None:
+    session = next(session for session in site.swarm.sessions if session.hub.hub == "SIM-2")
+    fields = {"old_number": "4711", "new_number": "4712", "last_registers": {"energy": "987654321"},
+              "first_registers": {"energy": "1"}}  # fmt: skip
+    session.say([session.hub.tell("meter.replaced", fields, time.time())])
+
+    def told() -> list[dict[str, Any]]:
+        with site.client("viewer") as viewer:
+            rows = viewer.get("/v1/hubs/SIM-2/events").json()
+        return [row["fields"] for row in rows if row["event"] == "meter.replaced"]
+
+    wait_for("the exchange", told)
+    assert told() == [{"old_number": "4711", "new_number": "4712"}]
+
+
+def test_nor_in_what_a_hub_answers_to_an_order(site: Site, desk: httpx.Client) -> None:
+    """A real hub's receipt tells what its household draws as a limit ends."""
+    session = next(session for session in site.swarm.sessions if session.hub.hub == "SIM-2")
+    told = {"kept": True, "household_w": 987654321, "base_w": 987654321, "restricted": {"boiler": 500}}
+    order = {"op": "limit", "args": {"watts": 500, "duration": 600}, "target": {"hub": "SIM-2"}}
+    order_id = desk.post("/v1/orders", json=order).json()["id"]
+    wait_for("its answer", lambda: counts(desk, order_id) == {"applied": 1})
+    [limit] = [limit for limit in list(session.hub._limits.values()) if limit.limit_w == 500]
+    session.say([session.hub._receipt(limit.command, limit.digest, "completed", time.time(), told)])
+    wait_for("its end", lambda: counts(desk, order_id) == {"completed": 1})
+    with site.client("viewer") as viewer:
+        [answer] = viewer.get(f"/v1/orders/{order_id}").json()["answers"]
+    assert answer["detail"] == {"kept": True, "restricted": {"boiler": 500}}
+    back = {"op": "limit.cancel", "args": {}, "target": {"hub": "SIM-2"}}
+    assert desk.post("/v1/orders", json=back).status_code == 201
+
+
+def test_a_days_limit_begins_when_the_hub_took_it(site: Site, desk: httpx.Client) -> None:
+    """Not when somebody asked for it: a second person may take an hour."""
+    order = {"op": "limit", "args": {"watts": 321, "duration": 2}, "target": {"all": True}}
+    order_id = desk.post("/v1/orders", json=order).json()["id"]
+    made_s = desk.get(f"/v1/orders/{order_id}").json()["made_ms"] // 1000
+    wait_for("some seconds", lambda: time.time() > made_s + 3)
+    with site.client("second") as second:
+        assert second.post(f"/v1/orders/{order_id}/approve").status_code == 200
+    wait_for("all", lambda: counts(desk, order_id) == {"completed": HUBS})
+    found = [
+        (limit["from_s"], limit["to_s"] - limit["from_s"])
+        for day in (datetime.fromtimestamp(t, UTC).date() for t in (made_s, time.time()))
+        for limit in desk.get("/v1/hubs/SIM-1/day", params={"day": str(day)}).json()["limits"]
+        if limit["limit_w"] == 321
+    ]
+    assert found and all(from_s >= made_s + 3 and lasted_s <= 2 for from_s, lasted_s in found)
+
+
 def test_figures_for_prometheus_have_no_household_in_them(site: Site) -> None:
     text = httpx.get(f"http://127.0.0.1:{site.port}/metrics").text
     assert f'meterhub_hubs{{state="online"}} {HUBS}' in text and "SIM-" not in text
@@ -369,6 +419,16 @@ def test_a_token_ends() -> None:
     assert access.token_for("a", "wrong") is None and access.token_for("b", secret) is None
     now[0] = 3601.0
     assert access.client_of(token) is None
+
+
+def test_who_asks_for_tokens_without_end_takes_nobody_elses() -> None:
+    secret, digest = new_secret()
+    access = Access({name: ApiClient(name, name, digest, frozenset({"fleet"})) for name in ("desk", "viewer")})
+    token = access.token_for("desk", secret)
+    asked = [access.token_for("viewer", secret) for _ in range(10_100)]
+    assert token is not None and access.client_of(token) is not None
+    kept = [one for one in asked if one is not None and access.client_of(one) is not None]
+    assert kept == asked[-len(kept) :] and 0 < len(kept) <= 1000
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,53 @@ def test_a_substitute_is_replaced_when_the_truth_comes_and_both_are_kept(book: B
     assert [(version, made_ms) for _, version, made_ms in versions[:2]] == [(1, 1), (2, 2)]
 
 
+def whole(book: Book) -> tuple[list[int], int]:
+    """Which half-hours there are, and what they sum up to."""
+    found = known(book)
+    return [n for n, _, _, _ in found], sum(wh or 0 for _, _, wh, _ in found)
+
+
+def test_a_long_hole_is_bridged_whole_and_one_reading_within_it_changes_all_of_it(book: Book) -> None:
+    """Nothing of what the register did is lost, however the truth comes."""
+    usage, now_ms = HouseholdUsage(book.db, 24_000), (START + 86_400) * 1000
+    hole_s = 10 * 3600
+    usage.enter(HUB, [energy(minute * 60, 10 * minute) for minute in range(61)])
+    usage.settle_stale(now_ms)
+    usage.enter(HUB, [energy(hole_s + minute * 60, 6000 + 10 * minute) for minute in range(61)])
+    usage.settle_stale(now_ms)
+    assert whole(book) == (list(range(22)), 6600)
+    usage.enter(HUB, [energy(5 * 3600, 1400)])
+    usage.settle_stale(now_ms)
+    assert whole(book) == (list(range(22)), 6600)
+    assert [wh for _, _, wh, _ in known(book)][2:20] == [100] * 8 + [460] * 10
+    usage.enter(HUB, [energy(minute * 60, 600 + 10 * (minute - 60)) for minute in range(61, 600)])
+    usage.settle_stale(now_ms)
+    assert all(version == 3 and quality == MEASURED for n, version, _, quality in known(book) if 2 <= n < 9)
+
+
+def test_a_slip_within_a_hole_is_found_out_by_what_comes_late(book: Book) -> None:
+    usage, now_ms = HouseholdUsage(book.db, 24_000), (START + 86_400) * 1000
+    readings = [energy(minute * 60, 10 * minute) for minute in range(61)]
+    for t, wh in ((4 * 3600, 0), (9 * 3600, 5400)):  # a zero first, that nothing contradicts yet
+        usage.enter(HUB, [*readings, energy(t, wh)])
+        usage.settle_stale(now_ms)
+    assert whole(book) == (list(range(18)), 5400)
+
+
+def test_clocks_that_are_wrong_fill_no_years_with_half_hours(book: Book) -> None:
+    """From 1970 to today are a million of them. One reading from a clock that is ahead costs as little with each pack
+    that comes after it."""
+    usage, ahead_s = HouseholdUsage(book.db, 24_000), 100 * 86_400
+    usage.enter(HUB, [energy(ahead_s, 40)])
+    usage.settle_stale(START * 1000)
+    usage.enter(HUB, [Reading("meter", "energy", t, 0, 0) for t in (1000, 61_000)])
+    for minute in range(61):
+        usage.enter(HUB, [energy(minute * 60, 20 * minute)])
+        usage.settle_stale((START + minute * 60) * 1000)
+    assert book.db.execute("SELECT count(*) FROM interval").fetchone()[0] < 20
+    assert [(n, wh) for n, _, wh, _ in known(book, 1)] == [(0, 600), (1, 600)]
+
+
 def test_readings_that_say_nothing_new_make_no_new_version(book: Book) -> None:
     usage = HouseholdUsage(book.db, 24_000)
     for _ in range(3):
