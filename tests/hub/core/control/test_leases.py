@@ -140,6 +140,19 @@ def test_a_beating_operator_is_missed_after_a_restart_too() -> None:
     assert (desk.story(cti)[-1], desk.reason(cti)) == ("cancelled", "heartbeat-lost")
 
 
+def test_what_a_silent_operator_commands_without_a_heartbeat_ends_with_its_silence_too() -> None:
+    desk = Desk()
+    desk.send("heartbeat")
+    desk.run(130)
+    cti = desk.send("limit", {"watts": 800, "duration": 7 * 86_400})
+    desk.run(115)
+    assert desk.story(cti)[-1] != "cancelled", "the command itself was a sign of life"
+    desk.run(10)
+    assert (desk.story(cti)[-1], desk.reason(cti)) == ("cancelled", "heartbeat-lost")
+    assert [name for name, _ in desk.events].count("control.lost") == 2
+    assert desk.control.status(desk.now)["watts"] is None
+
+
 def test_another_operators_limit_is_cancelled_by_an_admin_alone() -> None:
     trader, boss = Operator("trader", "limit"), Operator("boss", "limit", "admin")
     desk = Desk(others=(trader, boss))
