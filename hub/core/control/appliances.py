@@ -88,16 +88,21 @@ class Appliance:
         return max(self.profile.nominal_w, self.peak_w)
 
     def take_power(self, watts: float, now: float) -> None:
+        """What it drew at `now`. An adapter that buffered tells it in any order: only the newest is what it does."""
+        self.peak_w = max(self.peak_w * 0.999, watts)
+        if max(0.0, watts) > _IDLE_SHARE * self.nominal_w:
+            self._drew_at = max(self._drew_at, now)
+        if self.power_at is not None and now < self.power_at:
+            return
         if self.profile.is_generator:
             self._made_w, self._made_at = max(0.0, -watts), now
         self.power_w, self.power_at = max(0.0, watts), now
-        self.peak_w = max(self.peak_w * 0.999, self.power_w)
-        if self.power_w > _IDLE_SHARE * self.nominal_w:
-            self._drew_at = now
 
     def take_limit(self, limit_w: float | None, now: float) -> bool:
         """What it says that it obeys. True when its householder has just taken the hub's limit off, at the appliance:
         neither its order's end nor a report on its way from before the order explains that it is free."""
+        if self.reported_at is not None and now < self.reported_at:
+            return False  # it buffered: what it said since counts
         self.reported_limit_w, self.reported_at = limit_w, now
         is_told = (
             self.told_w is not None

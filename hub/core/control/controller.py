@@ -457,19 +457,21 @@ class Controller:
                 self.household.take_power(client_id, decimal_to_float(mantissa, exponent), sampled_s)
                 self._is_stale = True
             elif quantity == "limit":
-                self.household.take_limit(client_id, decimal_to_float(mantissa, exponent), now)
+                self.household.take_limit(client_id, decimal_to_float(mantissa, exponent), sampled_s)
                 self._is_stale = True
             elif quantity == "state":
-                self._take_state(client_id, bool(mantissa), now)
+                self._take_state(client_id, bool(mantissa), sampled_s, now)
         for change in changes:
             self._is_stale |= self._take_change(change, now)
         is_held = self.household.held is not None or self.generation.is_held
         if self._is_stale and is_held and now - self._planned_at >= _PLAN_EVERY_S:
             self.plan(now)
 
-    def _take_state(self, client_id: str, is_on: bool, now: float) -> None:
+    def _take_state(self, client_id: str, is_on: bool, sampled_s: float, now: float) -> None:
         for order in list(self.orders.values()):
-            if order.client_id == client_id and order.slot == "switch" and not order.is_applied and not is_on:
+            is_meant = (order.client_id, order.slot) == (client_id, "switch") and not order.is_applied and not is_on
+            # What a sleeper buffered may be of before the order.
+            if is_meant and sampled_s >= self.mono(order.starts_at):
                 self.order_applied(order, now)
 
     def _take_change(self, change: Change, now: float) -> bool:
