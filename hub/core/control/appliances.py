@@ -19,8 +19,7 @@ _IDLE_SHARE = 0.05  # of its nominal power: below it an appliance rests
 _WANTS_FOR_S = 120.0
 _ASK_AGAIN_S = 900.0
 
-
-_UNTOLD = Profile()
+UNTOLD = Profile()  # of one that has not said what it is
 
 
 class Appliance:
@@ -56,7 +55,7 @@ class Appliance:
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
-        self.profile = _UNTOLD
+        self.profile = UNTOLD
         self.is_present = True
         self.is_reachable = False  # it has subscribed to its orders
         self.power_w = 0.0

@@ -524,10 +524,11 @@ class Controller:
         appliance = self.household.appliances.get(change.client_id)
         if appliance is None:
             return
-        is_gone = isinstance(change, SessionRemoved)
-        if isinstance(change, SessionRemoved) or matches(change.topic_filter, f"control/{change.client_id}"):
-            appliance.is_reachable = False
-        if is_gone:
+        if isinstance(change, SubscriptionRemoved):
+            if matches(change.topic_filter, f"control/{change.client_id}"):
+                appliance.is_reachable = False
+        else:
+            self.household.removed(change.client_id)
             for order in list(self.orders.values()):
                 if order.client_id == change.client_id:
                     self.end_order(order, "cancelled", now, "gone")

@@ -7,7 +7,7 @@ which dies takes nobody's power for longer than that (promise P4). While the lim
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.core.control.appliances import Appliance
+from hub.core.control.appliances import UNTOLD, Appliance
 from hub.core.control.classes import read_about
 from hub.core.control.plan import RETURN_S, share_out
 from hub.core.order import NEVER, Order
@@ -24,6 +24,9 @@ SETTLE_S = 30.0  # from a limit's beginning to the verdict that it cannot be met
 DEAF_AGAIN_S = 300.0  # a deaf appliance is told again this often: it may have come to its senses
 _LIFT_W = 999_999  # `limit` of one second with this: takes back a limit and leaves an `off` or a `set` alone
 _UNWANTED_AGAIN_S = 60.0
+# Appliances whose sessions are gone, and that may be back: of more, those that never said what they are go. Anybody in
+# the home can bring new names, for as long as the hub runs.
+MOST_GONE = 256
 
 
 class Held(NamedTuple):
@@ -53,6 +56,7 @@ class Household:
         self._random = random
         self._return_at = NEVER
         self._planned_at: float | None = None
+        self._gone: dict[str, None] = {}
 
     # What is heard
 
@@ -68,6 +72,8 @@ class Household:
         appliance.profile = profile = read_about(payload)
         if profile.is_sheddable and not profile.is_protected:
             return
+        if profile == UNTOLD and not appliance.is_present:
+            self._has_gone(client_id)
         if appliance.cap_w is not None:
             appliance.set_cap(None, now)
         if appliance.told_w is not None and appliance.told_until > now:
@@ -114,7 +120,25 @@ class Household:
             appliance.is_present = False
 
     def came(self, client_id: str) -> None:
+        self._gone.pop(client_id, None)
         self.appliance(client_id).is_present = True
+
+    def removed(self, client_id: str) -> None:
+        """Its session is no more. It may be back in a moment, with a clean one."""
+        appliance = self.appliances.get(client_id)
+        if appliance is not None:
+            appliance.is_present = appliance.is_reachable = False
+            self._has_gone(client_id)
+
+    def _has_gone(self, client_id: str) -> None:
+        self._gone.pop(client_id, None)
+        self._gone[client_id] = None
+        if len(self._gone) > MOST_GONE:
+            longest = next(iter(self._gone))
+            del self._gone[longest]
+            # What it said that it is holds for as long as the gateway retains that.
+            if longest in self.appliances and self.appliances[longest].profile == UNTOLD:
+                del self.appliances[longest]
 
     def fairness(self) -> dict[str, float]:
         """Who was kept waiting for how long, seconds: what the next limit, perhaps after a restart, goes on from."""

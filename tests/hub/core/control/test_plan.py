@@ -3,7 +3,8 @@
 import pytest
 
 from hub.core.control.classes import CLASSES, read_about
-from hub.core.records import EventRecorded, Sample, SessionChanged, SubscriptionAdded
+from hub.core.control.household import MOST_GONE
+from hub.core.records import EventRecorded, RetainedSet, Sample, SessionChanged, SessionRemoved, SubscriptionAdded
 from tests.hub.core.control.desk import BOILER, CAR, Desk
 
 PROTECTED = sorted(name for name, traits in CLASSES.items() if traits.is_protected)
@@ -367,3 +368,23 @@ def test_off_before_the_order_is_not_the_order_applied() -> None:
     assert desk.story(off) == ["accepted"], "it runs"
     desk.power("boiler", 0, "state")
     assert desk.story(off) == ["accepted", "applied"]
+
+
+def test_names_that_come_and_go_leave_nothing() -> None:
+    """The gateway lets an address bring a new name every ten seconds, for fifteen years."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    here = SessionChanged("boiler", ("udp", "10.0.0.1", 1), "active", True, 60, "", b"", 0, False)
+    desk.observe(here, SessionRemoved("boiler"), here._replace(state="lost"))
+    for number in range(3 * MOST_GONE):
+        name = f"passer-by-{number}"
+        desk.observe(here._replace(client_id=name))
+        desk.power(name, 5)
+        if number % 2:
+            desk.observe(RetainedSet(f"about/{name}", BOILER, 1))
+        desk.observe(SessionRemoved(name), RetainedSet(f"about/{name}", b"", 0))
+    assert len(desk.control.household.appliances) <= MOST_GONE + 1
+    desk.observe(here, SubscriptionAdded("boiler", "control/boiler", 1))
+    desk.power("boiler", 2000)
+    desk.send("limit", {"watts": 100, "duration": 600})
+    assert desk.told("boiler") == ["limit 0"], "what it is was retained, and is known still"
