@@ -21,7 +21,7 @@ from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL, describe
 from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
 from hub.core.uplink.traffic import LineBytes, Traffic
-from hub.core.uplink.window import Position, Rebooking
+from hub.core.uplink.window import Rebooking
 from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
@@ -156,7 +156,7 @@ class Uplink:
         """Send sealed messages once more, byte for byte; False while there is no session to send them over."""
         if self._sender is None:
             return False
-        self._sender.send_again([(lane, Position(epoch, number)) for number in range(first, last + 1)])
+        self._sender.send_again(lane, epoch, first, last)
         return True
 
     def reconfigure(self, config: UplinkConfig, heartbeat_s: int, groups: Sequence[str]) -> None:
