@@ -312,11 +312,11 @@ class Controller:
             journal.kept[CTR + command.kid] = encode(command.ctr)
 
         def apply(later: float) -> None:
+            self._awaits_apply = False
             # Its counter is used up the moment this step is durable.
             self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
             operation.apply(later)
             self._ending.clear()
-            self._awaits_apply = False
             self.follow_clock(self._clock_s)
 
         self._awaits_apply = True
@@ -417,10 +417,13 @@ class Controller:
         journal.events.append(("operators.recovered", {"operators": sorted(found.operators), "by": found.by}))
 
         def apply(later: float) -> None:
+            self._awaits_apply = False
             self.recovery.last_iat = found.iat
             self.trial.replace(found.text)
             self.use_operators(found.operators, later)
+            self.follow_clock(self._clock_s)
 
+        self._awaits_apply = True
         return Step(journal, apply)
 
     def _watch_operators(self, operators: Operators) -> None:
@@ -434,6 +437,11 @@ class Controller:
         for order in list(self.orders.values()):
             if order.kid == kid:
                 self.end_order(order, "cancelled", now, reason)
+
+    def _trial_until(self) -> float | None:
+        """When the list on trial is given up. Not while a step is on its way to the disk: it may be what confirms that
+        list, or takes its place, and the two would be written in the wrong order."""
+        return None if self._awaits_apply else self.trial.until
 
     def _end_trial(self, now: float) -> None:
         """Nobody confirmed the new list: the old one returns, and what only the new one's operators wanted ends."""
@@ -630,7 +638,8 @@ class Controller:
             for order in [order for order in self.orders.values() if order.ends_at <= t]:
                 self.end_order(order, "completed", now)
             self._renew_orders(now)
-            if self.trial.until is not None and t >= self.trial.until:
+            trial_until = self._trial_until()
+            if trial_until is not None and t >= trial_until:
                 self._end_trial(now)
         for kid in self.watch.take_silent(now):
             self._record_event("control.lost", operator=kid)
@@ -738,7 +747,8 @@ class Controller:
         dues = [self.bulletin.due_at(), self.watch.due_at(), self.household.due_at(now), self.generation.due_at(now)]
         if self._is_trusted:
             dues += [None if next_at is None else self.mono(next_at)]
-            dues += [None if self.trial.until is None else self.mono(self.trial.until)]
+            trial_until = self._trial_until()
+            dues += [None if trial_until is None else self.mono(trial_until)]
             for order in self.orders.values():
                 dues += [self.mono(order.ends_at), self._renewal_at(order)]
         return min(due for due in dues if due is not None)

@@ -7,6 +7,7 @@ import pytest
 
 from hub.core.control.household import ORDER_S
 from hub.core.control.limits import MAX_LIMITS, MAX_LIMITS_EACH
+from hub.core.control.trial import TRIAL_S
 from hub.core.control.watch import AUTONOMOUS, CONTROLLED, FAILSAFE, INIT, LIMITED
 from tests.harness.operator import Operator
 from tests.hub.core.control.desk import BOILER, CAR, UTC, Desk
@@ -387,3 +388,26 @@ def test_booked_goes_to_the_store_without_a_receipt() -> None:
     cti = desk.send("booked", {"readings": [1, 40], "events": [1, 3]})
     assert desk.story(cti) == [] and desk.booked == {"readings": (1, 40), "events": (1, 3)}
     assert desk.reason(desk.send("booked", {"nonsense": [1, 1]})) == "bad-args"
+
+
+@pytest.mark.parametrize("op", ["trust.confirm", "trust"])
+def test_a_list_whose_trial_ends_while_its_confirmation_is_being_written_stays(op: str) -> None:
+    """The step is on its way to the disk, which is full: what follows from time must not be written over it."""
+    desk = Desk()
+    new = Operator("new", "admin", "limit")
+    desk.send("trust", {"operators": new.toml})
+    desk.run(TRIAL_S - 1, 3600)
+    now = int(UTC + desk.now)
+    args = {"operators": new.toml} if op == "trust" else {}
+    step = desk.control.command(new.command(op, args, iat=now, exp=now + 600), desk.now)
+    for name, value in step.journal.kept.items():  # first in the queue: what time brings is written after it
+        if value is None:
+            desk.kept.pop(name)
+        else:
+            desk.kept[name] = value
+    desk.run(5)
+    step.apply(desk.now)
+    desk.settle()
+    assert set(desk.control.authority.operators) == {"new"}
+    desk.restart()
+    assert set(desk.control.authority.operators) == {"new"}
