@@ -18,7 +18,7 @@ from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_o
 from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
-from hub.core.control.household import ORDER_S, Held, Household
+from hub.core.control.household import ORDER_S, Held, Household, lifting
 from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, LimitTable, decode_limit, step
 from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
@@ -112,7 +112,7 @@ class Controller:
         self.jobs: dict[bytes, JobRequest] = {}
         self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
         self.floor_w = settings.floor_w
-        self.household = Household(self._has_order, self._record_event, random)
+        self.household = Household(self._lift_alone, self._record_event, random)
         self.generation = Generation()
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
@@ -514,7 +514,9 @@ class Controller:
             for order in list(self.orders.values()):
                 if order.client_id == client_id:
                     self.end_order(order, "cancelled", now, "protected" if profile.is_protected else "not-sheddable")
-            self.generation.forget(client_id)
+            if self.generation.holds(client_id, now):
+                self.generation.forget(client_id)
+                self._free_of_export(client_id, now)
 
     def _take_subscription(self, change: SubscriptionAdded, now: float) -> bool:
         if matches(change.topic_filter, "time"):
@@ -579,6 +581,22 @@ class Controller:
     def _has_order(self, client_id: str) -> bool:
         return any(order.client_id == client_id for order in self.orders.values())
 
+    def _lift_alone(self, client_id: str, now: float) -> bool:
+        """What the household's limit takes back leaves what else is ordered of an appliance. A share of an export limit
+        is in the same slot: it is told again."""
+        has_share = self.generation.holds(client_id, now)
+        self.generation.forget(client_id)
+        return has_share or self._has_order(client_id)
+
+    def _free_of_export(self, client_id: str, now: float) -> None:
+        """The same of an export limit that is over."""
+        appliance = self.household.appliance(client_id)
+        if appliance.cap_w is None and not self._has_order(client_id):
+            self.give(client_id, Order("*", "release"))
+        else:
+            self.give(client_id, lifting(now))
+            self.household.tell_anew(client_id)
+
     def give(self, client_id: str, order: Order) -> None:
         """Give one order, now."""
         self._given.append((client_id, order))
@@ -615,7 +633,8 @@ class Controller:
         else:
             # No order takes back a single `set`: everything is released, and what still holds is told again.
             self.give(order.client_id, Order("*", "release"))
-            self.household.subscribed(order.client_id)
+            self.household.tell_anew(order.client_id)
+            self.generation.forget(order.client_id)
             for other in self.orders.values():
                 if other.client_id == order.client_id:
                     self.tell_order(other, now)
@@ -684,7 +703,8 @@ class Controller:
             self.bulletin.say_limit(None if held is None else held.watts)
         export = self.limits.effective(EXPORT) if self._is_trusted else None
         until = None if export is None else self.mono(export.ends_at)
-        self.generation.hold(None if export is None else export.watts, until, now)
+        for client_id in self.generation.hold(None if export is None else export.watts, until, now):
+            self._free_of_export(client_id, now)
 
     def plan(self, now: float) -> None:
         self._planned_at, self._is_stale = now, False

@@ -39,16 +39,21 @@ class Generation:
     def is_held(self) -> bool:
         return self._limit_w is not None
 
-    def hold(self, limit_w: float | None, until: float | None, now: float) -> None:
-        """Hold what generates to so many watts fed in; None: to nothing."""
+    def hold(self, limit_w: float | None, until: float | None, now: float) -> list[str]:
+        """Hold what generates to so many watts fed in; None: to nothing. Who has to be told that its share is over."""
         if limit_w is not None and self._limit_w is None:
             self._since = now
         self._limit_w, self._until = limit_w, until
+        free: list[str] = []
         if limit_w is None:
-            for client_id, share in self._shares.items():
-                if share.until > now:
-                    self._orders.append((client_id, Order("*", "release")))
+            free = [client_id for client_id in self._shares if self.holds(client_id, now)]
             self._shares.clear()
+        return free
+
+    def holds(self, client_id: str, now: float) -> bool:
+        """Whether it was told a share that has not ended by itself."""
+        share = self._shares.get(client_id)
+        return share is not None and share.until > now
 
     def plan(self, appliances: Iterable[Appliance], meter_w: float | None, now: float) -> None:
         """Share out anew, and tell whom it concerns. `meter_w`: import positive; None: nobody knows."""

@@ -39,10 +39,11 @@ class Held(NamedTuple):
 
 
 class Household:
-    """The appliances and the plan. `lift_alone(client_id)`: whether something else is ordered of this appliance."""
+    """The appliances and the plan. `lift_alone(client_id, now)`: whether something else is ordered of this appliance,
+    whose limit is about to be lifted."""
 
     def __init__(
-        self, lift_alone: Callable[[str], bool], record_event: Callable[..., None], random: Callable[[], float]
+        self, lift_alone: Callable[[str, float], bool], record_event: Callable[..., None], random: Callable[[], float]
     ) -> None:
         self.appliances: dict[str, Appliance] = {}
         self.meter_w: float | None = None
@@ -104,8 +105,12 @@ class Household:
 
     def subscribed(self, client_id: str) -> None:
         """It listens to its orders from now on, and may have forgotten the ones before."""
+        self.appliance(client_id).is_reachable = True
+        self.tell_anew(client_id)
+
+    def tell_anew(self, client_id: str) -> None:
+        """What it was told does not hold any more: where it is still wanted, the next plan tells it."""
         appliance = self.appliance(client_id)
-        appliance.is_reachable = True
         appliance.told_w, appliance.told_until = None, NEVER
 
     def order_sent(self, client_id: str, order: Order, now: float) -> None:
@@ -282,10 +287,7 @@ class Household:
         appliance.told_w, appliance.told_at, appliance.told_until = None, now, NEVER
         if not appliance.is_reachable:
             return
-        if self._lift_alone(appliance.client_id):
-            order = Order(LIMIT_SLOT, f"limit {_LIFT_W}", now + 2.0)
-        else:
-            order = Order("*", "release")
+        order = lifting(now) if self._lift_alone(appliance.client_id, now) else Order("*", "release")
         self._orders.append((appliance.client_id, order))
 
     def _let_go(self, now: float) -> None:
@@ -310,6 +312,11 @@ class Household:
         if self.held is not None:
             return now + 1.0
         return now + 1.0 if self._restricted() else None
+
+
+def lifting(now: float) -> Order:
+    """Takes back a limit, and nothing else."""
+    return Order(LIMIT_SLOT, f"limit {_LIFT_W}", now + 2.0)
 
 
 def _gets_more(appliance: Appliance, cap_w: float | None) -> bool:

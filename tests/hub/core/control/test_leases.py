@@ -185,6 +185,60 @@ def test_nobody_fills_the_table_for_the_others() -> None:
     assert len(displaced) == 1 and displaced[0].status == "cancelled"
 
 
+SUN, BATTERY = b'{"class":"solar","nominal_w":5000}', b'{"class":"battery","nominal_w":3000}'
+
+
+def test_the_end_of_an_export_limit_undoes_no_other_operators_order() -> None:
+    trader = Operator("trader", "limit")
+    desk = Desk(others=(trader,))
+    desk.add("roof", SUN, -3000)
+    off = desk.send("switch", {"client": "roof", "on": False, "duration": 3600}, by=trader)
+    export = desk.send("limit", {"watts": 1000, "duration": 600, "direction": "export"})
+    desk.run(5)
+    desk.send("limit.cancel", {"cti": export})
+    desk.run(5)
+    assert "release" not in desk.told("roof") and desk.story(off)[-1] != "cancelled"
+    assert desk.told("roof")[-1] == "limit 999999"
+
+
+def test_an_export_limit_lets_go_of_what_becomes_protected_at_once() -> None:
+    desk = Desk()
+    desk.add("roof", SUN, -3000)
+    desk.send("limit", {"watts": 1000, "duration": 3600, "direction": "export"})
+    desk.run(2)
+    desk.add("roof", b'{"class":"medical"}', -3000)
+    assert desk.told("roof") == ["limit 1000", "release"]
+    desk.run(400, 2)
+    assert desk.told("roof")[-1] == "release"
+
+
+def test_a_set_that_is_cancelled_releases_nobody_from_an_export_limit() -> None:
+    trader = Operator("trader", "limit")
+    desk = Desk(others=(trader,))
+    desk.add("roof", SUN, -3000)
+    tilt = desk.send("set", {"client": "roof", "quantity": "tilt", "value": 4, "duration": 3600}, by=trader)
+    desk.send("limit", {"watts": 1000, "duration": 600, "direction": "export"})
+    desk.send("limit.cancel", {"cti": tilt}, by=trader)
+    desk.run(2)
+    assert desk.told("roof")[-2:] == ["release", "limit 1000"]
+
+
+@pytest.mark.parametrize("first", ["import", "export"])
+def test_one_limit_of_a_battery_that_is_cancelled_leaves_the_other(first: str) -> None:
+    desk = Desk()
+    desk.add("battery", BATTERY, 3000)
+    ctis = {
+        direction: desk.send("limit", {"watts": watts, "duration": 600, "direction": direction})
+        for direction, watts in (("import", 0), ("export", 700))
+    }
+    desk.run(5)
+    desk.send("limit.cancel", {"cti": ctis[first]})
+    desk.run(2)
+    left = "limit 700" if first == "import" else "limit 0"
+    assert desk.told("battery")[-2:] == ["limit 999999", left]
+    assert "release" not in desk.told("battery")
+
+
 def test_what_a_removed_operator_commanded_ends() -> None:
     trader = Operator("trader", "limit")
     desk = Desk(others=(trader,))
