@@ -32,6 +32,8 @@ class Appliance:
         "_wanted",
         "cap_since",
         "cap_w",
+        "ceiling_until",
+        "ceiling_w",
         "client_id",
         "deaf_since",
         "deprived_s",
@@ -69,6 +71,8 @@ class Appliance:
         self.free_since = NEVER
         self.turn_since = NEVER  # since when it has had its share under this limit
         self._wanted = False  # when it was told to draw nothing
+        # Its share of an export limit, where it is held by the plan too: an order of either is in the same slot.
+        self.ceiling_w, self.ceiling_until = 0.0, NEVER
         # What it was told last.
         self.told_w: float | None = None
         self.told_at = NEVER
@@ -146,6 +150,11 @@ class Appliance:
         elif self.cap_w == 0:
             self.free_since = self.turn_since = now
         self.cap_w = cap_w
+
+    def wanted_w(self, now: float) -> float:
+        """What it is to be told while the plan wants something of it: what keeps it within every limit."""
+        assert self.cap_w is not None
+        return min(self.cap_w, self.ceiling_w) if now < self.ceiling_until else self.cap_w
 
     def expected_w(self, now: float) -> float:
         """What it draws now as far as is known, believing for a moment that it does as it was told."""

@@ -41,7 +41,7 @@ from hub.core.control.records import (
 from hub.core.control.recovery import OperatorRecovery
 from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
-from hub.core.order import Order
+from hub.core.order import NEVER, Order
 from hub.core.records import (
     Change,
     EventRecorded,
@@ -591,6 +591,7 @@ class Controller:
     def _free_of_export(self, client_id: str, now: float) -> None:
         """The same of an export limit that is over."""
         appliance = self.household.appliance(client_id)
+        appliance.ceiling_until = NEVER
         if appliance.cap_w is None and not self._has_order(client_id):
             self.give(client_id, Order("*", "release"))
         else:

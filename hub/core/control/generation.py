@@ -73,11 +73,15 @@ class Generation:
             return
         told = self._shares.get(appliance.client_id)
         is_same = told is not None and told.cap_w <= cap_w < told.cap_w + _STEP_W
+        cap_w = told.cap_w if told is not None and is_same else float(int(cap_w))
+        if appliance.cap_w is not None:
+            # A battery that a limit of what is drawn holds as well: the household tells it both, in one order.
+            self._shares[appliance.client_id] = _Share(cap_w, until)
+            appliance.ceiling_w, appliance.ceiling_until = cap_w, until
+            return
         if told is not None and is_same and (told.until >= until or now < told.until - _RENEW_S):
             return
-        if told is not None and is_same:
-            cap_w = told.cap_w
-        self._shares[appliance.client_id] = _Share(float(int(cap_w)), until)
+        self._shares[appliance.client_id] = _Share(cap_w, until)
         self._orders.append((appliance.client_id, Order(SLOT, f"limit {int(cap_w)}", until)))
 
     def forget(self, client_id: str) -> None:

@@ -273,15 +273,16 @@ class Household:
         if not appliance.may_be_restricted():
             return
         until = now + ORDER_S if self.held.until is None else min(now + ORDER_S, self.held.until)
-        is_told = appliance.told_w == appliance.cap_w and (
+        wanted_w = appliance.wanted_w(now)
+        is_told = appliance.told_w == wanted_w and (
             appliance.told_until >= until or now < appliance.told_until - _RENEW_S
         )
         if is_told or until - now < 1:
             return
-        if appliance.told_w != appliance.cap_w or now >= appliance.told_until:
+        if appliance.told_w != wanted_w or now >= appliance.told_until:
             appliance.told_at, appliance.sent_at = now, None
-        appliance.told_w, appliance.told_until = appliance.cap_w, until
-        self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {appliance.cap_w:.0f}", until)))
+        appliance.told_w, appliance.told_until = wanted_w, until
+        self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {wanted_w:.0f}", until)))
 
     def _lift(self, appliance: Appliance, now: float) -> None:
         appliance.told_w, appliance.told_at, appliance.told_until = None, now, NEVER

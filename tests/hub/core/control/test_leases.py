@@ -223,6 +223,31 @@ def test_a_set_that_is_cancelled_releases_nobody_from_an_export_limit() -> None:
     assert desk.told("roof")[-2:] == ["release", "limit 1000"]
 
 
+@pytest.mark.parametrize("order", [("import", "export"), ("export", "import")])
+@pytest.mark.parametrize(("drawn", "fed_in"), [(0, 1000), (1500, 700)])
+def test_a_battery_under_both_limits_keeps_within_both(order: tuple[str, str], drawn: int, fed_in: int) -> None:
+    """One order holds it at a time: that of one limit must not be what lets it off the other."""
+    desk = Desk()
+    desk.add("battery", BATTERY, 3000)
+    watts, duration = {"import": drawn, "export": fed_in}, {"import": 3600, "export": 900}
+    for direction in order:
+        desk.send("limit", {"watts": watts[direction], "duration": duration[direction], "direction": direction})
+    desk.run(5)
+    at = len(desk.orders)
+    for _ in range(80):
+        desk.power("battery", 0)
+        desk.run(10)
+    told = {float(text.split()[1]) for _, _, text in desk.orders[at:]}
+    assert told and max(told) <= min(drawn, fed_in)
+    times = [now for now, _, _ in desk.orders]
+    assert all(later - earlier < ORDER_S for earlier, later in pairwise(times)) and len(desk.orders) < 20
+    for _ in range(20):
+        desk.power("battery", 0)
+        desk.run(10)
+    left_w = float(desk.told("battery")[-1].split()[1])
+    assert left_w <= drawn and (left_w > fed_in or drawn < fed_in), "the other one is all that holds it"
+
+
 @pytest.mark.parametrize("first", ["import", "export"])
 def test_one_limit_of_a_battery_that_is_cancelled_leaves_the_other(first: str) -> None:
     desk = Desk()
