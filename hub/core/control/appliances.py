@@ -41,7 +41,7 @@ class Appliance:
         "has_opted_out",
         "is_deaf",
         "is_present",
-        "is_reachable",
+        "listens_by",
         "peak_w",
         "power_at",
         "power_w",
@@ -59,7 +59,7 @@ class Appliance:
         self.client_id = client_id
         self.profile = UNTOLD
         self.is_present = True
-        self.is_reachable = False  # it has subscribed to its orders
+        self.listens_by: frozenset[str] = frozenset()  # the topic filters by which it has subscribed to its orders
         self.power_w = 0.0
         self.power_at: float | None = None
         self.peak_w = 0.0
@@ -84,6 +84,11 @@ class Appliance:
         self.deprived_s = 0.0
         self._drew_at = NEVER
         self._made_w, self._made_at = 0.0, NEVER
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it has subscribed to its orders."""
+        return bool(self.listens_by)
 
     @property
     def nominal_w(self) -> float:

@@ -523,7 +523,7 @@ class Controller:
             self.bulletin.say_time(self.utc(now))
         if not matches(change.topic_filter, f"control/{change.client_id}"):
             return False
-        self.household.subscribed(change.client_id)
+        self.household.subscribed(change.client_id, change.topic_filter)
         self.generation.forget(change.client_id)
         for order in self.orders.values():
             if order.client_id == change.client_id:
@@ -535,8 +535,7 @@ class Controller:
         if appliance is None:
             return
         if isinstance(change, SubscriptionRemoved):
-            if matches(change.topic_filter, f"control/{change.client_id}"):
-                appliance.is_reachable = False
+            self.household.unsubscribed(change.client_id, change.topic_filter)
         else:
             self.household.removed(change.client_id)
             for order in list(self.orders.values()):

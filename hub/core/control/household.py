@@ -103,10 +103,14 @@ class Household:
         appliance.told_w, appliance.told_until = None, NEVER
         appliance.set_cap(None, now)
 
-    def subscribed(self, client_id: str) -> None:
+    def subscribed(self, client_id: str, topic_filter: str) -> None:
         """It listens to its orders from now on, and may have forgotten the ones before."""
-        self.appliance(client_id).is_reachable = True
+        self.appliance(client_id).listens_by |= {topic_filter}
         self.tell_anew(client_id)
+
+    def unsubscribed(self, client_id: str, topic_filter: str) -> None:
+        """It listens to them by this filter no longer; perhaps by another."""
+        self.appliance(client_id).listens_by -= {topic_filter}
 
     def tell_anew(self, client_id: str) -> None:
         """What it was told does not hold any more: where it is still wanted, the next plan tells it."""
@@ -132,7 +136,7 @@ class Household:
         """Its session is no more. It may be back in a moment, with a clean one."""
         appliance = self.appliances.get(client_id)
         if appliance is not None:
-            appliance.is_present = appliance.is_reachable = False
+            appliance.is_present, appliance.listens_by = False, frozenset()
             self._has_gone(client_id)
 
     def _has_gone(self, client_id: str) -> None:

@@ -4,7 +4,15 @@ import pytest
 
 from hub.core.control.classes import CLASSES, read_about
 from hub.core.control.household import MOST_GONE
-from hub.core.records import EventRecorded, RetainedSet, Sample, SessionChanged, SessionRemoved, SubscriptionAdded
+from hub.core.records import (
+    EventRecorded,
+    RetainedSet,
+    Sample,
+    SessionChanged,
+    SessionRemoved,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+)
 from tests.hub.core.control.desk import BOILER, CAR, Desk
 
 PROTECTED = sorted(name for name, traits in CLASSES.items() if traits.is_protected)
@@ -342,6 +350,17 @@ def test_who_gave_way_is_made_up_to_for_days_and_not_for_ever() -> None:
     for hours, left_s in ((6, 707), (12, 500), (36, 125)):
         household.plan(hours * 3600.0)
         assert household.fairness()["boiler"] == left_s
+
+
+def test_one_that_listens_by_two_filters_hears_by_the_other_when_one_goes() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.observe(SubscriptionAdded("boiler", "control/+", 1), SubscriptionRemoved("boiler", "control/+"))
+    desk.send("limit", {"watts": 100, "duration": 600})
+    assert desk.told("boiler") == ["limit 0"]
+    desk.observe(SubscriptionRemoved("boiler", "control/boiler"))
+    cti = desk.send("switch", {"client": "boiler", "on": False, "duration": 60})
+    assert desk.reason(cti) == "not-listening"
 
 
 def test_what_an_adapter_buffered_is_not_what_its_appliance_does_now() -> None:
