@@ -93,6 +93,7 @@ class Sender:
         self._rebooking = rebooking
         self._rebook_at = monotonic()
         self._again: list[_Asked] = []
+        self._was_forward = False  # the last message sent was
         self._was_again = False  # the last readings sent were some that somebody asked for once more
         self._alive = alive
         self._listeners = Listeners()
@@ -210,10 +211,15 @@ class Sender:
             self._try_again(self._listeners.take_due(now))
             await self._send_lanes(PROMPT_LANES, self._room)
             await self._send_again()
-            await self._send_forwards()
+            # Where one message at a time may go, a flood of forwards would take the place each time: they take turns.
+            is_readings_turn = self._was_forward and self.window.is_single
+            if not is_readings_turn:
+                await self._send_forwards()
             await self._send_readings_again()
             await self._send_lanes(("readings",), self._room_to_drain)
-            await self._send_readings()
+            await self._send_readings(before_forwards=is_readings_turn)
+            if is_readings_turn:
+                await self._send_forwards()
             await self._send_unbooked(now)
 
     def _beat_at(self) -> float:
@@ -316,12 +322,13 @@ class Sender:
                 for message in found:
                     self._send(message)
 
-    async def _send_readings(self) -> None:
+    async def _send_readings(self, *, before_forwards: bool) -> None:
         """Seal and send packs while there is room and something to seal; then wait for the next interval."""
         if not self._readings_wait() or "readings" in self._news or self._listeners.waits("readings"):
             return
         while self._room_to_drain() > 0 and not self._session.is_over:
-            if self._heartbeat_is_due() or self._has_prompt_news() or self._forward_room() > 0:
+            is_forwards_turn = self._forward_room() > 0 and not before_forwards
+            if self._heartbeat_is_due() or self._has_prompt_news() or is_forwards_turn:
                 return  # what is prompt goes first
             sealed = await _result(self._store.seal_pack(self._max_readings))
             if sealed is None:
@@ -415,6 +422,7 @@ class Sender:
             now = monotonic()
             mid = self._session.publish(topic, message.body, alias=True)
             self.window.sent_again(mid, message.lane, position, now)
+            self._was_forward = False
             self._drain.sent(mid, len(message.body), now)
 
     def _note_book(self, lanes: dict[str, Any], has_book: bool) -> None:
@@ -441,6 +449,7 @@ class Sender:
         now = monotonic()
         mid = self._session.publish(topic, payload, alias=lane in LANE_ORDER)
         self.window.sent(mid, lane, position, now)
+        self._was_forward = lane == FORWARD
         if lane == "readings":
             self._was_again = False
             self._drain.sent(mid, len(payload), now)
