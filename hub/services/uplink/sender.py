@@ -53,7 +53,7 @@ _OVER_A_GAP = 64
 
 
 @dataclass(slots=True)
-class _Asked:
+class _ResendRange:
     """Numbers of a lane that somebody asked for once more; `first` is the next one."""
 
     lane: str
@@ -92,7 +92,7 @@ class Sender:
         self._wake = wake
         self._rebooking = rebooking
         self._rebook_at = monotonic()
-        self._again: list[_Asked] = []
+        self._again: list[_ResendRange] = []
         self._was_forward = False  # the last message sent was
         self._was_again = False  # the last readings sent were some that somebody asked for once more
         self._alive = alive
@@ -126,7 +126,7 @@ class Sender:
         for asked in self._again:
             if (asked.lane, asked.epoch) == (lane, epoch) and asked.first <= first and last <= asked.last:
                 return
-        self._again.append(_Asked(lane, epoch, first, last))
+        self._again.append(_ResendRange(lane, epoch, first, last))
         self._wake.set()
 
     def published(self, mid: int, reason: int) -> None:
@@ -294,7 +294,7 @@ class Sender:
                 self._was_again = True
                 return
 
-    async def _next_asked(self, asked: _Asked) -> Sealed | None:
+    async def _next_asked(self, asked: _ResendRange) -> Sealed | None:
         """The next of these that is kept still; None: there are no more, or not now."""
         while asked.first <= asked.last and not self._session.is_over and not self._listeners.waits(asked.lane):
             if self._heartbeat_is_due() or self._has_prompt_news():
