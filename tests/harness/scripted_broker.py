@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from deploy.pki import DevelopmentAuthority
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+UNSUBSCRIBE, PINGREQ, PINGRESP, DISCONNECT = 10, 12, 13, 14
 
 # MQTT 5 section 2.2.2.2: property identifier -> bytes of its value; 0 = a string or binary with its length in front.
 _PROPERTY_BYTES = {

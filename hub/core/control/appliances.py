@@ -19,8 +19,7 @@ _IDLE_SHARE = 0.05  # of its nominal power: below it an appliance rests
 _WANTS_FOR_S = 120.0
 _ASK_AGAIN_S = 900.0
 
-
-_UNTOLD = Profile()
+UNTOLD = Profile()  # of one that has not said what it is
 
 
 class Appliance:
@@ -33,6 +32,8 @@ class Appliance:
         "_wanted",
         "cap_since",
         "cap_w",
+        "ceiling_until",
+        "ceiling_w",
         "client_id",
         "deaf_since",
         "deprived_s",
@@ -40,7 +41,7 @@ class Appliance:
         "has_opted_out",
         "is_deaf",
         "is_present",
-        "is_reachable",
+        "listens_by",
         "peak_w",
         "power_at",
         "power_w",
@@ -56,9 +57,9 @@ class Appliance:
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
-        self.profile = _UNTOLD
+        self.profile = UNTOLD
         self.is_present = True
-        self.is_reachable = False  # it has subscribed to its orders
+        self.listens_by: frozenset[str] = frozenset()  # the topic filters by which it has subscribed to its orders
         self.power_w = 0.0
         self.power_at: float | None = None
         self.peak_w = 0.0
@@ -70,6 +71,8 @@ class Appliance:
         self.free_since = NEVER
         self.turn_since = NEVER  # since when it has had its share under this limit
         self._wanted = False  # when it was told to draw nothing
+        # Its share of an export limit, where it is held by the plan too: an order of either is in the same slot.
+        self.ceiling_w, self.ceiling_until = 0.0, NEVER
         # What it was told last.
         self.told_w: float | None = None
         self.told_at = NEVER
@@ -83,21 +86,31 @@ class Appliance:
         self._made_w, self._made_at = 0.0, NEVER
 
     @property
+    def is_reachable(self) -> bool:
+        """Whether it has subscribed to its orders."""
+        return bool(self.listens_by)
+
+    @property
     def nominal_w(self) -> float:
         """The most that it draws, as far as is known."""
         return max(self.profile.nominal_w, self.peak_w)
 
     def take_power(self, watts: float, now: float) -> None:
+        """What it drew at `now`. An adapter that buffered tells it in any order: only the newest is what it does."""
+        self.peak_w = max(self.peak_w * 0.999, watts)
+        if max(0.0, watts) > _IDLE_SHARE * self.nominal_w:
+            self._drew_at = max(self._drew_at, now)
+        if self.power_at is not None and now < self.power_at:
+            return
         if self.profile.is_generator:
             self._made_w, self._made_at = max(0.0, -watts), now
         self.power_w, self.power_at = max(0.0, watts), now
-        self.peak_w = max(self.peak_w * 0.999, self.power_w)
-        if self.power_w > _IDLE_SHARE * self.nominal_w:
-            self._drew_at = now
 
     def take_limit(self, limit_w: float | None, now: float) -> bool:
         """What it says that it obeys. True when its householder has just taken the hub's limit off, at the appliance:
         neither its order's end nor a report on its way from before the order explains that it is free."""
+        if self.reported_at is not None and now < self.reported_at:
+            return False  # it buffered: what it said since counts
         self.reported_limit_w, self.reported_at = limit_w, now
         is_told = (
             self.told_w is not None
@@ -142,6 +155,11 @@ class Appliance:
         elif self.cap_w == 0:
             self.free_since = self.turn_since = now
         self.cap_w = cap_w
+
+    def wanted_w(self, now: float) -> float:
+        """What it is to be told while the plan wants something of it: what keeps it within every limit."""
+        assert self.cap_w is not None
+        return min(self.cap_w, self.ceiling_w) if now < self.ceiling_until else self.cap_w
 
     def expected_w(self, now: float) -> float:
         """What it draws now as far as is known, believing for a moment that it does as it was told."""

@@ -18,7 +18,7 @@ from hub.core.control.appliance_orders import ApplianceOrder, decode_appliance_o
 from hub.core.control.authority import MAX_AHEAD_S, Accepted, AnsweredBefore, Authority, Claimed, CommandRefused
 from hub.core.control.bulletin import Bulletin
 from hub.core.control.generation import Generation
-from hub.core.control.household import ORDER_S, Held, Household
+from hub.core.control.household import ORDER_S, Held, Household, lifting
 from hub.core.control.limits import ACTIVE, EXPORT, IMPORT, OVER, Keeping, Limit, LimitTable, decode_limit, step
 from hub.core.control.operations import OPERATIONS, Unable
 from hub.core.control.records import (
@@ -41,7 +41,7 @@ from hub.core.control.records import (
 from hub.core.control.recovery import OperatorRecovery
 from hub.core.control.trial import ListTrial, OperatorBook
 from hub.core.control.watch import AUTONOMOUS, FAILSAFE_MIN_S, INIT, LIMITED, Watch
-from hub.core.order import Order
+from hub.core.order import NEVER, Order
 from hub.core.records import (
     Change,
     EventRecorded,
@@ -112,7 +112,7 @@ class Controller:
         self.jobs: dict[bytes, JobRequest] = {}
         self.watch = Watch(settings.heartbeat_s, settings.failsafe_w, now, settings.failsafe_min_s)
         self.floor_w = settings.floor_w
-        self.household = Household(self._has_order, self._record_event, random)
+        self.household = Household(self._lift_alone, self._record_event, random)
         self.generation = Generation()
         self.bulletin = Bulletin(now)
         self.counters: Counter[str] = Counter()
@@ -312,11 +312,11 @@ class Controller:
             journal.kept[CTR + command.kid] = encode(command.ctr)
 
         def apply(later: float) -> None:
+            self._awaits_apply = False
             # Its counter is used up the moment this step is durable.
             self.ctr[command.kid] = max(command.ctr, self.ctr.get(command.kid, 0))
             operation.apply(later)
             self._ending.clear()
-            self._awaits_apply = False
             self.follow_clock(self._clock_s)
 
         self._awaits_apply = True
@@ -417,10 +417,13 @@ class Controller:
         journal.events.append(("operators.recovered", {"operators": sorted(found.operators), "by": found.by}))
 
         def apply(later: float) -> None:
+            self._awaits_apply = False
             self.recovery.last_iat = found.iat
             self.trial.replace(found.text)
             self.use_operators(found.operators, later)
+            self.follow_clock(self._clock_s)
 
+        self._awaits_apply = True
         return Step(journal, apply)
 
     def _watch_operators(self, operators: Operators) -> None:
@@ -434,6 +437,11 @@ class Controller:
         for order in list(self.orders.values()):
             if order.kid == kid:
                 self.end_order(order, "cancelled", now, reason)
+
+    def _trial_until(self) -> float | None:
+        """When the list on trial is given up. Not while a step is on its way to the disk: it may be what confirms that
+        list, or takes its place, and the two would be written in the wrong order."""
+        return None if self._awaits_apply else self.trial.until
 
     def _end_trial(self, now: float) -> None:
         """Nobody confirmed the new list: the old one returns, and what only the new one's operators wanted ends."""
@@ -457,19 +465,21 @@ class Controller:
                 self.household.take_power(client_id, decimal_to_float(mantissa, exponent), sampled_s)
                 self._is_stale = True
             elif quantity == "limit":
-                self.household.take_limit(client_id, decimal_to_float(mantissa, exponent), now)
+                self.household.take_limit(client_id, decimal_to_float(mantissa, exponent), sampled_s)
                 self._is_stale = True
             elif quantity == "state":
-                self._take_state(client_id, bool(mantissa), now)
+                self._take_state(client_id, bool(mantissa), sampled_s, now)
         for change in changes:
             self._is_stale |= self._take_change(change, now)
         is_held = self.household.held is not None or self.generation.is_held
         if self._is_stale and is_held and now - self._planned_at >= _PLAN_EVERY_S:
             self.plan(now)
 
-    def _take_state(self, client_id: str, is_on: bool, now: float) -> None:
+    def _take_state(self, client_id: str, is_on: bool, sampled_s: float, now: float) -> None:
         for order in list(self.orders.values()):
-            if order.client_id == client_id and order.slot == "switch" and not order.is_applied and not is_on:
+            is_meant = (order.client_id, order.slot) == (client_id, "switch") and not order.is_applied and not is_on
+            # What a sleeper buffered may be of before the order.
+            if is_meant and sampled_s >= self.mono(order.starts_at):
                 self.order_applied(order, now)
 
     def _take_change(self, change: Change, now: float) -> bool:
@@ -504,14 +514,16 @@ class Controller:
             for order in list(self.orders.values()):
                 if order.client_id == client_id:
                     self.end_order(order, "cancelled", now, "protected" if profile.is_protected else "not-sheddable")
-            self.generation.forget(client_id)
+            if self.generation.holds(client_id, now):
+                self.generation.forget(client_id)
+                self._free_of_export(client_id, now)
 
     def _take_subscription(self, change: SubscriptionAdded, now: float) -> bool:
         if matches(change.topic_filter, "time"):
             self.bulletin.say_time(self.utc(now))
         if not matches(change.topic_filter, f"control/{change.client_id}"):
             return False
-        self.household.subscribed(change.client_id)
+        self.household.subscribed(change.client_id, change.topic_filter)
         self.generation.forget(change.client_id)
         for order in self.orders.values():
             if order.client_id == change.client_id:
@@ -522,10 +534,10 @@ class Controller:
         appliance = self.household.appliances.get(change.client_id)
         if appliance is None:
             return
-        is_gone = isinstance(change, SessionRemoved)
-        if isinstance(change, SessionRemoved) or matches(change.topic_filter, f"control/{change.client_id}"):
-            appliance.is_reachable = False
-        if is_gone:
+        if isinstance(change, SubscriptionRemoved):
+            self.household.unsubscribed(change.client_id, change.topic_filter)
+        else:
+            self.household.removed(change.client_id)
             for order in list(self.orders.values()):
                 if order.client_id == change.client_id:
                     self.end_order(order, "cancelled", now, "gone")
@@ -568,6 +580,23 @@ class Controller:
     def _has_order(self, client_id: str) -> bool:
         return any(order.client_id == client_id for order in self.orders.values())
 
+    def _lift_alone(self, client_id: str, now: float) -> bool:
+        """What the household's limit takes back leaves what else is ordered of an appliance. A share of an export limit
+        is in the same slot: it is told again."""
+        has_share = self.generation.holds(client_id, now)
+        self.generation.forget(client_id)
+        return has_share or self._has_order(client_id)
+
+    def _free_of_export(self, client_id: str, now: float) -> None:
+        """The same of an export limit that is over."""
+        appliance = self.household.appliance(client_id)
+        appliance.ceiling_until = NEVER
+        if appliance.cap_w is None and not self._has_order(client_id):
+            self.give(client_id, Order("*", "release"))
+        else:
+            self.give(client_id, lifting(now))
+            self.household.tell_anew(client_id)
+
     def give(self, client_id: str, order: Order) -> None:
         """Give one order, now."""
         self._given.append((client_id, order))
@@ -604,7 +633,8 @@ class Controller:
         else:
             # No order takes back a single `set`: everything is released, and what still holds is told again.
             self.give(order.client_id, Order("*", "release"))
-            self.household.subscribed(order.client_id)
+            self.household.tell_anew(order.client_id)
+            self.generation.forget(order.client_id)
             for other in self.orders.values():
                 if other.client_id == order.client_id:
                     self.tell_order(other, now)
@@ -627,7 +657,8 @@ class Controller:
             for order in [order for order in self.orders.values() if order.ends_at <= t]:
                 self.end_order(order, "completed", now)
             self._renew_orders(now)
-            if self.trial.until is not None and t >= self.trial.until:
+            trial_until = self._trial_until()
+            if trial_until is not None and t >= trial_until:
                 self._end_trial(now)
         for kid in self.watch.take_silent(now):
             self._record_event("control.lost", operator=kid)
@@ -672,7 +703,8 @@ class Controller:
             self.bulletin.say_limit(None if held is None else held.watts)
         export = self.limits.effective(EXPORT) if self._is_trusted else None
         until = None if export is None else self.mono(export.ends_at)
-        self.generation.hold(None if export is None else export.watts, until, now)
+        for client_id in self.generation.hold(None if export is None else export.watts, until, now):
+            self._free_of_export(client_id, now)
 
     def plan(self, now: float) -> None:
         self._planned_at, self._is_stale = now, False
@@ -735,7 +767,8 @@ class Controller:
         dues = [self.bulletin.due_at(), self.watch.due_at(), self.household.due_at(now), self.generation.due_at(now)]
         if self._is_trusted:
             dues += [None if next_at is None else self.mono(next_at)]
-            dues += [None if self.trial.until is None else self.mono(self.trial.until)]
+            trial_until = self._trial_until()
+            dues += [None if trial_until is None else self.mono(trial_until)]
             for order in self.orders.values():
                 dues += [self.mono(order.ends_at), self._renewal_at(order)]
         return min(due for due in dues if due is not None)

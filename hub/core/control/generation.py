@@ -39,16 +39,21 @@ class Generation:
     def is_held(self) -> bool:
         return self._limit_w is not None
 
-    def hold(self, limit_w: float | None, until: float | None, now: float) -> None:
-        """Hold what generates to so many watts fed in; None: to nothing."""
+    def hold(self, limit_w: float | None, until: float | None, now: float) -> list[str]:
+        """Hold what generates to so many watts fed in; None: to nothing. Who has to be told that its share is over."""
         if limit_w is not None and self._limit_w is None:
             self._since = now
         self._limit_w, self._until = limit_w, until
+        free: list[str] = []
         if limit_w is None:
-            for client_id, share in self._shares.items():
-                if share.until > now:
-                    self._orders.append((client_id, Order("*", "release")))
+            free = [client_id for client_id in self._shares if self.holds(client_id, now)]
             self._shares.clear()
+        return free
+
+    def holds(self, client_id: str, now: float) -> bool:
+        """Whether it was told a share that has not ended by itself."""
+        share = self._shares.get(client_id)
+        return share is not None and share.until > now
 
     def plan(self, appliances: Iterable[Appliance], meter_w: float | None, now: float) -> None:
         """Share out anew, and tell whom it concerns. `meter_w`: import positive; None: nobody knows."""
@@ -68,11 +73,15 @@ class Generation:
             return
         told = self._shares.get(appliance.client_id)
         is_same = told is not None and told.cap_w <= cap_w < told.cap_w + _STEP_W
+        cap_w = told.cap_w if told is not None and is_same else float(int(cap_w))
+        if appliance.cap_w is not None:
+            # A battery that a limit of what is drawn holds as well: the household tells it both, in one order.
+            self._shares[appliance.client_id] = _Share(cap_w, until)
+            appliance.ceiling_w, appliance.ceiling_until = cap_w, until
+            return
         if told is not None and is_same and (told.until >= until or now < told.until - _RENEW_S):
             return
-        if told is not None and is_same:
-            cap_w = told.cap_w
-        self._shares[appliance.client_id] = _Share(float(int(cap_w)), until)
+        self._shares[appliance.client_id] = _Share(cap_w, until)
         self._orders.append((appliance.client_id, Order(SLOT, f"limit {int(cap_w)}", until)))
 
     def forget(self, client_id: str) -> None:

@@ -7,7 +7,7 @@ which dies takes nobody's power for longer than that (promise P4). While the lim
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.core.control.appliances import Appliance
+from hub.core.control.appliances import UNTOLD, Appliance
 from hub.core.control.classes import read_about
 from hub.core.control.plan import RETURN_S, share_out
 from hub.core.order import NEVER, Order
@@ -24,6 +24,9 @@ SETTLE_S = 30.0  # from a limit's beginning to the verdict that it cannot be met
 DEAF_AGAIN_S = 300.0  # a deaf appliance is told again this often: it may have come to its senses
 _LIFT_W = 999_999  # `limit` of one second with this: takes back a limit and leaves an `off` or a `set` alone
 _UNWANTED_AGAIN_S = 60.0
+# Appliances whose sessions are gone, and that may be back: of more, those that never said what they are go. Anybody in
+# the home can bring new names, for as long as the hub runs.
+MOST_GONE = 256
 
 
 class Held(NamedTuple):
@@ -36,10 +39,11 @@ class Held(NamedTuple):
 
 
 class Household:
-    """The appliances and the plan. `lift_alone(client_id)`: whether something else is ordered of this appliance."""
+    """The appliances and the plan. `lift_alone(client_id, now)`: whether something else is ordered of this appliance,
+    whose limit is about to be lifted."""
 
     def __init__(
-        self, lift_alone: Callable[[str], bool], record_event: Callable[..., None], random: Callable[[], float]
+        self, lift_alone: Callable[[str, float], bool], record_event: Callable[..., None], random: Callable[[], float]
     ) -> None:
         self.appliances: dict[str, Appliance] = {}
         self.meter_w: float | None = None
@@ -53,6 +57,7 @@ class Household:
         self._random = random
         self._return_at = NEVER
         self._planned_at: float | None = None
+        self._gone: dict[str, None] = {}
 
     # What is heard
 
@@ -68,6 +73,8 @@ class Household:
         appliance.profile = profile = read_about(payload)
         if profile.is_sheddable and not profile.is_protected:
             return
+        if profile == UNTOLD and not appliance.is_present:
+            self._has_gone(client_id)
         if appliance.cap_w is not None:
             appliance.set_cap(None, now)
         if appliance.told_w is not None and appliance.told_until > now:
@@ -96,10 +103,18 @@ class Household:
         appliance.told_w, appliance.told_until = None, NEVER
         appliance.set_cap(None, now)
 
-    def subscribed(self, client_id: str) -> None:
+    def subscribed(self, client_id: str, topic_filter: str) -> None:
         """It listens to its orders from now on, and may have forgotten the ones before."""
+        self.appliance(client_id).listens_by |= {topic_filter}
+        self.tell_anew(client_id)
+
+    def unsubscribed(self, client_id: str, topic_filter: str) -> None:
+        """It listens to them by this filter no longer; perhaps by another."""
+        self.appliance(client_id).listens_by -= {topic_filter}
+
+    def tell_anew(self, client_id: str) -> None:
+        """What it was told does not hold any more: where it is still wanted, the next plan tells it."""
         appliance = self.appliance(client_id)
-        appliance.is_reachable = True
         appliance.told_w, appliance.told_until = None, NEVER
 
     def order_sent(self, client_id: str, order: Order, now: float) -> None:
@@ -114,7 +129,25 @@ class Household:
             appliance.is_present = False
 
     def came(self, client_id: str) -> None:
+        self._gone.pop(client_id, None)
         self.appliance(client_id).is_present = True
+
+    def removed(self, client_id: str) -> None:
+        """Its session is no more. It may be back in a moment, with a clean one."""
+        appliance = self.appliances.get(client_id)
+        if appliance is not None:
+            appliance.is_present, appliance.listens_by = False, frozenset()
+            self._has_gone(client_id)
+
+    def _has_gone(self, client_id: str) -> None:
+        self._gone.pop(client_id, None)
+        self._gone[client_id] = None
+        if len(self._gone) > MOST_GONE:
+            longest = next(iter(self._gone))
+            del self._gone[longest]
+            # What it said that it is holds for as long as the gateway retains that.
+            if longest in self.appliances and self.appliances[longest].profile == UNTOLD:
+                del self.appliances[longest]
 
     def fairness(self) -> dict[str, float]:
         """Who was kept waiting for how long, seconds: what the next limit, perhaps after a restart, goes on from."""
@@ -244,24 +277,22 @@ class Household:
         if not appliance.may_be_restricted():
             return
         until = now + ORDER_S if self.held.until is None else min(now + ORDER_S, self.held.until)
-        is_told = appliance.told_w == appliance.cap_w and (
+        wanted_w = appliance.wanted_w(now)
+        is_told = appliance.told_w == wanted_w and (
             appliance.told_until >= until or now < appliance.told_until - _RENEW_S
         )
         if is_told or until - now < 1:
             return
-        if appliance.told_w != appliance.cap_w or now >= appliance.told_until:
+        if appliance.told_w != wanted_w or now >= appliance.told_until:
             appliance.told_at, appliance.sent_at = now, None
-        appliance.told_w, appliance.told_until = appliance.cap_w, until
-        self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {appliance.cap_w:.0f}", until)))
+        appliance.told_w, appliance.told_until = wanted_w, until
+        self._orders.append((appliance.client_id, Order(LIMIT_SLOT, f"limit {wanted_w:.0f}", until)))
 
     def _lift(self, appliance: Appliance, now: float) -> None:
         appliance.told_w, appliance.told_at, appliance.told_until = None, now, NEVER
         if not appliance.is_reachable:
             return
-        if self._lift_alone(appliance.client_id):
-            order = Order(LIMIT_SLOT, f"limit {_LIFT_W}", now + 2.0)
-        else:
-            order = Order("*", "release")
+        order = lifting(now) if self._lift_alone(appliance.client_id, now) else Order("*", "release")
         self._orders.append((appliance.client_id, order))
 
     def _let_go(self, now: float) -> None:
@@ -286,6 +317,11 @@ class Household:
         if self.held is not None:
             return now + 1.0
         return now + 1.0 if self._restricted() else None
+
+
+def lifting(now: float) -> Order:
+    """Takes back a limit, and nothing else."""
+    return Order(LIMIT_SLOT, f"limit {_LIFT_W}", now + 2.0)
 
 
 def _gets_more(appliance: Appliance, cap_w: float | None) -> bool:

@@ -83,10 +83,11 @@ class Watch:
         return True
 
     def heard(self, kid: str, now: float, *, heartbeat: bool = False, decision: bool = False) -> None:
-        """A command is as good a sign of life as a heartbeat, but makes nobody miss one."""
+        """A command is as good a sign of life as a heartbeat, but makes nobody miss one who never sent any. One that
+        did is missed anew from whatever it sends after its silence."""
         if heartbeat:
             self._known.add(kid)
-        if heartbeat or kid in self._beats:
+        if kid in self._known:
             self._beats[kid] = now
         if self._counts(kid):
             self._beat_heard |= heartbeat

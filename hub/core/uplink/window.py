@@ -139,6 +139,11 @@ class Window:
         return min(most - self._forwards, self._total - len(self._in_flight))
 
     @property
+    def is_single(self) -> bool:
+        """Whether one message at a time is all that the broker takes: then no place is left to anybody else."""
+        return self._total == 1
+
+    @property
     def is_empty(self) -> bool:
         """Whether the broker has answered everything."""
         return not self._in_flight

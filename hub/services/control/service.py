@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from drivers.clock import monotonic
@@ -111,6 +112,7 @@ class ControlService:
         self._refused_acks: list[Callable[[], None]] = []
         self._has_entries = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None  # while the loop waits for the disk
         self._holder: Holder | None = None
         self._held: dict[str, Order] = {}  # of appliances on the radio: the newest order, until it is carried out
         self.counters = {"commands": 0}
@@ -173,7 +175,7 @@ class ControlService:
             log.warning("local recovery: refused: %s", error)
             done.set_exception(error)
             return
-        await self._durable(step.journal)
+        await self._made_durable(step.journal)
         self._guard(step.apply)
         self._flush()
         log.warning("local recovery: the manufacturer's list of operators is in force")
@@ -229,15 +231,17 @@ class ControlService:
                 if self._inbox:
                     await self._take_some()
                     continue
-                try:
-                    delay_s = self.controller.get_timer(monotonic()) - monotonic()
-                    self._vitals.expect("control", max(0.0, delay_s) + _SLACK_S)
-                    await asyncio.wait_for(self._wake.wait(), max(0.01, delay_s))
-                except TimeoutError:
-                    pass
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._until_due_s())
         finally:
             for task in [writing, *self._running]:
                 task.cancel()
+
+    def _until_due_s(self) -> float:
+        """How long to wait for what time brings next."""
+        delay_s = max(0.01, self.controller.get_timer(monotonic()) - monotonic())
+        self._vitals.expect("control", delay_s + _SLACK_S)
+        return delay_s
 
     async def _take_some(self) -> None:
         """Judge what waits until one of them comes to something: what is refused without a word changes nothing, so
@@ -263,9 +267,7 @@ class ControlService:
             self._refuse(step, acknowledge)
             return False
         if step.journal:
-            self._vitals.expect("control", math.inf)  # the journal's loop answers for it
-            await self._durable(step.journal)
-            self._vitals.expect("control", _SLACK_S)
+            await self._made_durable(step.journal)
         self._guard(step.apply)
         acknowledge()
         self._flush()
@@ -391,6 +393,26 @@ class ControlService:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._enqueue(journal, done)
         return done
+
+    async def _made_durable(self, journal: Journal) -> None:
+        """Wait for a step to be durable. Time goes on meanwhile: a disk that is full for days keeps no limit from its
+        end, and no silent operator's from being let go."""
+        done = self._durable(journal)
+        self._keep_time()
+        try:
+            await done
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        self._vitals.expect("control", _SLACK_S)
+
+    def _keep_time(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._until_due_s(), self._pass_time)
+
+    def _pass_time(self) -> None:
+        self._guard(self.controller.handle_timer)
+        self._flush()
+        self._keep_time()
 
     def _enqueue(self, journal: Journal, done: "asyncio.Future[None] | None") -> None:
         self._entries.append(_Entry(journal, done))

@@ -52,6 +52,7 @@ class Settings(Generic[C]):
         self._changes: dict[str, Any] = {}
         self._before: dict[str, Any] | None = None  # what to go back to; None: nothing is on trial
         self._cti = b""
+        self._ended: dict[bytes, bool] = {}  # trials of the last run that another command ended, and whether it held
         self._turn = asyncio.Lock()
         self.config = file
         if kept is not None:
@@ -75,17 +76,29 @@ class Settings(Generic[C]):
         """Change settings; back to what was before unless the uplink returns. After a restart in the middle it is
         called again with the same cti, and goes on."""
         async with self._turn:
-            resumed = self._before is not None and self._cti == cti
-            if not resumed:
-                refusal = await self._begin(cti, wanted)
+            if self._before is not None and self._cti != cti:
+                # After a restart commands go on in any order. What was on trial comes to its end first, or the way back
+                # from this change would lead to settings that nobody has seen work.
+                self._ended[self._cti] = await self._end_trial()
+            if cti not in self._ended:
+                resumed = self._before is not None
+                refusal = "" if resumed else await self._begin(cti, wanted)
                 if refusal:
                     return "failed", "bad-args", {"text": refusal}, None
-            if await self._comes_back():
-                self._before = None
-                await self._keep()
+                self._ended[cti] = await self._end_trial()
+            if self._ended.pop(cti):
                 return "completed", "", {"set": sorted(wanted)}, None
-            await self._roll_back()
             return "failed", "rolled-back", {"text": f"no session within {self.trial_s:.0f} s"}, None
+
+    async def _end_trial(self) -> bool:
+        """Keep what is on trial if the uplink is back in time, else go back."""
+        is_back = await self._comes_back()
+        if is_back:
+            self._before = None
+            await self._keep()
+        else:
+            await self._roll_back()
+        return is_back
 
     async def _begin(self, cti: bytes, wanted: dict[str, Any]) -> str:
         for key in wanted:

@@ -21,7 +21,7 @@ from hub.core.uplink.config import UplinkConfig
 from hub.core.uplink.reasons import LOST, PROTOCOL, describe
 from hub.core.uplink.reconnect_policy import SHORT_IN_A_ROW, SHORT_S, ReconnectPolicy, ShortSessions, first_delay_s
 from hub.core.uplink.traffic import LineBytes, Traffic
-from hub.core.uplink.window import Position, Rebooking
+from hub.core.uplink.window import Rebooking
 from hub.services.uplink.attempt import login_of
 from hub.services.uplink.failure import UplinkFailure
 from hub.services.uplink.sender import Sender
@@ -45,6 +45,7 @@ _TRAFFIC_SAVED_S = 3600.0
 # resolver may not.
 _ATTEMPT_S, _SLACK_S = 300.0, 60.0
 _FILTERS_AT_ONCE = 8  # of a SUBSCRIBE: what AWS IoT takes
+_GROUP = "meters/group/"
 _OWN_STATE_S = 5.0  # how long the broker may take to show the hub its own retained state
 
 
@@ -156,7 +157,7 @@ class Uplink:
         """Send sealed messages once more, byte for byte; False while there is no session to send them over."""
         if self._sender is None:
             return False
-        self._sender.send_again([(lane, Position(epoch, number)) for number in range(first, last + 1)])
+        self._sender.send_again(lane, epoch, first, last)
         return True
 
     def reconfigure(self, config: UplinkConfig, heartbeat_s: int, groups: Sequence[str]) -> None:
@@ -460,6 +461,9 @@ class Uplink:
         there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
         if message.is_retained or message.topic not in self._command_topics:
             self._status.strays += 1
+            group = self._config.topic_prefix + _GROUP
+            if message.topic.startswith(group) and message.topic not in self._command_topics:
+                session.leave(message.topic)  # of a group that this hub is no longer in, or it would come for years
             session.acknowledge(message.mid)
             return
         if self._sender is not None:
@@ -533,7 +537,7 @@ class Uplink:
 
 def _command_topics(prefix: str, hub_id: str, groups: Sequence[str]) -> list[str]:
     """Where commands come from: this hub's own topic first."""
-    names = [f"meters/{hub_id}", "meters/all", *(f"meters/group/{group}" for group in groups)]
+    names = [f"meters/{hub_id}", "meters/all", *(_GROUP + group for group in groups)]
     return [f"{prefix}{name}/commands" for name in names]
 
 

@@ -2,7 +2,8 @@
 
 What is promised of order: within a lane strictly that of the numbers; between lanes heartbeat, receipts, events,
 answers, raw forwards, readings, so that whatever is prompt waits for no backlog, only for what is already under way
-(the rate limiter bounds that). New readings wait behind older ones: the lane's order is part of the contract.
+(the rate limiter bounds that). New readings wait behind older ones: the lane's order is part of the contract. What was
+asked for once more comes behind what is new and prompt, and takes turns with readings where it is readings.
 
 A message counts as delivered only on a PUBACK that carries success. Readings are sealed into a pack only when the pack
 can be sent at once (seal late: a backlog packs tighter, and until then it can still be thinned).
@@ -14,6 +15,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from drivers.clock import monotonic, utc_ms
@@ -46,6 +48,19 @@ _BATCH = 8
 _FORWARDS_AT_ONCE, _FORWARD_BYTES = 128, 64 * 1024
 # What the broker took is told the store when there are so many, or after so long; a hub that dies sends it once more.
 _TOLD_AT_ONCE, _TOLD_AFTER_S = 256, 0.2
+# Of what is asked for again much may be gone long since: beyond a gap so many numbers are looked at together.
+_OVER_A_GAP = 64
+
+
+@dataclass(slots=True)
+class _ResendRange:
+    """Numbers of a lane that somebody asked for once more; `first` is the next one."""
+
+    lane: str
+    epoch: int
+    first: int
+    last: int
+    step: int = 1
 
 
 class Sender:
@@ -77,7 +92,9 @@ class Sender:
         self._wake = wake
         self._rebooking = rebooking
         self._rebook_at = monotonic()
-        self._again: list[tuple[str, Position]] = []
+        self._again: list[_ResendRange] = []
+        self._was_forward = False  # the last message sent was
+        self._was_again = False  # the last readings sent were some that somebody asked for once more
         self._alive = alive
         self._listeners = Listeners()
         self._news = {*LANE_ORDER, FORWARD}
@@ -103,9 +120,13 @@ class Sender:
         if self._news:
             self._wake.set()
 
-    def send_again(self, messages: Sequence[tuple[str, Position]]) -> None:
-        """Somebody asked for these once more: they go out as the window permits."""
-        self._again += messages
+    def send_again(self, lane: str, epoch: int, first: int, last: int) -> None:
+        """Somebody asked for these once more: they go out as the window and the drain permit. Who asks for what waits
+        already, because it does not come at once, is not sent it twice."""
+        for asked in self._again:
+            if (asked.lane, asked.epoch) == (lane, epoch) and asked.first <= first and last <= asked.last:
+                return
+        self._again.append(_ResendRange(lane, epoch, first, last))
         self._wake.set()
 
     def published(self, mid: int, reason: int) -> None:
@@ -188,11 +209,17 @@ class Sender:
             await self._send_heartbeat()
         if self._may_send(now):
             self._try_again(self._listeners.take_due(now))
-            await self._send_again()
             await self._send_lanes(PROMPT_LANES, self._room)
-            await self._send_forwards()
+            await self._send_again()
+            # Where one message at a time may go, a flood of forwards would take the place each time: they take turns.
+            is_readings_turn = self._was_forward and self.window.is_single
+            if not is_readings_turn:
+                await self._send_forwards()
+            await self._send_readings_again()
             await self._send_lanes(("readings",), self._room_to_drain)
-            await self._send_readings()
+            await self._send_readings(before_forwards=is_readings_turn)
+            if is_readings_turn:
+                await self._send_forwards()
             await self._send_unbooked(now)
 
     def _beat_at(self) -> float:
@@ -236,6 +263,8 @@ class Sender:
         if self._listeners.waits("readings"):
             return due_at
         due_at = min(due_at, max(self._rebook_at, self._drain.due_at(now)))
+        if any(asked.lane == "readings" for asked in self._again):
+            due_at = min(due_at, self._drain.due_at(now))
         return min(due_at, self._drain.due_at(now) if self._readings_wait() else self._pack_due_at)
 
     async def _sleep(self) -> None:
@@ -250,14 +279,35 @@ class Sender:
             timer.cancel()
 
     async def _send_again(self) -> None:
-        """What somebody asked for once more."""
-        while self._again and self._room() > 0 and not self._session.is_over:
-            lane, position = self._again.pop(0)
-            for message in await _result(
-                self._store.sealed_range(lane, position.epoch, position.number, position.number)
-            ):
-                mid = self._session.publish(self._prefix + lane, message.body, alias=True)
-                self.window.sent_again(mid, lane, position, monotonic())
+        """What somebody asked for once more, of the prompt lanes."""
+        for asked in [asked for asked in self._again if asked.lane != "readings"]:
+            while self._room() > 0 and (message := await self._next_asked(asked)) is not None:
+                self._send_once_more(message)
+
+    async def _send_readings_again(self) -> None:
+        """One pack that somebody asked for once more, unless the last one was such a pack and new readings wait."""
+        if self._was_again and self._readings_wait():
+            return
+        for asked in [asked for asked in self._again if asked.lane == "readings"]:
+            if self._room_to_drain() > 0 and (message := await self._next_asked(asked)) is not None:
+                self._send_once_more(message)
+                self._was_again = True
+                return
+
+    async def _next_asked(self, asked: _ResendRange) -> Sealed | None:
+        """The next of these that is kept still; None: there are no more, or not now."""
+        while asked.first <= asked.last and not self._session.is_over and not self._listeners.waits(asked.lane):
+            if self._heartbeat_is_due() or self._has_prompt_news():
+                self._wake.set()  # what is new and prompt goes first
+                return None
+            upto = min(asked.last, asked.first + asked.step - 1)
+            found: list[Sealed] = await _result(self._store.sealed_range(asked.lane, asked.epoch, asked.first, upto))
+            asked.first, asked.step = (found[0].number + 1, 1) if found else (upto + 1, _OVER_A_GAP)
+            if found:
+                return found[0]
+        if asked.first > asked.last:
+            self._again.remove(asked)
+        return None
 
     async def _send_lanes(self, lanes: Sequence[str], room: Callable[[], int]) -> None:
         for lane in lanes:
@@ -272,12 +322,13 @@ class Sender:
                 for message in found:
                     self._send(message)
 
-    async def _send_readings(self) -> None:
+    async def _send_readings(self, *, before_forwards: bool) -> None:
         """Seal and send packs while there is room and something to seal; then wait for the next interval."""
         if not self._readings_wait() or "readings" in self._news or self._listeners.waits("readings"):
             return
         while self._room_to_drain() > 0 and not self._session.is_over:
-            if self._heartbeat_is_due() or self._has_prompt_news() or self._forward_room() > 0:
+            is_forwards_turn = self._forward_room() > 0 and not before_forwards
+            if self._heartbeat_is_due() or self._has_prompt_news() or is_forwards_turn:
                 return  # what is prompt goes first
             sealed = await _result(self._store.seal_pack(self._max_readings))
             if sealed is None:
@@ -357,6 +408,7 @@ class Sender:
                     sent_any = True
                     break
                 self._send_once_more(message)
+                self._status.sent_again += 1
                 self._rebooking.sent(lane, (message.epoch, message.number))
                 sent_any = True
             if not found:
@@ -365,11 +417,13 @@ class Sender:
         self._note_book(lanes, has_book)
 
     def _send_once_more(self, message: Sealed) -> None:
-        now = monotonic()
-        mid = self._session.publish(self._prefix + message.lane, message.body, alias=True)
-        self.window.sent_again(mid, message.lane, Position(message.epoch, message.number), now)
-        self._drain.sent(mid, len(message.body), now)
-        self._status.sent_again += 1
+        topic, position = self._prefix + message.lane, Position(message.epoch, message.number)
+        if self._fits(topic, message.body, message.lane, position):
+            now = monotonic()
+            mid = self._session.publish(topic, message.body, alias=True)
+            self.window.sent_again(mid, message.lane, position, now)
+            self._was_forward = False
+            self._drain.sent(mid, len(message.body), now)
 
     def _note_book(self, lanes: dict[str, Any], has_book: bool) -> None:
         """A control point that has kept no book for a week is worth a word."""
@@ -387,24 +441,32 @@ class Sender:
 
     def _publish(self, tail: str, payload: bytes, lane: str, position: Position) -> None:
         topic = self._prefix + tail
-        if not self._session.fits(topic, payload):
-            self._too_large.add((lane, position))
+        if not self._fits(topic, payload, lane, position):
             self.window.passed_over(lane, position)
-            self._health.raise_condition(
-                "uplink-message-refused",
-                f"{len(payload)} bytes in {lane} are more than the broker takes in a packet "
-                f"({self._session.maximum_packet_bytes})",
-            )
             return
         if lane != FORWARD and self._store.is_epoch_new:
             return  # of a database that has just been opened: another session settles its epoch first
         now = monotonic()
         mid = self._session.publish(topic, payload, alias=lane in LANE_ORDER)
         self.window.sent(mid, lane, position, now)
+        self._was_forward = lane == FORWARD
         if lane == "readings":
+            self._was_again = False
             self._drain.sent(mid, len(payload), now)
         self._status.messages += 1
         self._status.payload_bytes += len(payload)
+
+    def _fits(self, topic: str, payload: bytes, lane: str, position: Position) -> bool:
+        """Whether the broker takes a message of this size; one that does not would end the session each time."""
+        if self._session.fits(topic, payload):
+            return True
+        self._too_large.add((lane, position))
+        self._health.raise_condition(
+            "uplink-message-refused",
+            f"{len(payload)} bytes in {lane} are more than the broker takes in a packet "
+            f"({self._session.maximum_packet_bytes})",
+        )
+        return False
 
     async def _send_heartbeat(self) -> None:
         try:

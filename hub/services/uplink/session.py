@@ -56,6 +56,7 @@ SILENCE_S = 30.0
 # A broker that lives and still owes an answer after so many of them has forgotten the message: it is sent again.
 OVERDUE_SILENCES = 10
 _MISC_PERIOD_S = 5.0
+_MOST_LEFT = 64
 _PACKETS_A_TURN = 32
 _NO_LIMIT = 268_435_455  # MQTT 5 section 2.1.4: what a remaining length can say
 _FIXED_HEADER_BYTES = 5
@@ -126,6 +127,7 @@ class MqttSession:
         self._aliases: dict[str, int] = {}
         self._alias_maximum = 0
         self._properties: dict[tuple[int, int], PublishProperties] = {}  # by alias and expiry: few
+        self._left: set[str] = set()
         self._life: tuple[LineBytes, float] = (LineBytes(0, 0, 0, 0, 0), self._loop.time())
         self.receive_maximum = _UNTOLD_MAXIMUM
         self.keeps_retained = True
@@ -478,6 +480,13 @@ class MqttSession:
         if self._ended.done():
             raise self._ended.result()
         return found.result() if found.done() else None
+
+    def leave(self, topic: str) -> None:
+        """Ask for this topic no longer: an earlier session did, which the broker keeps. Once, for there are brokers
+        that send what nobody asked for."""
+        if topic not in self._left and len(self._left) < _MOST_LEFT:
+            self._left.add(topic)
+            self.client.unsubscribe(topic)
 
     async def _first_of(self, within_s: float, *futures: "asyncio.Future[Any]") -> None:
         waited: set[asyncio.Future[Any]] = {*futures, self._ended, self._abandoned}

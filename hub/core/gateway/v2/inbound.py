@@ -137,7 +137,7 @@ class Inbound:
     def _hear_forwarded(self, peer: Peer, message: v2.Forwarder, now: float) -> None:
         if type(peer[-1]) is bytes or not 0 < len(message.address) <= _NODE or not message.packet:
             raise v2.Malformed("forwarded twice")
-        self._peers.forwarders.add(peer)
+        self._peers.learn_forwarder(peer)
         node = (*peer, message.address)
         if self.concerns(node, message.packet):
             self.hear(node, message.packet, now)

@@ -58,11 +58,19 @@ class PeerTable:
         """This peer speaks 2.0 from now on. A client goes with its session, or when it is refused; a place is
         forgotten when there are too many."""
         self.peers[peer] = self.clients[state.client_id] = state
-        limit = 2 * self.config.limits.clients
-        if len(self.peers) > limit:
+        if len(self.peers) > self._most_peers:
             _prune(self.peers, lambda at: at == peer or at in self.by_peer)
-        if len(self.forwarders) > limit:
-            self.forwarders.clear()  # each is learnt again from its next datagram
+
+    @property
+    def _most_peers(self) -> int:
+        return 2 * self.config.limits.clients
+
+    def learn_forwarder(self, peer: Peer) -> None:
+        """This peer forwards in 2.0. Anybody can say so, from any number of places: of too many only those stay that
+        have clients behind them; another is learnt again from its next datagram."""
+        self.forwarders.add(peer)
+        if len(self.forwarders) > self._most_peers:
+            self.forwarders.intersection_update({peer, *(at[:-1] for at in self.by_peer if type(at[-1]) is bytes)})
 
     def dismiss(self, peer: Peer) -> None:
         """The CONNECT from this peer was refused: what it is spoken to in is what the session there has, if any."""

@@ -7,6 +7,7 @@ import pytest
 
 from hub.core.control.household import ORDER_S
 from hub.core.control.limits import MAX_LIMITS, MAX_LIMITS_EACH
+from hub.core.control.trial import TRIAL_S
 from hub.core.control.watch import AUTONOMOUS, CONTROLLED, FAILSAFE, INIT, LIMITED
 from tests.harness.operator import Operator
 from tests.hub.core.control.desk import BOILER, CAR, UTC, Desk
@@ -140,6 +141,19 @@ def test_a_beating_operator_is_missed_after_a_restart_too() -> None:
     assert (desk.story(cti)[-1], desk.reason(cti)) == ("cancelled", "heartbeat-lost")
 
 
+def test_what_a_silent_operator_commands_without_a_heartbeat_ends_with_its_silence_too() -> None:
+    desk = Desk()
+    desk.send("heartbeat")
+    desk.run(130)
+    cti = desk.send("limit", {"watts": 800, "duration": 7 * 86_400})
+    desk.run(115)
+    assert desk.story(cti)[-1] != "cancelled", "the command itself was a sign of life"
+    desk.run(10)
+    assert (desk.story(cti)[-1], desk.reason(cti)) == ("cancelled", "heartbeat-lost")
+    assert [name for name, _ in desk.events].count("control.lost") == 2
+    assert desk.control.status(desk.now)["watts"] is None
+
+
 def test_another_operators_limit_is_cancelled_by_an_admin_alone() -> None:
     trader, boss = Operator("trader", "limit"), Operator("boss", "limit", "admin")
     desk = Desk(others=(trader, boss))
@@ -169,6 +183,85 @@ def test_nobody_fills_the_table_for_the_others() -> None:
     assert desk.story(cti)[0] == "accepted", "who counts for more is heard"
     displaced = [receipt for receipt in desk.receipts if receipt.reason == "displaced"]
     assert len(displaced) == 1 and displaced[0].status == "cancelled"
+
+
+SUN, BATTERY = b'{"class":"solar","nominal_w":5000}', b'{"class":"battery","nominal_w":3000}'
+
+
+def test_the_end_of_an_export_limit_undoes_no_other_operators_order() -> None:
+    trader = Operator("trader", "limit")
+    desk = Desk(others=(trader,))
+    desk.add("roof", SUN, -3000)
+    off = desk.send("switch", {"client": "roof", "on": False, "duration": 3600}, by=trader)
+    export = desk.send("limit", {"watts": 1000, "duration": 600, "direction": "export"})
+    desk.run(5)
+    desk.send("limit.cancel", {"cti": export})
+    desk.run(5)
+    assert "release" not in desk.told("roof") and desk.story(off)[-1] != "cancelled"
+    assert desk.told("roof")[-1] == "limit 999999"
+
+
+def test_an_export_limit_lets_go_of_what_becomes_protected_at_once() -> None:
+    desk = Desk()
+    desk.add("roof", SUN, -3000)
+    desk.send("limit", {"watts": 1000, "duration": 3600, "direction": "export"})
+    desk.run(2)
+    desk.add("roof", b'{"class":"medical"}', -3000)
+    assert desk.told("roof") == ["limit 1000", "release"]
+    desk.run(400, 2)
+    assert desk.told("roof")[-1] == "release"
+
+
+def test_a_set_that_is_cancelled_releases_nobody_from_an_export_limit() -> None:
+    trader = Operator("trader", "limit")
+    desk = Desk(others=(trader,))
+    desk.add("roof", SUN, -3000)
+    tilt = desk.send("set", {"client": "roof", "quantity": "tilt", "value": 4, "duration": 3600}, by=trader)
+    desk.send("limit", {"watts": 1000, "duration": 600, "direction": "export"})
+    desk.send("limit.cancel", {"cti": tilt}, by=trader)
+    desk.run(2)
+    assert desk.told("roof")[-2:] == ["release", "limit 1000"]
+
+
+@pytest.mark.parametrize("order", [("import", "export"), ("export", "import")])
+@pytest.mark.parametrize(("drawn", "fed_in"), [(0, 1000), (1500, 700)])
+def test_a_battery_under_both_limits_keeps_within_both(order: tuple[str, str], drawn: int, fed_in: int) -> None:
+    """One order holds it at a time: that of one limit must not be what lets it off the other."""
+    desk = Desk()
+    desk.add("battery", BATTERY, 3000)
+    watts, duration = {"import": drawn, "export": fed_in}, {"import": 3600, "export": 900}
+    for direction in order:
+        desk.send("limit", {"watts": watts[direction], "duration": duration[direction], "direction": direction})
+    desk.run(5)
+    at = len(desk.orders)
+    for _ in range(80):
+        desk.power("battery", 0)
+        desk.run(10)
+    told = {float(text.split()[1]) for _, _, text in desk.orders[at:]}
+    assert told and max(told) <= min(drawn, fed_in)
+    times = [now for now, _, _ in desk.orders]
+    assert all(later - earlier < ORDER_S for earlier, later in pairwise(times)) and len(desk.orders) < 20
+    for _ in range(20):
+        desk.power("battery", 0)
+        desk.run(10)
+    left_w = float(desk.told("battery")[-1].split()[1])
+    assert left_w <= drawn and (left_w > fed_in or drawn < fed_in), "the other one is all that holds it"
+
+
+@pytest.mark.parametrize("first", ["import", "export"])
+def test_one_limit_of_a_battery_that_is_cancelled_leaves_the_other(first: str) -> None:
+    desk = Desk()
+    desk.add("battery", BATTERY, 3000)
+    ctis = {
+        direction: desk.send("limit", {"watts": watts, "duration": 600, "direction": direction})
+        for direction, watts in (("import", 0), ("export", 700))
+    }
+    desk.run(5)
+    desk.send("limit.cancel", {"cti": ctis[first]})
+    desk.run(2)
+    left = "limit 700" if first == "import" else "limit 0"
+    assert desk.told("battery")[-2:] == ["limit 999999", left]
+    assert "release" not in desk.told("battery")
 
 
 def test_what_a_removed_operator_commanded_ends() -> None:
@@ -374,3 +467,26 @@ def test_booked_goes_to_the_store_without_a_receipt() -> None:
     cti = desk.send("booked", {"readings": [1, 40], "events": [1, 3]})
     assert desk.story(cti) == [] and desk.booked == {"readings": (1, 40), "events": (1, 3)}
     assert desk.reason(desk.send("booked", {"nonsense": [1, 1]})) == "bad-args"
+
+
+@pytest.mark.parametrize("op", ["trust.confirm", "trust"])
+def test_a_list_whose_trial_ends_while_its_confirmation_is_being_written_stays(op: str) -> None:
+    """The step is on its way to the disk, which is full: what follows from time must not be written over it."""
+    desk = Desk()
+    new = Operator("new", "admin", "limit")
+    desk.send("trust", {"operators": new.toml})
+    desk.run(TRIAL_S - 1, 3600)
+    now = int(UTC + desk.now)
+    args = {"operators": new.toml} if op == "trust" else {}
+    step = desk.control.command(new.command(op, args, iat=now, exp=now + 600), desk.now)
+    for name, value in step.journal.kept.items():  # first in the queue: what time brings is written after it
+        if value is None:
+            desk.kept.pop(name)
+        else:
+            desk.kept[name] = value
+    desk.run(5)
+    step.apply(desk.now)
+    desk.settle()
+    assert set(desk.control.authority.operators) == {"new"}
+    desk.restart()
+    assert set(desk.control.authority.operators) == {"new"}

@@ -3,7 +3,16 @@
 import pytest
 
 from hub.core.control.classes import CLASSES, read_about
-from hub.core.records import EventRecorded, SessionChanged, SubscriptionAdded
+from hub.core.control.household import MOST_GONE
+from hub.core.records import (
+    EventRecorded,
+    RetainedSet,
+    Sample,
+    SessionChanged,
+    SessionRemoved,
+    SubscriptionAdded,
+    SubscriptionRemoved,
+)
 from tests.hub.core.control.desk import BOILER, CAR, Desk
 
 PROTECTED = sorted(name for name, traits in CLASSES.items() if traits.is_protected)
@@ -341,3 +350,60 @@ def test_who_gave_way_is_made_up_to_for_days_and_not_for_ever() -> None:
     for hours, left_s in ((6, 707), (12, 500), (36, 125)):
         household.plan(hours * 3600.0)
         assert household.fairness()["boiler"] == left_s
+
+
+def test_one_that_listens_by_two_filters_hears_by_the_other_when_one_goes() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    desk.observe(SubscriptionAdded("boiler", "control/+", 1), SubscriptionRemoved("boiler", "control/+"))
+    desk.send("limit", {"watts": 100, "duration": 600})
+    assert desk.told("boiler") == ["limit 0"]
+    desk.observe(SubscriptionRemoved("boiler", "control/boiler"))
+    cti = desk.send("switch", {"client": "boiler", "on": False, "duration": 60})
+    assert desk.reason(cti) == "not-listening"
+
+
+def test_what_an_adapter_buffered_is_not_what_its_appliance_does_now() -> None:
+    """The newest first, or a payload that comes late: of what was, the last that it did is what counts."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 0)
+    desk.run(600, 10)
+    buffered = [Sample("boiler", "power", desk.now - ago_s, watts, 0) for ago_s, watts in ((0, 0), (170, 2000))]
+    desk.control.observe(buffered, [], desk.now)
+    assert desk.control.household.household_w(desk.now) == 0
+    desk.control.observe([Sample("boiler", "power", desk.now - 3600, 2000, 0)], [], desk.now)
+    assert desk.control.household.household_w(desk.now) == 0, "nor is nothing known of it"
+
+
+def test_off_before_the_order_is_not_the_order_applied() -> None:
+    desk = Desk()
+    desk.add("boiler", BOILER, 0)
+    desk.run(600, 10)
+    off = desk.send("switch", {"client": "boiler", "on": False, "duration": 600})
+    desk.run(60)
+    buffered = [Sample("boiler", "state", desk.now - ago_s, is_on, 0) for ago_s, is_on in ((300, 0), (10, 1))]
+    desk.control.observe(buffered, [], desk.now)
+    desk.settle()
+    assert desk.story(off) == ["accepted"], "it runs"
+    desk.power("boiler", 0, "state")
+    assert desk.story(off) == ["accepted", "applied"]
+
+
+def test_names_that_come_and_go_leave_nothing() -> None:
+    """The gateway lets an address bring a new name every ten seconds, for fifteen years."""
+    desk = Desk()
+    desk.add("boiler", BOILER, 2000)
+    here = SessionChanged("boiler", ("udp", "10.0.0.1", 1), "active", True, 60, "", b"", 0, False)
+    desk.observe(here, SessionRemoved("boiler"), here._replace(state="lost"))
+    for number in range(3 * MOST_GONE):
+        name = f"passer-by-{number}"
+        desk.observe(here._replace(client_id=name))
+        desk.power(name, 5)
+        if number % 2:
+            desk.observe(RetainedSet(f"about/{name}", BOILER, 1))
+        desk.observe(SessionRemoved(name), RetainedSet(f"about/{name}", b"", 0))
+    assert len(desk.control.household.appliances) <= MOST_GONE + 1
+    desk.observe(here, SubscriptionAdded("boiler", "control/boiler", 1))
+    desk.power("boiler", 2000)
+    desk.send("limit", {"watts": 100, "duration": 600})
+    assert desk.told("boiler") == ["limit 0"], "what it is was retained, and is known still"

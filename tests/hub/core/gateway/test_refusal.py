@@ -25,7 +25,7 @@ from hub.wire.mqttsn.messages import (
 )
 from tests.hub.core.gateway.playbook import NORMAL, PREDEFINED, Playbook
 
-POWER = 0x0001
+POWER, LIMIT = 0x0001, 0x0007
 
 
 def held(clean: bool = True) -> Playbook:
@@ -48,6 +48,16 @@ def test_a_refused_connect_is_no_connection_and_the_retry_is_durable() -> None:
     play.hears("a", Connect("plug-1", 60)).commits().says(ConnAck(0))
     assert play.store.sessions["plug-1"].state == "active"
     assert play.store.event_names() == ["adapter.joined"]
+
+
+def test_a_limit_that_is_no_more_is_told_though_the_store_refused_it_at_first() -> None:
+    play = held()
+    limit = Publish(PREDEFINED, LIMIT, 1, b"500", 1)
+    play.hears("a", limit).commits().says(PubAck(LIMIT, 1, 0))
+    none = Publish(PREDEFINED, LIMIT, 2, b"", 1)
+    play.hears("a", none).refuses().says(PubAck(LIMIT, 2, 1))
+    relents(play.hears("a", none)).says(PubAck(LIMIT, 2, 0))
+    assert play.store.event_names().count("adapter.limit_cleared") == 1
 
 
 def test_a_refused_connect_is_never_a_loss() -> None:

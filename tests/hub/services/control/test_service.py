@@ -149,6 +149,35 @@ def test_a_limit_does_not_wait_for_the_receipts_of_what_nobody_signed() -> None:
     run(scene, grid, honest)
 
 
+def test_limits_begin_and_end_while_a_command_waits_for_the_disk() -> None:
+    """Promise P4: a disk that is full for days must not keep anybody from power for so long."""
+    grid, other = Operator("grid"), Operator("other")
+
+    async def scene(service: ControlService, disk: Disk) -> None:
+        async def accepted(by: Operator, watts: int, start: float, duration: float) -> None:
+            done: list[bool] = []
+            args = {"watts": watts, "start": start, "duration": duration}
+            service.command(by.command("limit", args), lambda: done.append(True))
+            while not done:
+                disk.go()
+                await asyncio.sleep(0.001)
+
+        t = utc_ms() / 1000
+        await accepted(grid, 3000, t, 1.5)
+        await accepted(other, 4000, t + 1, 60)
+        assert service.status()["watts"] == 3000
+        acknowledged: list[bool] = []
+        price = {"currency": "GBP", "steps": [[1_800_000_000, 3600, 0.28]]}
+        service.command(other.command("price", price), lambda: acknowledged.append(True))
+        await until("the first to end, and the second to hold", lambda: service.status()["watts"] == 4000)
+        assert disk.waiting and not acknowledged, "the disk was not full: the test tests nothing"
+        while not acknowledged:
+            disk.go()
+            await asyncio.sleep(0.001)
+
+    run(scene, grid, other)
+
+
 def test_an_operator_removed_while_its_command_waits_is_a_stranger() -> None:
     grid, honest = Operator("grid"), Operator("honest")
 

@@ -79,6 +79,32 @@ def test_a_hub_that_dies_on_trial_goes_on_with_the_trial(open_settings: Callable
     assert open_settings(True).config.uplink.hosts[0][0] == "good.example"
 
 
+@pytest.mark.parametrize("is_up", [False, True])
+def test_a_change_that_waited_behind_a_trial_does_not_make_a_way_back_of_it(
+    open_settings: Callable[[bool], Settings[Config]], is_up: bool
+) -> None:
+    """Two commands, and the hub dies in the first one's trial: after the restart the second may be first."""
+    settings = open_settings(False)
+    settings.trial_s = TRIAL_S
+
+    async def die() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(settings.change(CTI, {"uplink.host": "other.example"}), 0.5)
+
+    asyncio.run(die())
+    resumed = open_settings(is_up)
+
+    async def go_on() -> list[Outcome]:
+        second, first = {"uplink.pack_interval_s": 900}, {"uplink.host": "other.example"}
+        return await asyncio.gather(resumed.change(OTHER, second), resumed.change(CTI, first))
+
+    statuses = [outcome[0] for outcome in asyncio.run(go_on())]
+    assert statuses == ["completed" if is_up else "failed"] * 2
+    kept = open_settings(True).config.uplink
+    assert kept.hosts[0][0] == ("other.example" if is_up else "good.example")
+    assert kept.pack_interval_s == (900 if is_up else 60)
+
+
 @pytest.mark.parametrize(
     "wanted", [{"hub.data_dir": "/tmp"}, {"uplink.port": "many"}, {"uplink.keepalive_s": -1}, {"no.such": 1}]
 )

@@ -58,6 +58,24 @@ def test_what_is_retained_or_comes_on_another_topic_is_no_command(
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_group_that_the_hub_has_left_is_not_listened_to_for_years(
+    make_house: Make, scripted: Scripted, protocol: str
+) -> None:
+    """The broker keeps what an earlier session had subscribed to: the session outlives the settings."""
+    topics = [b"meters/group/left/commands"] * 3 + [b"meters/group/north/commands", b"meters/MTR-1/state"]
+    heard = [publish(topic, b"heard", mid, protocol) for mid, topic in enumerate(topics, 1)]
+    heard.append(publish(b"meters/group/north/commands", b"kept", 9, protocol, retained=True))
+    broker = scripted(Script(connack() if protocol == "5" else connack_3(), at_once=b"".join(heard)))
+    house = make_house(broker.port, protocol=protocol, groups=["north"])
+    wait_for("every PUBACK", lambda: broker.count(wire.PUBACK) == 6)
+    house.event(1)
+    house.wait_drained()
+    asked = [packet.body[2:].lstrip(b"\0")[1:] for packet in broker.heard if packet.kind == wire.UNSUBSCRIBE]
+    assert asked == [b"meters/group/left/commands"], "once, and nothing else"
+    assert house.commands == [b"heard"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_pubacks_go_in_the_order_of_their_messages(make_house: Make, scripted: Scripted, protocol: str) -> None:
     """MQTT 5 section 4.6. The second is done first, and waits."""
     commands = [

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """2.0 clients at the real gateway machine: what they say, coming, sleeping, going, and what strangers say."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,12 +33,14 @@ from hub.wire.mqttsn.v2.messages import (
     SearchGwV2,
     SleepReq,
     SleepResp,
+    SubAckV2,
     SubscribeV2,
     Will,
 )
 from tests.hub.core.gateway.v2.playbook import Talk2, subscribed
 
 POWER = 0x0001
+FORWARDER = 0xFC  # the type of 2.0's envelope
 
 
 def test_connect_and_leave() -> None:
@@ -254,6 +258,33 @@ def test_behind_a_forwarder() -> None:
     talk.hears("fw", Forwarder(b"n1", Forwarder(b"n2", PingReqV2(1).encode()).encode())).says_nothing()
     talk.names[("udp", "fx", 10000, b"n2")] = "fx>n2"
     talk.hears("fx", v1.Forward(0, b"n2", ConnectV2("plug-3", 60, 7).encode())).says(("fx>n2", ConnAckV2(7)))
+
+
+def test_forwarders_that_nobody_is_behind_are_forgotten() -> None:
+    """Anybody can send an envelope, from as many ports and addresses as there are."""
+    talk = subscribed(Talk2(limits=GatewayLimits(clients=20)).speaks2())
+    talk.names[("udp", "fw", 10000, b"n1")] = "fw>n1"
+    talk.hears("fw", Forwarder(b"n1", ConnectV2("plug-3", 60, 7).encode())).says(("fw>n1", ConnAckV2(7)))
+    talk.hears("fw", Forwarder(b"n1", SubscribeV2(TOPIC_NAME, "home/power", 9, 0).encode())).says(
+        ("fw>n1", SubAckV2(9, 0, 1, SESSION_ALIAS))
+    )
+    envelope = Forwarder(b"n", PingReqV2(1).encode()).encode()
+
+    def flood(ports: range) -> int:
+        for port in ports:
+            talk.gateway.receive_datagram(("udp", "10.9.9.9", port), envelope, talk.now)
+            talk.gateway.datagrams_to_send()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = flood(range(1000, 2000))
+        assert flood(range(2000, 12_000)) - before < 100_000, "each of them was remembered"
+    finally:
+        tracemalloc.stop()
+    talk.gateway.publish("home/power", b"230", talk.now, qos=0)
+    kinds = [data[1] for peer, data in talk.gateway.datagrams_to_send() if peer == ("udp", "fw", 10000)]
+    assert kinds == [FORWARDER], "one with a client behind it hears its own envelope still"
 
 
 def test_a_new_address() -> None:
