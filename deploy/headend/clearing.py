@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from deploy.headend.background import Background
 from deploy.headend.config import KeepPeriods
 from deploy.headend.intake import PACK_LANES, book_in
-from deploy.headend.orders import SENT
+from deploy.headend.orders import SENT, WAITING
 from deploy.headend.rollouts import PAUSED, RUNNING
 from hub.headend.book import Book
 from hub.headend.database import FAILURES, BookReader
@@ -242,8 +242,8 @@ class Clearing:
         if not before_ms:
             return 0
         rollout = self._db.execute(
-            "SELECT id FROM rollout WHERE made_ms < ? AND state NOT IN (?, ?) ORDER BY made_ms LIMIT 1",
-            (before_ms, RUNNING, PAUSED),
+            "SELECT id FROM rollout WHERE made_ms < ? AND state NOT IN (?, ?, ?) ORDER BY made_ms LIMIT 1",
+            (before_ms, WAITING, RUNNING, PAUSED),
         ).fetchone()
         if rollout is not None:
             gone = self._delete_some("rollout_hub", "rollout_id = ?", rollout, "hub")

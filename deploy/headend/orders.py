@@ -60,9 +60,13 @@ class GridOrders:
         checked; `t`: UTC epoch seconds; `together`: hubs of all the orders that it is one with. Raises Refusal,
         ValueError."""
         hubs = self._registry.members(target)
-        state = WAITING if max(len(hubs), together) > self._second_above else SENT
+        state = WAITING if self.wants_second_person(max(len(hubs), together)) else SENT
         order_id = self._store(op, args_to_store(op, args), target, hubs, valid_s, client, t, state)
         return order_id, self._send(order_id, t) if state == SENT else []
+
+    def wants_second_person(self, hubs: int) -> bool:
+        """Whether so many hubs are not for one person to command."""
+        return hubs > self._second_above
 
     def hubs_together(self, targets: Iterable[dict[str, Any]]) -> int:
         """How many hubs some targets name, each of them once. Raises ValueError."""

@@ -1,5 +1,6 @@
 """Roll-outs: an update or a configuration goes to many hubs in waves. The next wave starts once enough of the last one
-did it; too many that failed, refused or stayed silent stop it all, until a person looks.
+did it; too many that failed, refused or stayed silent stop it all, until a person looks. One for many hubs waits for a
+second person, however small its waves are.
 
 A wave is an order (orders.py). This decides when there is a next one; it has no clock.
 """
@@ -8,7 +9,7 @@ import json
 import uuid
 from typing import Any
 
-from deploy.headend.orders import SILENT, GridOrders, Refusal, args_to_store, is_over
+from deploy.headend.orders import SILENT, WAITING, WITHDRAWN, GridOrders, Refusal, args_to_store, is_over
 from deploy.headend.reach import EVERYBODY, Reach
 from deploy.headend.registry import Registry
 from hub.headend.bookkeeper import CommandToSend
@@ -31,16 +32,17 @@ class Rollouts:
         self, op: str, args: dict[str, Any], target: dict[str, Any], client: str, t: int, *, wave_hubs: int,
         success_share: float, error_share: float, valid_s: int,
     ) -> str:  # fmt: skip
-        """A roll-out to the hubs that the target names now; its first wave is due at once. Raises Refusal,
-        ValueError."""
+        """A roll-out to the hubs that the target names now; its first wave is due at once, or once a second person has
+        approved it. Raises Refusal, ValueError."""
         if op not in OPS:
             raise Refusal(f"a roll-out is of {' or '.join(OPS)}")
         hubs = self._registry.members(target)
+        state = WAITING if self._orders.wants_second_person(len(hubs)) else RUNNING
         rollout_id = uuid.uuid4().hex
         self._db.execute(
             "INSERT INTO rollout VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
             (rollout_id, op, args_to_store(op, args), json.dumps(target), t * 1000, client, wave_hubs, success_share,
-             error_share, valid_s, RUNNING),
+             error_share, valid_s, state),
         )  # fmt: skip
         self._db.executemany(
             "INSERT INTO rollout_hub (rollout_id, hub) VALUES (?, ?)", ((rollout_id, hub) for hub in hubs)
@@ -113,6 +115,20 @@ class Rollouts:
     def _set(self, rollout_id: str, state: str, why: str) -> None:
         self._db.execute("UPDATE rollout SET state = ?, why = ? WHERE id = ?", (state, why, rollout_id))
 
+    def approve(self, rollout_id: str, client: str) -> None:
+        """The second person's word: its first wave is due. Raises Refusal."""
+        if self._field(rollout_id, "asked_by") == client:
+            raise Refusal("who asked cannot approve: a second person is needed")
+        self._change(rollout_id, (WAITING,), RUNNING, f"approved by {client}")
+
+    def withdraw(self, rollout_id: str) -> None:
+        """One that waits for approval goes nowhere. Raises Refusal."""
+        self._change(rollout_id, (WAITING,), WITHDRAWN)
+
+    def state_of(self, rollout_id: str) -> str:
+        """Raises Refusal."""
+        return self._field(rollout_id, "state")
+
     def pause(self, rollout_id: str) -> None:
         """No further wave starts; what went is not taken back. Raises Refusal."""
         self._change(rollout_id, (RUNNING,), PAUSED)
@@ -134,7 +150,8 @@ class Rollouts:
     def back(self, rollout_id: str, args: dict[str, Any], client: str, t: int) -> str:
         """Stop it, and bring the hubs that did it, or may do it yet, back by a roll-out of `args` (the settings, or the
         version, of before) in waves like its own; the id of that. What a hub had before nobody but a person knows.
-        Raises Refusal where no hub was asked."""
+        For many hubs it waits for a second person, too: nobody but a person knows what its arguments do. Raises Refusal
+        where no hub was asked."""
         row = self._db.execute(
             "SELECT op, state, wave_hubs, success_share, error_share, valid_s FROM rollout WHERE id = ?", (rollout_id,)
         ).fetchone()
@@ -151,17 +168,18 @@ class Rollouts:
 
     def op_of(self, rollout_id: str) -> str:
         """What it is of: "update" or "config". Raises Refusal."""
-        row = self._db.execute("SELECT op FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
+        return self._field(rollout_id, "op")
+
+    def _field(self, rollout_id: str, name: str) -> str:
+        row = self._db.execute(f"SELECT {name} FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
         if row is None:
             raise Refusal(f"{rollout_id}: no such roll-out")
         return str(row[0])
 
     def _change(self, rollout_id: str, before: tuple[str, ...], after: str, why: str = "") -> None:
-        row = self._db.execute("SELECT state FROM rollout WHERE id = ?", (rollout_id,)).fetchone()
-        if row is None:
-            raise Refusal(f"{rollout_id}: no such roll-out")
-        if row[0] not in before:
-            raise Refusal(f"it is {row[0]}")
+        state = self.state_of(rollout_id)
+        if state not in before:
+            raise Refusal(f"it is {state}")
         self._set(rollout_id, after, why)
 
 

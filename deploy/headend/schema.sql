@@ -82,7 +82,7 @@ CREATE INDEX IF NOT EXISTS order_hub_of_hub ON order_hub (hub);
 CREATE TABLE IF NOT EXISTS rollout (
   id TEXT PRIMARY KEY, op TEXT NOT NULL, args TEXT NOT NULL, target TEXT NOT NULL, made_ms INTEGER NOT NULL,
   asked_by TEXT NOT NULL, wave_hubs INTEGER NOT NULL, success_share REAL NOT NULL, error_share REAL NOT NULL,
-  valid_s INTEGER NOT NULL, state TEXT NOT NULL,  -- running, paused, stopped, done
+  valid_s INTEGER NOT NULL, state TEXT NOT NULL,  -- waiting, withdrawn, running, paused, stopped, done
   why TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rollout_hub (

@@ -11,6 +11,7 @@ from deploy.headend.control_point import ControlPoint
 from deploy.headend.rollouts import rollouts_of
 from deploy.headend.routes.asking import (
     WORDS,
+    Approver,
     Control,
     Db,
     Fleet,
@@ -51,43 +52,65 @@ class WayBack(BaseModel):
 
 @router.post("/v1/rollouts", status_code=201, tags=["roll-outs"], responses={409: WORDS})
 def begin_rollout(its: Its, client: Control, rollout: NewRollout) -> dict[str, str]:
-    """Start one; it goes on by itself, wave by wave, until it is done or stopped."""
+    """Start one; it goes on by itself, wave by wave, until it is done or stopped. For many hubs it waits for a second
+    person."""
     args, said = check_args(rollout.op, with_bytes(rollout.args)), rollout.target.one()
     keeps_groups(client, args)
     rule = rollout.model_dump(include={"wave_hubs", "success_share", "error_share", "valid_s"})
 
-    def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+    def do(point: ControlPoint) -> tuple[dict[str, str], list[CommandToSend]]:
         t = int(time.time())
         target = point.registry.narrowed(said, client.reach)
         rollout_id = point.rollouts.begin(rollout.op, args, target, client.client_id, t, **rule)
         point.note_deed(utc_ms(), client.client_id, "rollout", f"{rollout_id} {rollout.op}")
-        return rollout_id, []
+        return {"id": rollout_id, "state": point.rollouts.state_of(rollout_id)}, []
 
-    return {"id": its.ask(do)}
+    made: dict[str, str] = its.ask(do)
+    return made
+
+
+@router.post("/v1/rollouts/{order_id}/approve", tags=["roll-outs"], responses={404: WORDS, 409: WORDS})
+def approve_rollout(its: Its, client: Approver, db: Db, order_id: OrderId) -> dict[str, str]:
+    """The second person's word: it begins."""
+    _changes_rollout(db, order_id, client)
+
+    def do(point: ControlPoint) -> tuple[None, list[CommandToSend]]:
+        point.rollouts.approve(order_id, client.client_id)
+        point.note_deed(utc_ms(), client.client_id, "rollout approve", order_id)
+        return None, []
+
+    its.ask(do)
+    return {"state": "running"}
 
 
 @router.post("/v1/rollouts/{order_id}/back", status_code=201, tags=["roll-outs"], responses={
     404: WORDS, 409: WORDS})  # fmt: skip
 def bring_back(its: Its, client: Control, db: Db, order_id: OrderId, way: WayBack) -> dict[str, str]:
-    """Stop it, and bring back the hubs that did it, by a roll-out of its own with these arguments."""
+    """Stop it, and bring back the hubs that did it, by a roll-out of its own with these arguments. For many hubs that
+    waits for a second person."""
     _changes_rollout(db, order_id, client)
 
-    def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
+    def do(point: ControlPoint) -> tuple[dict[str, str], list[CommandToSend]]:
         args = check_args(point.rollouts.op_of(order_id), with_bytes(way.args))
         keeps_groups(client, args)
         rollout_id = point.rollouts.back(order_id, args, client.client_id, int(time.time()))
         point.note_deed(utc_ms(), client.client_id, "rollout back", f"{order_id} by {rollout_id}")
-        return rollout_id, []
+        return {"id": rollout_id, "state": point.rollouts.state_of(rollout_id)}, []
 
-    return {"id": its.ask(do)}
+    made: dict[str, str] = its.ask(do)
+    return made
 
 
 @router.post("/v1/rollouts/{order_id}/{action}", tags=["roll-outs"], responses={404: WORDS, 409: WORDS})
 def change_rollout(
-    its: Its, client: Control, db: Db, order_id: OrderId, action: Literal["pause", "resume", "retry", "stop"]
+    its: Its,
+    client: Control,
+    db: Db,
+    order_id: OrderId,
+    action: Literal["pause", "resume", "retry", "stop", "withdraw"],
 ) -> dict[str, str]:
     """Pause it, stop it; or go on (`resume`; `retry` is another word for it), also after it stopped: who did not do
-    it is asked again."""
+    it is asked again. `withdraw`: one that still waits goes nowhere."""
     _changes_rollout(db, order_id, client)
 
     def do(point: ControlPoint) -> tuple[str, list[CommandToSend]]:
@@ -95,10 +118,12 @@ def change_rollout(
             point.rollouts.stop(order_id, client.client_id)
         elif action == "pause":
             point.rollouts.pause(order_id)
+        elif action == "withdraw":
+            point.rollouts.withdraw(order_id)
         else:
             point.rollouts.resume(order_id, int(time.time()))
         point.note_deed(utc_ms(), client.client_id, f"rollout {action}", order_id)
-        return {"pause": "paused", "stop": "stopped"}.get(action, "running"), []
+        return point.rollouts.state_of(order_id), []
 
     return {"state": its.ask(do)}
 

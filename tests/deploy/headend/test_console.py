@@ -413,6 +413,21 @@ def test_an_alarm_is_dismissed_and_a_focus_outlives_the_next_look(site: Site, br
     page.close()
 
 
+def test_a_rollout_for_all_waits_for_a_second_person(site: Site, browser: "Browser") -> None:
+    desk = Desk(browser, site, 390)
+    page = desk.page
+    desk.go("#/rollouts", "form.order")
+    page.get_by_label("For").select_option("all")
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_selector(".facts:has-text('waiting')", timeout=20_000)
+    page.get_by_role("button", name="Approve").click()
+    page.wait_for_selector(".fault:not(:empty)")
+    page.get_by_role("button", name="Withdraw").click()
+    page.wait_for_selector(".facts:has-text('withdrawn')")
+    assert page.get_by_text("No wave has begun yet.").is_visible()
+    page.close()
+
+
 def test_a_rollout_is_begun_and_stopped(site: Site, browser: "Browser") -> None:
     desk = Desk(browser, site, 390)
     page = desk.page

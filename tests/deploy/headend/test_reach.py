@@ -138,7 +138,7 @@ def test_orders_of_others_are_not_there(site: Site, north: httpx.Client, desk: h
     assert OTHER not in json.dumps(north.get("/v1/orders").json())
 
 
-def test_roll_outs(north: httpx.Client, desk: httpx.Client) -> None:
+def test_roll_outs(site: Site, north: httpx.Client, desk: httpx.Client) -> None:
     args = {"set": {"uplink.pack_interval_s": 300}}
     foreign = desk.post("/v1/rollouts", json={"op": "config", "args": args, "target": {"hub": OTHER}}).json()["id"]
     shared = desk.post("/v1/rollouts", json={"op": "config", "args": args, "target": {"all": True}}).json()["id"]
@@ -151,6 +151,16 @@ def test_roll_outs(north: httpx.Client, desk: httpx.Client) -> None:
     for verb, body in (("pause", {}), ("resume", {}), ("stop", {}), ("retry", {}), ("back", {"args": args})):
         for rollout_id in (foreign, shared):
             assert north.post(f"/v1/rollouts/{rollout_id}/{verb}", json=body).status_code == 404
+    # One for more hubs than are a person's to command waits for a second one, whatever the size of its waves.
+    for client, status in ((north, 404), (desk, 403)):
+        assert client.post(f"/v1/rollouts/{shared}/approve").status_code == status
+    with site.client("second") as second:
+        assert second.get(f"/v1/rollouts/{shared}").json()["state"] == "waiting"
+        assert second.post(f"/v1/rollouts/{shared}/approve").json() == {"state": "running"}
+        wait_for("all of them", lambda: second.get(f"/v1/rollouts/{shared}").json()["state"] == "done")
+    back = desk.post(f"/v1/rollouts/{shared}/back", json={"args": args}).json()
+    assert back["state"] == "waiting"
+    assert desk.post(f"/v1/rollouts/{back['id']}/withdraw").json() == {"state": "withdrawn"}
     moved = {"args": {"set": {"hub.groups": ["south"]}}}
     assert north.post(f"/v1/rollouts/{own}/back", json=moved).status_code == 400
 

@@ -71,6 +71,37 @@ def test_some_may_fail(fleet: Fleet) -> None:
     assert shown(fleet)["state"] == "done" and shown(fleet)["counts"] == {"completed": 9, "silent": 1}
 
 
+@pytest.mark.fleet(names=NAMES, second_person_above=9)
+def test_one_for_many_hubs_waits_for_a_second_person(fleet: Fleet) -> None:
+    """Whatever the size of its waves: what it is of reaches all of them without anybody else."""
+    rollout_id = begin(fleet)
+    fleet.run(30)
+    assert (shown(fleet)["state"], shown(fleet)["counts"]) == ("waiting", {"to come": 10})
+    rollouts = fleet.point.rollouts
+    for forbidden in (
+        rollouts.pause,
+        lambda it: rollouts.resume(it, int(fleet.t)),
+        lambda it: rollouts.stop(it, "desk"),
+    ):
+        with pytest.raises(Refusal, match="it is waiting"):
+            forbidden(rollout_id)
+    with pytest.raises(Refusal, match="second person"):
+        rollouts.approve(rollout_id, "desk")
+    fleet.point.book.begin()
+    rollouts.approve(rollout_id, "second")
+    fleet.point.commit()
+    fleet.run(10)
+    assert shown(fleet)["state"] == "done"
+    fleet.point.book.begin()
+    back = rollouts.back(rollout_id, ARGS, "desk", int(fleet.t))
+    assert rollouts.state_of(back) == "waiting", "its arguments are anything, too"
+    rollouts.withdraw(back)
+    fleet.point.commit()
+    for forbidden in (lambda it: rollouts.resume(it, int(fleet.t)), lambda it: rollouts.approve(it, "second")):
+        with pytest.raises(Refusal, match="it is withdrawn"):
+            forbidden(back)
+
+
 def test_a_pause_lets_no_further_wave_go(fleet: Fleet) -> None:
     rollout_id = begin(fleet)
     fleet.run(1)

@@ -7,6 +7,7 @@ import { html } from "../view.js";
 import { aim, answers, hubs, order, time, total } from "../words.js";
 
 const VERBS = {
+  waiting: [["Approve", "approve"], ["Withdraw", "withdraw"]],
   running: [["Pause", "pause"], ["Stop", "stop"]],
   paused: [["Go on", "resume"], ["Stop", "stop"]],
   stopped: [["Try again and go on", "retry"]],
