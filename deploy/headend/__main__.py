@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from deploy.headend.openadr_notices import Webhooks
 
 _FINE, _PROBLEM, _USAGE = 0, 1, 2
-_ASK_S = 30.0
 
 
 def operator_signer(file: Path) -> FileSigner:
@@ -103,18 +102,16 @@ def start_authority(config: HeadendConfig, service: Service) -> "list[BrokerFile
     from deploy.headend.crl import BrokerFiles
     from deploy.headend.est import Enrolment, EnrolmentServer
 
-    def ask(do: Any) -> Any:
-        return service.ask(do).result(_ASK_S)
-
     authorities = Authorities(config.authority)
-    started: list[BrokerFiles | EnrolmentServer] = [BrokerFiles(config.authority, authorities, ask, service.counts)]
+    files = BrokerFiles(config.authority, authorities, service.ask, service.counts)
+    started: list[BrokerFiles | EnrolmentServer] = [files]
     if config.authority.est is not None:
-        enrolment = Enrolment(authorities, ask, service.counts)
+        enrolment = Enrolment(authorities, service.ask, service.counts)
         bundle_file = config.data_dir / "believed.pem"
         server = EnrolmentServer(*config.authority.est, authorities, bundle_file, enrolment)
         server.start()
         started.append(server)
-    started[0].start()
+    files.start()
     return started
 
 
@@ -124,7 +121,7 @@ def start_webhooks(config: HeadendConfig, service: Service) -> "list[Webhooks]":
         return []
     from deploy.headend.openadr_notices import Webhooks
 
-    webhooks = Webhooks(config.callback_ca_file, lambda do: service.ask(do).result(_ASK_S), service.counts)
+    webhooks = Webhooks(config.callback_ca_file, service.ask, service.counts)
     webhooks.start()
     return [webhooks]
 

@@ -31,6 +31,7 @@ _LOG = logging.getLogger("headend")
 _OTHER_LANES = ("state", "events", "receipts", "heartbeat")
 _LOOK_FOR_HUBS_S = 30.0
 _FIRST_BOOKED_S = 10.0
+_ASK_S = 30.0
 T = TypeVar("T")
 
 
@@ -74,12 +75,17 @@ class Service:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def ask(self, do: Callable[[ControlPoint], tuple[T, list[CommandToSend]]]) -> "Future[T]":
-        """Do it in a transaction; what it returns to be published goes once that is durable. The answer, or what was
-        raised, is in the future."""
+    def ask(self, do: Callable[[ControlPoint], tuple[T, list[CommandToSend]]], within_s: float = _ASK_S) -> T:
+        """Do it in a transaction; what it returns to be published goes once that is durable. Raises what was raised,
+        and TimeoutError where its turn did not come in time: then it is not done, and who asks again has it once."""
         answer: Future[T] = Future()
         self._questions.put(_Question(do, answer))
-        return answer
+        try:
+            return answer.result(within_s)
+        except TimeoutError:
+            if answer.cancel():
+                raise
+        return answer.result()  # it is being done
 
     def _run(self) -> None:
         config = self._config
@@ -159,7 +165,9 @@ class _ServiceLoop:
         """Who asks while nothing can be written hears so at once."""
         with suppress(queue.Empty):
             while True:
-                self._questions.get_nowait().answer.set_exception(error)
+                question = self._questions.get_nowait()
+                if question.answer.set_running_or_notify_cancel():
+                    question.answer.set_exception(error)
 
     def stop(self) -> None:
         self._workers.stop()
@@ -173,6 +181,8 @@ class _ServiceLoop:
                 question = self._questions.get_nowait()
             except queue.Empty:
                 return
+            if not question.answer.set_running_or_notify_cancel():
+                continue  # who asked has given up
             try:
                 self._point.book.begin()
                 answer, sends = question.do(self._point)

@@ -22,7 +22,6 @@ from hub.headend.database import FAILURES, BookReader
 from hub.wire.keys.pkcs11 import HardwareError
 
 _MOST_ROWS = 100_000
-_ASK_S = 30.0
 
 WORDS: dict[str, Any] = {
     "description": "what is wrong, in words",
@@ -47,7 +46,7 @@ class Serving:
     def ask(self, do: Callable[[ControlPoint], tuple[Any, list[CommandToSend]]]) -> Any:
         """Have the service's thread do it. Raises HTTPException: what it refused, or that it could not."""
         try:
-            return self.service.ask(do).result(_ASK_S)
+            return self.service.ask(do)
         except Refusal as error:
             raise HTTPException(409, str(error)) from None
         except ValueError as error:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from pyarrow import parquet
 from deploy.fleet.swarm import Swarm, make_session
 from deploy.fleet.thin_tls import ThinTlsContext
 from deploy.headend import console_parts
+from deploy.headend.__main__ import operator_signer
 from deploy.headend.access import Access, new_secret
 from deploy.headend.config import ApiClient, BadConfig, load
+from deploy.headend.control_point import ControlPoint
+from deploy.headend.service import Service
 from deploy.local_broker import Broker
 from deploy.local_postgres import PostgresCluster
 from deploy.pki import DevelopmentAuthority
 from deploy.waiting import free_port, wait_for
+from hub.headend.bookkeeper import CommandToSend
 from hub.wire.keys.operators import operator_entry, parse_operators
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -473,3 +478,38 @@ def test_the_services_command_line(site: Site, tmp_path: Path) -> None:
     assert "secret_sha256" in run("secret").stdout
     described = json.loads(run("openapi").stdout)
     assert "/v1/orders" in described["paths"]
+
+
+def test_what_was_given_up_is_not_done_behind_the_answer(site: Site) -> None:
+    """Who is told that the service is busy asks again, and would have limited everybody twice."""
+    assert site.process is not None
+    site.process.terminate()
+    site.process.wait(20)
+    config = load(site.config)
+    service = Service(config, operator_signer(config.operator_key_file), lambda _: None)
+    service.start()
+    done: list[str] = []
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    def occupy(_: ControlPoint) -> tuple[str, list[CommandToSend]]:
+        is_busy.set()
+        assert may_go_on.wait(30)
+        return "late", []
+
+    def note(word: str) -> Callable[[ControlPoint], tuple[None, list[CommandToSend]]]:
+        return lambda _: (done.append(word), [])
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            occupied = pool.submit(service.ask, occupy, 0.1)
+            assert is_busy.wait(30)
+            with pytest.raises(TimeoutError):
+                service.ask(note("given up"), 0.2)
+            may_go_on.set()
+            assert occupied.result(30) == "late", "what has begun is waited for"
+        service.ask(note("again"))
+        assert done == ["again"]
+    finally:
+        may_go_on.set()
+        service.stop()
+        site.start_service()
