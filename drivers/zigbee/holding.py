@@ -33,6 +33,7 @@ _RELEASE_AGAIN_S = 10.0
 _MOVE_TO_LEVEL = 0x00
 _HEATING_SETPOINT = 0x0012  # OccupiedHeatingSetpoint (ZCL 6.3.2.2.2.7), 0.01 degrees Celsius
 _PER_DEGREE = 100
+_ROUNDED = 25  # to half a degree, in the setpoint's counts
 # A report of the setpoint from before the order may be on its way for so long.
 _STALE_S = 15.0
 
@@ -132,6 +133,13 @@ class Holding:
             before = how.most_a if isinstance(how, CurrentLimit) else await _setpoint(appliance, cluster)
         else:
             before = appliance.held_from
+            # A hub that was away did not hear its householder turn the knob, nor does one whose report was lost.
+            if isinstance(how, SetpointLimit) and (watts is None or client_id not in self._ordered):
+                now_set = await _setpoint(appliance, cluster)
+                if _is_householders(now_set, _counts(how, 0.0, before), before):
+                    self._opted_out(appliance)
+                    await self._known.save()
+                    return None
         if watts is not None and appliance.held_from is None:
             # Durable before it is so: a hub that dies now lets go of it when it is back.
             appliance.held_from, appliance.changed = before, True
@@ -249,6 +257,11 @@ def _counts(how: CurrentLimit | SetpointLimit, watts: float, before: int) -> int
         return max(how.least_a, min(how.most_a, int(watts / (how.phases * NOMINAL_V))))
     lowered = max(round(how.least_c * _PER_DEGREE), before - round(how.back_c * _PER_DEGREE))
     return min(before, lowered)  # whose room is colder already keeps what it has
+
+
+def _is_householders(now_set: int, ordered: int, before: int) -> bool:
+    """Whether a setpoint is neither the one before nor the one ordered, which an appliance may have rounded."""
+    return now_set != before and abs(now_set - ordered) > _ROUNDED
 
 
 async def _setpoint(appliance: ZclAppliance, cluster: Any) -> int:

@@ -142,6 +142,28 @@ def test_a_householder_who_turns_the_knob_meanwhile_has_the_last_word() -> None:
         run(scenario())
 
 
+def test_a_householder_who_turns_the_knob_while_the_hub_is_away_has_the_last_word() -> None:
+    with short_directory() as place, Emulator(place, [HEATER]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await hub.quantities("setpoint")
+                await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
+                assert _setpoint(await radio.device("heater")) == 1800
+            place_of = {"endpoint": 1, "cluster": 0x0201, "attribute": 0x0012}
+            await radio.ask("attribute", device="heater", value=2250, **place_of)
+
+        async def after_the_hub() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.up()
+                await until("the opt-out", lambda: ("limit.opted_out", {"client": PLUG_CLIENT}) in hub.events)
+                assert _setpoint(await radio.device("heater")) == 2250
+
+        run(scenario())
+        run(after_the_hub())
+
+
 def test_a_room_that_is_cold_already_is_left_alone() -> None:
     cold = HEATER | {"endpoints": {"1": {"in": {"0x0000": {}, "0x0201": {"0x0012": ["29", 1200]}}}}}
     with short_directory() as place, Emulator(place, [cold]) as radio:
