@@ -197,7 +197,7 @@ class Holding:
                 continue
             counts = round(float(reading.text) * _PER_DEGREE)
             is_stale = counts == appliance.held_from and monotonic() - ordered[1] < _STALE_S
-            if counts != ordered[0] and not is_stale:
+            if abs(counts - ordered[0]) > _ROUNDED and not is_stale:
                 self._opted_out(appliance)
                 return
 

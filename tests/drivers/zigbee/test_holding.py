@@ -164,6 +164,27 @@ def test_a_householder_who_turns_the_knob_while_the_hub_is_away_has_the_last_wor
         run(after_the_hub())
 
 
+def test_a_heater_that_rounds_its_setpoint_is_given_its_warmth_again() -> None:
+    with short_directory() as place, Emulator(place, [HEATER | {"habits": {"report_s": 1}}]) as radio:
+
+        async def scenario() -> None:
+            async with HubSide(radio.tty, place / "data") as hub:
+                await hub.open()
+                await hub.quantities("setpoint", "power")
+                await until("its reports", lambda: hub.link.appliances()[0]["polled"] == [])
+                await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
+                place_of = {"endpoint": 1, "cluster": 0x0201, "attribute": 0x0012}
+                await radio.ask("attribute", device="heater", value=1820, **place_of)
+                await until(
+                    "its report", lambda: any(r[1] == "setpoint" and r[2].startswith("18.2") for r in hub.readings)
+                )
+                await hub.link.limit(PLUG_CLIENT, None, 0.0)
+                assert _setpoint(await radio.device("heater")) == 2100
+                assert not [event for event in hub.events if event[0] == "limit.opted_out"]
+
+        run(scenario())
+
+
 def test_a_room_that_is_cold_already_is_left_alone() -> None:
     cold = HEATER | {"endpoints": {"1": {"in": {"0x0000": {}, "0x0201": {"0x0012": ["29", 1200]}}}}}
     with short_directory() as place, Emulator(place, [cold]) as radio:
