@@ -131,7 +131,7 @@ def fetch(
             begin, size = _placed(answer, have)
             if begin == size:
                 return
-            _check_size(size, begin, part, bounds)
+            _check_size(size, have, part, bounds)
             _receive(answer, part, begin, size, Transfer(bounds, stop, progress))
     except ssl.SSLCertVerificationError as error:
         raise Interrupted(f"the server is not trusted: {error.verify_message}") from None
@@ -175,13 +175,14 @@ def _number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _check_size(size: int | None, begin: int, part: Path, bounds: Bounds) -> None:
+def _check_size(size: int | None, have: int, part: Path, bounds: Bounds) -> None:
+    """`have`: the part's bytes on the disk, also where the answer begins anew: it is cut off before it grows."""
     if size is None:
         return
     if size > bounds.max_bytes:
         raise Hopeless("too-large", f"{size} bytes are more than {bounds.max_bytes}")
-    if not has_room(part.parent, size - begin):
-        raise Hopeless("no-space", f"{size - begin} bytes more do not fit on {part.parent}")
+    if not has_room(part.parent, size - have):
+        raise Hopeless("no-space", f"{size - have} bytes more do not fit on {part.parent}")
 
 
 def has_room(folder: Path, more_bytes: int) -> bool:

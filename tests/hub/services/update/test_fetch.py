@@ -424,3 +424,13 @@ def test_where_no_bundle_can_give_way_there_is_no_space(client: Client, server: 
     with pytest.raises(Unfit) as unfit:
         asyncio.run(asyncio.wait_for(download.run(update), 60))
     assert unfit.value.reason == "no-space"
+
+
+def test_what_is_begun_anew_may_have_the_room_of_what_was_there(client: Client, server: UpdateServer) -> None:
+    """A server without ranges sends the whole again, and the part makes room for it byte by byte."""
+    with client.part.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 * RESERVE_BYTES)
+    free = os.statvfs(client.part.parent)
+    server.fault = _boasts(free.f_bavail * free.f_frsize)  # the reserve fits beside it once the part is gone
+    with pytest.raises(Interrupted, match="the connection ended"):
+        client.fetch(bounds=Bounds(1 << 61, 0))
