@@ -16,7 +16,8 @@ from pathlib import Path
 from deploy.parent import ends_with_us
 
 _ROOT = Path(__file__).resolve().parents[1]
-_GRACE_S = 5.0
+# A database that is killed leaves its shared memory behind, and on a busy machine it takes a while to end.
+_GRACE_S = 20.0
 _DISMISSED = "dismissed"
 
 
@@ -51,14 +52,17 @@ class Janitor:
 
 
 def end_groups(groups: list[int], grace_s: float = _GRACE_S, reap: Callable[[], None] = lambda: None) -> None:
-    """SIGTERM to each process group, SIGKILL to what is still there after `grace_s`. `reap`: waits for children of this
-    process that have ended, as a group is there until somebody does."""
-    ends_at = time.monotonic() + grace_s
-    for group in groups:
-        _signal(group, signal.SIGTERM)
-    while time.monotonic() < ends_at and any(_signal(group, 0) for group in groups):
-        time.sleep(0.05)
-        reap()
+    """SIGTERM to each process group, then SIGINT, at which a database waits for its clients no longer, and SIGKILL to
+    what is still there after `grace_s`. `reap`: waits for children of this process that have ended, as a group is there
+    until somebody does."""
+    begun_at = time.monotonic()
+    for number, after_s in ((signal.SIGTERM, grace_s / 4), (signal.SIGINT, grace_s)):
+        for group in groups:
+            _signal(group, number)
+        while groups and time.monotonic() < begun_at + after_s:
+            time.sleep(0.05)
+            reap()
+            groups = [group for group in groups if _signal(group, 0)]
     for group in groups:
         _signal(group, signal.SIGKILL)
     reap()

@@ -9,10 +9,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 _MOST_INTERIM = 8  # "100 Continue" and its like, which nobody asked for
+_MOST_LINE_BYTES = 65536
+_MOST_TRAILERS = 100  # fields after the last chunk (RFC 9112 section 7.1.2), as many as http.client allows before it
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer with few interim ones before it."""
+    """An answer with few interim ones before it, whose chunks have a length and whose trailers end."""
 
     _interim = 0
 
@@ -22,6 +24,18 @@ class _Answer(http.client.HTTPResponse):
             raise http.client.HTTPException("the server says 100 Continue and does not")
         found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
         return found
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:  # to http.client, -1 is all that will ever come, whatever was asked for
+            raise ValueError("a chunk of less than nothing")  # which it tells as IncompleteRead
+        return size
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(_MOST_TRAILERS):
+            if self.fp.readline(_MOST_LINE_BYTES).rstrip(b"\r\n") == b"":
+                return
+        raise http.client.HTTPException("the trailers do not end")
 
 
 HttpsAnswer = http.client.HTTPResponse

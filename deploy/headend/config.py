@@ -231,7 +231,7 @@ def load(file: Path) -> HeadendConfig:
     """Read and check the file. Raises BadConfig."""
     try:
         tables = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadConfig(f"{file}: {error}") from None
     clients = tables.pop("client", {})
     for table in tables:

@@ -272,7 +272,7 @@ def _document(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; expected a readable TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, and what is nested too deeply
         # tomllib names a table as Python writes a tuple.
         text = re.sub(r"\(('[^']*'(, )?)+,?\)", lambda found: ".".join(re.findall(r"'([^']*)'", found[0])), str(error))
         raise ConfigError(f"{path}: not TOML: {text}") from None

@@ -4,6 +4,7 @@ A key that is not on the list stays at home whatever it holds: one that a later 
 has thought about it.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from json import dumps
@@ -31,13 +32,14 @@ _SHOWN = {
 _LEAST_SECRET = 4  # characters; a shorter one would blacken half of the text
 _MAX_SECRET_FILE = 4096
 _BLACK = "(left out)"
+_PASSWORD = re.compile("://[^/?#:]*:([^/?#]*)@")  # of a URL, also of one that is none otherwise
 
 
 def redacted(text: str) -> str:
     """TOML with the keys that may be seen; of the others only that they are there."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return f"# not TOML: line {getattr(error, 'lineno', '?')}\n"
     lines: list[str] = []
     for name, table in _tables(document):
@@ -66,7 +68,10 @@ def _shown(table: str, key: str, value: Any) -> Any:
     if isinstance(value, str) and SCHEME in value:
         return None
     if key == "est_url" and isinstance(value, str):
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return None
         return f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else None
     return value
 
@@ -75,7 +80,7 @@ def secrets_of(text: str) -> list[str]:
     """The secrets that a configuration holds or names, to be blackened wherever else they turn up."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return []
     uplink, meter = (document[name] if isinstance(document.get(name), dict) else {} for name in ("uplink", "meter"))
     found: list[str] = []
@@ -90,8 +95,8 @@ def secrets_of(text: str) -> list[str]:
         if isinstance(file, str):
             found.append(_content(Path(file)))
     est = uplink.get("est_url")
-    if isinstance(est, str):
-        found.append(urlsplit(est).password or "")
+    if isinstance(est, str) and (password := _PASSWORD.search(est)):
+        found.append(password[1])
     return sorted({secret for secret in found if len(secret) >= _LEAST_SECRET}, key=len, reverse=True)
 
 

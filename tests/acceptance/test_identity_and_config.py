@@ -129,6 +129,8 @@ def _config(tmp_path: Path, authority: DevelopmentAuthority) -> str:
         ("[uplink]", '[han.predefined]\n"0x0001" = "x"\n[uplink]', ["han.predefined.0x0001", "0x0100"]),
         ('host = "localhost"\n', "", ["uplink.host"]),
         ("[hub]", "[hub", ["not TOML"]),
+        ("[uplink]", "[uplink]\nport = " + "8" * 5000, ["not TOML", "digits"]),
+        ("[uplink]", "[uplink]\nhosts = " + "[" * 5000, ["not TOML", "recursion"]),
     ],
 )
 def test_a_wrong_configuration_is_one_clear_line(

@@ -120,7 +120,11 @@ def test_a_pin_leaks_from_nowhere(tmp_path: Path) -> None:
     shown = redacted(text)
     assert "s3cr3t" not in shown and "t0m0rrow" not in shown and "heartbeat_s = 60" in shown
     assert "s3cr3t" not in blackened('{"error": "pkcs11:token=hub?pin-value=s3cr3t-pin: no"}', secrets_of(text))
-    assert redacted("not toml = = s3cr3t").startswith("# not TOML") and "s3cr3t" not in redacted("not toml = = s3cr3t")
+    for broken in ("not toml = = s3cr3t", "s3cr3t = " + "9" * 5000, "s3cr3t = " + "[" * 5000):
+        assert redacted(broken).startswith("# not TOML") and "s3cr3t" not in redacted(broken)
+        assert secrets_of(broken) == []
+    no_host = '[uplink]\nest_url = "https://hub:s3cr3t@[/est"\n'
+    assert "s3cr3t" not in redacted(no_host) and secrets_of(no_host) == ["s3cr3t"]
 
 
 def test_what_it_writes_is_its_own_whoever_starts_it(make_hub: Callable[..., Hub]) -> None:

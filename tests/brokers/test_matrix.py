@@ -85,7 +85,7 @@ class Trial:
 
     def order(self, op: str, args: dict[str, Any]) -> str:
         t = int(time.time())
-        return self.service.ask(lambda point: point.orders.give(op, args, {"hub": HUB}, 300, "test", t)).result(30)
+        return self.service.ask(lambda point: point.orders.give(op, args, {"hub": HUB}, 300, "test", t))
 
     def status_of(self, order_id: str) -> str:
         db = reader(self.data_dir)

@@ -139,4 +139,5 @@ def _fetched(server: HttpsClient, piece: Piece) -> Iterator[bytes]:
             raise Interrupted("the connection ended")
         left -= len(data)
         yield data
-    answer.read()  # nothing is left; the connection is free for the next piece
+    if answer.read(1):  # nothing is left, then the connection is free for the next piece; the rest is not looked at
+        raise NotThisWay("the server sends more than the range that was asked for")

@@ -6,6 +6,7 @@ Whether what was fetched is what was asked for, its SHA-256 tells in the end; no
 import errno
 import hashlib
 import os
+import re
 import ssl
 import threading
 import time
@@ -24,6 +25,7 @@ _SYNC_EVERY_BYTES = 1 << 20  # what a power cut may take; also, no commit has to
 RESERVE_BYTES = 32 << 20
 # Answers that may change by themselves: timeouts, "too early", "too many requests" and what is above 499.
 _PASSING = (408, 425, 429)
+_NUMBER = re.compile("[0-9]{1,40}")
 
 
 class Interrupted(Exception):
@@ -129,7 +131,7 @@ def fetch(
             begin, size = _placed(answer, have)
             if begin == size:
                 return
-            _check_size(size, begin, part, bounds)
+            _check_size(size, have, part, bounds)
             _receive(answer, part, begin, size, Transfer(bounds, stop, progress))
     except ssl.SSLCertVerificationError as error:
         raise Interrupted(f"the server is not trusted: {error.verify_message}") from None
@@ -148,12 +150,12 @@ def _placed(answer: HttpsAnswer, have: int) -> tuple[int, int | None]:
     """`(where the body begins in the file, the file's size if told)`. Raises Interrupted or Hopeless."""
     status = answer.status
     if status == 200:  # no ranges here: from the start
-        length = answer.getheader("Content-Length")
-        return 0, int(length) if length and length.isdigit() else None
+        length = answer.getheader("Content-Length") or ""
+        return 0, _number(length)
     if status in (206, 416):
         unit, _, rest = (answer.getheader("Content-Range") or "").partition(" ")
         span, _, size = rest.partition("/")
-        total = int(size) if size.isdigit() else None
+        total = _number(size)
         if status == 206 and unit == "bytes" and span.partition("-")[0] == str(have):
             return have, total
         if status == 416 and total == have:
@@ -165,16 +167,22 @@ def _placed(answer: HttpsAnswer, have: int) -> tuple[int, int | None]:
     if 300 <= status < 400:
         raise Hopeless("server-refused", f"{text}: a redirect is not followed, the signed command names the server")
     after = answer.getheader("Retry-After") or ""
-    raise Interrupted(text, float(after) if after.isdigit() else None)
+    raise Interrupted(text, _number(after))
 
 
-def _check_size(size: int | None, begin: int, part: Path, bounds: Bounds) -> None:
+def _number(text: str) -> int | None:
+    """A count of a header field; what else Unicode calls digits, or Python does not read, is none."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _check_size(size: int | None, have: int, part: Path, bounds: Bounds) -> None:
+    """`have`: the part's bytes on the disk, also where the answer begins anew: it is cut off before it grows."""
     if size is None:
         return
     if size > bounds.max_bytes:
         raise Hopeless("too-large", f"{size} bytes are more than {bounds.max_bytes}")
-    if not has_room(part.parent, size - begin):
-        raise Hopeless("no-space", f"{size - begin} bytes more do not fit on {part.parent}")
+    if not has_room(part.parent, size - have):
+        raise Hopeless("no-space", f"{size - have} bytes more do not fit on {part.parent}")
 
 
 def has_room(folder: Path, more_bytes: int) -> bool:

@@ -135,7 +135,7 @@ class Updates:
             return "superseded", "", {}, None
         if not self._slots.is_there:
             return "failed", "unsupported", {"text": "this system has no slots to update"}, None
-        update = self.update
+        update, is_new = self.update, False
         if update is None or update.cti != request.cti:
             if update is not None and not update.is_over:
                 if update.state not in machine.EARLY:
@@ -143,12 +143,15 @@ class Updates:
                 self._supersede(update)
             source = "url" if "url" in request.args else "han"
             args = request.args
-            update = Update(
+            update, is_new = Update(
                 request.cti, source, args[source], args["sha256"].lower(), args["version"],
                 is_for_many=request.is_for_many,
-            )  # fmt: skip
+            ), True  # fmt: skip
+        # Its own before anything is waited for: the next command may come while this one's record is being written.
+        self._give_way = give_way = asyncio.Event()
+        if is_new:
             await self._keep(update)
-        update = await self._drive(update)
+        update = await self._drive(update, give_way)
         return self._outcome(request, update)
 
     def _supersede(self, update: Update) -> None:
@@ -156,8 +159,7 @@ class Updates:
         self._superseded = [*self._superseded[-15:], update.cti]
         self._give_way.set()
 
-    async def _drive(self, update: Update) -> Update:
-        self._give_way = give_way = asyncio.Event()
+    async def _drive(self, update: Update, give_way: asyncio.Event) -> Update:
         while not update.is_over:
             happening, changes = await self._do(update, give_way)
             if happening == "superseded":

@@ -61,7 +61,7 @@ def parse_operators(text: str) -> Operators:
     """Read operators.toml. Raises BadOperators. An empty text is no operators: nobody may command."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError alone: a number of too many digits
         raise BadOperators(f"not TOML: {plain(str(error))}") from None
     table = document.pop("operator", {})
     threshold = document.pop("threshold", 1)

@@ -160,7 +160,7 @@ def _pack_of(fleet: Fleet, *readings: Reading) -> HeardMessage:
 @pytest.mark.parametrize(
     "reading",
     [
-        Reading("meter", "power", 1 << 62, 1, 0),
+        Reading("meter", "power", (1 << 53) - 1, 1, 0),
         Reading("me\0ter", "power", 1, 1, 0),
         Reading("meter", "power", 1, 1, 0),
     ],

@@ -454,6 +454,7 @@ def test_who_asks_for_tokens_without_end_takes_nobody_elses() -> None:
         (("[policy]", 'timezone = "Mars"\n[policy]'), "registry.timezone: not one of"),
         (("listen = ", 'timezone = "Mars/Olympus"\nlisten = '), "service.timezone: expected a name"),
         (("[service]", "service]"), "headend.toml"),
+        (("[policy]", "x = " + "9" * 5000 + "\n[policy]"), "headend.toml.*digits"),
     ],
 )
 def test_a_wrong_configuration_is_one_clear_line(

@@ -339,6 +339,8 @@ def test_operators_are_read_from_toml() -> None:
     ("text", "words"),
     [
         ("[operator", "not TOML"),
+        (entry("a", LIMITER, '["limit"]', "priority = " + "9" * 5000), "not TOML"),
+        ("threshold = " + "[" * 5000, "not TOML"),
         ("[operators.a]", "[operator.KID]"),
         (entry("a", LIMITER, '["king"]'), "operator.a.roles"),
         (entry("a", LIMITER, "[]"), "operator.a.roles"),

@@ -140,8 +140,13 @@ def test_what_a_server_says_is_understood(client: Client, status: int, kind: typ
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n"]
-)
+    "raw",
+    [
+        b"", b"HTTP/9.9 hello\r\n\r\n", b"\x00" * 5000, b"HTTP/1.1 206 x\r\nContent-Range: bytes x/y\r\n\r\n",
+        b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-9/\xb3\r\n\r\n", b"HTTP/1.1 503 x\r\nRetry-After: \xb2\r\n\r\n",
+        b"HTTP/1.1 416 x\r\nContent-Range: bytes */" + b"9" * 5000 + b"\r\n\r\n",
+    ],
+)  # fmt: skip
 def test_a_server_that_talks_nonsense_is_interrupted(client: Client, raw: bytes) -> None:
     client.part.write_bytes(DATA[:1000])
 
@@ -300,6 +305,62 @@ def test_headers_that_never_end_are_given_up(pki: DevelopmentAuthority, client: 
         ended.set()
 
 
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"zz"])
+def test_a_chunk_of_no_length_is_not_read(client: Client, server: UpdateServer, size: bytes) -> None:
+    """`-1` was read until the line ended, whatever had been asked for: all that a server cares to send, in memory."""
+    server.fault = _chunked(size + b"\r\n" + b"x" * 100_000)
+    with (
+        HttpsClient(server.url("b"), client.context(), timeout_s=20.0) as asked,
+        pytest.raises(HttpsFault) as caught,
+    ):
+        asked.request("GET", asked.path).read(10)
+    assert getattr(caught.value, "partial", b"") == b""
+
+
+def test_trailers_that_do_not_end_are_given_up(client: Client, server: UpdateServer) -> None:
+    server.fault = _chunked(b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 1000 + b"\r\n")
+    with pytest.raises(Interrupted, match="trailers"):
+        client.fetch()
+    server.fault = _chunked(b"3\r\nabc\r\n0\r\nDigest: y\r\n\r\n")
+    client.part.unlink()
+    client.fetch()
+    assert client.part.read_bytes() == b"abc", "a trailer or two are nobody's fault"
+
+
+def _chunked(body: bytes) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def test_a_range_that_brings_more_than_was_asked_for_is_not_read_to_its_end(
+    client: Client, server: UpdateServer
+) -> None:
+    """A cache may answer with what it has (RFC 9110 section 14.2); the rest, however much, went into memory."""
+
+    def generous(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.path.endswith(".idx"):
+            return False
+        first = int(handler.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {first}-{len(NEXT) - 1}/{len(NEXT)}")
+        handler.send_header("Content-Length", str(len(NEXT) - first))
+        handler.end_headers()
+        handler.wfile.write(NEXT[first:])
+        return True
+
+    client.has_base()
+    server.fault = generous
+    with pytest.raises(NotThisWay, match="more than the range"):
+        client.fetch_delta()
+
+
 def test_what_does_not_fit_is_no_space(client: Client, server: UpdateServer) -> None:
     def boasts(handler: BaseHTTPRequestHandler) -> bool:
         handler.send_response(200)
@@ -363,3 +424,13 @@ def test_where_no_bundle_can_give_way_there_is_no_space(client: Client, server: 
     with pytest.raises(Unfit) as unfit:
         asyncio.run(asyncio.wait_for(download.run(update), 60))
     assert unfit.value.reason == "no-space"
+
+
+def test_what_is_begun_anew_may_have_the_room_of_what_was_there(client: Client, server: UpdateServer) -> None:
+    """A server without ranges sends the whole again, and the part makes room for it byte by byte."""
+    with client.part.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 * RESERVE_BYTES)
+    free = os.statvfs(client.part.parent)
+    server.fault = _boasts(free.f_bavail * free.f_frsize)  # the reserve fits beside it once the part is gone
+    with pytest.raises(Interrupted, match="the connection ended"):
+        client.fetch(bounds=Bounds(1 << 61, 0))
