@@ -7,10 +7,9 @@ TARGET := .cache/target
 TESTS ?=
 # What a developer's shell says of its own Python is not for this one.
 unexport PYTHONPATH PYTHONHOME
-# These start whole hubs with all that is around them, a file in one process. Tests wait for two fifths of their time, so
-# three at a time are what two cores carry.
-# What is one long test goes first, else it would be what all wait for at the end.
-WHOLE_HUBS := tests/soak tests/transcripts tests/acceptance tests/brokers tests/deploy
+# These start whole hubs with all that is around them and mostly wait: two at a time, a file in one process. All others wait
+# for two fifths of their time: three at a time.
+WHOLE_HUBS := tests/acceptance tests/brokers tests/soak tests/deploy tests/transcripts
 
 .PHONY: fleet-test relock archive run test check setup-check test-target bench fuzz mutants soak powercut station-test lock clean setup setup-headend setup-fleet setup-test image image-test image-twice golden docs headend brokers fleet chaos radio-long
 
@@ -38,7 +37,7 @@ test: setup-test  ## everything but the long forms: each part whatever the one b
 	try $(PY) -m ruff format --check .; \
 	try $(PY) -m mypy; \
 	try $(PY) -m pytest -m "not slow" -n 3 --dist worksteal $(addprefix --ignore=,$(WHOLE_HUBS) $(WITHOUT)); \
-	try $(PY) -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(WHOLE_HUBS); \
+	try $(PY) -m pytest -m "not slow" -n 2 --dist loadfile $(WHOLE_HUBS); \
 	exit $$status
 
 test-target: setup-test ## the suite with the versions that an armhf board has (Debian's Python, cbor2 in Python); TESTS=tests/store
