@@ -6,13 +6,14 @@ npm by the versions and checksums of console/package-lock.json. Nothing of them 
 How this machine reaches npm and PyPI (their configuration, their variables) is npm's and pip's own matter.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from deploy.one_at_a_time import one_at_a_time
 
 CONSOLE = Path(__file__).with_name("console")
 PLACE = Path(__file__).resolve().parents[2] / ".cache" / "console"
@@ -54,9 +55,7 @@ def fetch(place: Path = PLACE) -> None:
     """Have them in `place`; what is there already is not asked for again. Raises NotFetched."""
     if not trouble(place):
         return  # whoever may write there has done it
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with (place.parent / f"{place.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two tests, or two people's setup, at a time
+    with one_at_a_time(place):
         if not trouble(place):
             return
         with tempfile.TemporaryDirectory(prefix=f"{place.name}-", dir=place.parent) as name:

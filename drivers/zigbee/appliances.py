@@ -248,12 +248,16 @@ class Appliances:
         """Read each cluster, then have each report. What fails in one is that one's, and tried again alone."""
         unread, unconfigured = list(appliance.places), list(appliance.places) if told_anew else []
         tries, must_ask = 0, told_anew or appliance.software is None  # who comes back may have other software
-        while unread or unconfigured or (must_ask and appliance.exceptions.by_software):
+
+        def wants_software() -> bool:
+            return must_ask and appliance.exceptions.by_software
+
+        while unread or unconfigured or wants_software():
             async with self._turn:
                 # Before it is known what is wrong about its kind, that would be taken for true: it is asked once more.
                 is_known = appliance.model is not None or await self._identify(appliance, device)
                 if is_known or tries >= _IDENTIFIED_BY:
-                    if must_ask and appliance.exceptions.by_software:
+                    if wants_software():
                         waiting = appliance.unsure_places()
                         must_ask = not await self._ask_software(appliance, device)
                         if not must_ask:  # what was withheld for want of it
@@ -266,7 +270,7 @@ class Appliances:
                         for place in unconfigured
                         if place in unread or not await self._have_reported(appliance, device, place)
                     ]
-            if not unread and not unconfigured and not (must_ask and appliance.exceptions.by_software):
+            if not unread and not unconfigured and not wants_software():
                 break
             await asyncio.sleep(_PACE.ceiling_s(tries))
             tries += 1
@@ -276,33 +280,20 @@ class Appliances:
 
     async def _identify(self, appliance: ZclAppliance, device: ZigbeeDevice) -> bool:
         """Who made it, and what it is: without that the table of exceptions does not apply. Whether it is known."""
-        clusters = [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
-        for cluster in clusters:
-            try:
-                answer = await asking.read(cluster, [_MANUFACTURER, _MODEL], retries=0)
-            except (TimeoutError, ZigbeeException) as error:
-                log.debug("identifying %s: %r", appliance.client_id, error)
-                continue
-            texts = {record.attribute: record.text for record in answer.records}
-            if texts.get(_MODEL):
-                device.manufacturer, device.model = texts.get(_MANUFACTURER), texts[_MODEL]
-                self._appliance_of(device)
-            return True
-        return not clusters
+        clusters = _basic_clusters(device)
+        texts = await _texts_of(appliance, clusters, [_MANUFACTURER, _MODEL])
+        if texts and texts.get(_MODEL):
+            device.manufacturer, device.model = texts.get(_MANUFACTURER), texts[_MODEL]
+            self._appliance_of(device)
+        return texts is not None or not clusters
 
     async def _ask_software(self, appliance: ZclAppliance, device: ZigbeeDevice) -> bool:
         """Which version its software has, where its kind's values depend on that. Whether it was answered."""
-        clusters = [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
-        for cluster in clusters:
-            try:
-                answer = await asking.read(cluster, [_SOFTWARE], retries=0)
-            except (TimeoutError, ZigbeeException) as error:
-                log.debug("asking %s for its software: %r", appliance.client_id, error)
-                continue
-            texts = {record.attribute: record.text for record in answer.records}
+        clusters = _basic_clusters(device)
+        texts = await _texts_of(appliance, clusters, [_SOFTWARE])
+        if texts is not None:
             appliance.has_software(texts.get(_SOFTWARE) or "")
-            return True
-        return not clusters
+        return texts is not None or not clusters
 
     async def _learn(self, appliance: ZclAppliance, device: ZigbeeDevice, place: ClusterPlace, tries: int) -> bool:
         """Read a cluster. The first time no question is repeated: a cluster that never answers keeps others waiting."""
@@ -651,6 +642,24 @@ def _cluster(device: ZigbeeDevice, place: ClusterPlace) -> Cluster | None:
 
 def _zcl_endpoints(device: ZigbeeDevice) -> list[Any]:
     return [endpoint for endpoint in device.non_zdo_endpoints if endpoint.profile_id in PROFILES]
+
+
+def _basic_clusters(device: ZigbeeDevice) -> list[Any]:
+    return [endpoint.in_clusters[BASIC] for endpoint in _zcl_endpoints(device) if BASIC in endpoint.in_clusters]
+
+
+async def _texts_of(
+    appliance: ZclAppliance, clusters: list[Any], attributes: list[int]
+) -> dict[int, str | None] | None:
+    """What the first of its Basic clusters that answers says of itself; None: no one did."""
+    for cluster in clusters:
+        try:
+            answer = await asking.read(cluster, attributes, retries=0)
+        except (TimeoutError, ZigbeeException) as error:
+            log.debug("asking %s what it is: %r", appliance.client_id, error)
+            continue
+        return {record.attribute: record.text for record in answer.records}
+    return None
 
 
 def _few(names: list[str]) -> str:

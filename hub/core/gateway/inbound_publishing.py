@@ -258,9 +258,7 @@ class InboundPublishing:
                     if not self._router.event_pace.admits_from("adapter.limit_cleared", address_of(session.peer), now):
                         raise NotAdmitted("rate")
                     cleared = EventRecorded("adapter.limit_cleared", {"client": client_id})
-                    self._router.keep(
-                        cleared
-                    )  # said once: where the store refuses it, the publish's repeat says nothing
+                    self._router.keep(cleared)  # said once: the repeat of a publish that the store refused says nothing
                     self._router.record(cleared)
                 if session is not None:
                     session.may_obey_limit = False

@@ -135,7 +135,7 @@ class Updates:
             return "superseded", "", {}, None
         if not self._slots.is_there:
             return "failed", "unsupported", {"text": "this system has no slots to update"}, None
-        update, is_new = self.update, False
+        update = self.update
         if update is None or update.cti != request.cti:
             if update is not None and not update.is_over:
                 if update.state not in machine.EARLY:
@@ -143,13 +143,13 @@ class Updates:
                 self._supersede(update)
             source = "url" if "url" in request.args else "han"
             args = request.args
-            update, is_new = Update(
+            update = Update(
                 request.cti, source, args[source], args["sha256"].lower(), args["version"],
                 is_for_many=request.is_for_many,
-            ), True  # fmt: skip
+            )  # fmt: skip
         # Its own before anything is waited for: the next command may come while this one's record is being written.
         self._give_way = give_way = asyncio.Event()
-        if is_new:
+        if update is not self.update:
             await self._keep(update)
         update = await self._drive(update, give_way)
         return self._outcome(request, update)

@@ -459,10 +459,10 @@ class Uplink:
     def _received(self, session: MqttSession, message: Delivery) -> None:
         """Hand on a command. What comes on any other topic, or as the broker's retained message, is nobody's order, and
         there are brokers that give a hub its own state when it reconnects: counted and dropped (design 3.3)."""
-        if message.is_retained or message.topic not in self._command_topics:
+        is_ours = message.topic in self._command_topics
+        if message.is_retained or not is_ours:
             self._status.strays += 1
-            group = self._config.topic_prefix + _GROUP
-            if message.topic.startswith(group) and message.topic not in self._command_topics:
+            if not is_ours and message.topic.startswith(self._config.topic_prefix + _GROUP):
                 session.leave(message.topic)  # of a group that this hub is no longer in, or it would come for years
             session.acknowledge(message.mid)
             return

